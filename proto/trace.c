@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Log and trace lines.
+ *
+ * A line is put together in memory and written by one write(2) on a descriptor opened with
+ * O_APPEND: threads need no lock, lines do not mix, and a line is in the kernel when the call
+ * returns, so that a killed program leaves a log that is true up to its end. A write that fails is
+ * given up: there is nowhere to report it. Text from other machines cannot forge lines: control
+ * characters become `?` in the log; in values of a trace they, blanks and `%` become %XX.
+ */
+#include "trace.h"
+
+#include "blockid.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define TRACE_IDS_MAX 20    /* ids listed; then a count */
+#define TRACE_HEX_DIGITS 12 /* of each */
+#define LOG_LINE_MAX 4096   /* a longer text is cut */
+
+struct log {
+    int log_fd, trace_fd; /* trace_fd -1: no trace */
+    enum log_level level;
+    char component[32];
+};
+
+static int open_append(const char *path)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    return fd < 0 ? -errno : fd;
+}
+
+int log_open(struct log **out, const char *component, const char *log_path, const char *trace_path,
+             enum log_level level)
+{
+    int log_fd = log_path ? open_append(log_path) : STDERR_FILENO;
+    if (log_fd < 0)
+        return log_fd;
+    int trace_fd = trace_path ? open_append(trace_path) : -1;
+    if (trace_path && trace_fd < 0) {
+        if (log_path)
+            close(log_fd);
+        return trace_fd;
+    }
+    struct log *l = calloc(1, sizeof(*l));
+    if (!l)
+        abort();
+    l->log_fd = log_fd;
+    l->trace_fd = trace_fd;
+    l->level = level;
+    snprintf(l->component, sizeof(l->component), "%s", component);
+    *out = l;
+    return 0;
+}
+
+void log_close(struct log *l)
+{
+    if (!l)
+        return;
+    if (l->log_fd != STDERR_FILENO)
+        close(l->log_fd);
+    if (l->trace_fd >= 0)
+        close(l->trace_fd);
+    free(l);
+}
+
+static void write_line(int fd, const void *p, size_t n)
+{
+    ssize_t done;
+    do
+        done = write(fd, p, n);
+    while (done < 0 && errno == EINTR);
+}
+
+/* 2026-01-31T12:00:00.123456Z */
+static void append_time(struct buf *b)
+{
+    struct timespec ts;
+    struct tm tm;
+    clock_gettime(CLOCK_REALTIME, &ts);
+    gmtime_r(&ts.tv_sec, &tm);
+    char text[32];
+    size_t n = strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
+    buf_append(b, text, n);
+    buf_printf(b, ".%06ldZ", ts.tv_nsec / 1000);
+}
+
+void log_printf(struct log *l, enum log_level level, const char *fmt, ...)
+{
+    static const char *const names[] = {"ERROR", "WARN", "INFO", "DEBUG"};
+    if (!l || level > l->level)
+        return;
+    char text[LOG_LINE_MAX];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    for (char *p = text; *p; p++) {
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            *p = '?';
+    }
+    struct buf line cleanup_buf = {0};
+    append_time(&line);
+    buf_printf(&line, " %s %s: %s\n", names[level], l->component, text);
+    write_line(l->log_fd, line.p, line.n);
+}
+
+bool trace_on(const struct log *l)
+{
+    return l && l->trace_fd >= 0;
+}
+
+struct trace trace_begin(struct log *l, const char *step)
+{
+    struct trace t = {.log = trace_on(l) ? l : NULL};
+    if (t.log) {
+        append_time(&t.line);
+        buf_printf(&t.line, " %s", step);
+    }
+    return t;
+}
+
+void trace_u64(struct trace *t, const char *key, uint64_t value)
+{
+    if (t->log)
+        buf_printf(&t->line, " %s=%llu", key, (unsigned long long)value);
+}
+
+void trace_str(struct trace *t, const char *key, const char *value)
+{
+    if (!t->log)
+        return;
+    buf_printf(&t->line, " %s=", key);
+    for (const unsigned char *p = (const unsigned char *)value; *p; p++) {
+        if (*p <= 0x20 || *p == 0x7f || *p == '%')
+            buf_printf(&t->line, "%%%02X", *p);
+        else
+            buf_append(&t->line, p, 1);
+    }
+}
+
+void trace_ids(struct trace *t, const char *key, const struct block_id *ids, size_t n)
+{
+    if (!t->log)
+        return;
+    buf_printf(&t->line, " %s=", key);
+    for (size_t i = 0; i < n && i < TRACE_IDS_MAX; i++) {
+        char hex[BLOCK_HEX_LEN + 1];
+        block_id_hex(&ids[i], hex);
+        buf_printf(&t->line, "%s%.*s", i ? "," : "", TRACE_HEX_DIGITS, hex);
+    }
+    if (n > TRACE_IDS_MAX)
+        buf_printf(&t->line, "(+%zu)", n - TRACE_IDS_MAX);
+}
+
+void trace_end(struct trace *t)
+{
+    if (t->log) {
+        buf_append(&t->line, "\n", 1);
+        write_line(t->log->trace_fd, t->line.p, t->line.n);
+    }
+    buf_free(&t->line);
+    t->log = NULL;
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The log and the trace of one program.
+ *
+ * Log lines, for people: TIME LEVEL COMPONENT: text. Trace lines, for tests and the curious, one per
+ * protocol step: TIME STEP key=value…; STEP is one of A1…A8, put, commit, journal. Never credentials;
+ * at most 20 ids, then a count. All functions may be called from any thread. A NULL log or trace is
+ * silent.
+ */
+#ifndef STEADFS_TRACE_H
+#define STEADFS_TRACE_H
+
+#include "buf.h"
+
+enum log_level { LOG_L_ERROR, LOG_L_WARN, LOG_L_INFO, LOG_L_DEBUG };
+
+struct log; /* log lines and trace lines of one program */
+
+/* log_path, trace_path: appended to; NULL log_path: stderr; NULL trace_path: no trace.
+ * 0 or -errno of opening. */
+int log_open(struct log **out, const char *component, const char *log_path, const char *trace_path,
+             enum log_level level);
+void log_close(struct log *l);
+void log_printf(struct log *l, enum log_level level, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* One trace line, built piece by piece and written by trace_end. */
+struct trace {
+    struct log *log;
+    struct buf line;
+};
+bool trace_on(const struct log *l);
+struct trace trace_begin(struct log *l, const char *step);
+void trace_u64(struct trace *t, const char *key, uint64_t value);
+void trace_str(struct trace *t, const char *key, const char *value);
+/* ids=hex12,hex12,…(+N): first 12 hex digits each, at most 20 */
+void trace_ids(struct trace *t, const char *key, const struct block_id *ids, size_t n);
+void trace_end(struct trace *t);
+#endif
