@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Checks of attributes, permissions, times, extended attributes and locks. See posixcheck.h. */
+#include "posixcheck.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/xattr.h>
+#include <time.h>
+#include <unistd.h>
+
+static bool same_time(struct timespec a, struct timespec b)
+{
+    return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+static bool later(struct timespec a, struct timespec b)
+{
+    return a.tv_sec > b.tv_sec || (a.tv_sec == b.tv_sec && a.tv_nsec > b.tv_nsec);
+}
+
+static int modes(void)
+{
+    MUST(!put_file("f", "x") && !mkdir("d", 0755) && !symlink("f", "l"));
+    MUST(!chmod("f", 04751) && (stat_of("f").st_mode & 07777) == 04751);
+    MUST(!chmod("d", 01777) && (stat_of("d").st_mode & 07777) == 01777);
+    MUST(!chmod("l", 0600) && (stat_of("f").st_mode & 07777) == 0600);
+    struct timespec before = stat_of("f").st_ctim, mtime = stat_of("f").st_mtim;
+    do
+        MUST(!chmod("f", 0640));
+    while (!later(stat_of("f").st_ctim, before));
+    MUST(same_time(stat_of("f").st_mtim, mtime));
+    FAILS(chmod("missing", 0600), ENOENT);
+    mode_t old = umask(077);
+    MUST(!put_file("masked", "") && (stat_of("masked").st_mode & 07777) == 0600);
+    MUST(!mkdir("maskedd", 0777) && (stat_of("maskedd").st_mode & 07777) == 0700);
+    umask(old);
+    return 0;
+}
+
+static int owners(void)
+{
+    MUST(!put_file("f", "x") && !symlink("f", "l"));
+    MUST(!chown("f", (uid_t)-1, (gid_t)-1));
+    if (!is_root())
+        return 0;
+    MUST(!chown("f", 12, 34) && stat_of("f").st_uid == 12 && stat_of("f").st_gid == 34);
+    MUST(!lchown("l", 56, 78) && stat_of("l").st_uid == 56 && stat_of("f").st_uid == 12);
+    MUST(!chown("f", (uid_t)-1, 4000000000u) && stat_of("f").st_gid == 4000000000u);
+    MUST(stat_of("f").st_uid == 12);
+    MUST(!mkdir("d", 0755) && !chown("d", 0, 34) && !chmod("d", 02775));
+    MUST(!put_file("d/f", "") && stat_of("d/f").st_gid == 34);
+    MUST(!mkdir("d/sub", 0755) && stat_of("d/sub").st_gid == 34);
+    MUST(stat_of("d/sub").st_mode & S_ISGID);
+    return 0;
+}
+
+static int times(void)
+{
+    struct timespec t[2] = {{1234567890, 123456789}, {4102444800, 987654321}}; /* 2009, 2100 */
+    MUST(!put_file("f", "x") && !utimensat(AT_FDCWD, "f", t, 0));
+    MUST(same_time(stat_of("f").st_mtim, t[1]) && same_time(stat_of("f").st_atim, t[0]));
+    struct timespec past[2] = {{0, UTIME_OMIT}, {-300000000, 5}}; /* 1960 */
+    MUST(!utimensat(AT_FDCWD, "f", past, 0) && same_time(stat_of("f").st_mtim, past[1]));
+    MUST(same_time(stat_of("f").st_atim, t[0]));
+    struct timespec now[2] = {{0, UTIME_OMIT}, {0, UTIME_NOW}}, clock;
+    MUST(!clock_gettime(CLOCK_REALTIME, &clock) && !utimensat(AT_FDCWD, "f", now, 0));
+    MUST(stat_of("f").st_mtim.tv_sec >= clock.tv_sec - 1);
+    MUST(!symlink("f", "l") && !utimensat(AT_FDCWD, "l", t, AT_SYMLINK_NOFOLLOW));
+    MUST(same_time(stat_of("l").st_mtim, t[1]) && !same_time(stat_of("f").st_mtim, t[1]));
+    MUST(!mkdir("d", 0755) && !utimensat(AT_FDCWD, "d", t, 0));
+    MUST(same_time(stat_of("d").st_mtim, t[1]));
+    /* set while open and written: what was set last stays */
+    int fd = open("f", O_RDWR);
+    MUST(fd >= 0 && write(fd, "more", 4) == 4 && !futimens(fd, t) && !close(fd));
+    MUST(same_time(stat_of("f").st_mtim, t[1]));
+    return 0;
+}
+
+static int times_follow_changes(void)
+{
+    struct timespec old[2] = {{1000000000, 0}, {1000000000, 0}};
+    MUST(!put_file("f", "x") && !mkdir("d", 0755));
+    MUST(!utimensat(AT_FDCWD, "f", old, 0));
+    int fd = open("f", O_WRONLY);
+    MUST(fd >= 0 && pwrite(fd, "y", 1, 0) == 1 && !close(fd));
+    MUST(later(stat_of("f").st_mtim, old[1]));
+    MUST(!utimensat(AT_FDCWD, "f", old, 0) && !truncate("f", 0));
+    MUST(later(stat_of("f").st_mtim, old[1]));
+    MUST(!utimensat(AT_FDCWD, "d", old, 0) && !put_file("d/f", ""));
+    MUST(later(stat_of("d").st_mtim, old[1]));
+    MUST(!utimensat(AT_FDCWD, "d", old, 0) && !rename("d/f", "d/g"));
+    MUST(later(stat_of("d").st_mtim, old[1]));
+    MUST(!utimensat(AT_FDCWD, "d", old, 0) && !unlink("d/g"));
+    MUST(later(stat_of("d").st_mtim, old[1]));
+    struct timespec ctime = stat_of("f").st_ctim;
+    do {
+        unlink("f2");
+        MUST(!link("f", "f2"));
+    } while (!later(stat_of("f").st_ctim, ctime));
+    return 0;
+}
+
+static int others_may_not(void)
+{
+    FAILS(open("secret", O_RDONLY), EACCES);
+    FAILS(open("readable", O_WRONLY), EACCES);
+    FAILS(open("new", O_CREAT | O_RDWR, 0644), EACCES);
+    FAILS(chmod("readable", 0666), EPERM);
+    FAILS(chown("readable", 65534, 65534), EPERM);
+    FAILS(utimensat(AT_FDCWD, "readable", (struct timespec[2]){{1, 0}, {1, 0}}, 0), EPERM);
+    FAILS(unlink("sticky/theirs"), EPERM);
+    FAILS(rename("sticky/theirs", "sticky/mine"), EPERM);
+    FAILS(access("closed/f", F_OK), EACCES);
+    FAILS(access("readable", X_OK), EACCES);
+    FAILS(setxattr("readable", "user.x", "y", 1, 0), EACCES);
+    MUST(has_text("readable", "r") && !put_file("sticky/own", "o") && !unlink("sticky/own"));
+    MUST(!put_file("sticky/set", "x") && !chmod("sticky/set", 04777));
+    int fd = open("sticky/set", O_WRONLY);
+    MUST(fd >= 0 && write(fd, "y", 1) == 1 && !close(fd));
+    MUST(!(stat_of("sticky/set").st_mode & S_ISUID)); /* a write takes set-id away */
+    return 0;
+}
+
+static int permissions(void)
+{
+    if (!is_root())
+        return 0; /* needs a second user */
+    MUST(!put_file("secret", "s") && !chmod("secret", 0600));
+    MUST(!put_file("readable", "r") && !mkdir("closed", 0755) && !put_file("closed/f", ""));
+    MUST(!chmod("closed", 0700) && !mkdir("sticky", 0755) && !chmod("sticky", 01777));
+    MUST(!put_file("sticky/theirs", ""));
+    MUST(!as_nobody(others_may_not));
+    FAILS(access("readable", X_OK), EACCES); /* root too, when nobody may */
+    return 0;
+}
+
+static int extended_attributes(void)
+{
+    char v[4096], list[4096], big[2000];
+    MUST(!put_file("f", "x") && !mkdir("d", 0755));
+    MUST(!setxattr("f", "user.a", "one", 3, XATTR_CREATE));
+    MUST(getxattr("f", "user.a", v, sizeof v) == 3 && !memcmp(v, "one", 3));
+    MUST(getxattr("f", "user.a", NULL, 0) == 3);
+    FAILS(getxattr("f", "user.a", v, 2), ERANGE);
+    FAILS(getxattr("f", "user.missing", v, sizeof v), ENODATA);
+    FAILS(setxattr("f", "user.a", "x", 1, XATTR_CREATE), EEXIST);
+    FAILS(setxattr("f", "user.b", "x", 1, XATTR_REPLACE), ENODATA);
+    MUST(!setxattr("f", "user.a", "", 0, XATTR_REPLACE));
+    MUST(getxattr("f", "user.a", v, sizeof v) == 0);
+    memset(big, 'b', sizeof big);
+    MUST(!setxattr("f", "user.big", big, sizeof big, 0));
+    MUST(getxattr("f", "user.big", v, sizeof v) == sizeof big && !memcmp(v, big, sizeof big));
+    ssize_t n = listxattr("f", list, sizeof list);
+    MUST(n > 0 && memmem(list, (size_t)n, "user.a", 7) && memmem(list, (size_t)n, "user.big", 9));
+    FAILS(listxattr("f", list, 3), ERANGE);
+    MUST(!removexattr("f", "user.a"));
+    FAILS(removexattr("f", "user.a"), ENODATA);
+    MUST(!link("f", "g") && getxattr("g", "user.big", v, sizeof v) == sizeof big);
+    MUST(!setxattr("d", "user.dir", "d", 1, 0) && getxattr("d", "user.dir", v, sizeof v) == 1);
+    char name[257];
+    memset(name, 'n', sizeof name);
+    memcpy(name, "user.", 5);
+    name[256] = 0;
+    FAILS(setxattr("f", name, "x", 1, 0), ERANGE);
+    if (is_root())
+        MUST(!setxattr("f", "trusted.t", "t", 1, 0) && getxattr("f", "trusted.t", v, 9) == 1);
+    return 0;
+}
+
+static int try_flock(void)
+{
+    int fd = open("f", O_RDWR);
+    MUST(fd >= 0);
+    FAILS(flock(fd, LOCK_EX | LOCK_NB), EWOULDBLOCK);
+    return close(fd);
+}
+
+static int take_flock(void)
+{
+    int fd = open("f", O_RDWR);
+    MUST(fd >= 0 && !flock(fd, LOCK_EX | LOCK_NB));
+    return close(fd);
+}
+
+static int whole_file_locks(void)
+{
+    MUST(!put_file("f", "x"));
+    int fd = open("f", O_RDWR);
+    MUST(fd >= 0 && !flock(fd, LOCK_EX) && !in_child(try_flock));
+    MUST(!flock(fd, LOCK_UN) && !in_child(take_flock) && !close(fd));
+    return 0;
+}
+
+static int try_range(void)
+{
+    int fd = open("f", O_RDWR);
+    struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 5, .l_len = 10};
+    MUST(fd >= 0);
+    errno = 0;
+    MUST(fcntl(fd, F_SETLK, &l) == -1 && (errno == EAGAIN || errno == EACCES));
+    MUST(!fcntl(fd, F_GETLK, &l) && l.l_type == F_WRLCK && l.l_pid == getppid());
+    MUST(l.l_start == 0 && l.l_len == 10);
+    l = (struct flock){.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 10, .l_len = 10};
+    MUST(!fcntl(fd, F_SETLK, &l));
+    return close(fd);
+}
+
+static int range_locks(void)
+{
+    MUST(!put_file("f", "x"));
+    int fd = open("f", O_RDWR);
+    struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 10};
+    MUST(fd >= 0 && !fcntl(fd, F_SETLK, &l) && !in_child(try_range) && !close(fd));
+    return 0;
+}
+
+const struct check checks_attrs[] = {
+    {"modes", modes},
+    {"owners", owners},
+    {"times", times},
+    {"times-follow-changes", times_follow_changes},
+    {"permissions", permissions},
+    {"extended-attributes", extended_attributes},
+    {"whole-file-locks", whole_file_locks},
+    {"range-locks", range_locks},
+    {NULL, NULL},
+};
