@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Log and trace lines as they stand in the files. */
+#include "blockid.h"
+#include "trace.h"
+#include "unit.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define THREADS 4
+#define LINES 500
+
+struct files {
+    char dir[64], log[128], trace[128];
+};
+
+static int set_up(void **state)
+{
+    struct files *f = calloc(1, sizeof(*f));
+    snprintf(f->dir, sizeof(f->dir), "/tmp/steadfs-trace-XXXXXX");
+    assert_non_null(mkdtemp(f->dir));
+    snprintf(f->log, sizeof(f->log), "%s/log", f->dir);
+    snprintf(f->trace, sizeof(f->trace), "%s/trace", f->dir);
+    *state = f;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct files *f = *state;
+    unlink(f->log);
+    unlink(f->trace);
+    rmdir(f->dir);
+    free(f);
+    return 0;
+}
+
+/* The whole file as text. */
+static char *contents(const char *path)
+{
+    FILE *in = fopen(path, "r");
+    assert_non_null(in);
+    char *text = calloc(1, 1u << 20);
+    size_t n = fread(text, 1, (1u << 20) - 1, in);
+    text[n] = '\0';
+    fclose(in);
+    return text;
+}
+
+/* What stands behind the first line's time, without its end of line. */
+static char *after_time(char *text)
+{
+    char *blank = strchr(text, ' ');
+    assert_non_null(blank);
+    assert_int_equal(blank - text, strlen("2026-01-31T12:00:00.123456Z"));
+    assert_int_equal(blank[-1], 'Z');
+    char *end = strchr(blank, '\n');
+    assert_non_null(end);
+    *end = '\0';
+    return blank + 1;
+}
+
+static void a_trace_line(void **state)
+{
+    struct files *f = *state;
+    struct log *l;
+    assert_int_equal(log_open(&l, "test", f->log, f->trace, LOG_L_INFO), 0);
+    assert_true(trace_on(l));
+    struct block_id id;
+    assert_int_equal(block_id_parse(&id, "ba7816bf8f01cfea414140de5dae2223"
+                                         "b00361a396177a9cb410ff61f20015ad"),
+                     0);
+    struct trace t = trace_begin(l, "A6");
+    trace_u64(&t, "ns", 7);
+    trace_str(&t, "name", "a b\n100%");
+    trace_ids(&t, "ids", &id, 1);
+    trace_ids(&t, "missing", NULL, 0);
+    trace_end(&t);
+    log_close(l);
+    char *text = contents(f->trace);
+    assert_string_equal(after_time(text), "A6 ns=7 name=a%20b%0A100%25 ids=ba7816bf8f01 missing=");
+    free(text);
+}
+
+static void at_most_20_ids(void **state)
+{
+    struct files *f = *state;
+    struct log *l;
+    assert_int_equal(log_open(&l, "test", f->log, f->trace, LOG_L_INFO), 0);
+    struct block_id ids[23] = {{{0}}};
+    for (size_t n = 20; n <= 23; n += 3) {
+        struct trace t = trace_begin(l, "put");
+        trace_ids(&t, "ids", ids, n);
+        trace_end(&t);
+    }
+    log_close(l);
+    char *text = contents(f->trace);
+    char *second = strchr(text, '\n') + 1;
+    assert_null(memmem(text, (size_t)(second - text), "(+", 2));
+    char *line = after_time(second);
+    assert_non_null(strstr(line, "000000000000(+3)"));
+    unsigned commas = 0;
+    for (char *p = line; *p; p++)
+        commas += *p == ',';
+    assert_int_equal(commas, 19);
+    free(text);
+}
+
+static void log_lines(void **state)
+{
+    struct files *f = *state;
+    struct log *l;
+    assert_int_equal(log_open(&l, "metad", f->log, NULL, LOG_L_INFO), 0);
+    assert_false(trace_on(l));
+    log_printf(l, LOG_L_DEBUG, "not at this level");
+    log_printf(l, LOG_L_WARN, "name %s", "a\nERROR forged\x7f");
+    struct trace t = trace_begin(l, "A1"); /* silent without a trace */
+    trace_u64(&t, "ns", 1);
+    trace_str(&t, "x", "y");
+    trace_end(&t);
+    log_close(l);
+    char *text = contents(f->log);
+    assert_string_equal(after_time(text), "WARN metad: name a?ERROR forged?");
+    free(text);
+}
+
+static void an_endless_text_is_cut(void **state)
+{
+    struct files *f = *state;
+    struct log *l;
+    assert_int_equal(log_open(&l, "metad", f->log, NULL, LOG_L_INFO), 0);
+    log_printf(l, LOG_L_ERROR, "%0100000d", 1);
+    log_close(l);
+    char *text = contents(f->log);
+    assert_in_range(strlen(text), 4000, 4200);
+    assert_int_equal(text[strlen(text) - 1], '\n');
+    free(text);
+}
+
+static void silent_without_a_log(void **state)
+{
+    (void)state;
+    assert_false(trace_on(NULL));
+    log_printf(NULL, LOG_L_ERROR, "nothing");
+    struct trace t = trace_begin(NULL, "A1");
+    trace_u64(&t, "ns", 1);
+    trace_ids(&t, "ids", NULL, 0);
+    trace_end(&t);
+    log_close(NULL);
+}
+
+static void errors_of_opening(void **state)
+{
+    struct files *f = *state;
+    struct log *l = NULL;
+    char path[200];
+    snprintf(path, sizeof(path), "%s/no/log", f->dir);
+    assert_int_equal(log_open(&l, "test", path, NULL, LOG_L_INFO), -ENOENT);
+    assert_int_equal(log_open(&l, "test", f->log, path, LOG_L_INFO), -ENOENT);
+    assert_null(l);
+}
+
+static void *write_lines(void *log)
+{
+    for (unsigned i = 0; i < LINES; i++) {
+        struct trace t = trace_begin(log, "A2");
+        trace_str(&t, "text", "0123456789012345678901234567890123456789");
+        trace_end(&t);
+    }
+    return NULL;
+}
+
+static void lines_of_threads_do_not_mix(void **state)
+{
+    struct files *f = *state;
+    struct log *l;
+    pthread_t threads[THREADS];
+    assert_int_equal(log_open(&l, "test", f->log, f->trace, LOG_L_INFO), 0);
+    for (unsigned i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, write_lines, l), 0);
+    for (unsigned i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    log_close(l);
+    char *text = contents(f->trace);
+    unsigned n = 0;
+    char *save = NULL;
+    for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save), n++)
+        assert_string_equal(line + 28, "A2 text=0123456789012345678901234567890123456789");
+    assert_int_equal(n, THREADS * LINES);
+    free(text);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_trace_line),
+        TEST(at_most_20_ids),
+        TEST(log_lines),
+        TEST(an_endless_text_is_cut),
+        TEST(silent_without_a_log),
+        TEST(errors_of_opening),
+        TEST(lines_of_threads_do_not_mix),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
