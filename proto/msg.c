@@ -290,9 +290,9 @@ static int fail(struct reader *r, int err, const struct msg_desc *d, const char 
 {
     if (r->why) {
         char line[160];
-        int n = snprintf(line, sizeof(line), "%s%s%s: %s", d->name, field ? "." : "",
-                         field ? field : "", what);
-        *r->why = arena_str(r->arena, bytes_of(line, (size_t)n));
+        snprintf(line, sizeof(line), "%s%s%s: %s", d->name, field ? "." : "", field ? field : "",
+                 what);
+        *r->why = arena_str(r->arena, bytes_str(line));
     }
     return err;
 }
