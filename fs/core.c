@@ -1,0 +1,529 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The core's life, its rows, and the numbers it hands out.
+ *
+ * Node counters and request numbers are taken from ranges reserved durably before use: after an
+ * unclean end the rest of a range is skipped, so that no number is used twice even when power loss
+ * took the newest transactions of the tree. core_begin reserves ahead, outside of any transaction.
+ */
+#include "core_int.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+void ids_add(struct ids *l, uint64_t id)
+{
+    if (l->n == l->cap) {
+        l->cap = l->cap ? 2 * l->cap : 16;
+        l->v = realloc(l->v, l->cap * sizeof *l->v);
+        if (!l->v)
+            abort();
+    }
+    l->v[l->n++] = id;
+}
+
+void spans_add(struct spans *l, uint64_t off, uint64_t end)
+{
+    if (l->n == l->cap) {
+        l->cap = l->cap ? 2 * l->cap : 16;
+        l->v = realloc(l->v, l->cap * sizeof *l->v);
+        if (!l->v)
+            abort();
+    }
+    l->v[l->n++] = (struct span){off, end};
+}
+
+void core_effects_free(struct core_effects *e)
+{
+    free(e->v);
+    *e = (struct core_effects){0};
+}
+
+struct core_effect *effect_add(struct core_effects *fx, enum effect_kind k, uint64_t ns,
+                               uint64_t node)
+{
+    if (fx->n == fx->cap) {
+        fx->cap = fx->cap ? 2 * fx->cap : 16;
+        fx->v = realloc(fx->v, fx->cap * sizeof *fx->v);
+        if (!fx->v)
+            abort();
+    }
+    struct core_effect *e = &fx->v[fx->n++];
+    *e = (struct core_effect){.kind = k, .ns = ns, .node = node};
+    return e;
+}
+
+void effect_entry(struct core_effects *fx, uint64_t ns, uint64_t parent, struct bytes name,
+                  uint64_t child)
+{
+    struct core_effect *e = effect_add(fx, EFFECT_ENTRY, ns, parent);
+    e->other = child;
+    e->name_len = name.n;
+    memcpy(e->name, name.p, name.n);
+}
+
+bool is_dir(uint32_t type)
+{
+    return type == NODE_DIR || type == NODE_MOUNT;
+}
+
+/* ---- life
+ * ---------------------------------------------------------------------------------------- */
+static int reserve(struct core *c)
+{
+    int err = 0;
+    if (c->request_limit - c->request_next < REQUEST_RANGE / 2) {
+        err = tree_reserve(c->t, "request_limit", (int64_t)(c->request_limit + REQUEST_RANGE));
+        if (!err)
+            c->request_limit += REQUEST_RANGE;
+    }
+    if (!err && c->node_limit - c->node_next < NODE_RANGE / 2) {
+        err = tree_reserve(c->t, "node_limit", (int64_t)(c->node_limit + NODE_RANGE));
+        if (!err)
+            c->node_limit += NODE_RANGE;
+    }
+    return err;
+}
+
+static uint64_t meta_or(struct core *c, const char *key, uint64_t otherwise)
+{
+    int64_t v;
+    return tree_get(c->t, key, &v) == 0 ? (uint64_t)v : otherwise;
+}
+
+int core_new(struct core **out, struct tree *t, const struct core_options *o)
+{
+    struct core *c = calloc(1, sizeof *c);
+    if (!c)
+        return -ENOMEM;
+    c->t = t;
+    c->hooks = o->hooks;
+    c->device = o->device;
+    strncpy(c->device_name, o->device_name ? o->device_name : "device", sizeof c->device_name - 1);
+    c->request_limit = meta_or(c, "request_limit", 1);
+    c->node_limit = meta_or(c, "node_limit", 1);
+    bool clean = meta_or(c, "clean", 1) != 0 && o->clean_start;
+    c->request_next = clean ? meta_or(c, "request_next", c->request_limit) : c->request_limit;
+    c->node_next = clean ? meta_or(c, "node_next", c->node_limit) : c->node_limit;
+    int err = tree_reserve(t, "clean", 0);
+    if (!err && !clean) /* what was sent may be answered in the journal: read that first */
+        err = tree_step(t, tree_stmt(t, "UPDATE ns SET hold = -1"));
+    if (!err)
+        err = reserve(c);
+    if (err) {
+        free(c);
+        return err;
+    }
+    *out = c;
+    return 0;
+}
+
+void core_free(struct core *c)
+{
+    if (!c)
+        return;
+    tree_set(c->t, "request_next", (int64_t)c->request_next);
+    tree_set(c->t, "node_next", (int64_t)c->node_next);
+    tree_reserve(c->t, "clean", 1);
+    tree_close(c->t);
+    free(c);
+}
+
+int core_begin(struct core *c)
+{
+    if (c->depth == 0) {
+        int err = reserve(c);
+        if (err)
+            return err;
+    }
+    int err = tree_begin(c->t);
+    if (!err)
+        c->depth++;
+    return err;
+}
+
+int core_end(struct core *c, bool keep)
+{
+    assert(c->depth > 0);
+    c->depth--;
+    return tree_end(c->t, keep);
+}
+
+int core_leave(struct core *c, int r)
+{
+    int err = core_end(c, r >= 0);
+    return r < 0 ? r : err ? err : r;
+}
+
+int node_new_id(struct core *c, uint64_t *id)
+{
+    if (c->node_next >= c->node_limit)
+        return -EAGAIN; /* a transaction that created more than a whole range */
+    *id = NODE_ID(c->device, c->node_next++);
+    return 0;
+}
+
+/* ---- nodes
+ * ---------------------------------------------------------------------------------------- */
+#define U(i) ((uint64_t)sqlite3_column_int64(s, (i)))
+#define I(i) sqlite3_column_int64(s, (i))
+#define W(i) ((uint32_t)sqlite3_column_int64(s, (i)))
+
+int node_get(struct core *c, uint64_t id, struct nrow *n)
+{
+    sqlite3_stmt *s = tree_stmt(
+        c->t,
+        "SELECT ns, type, mode, uid, gid, rdev, size, mtime, ctime, atime, nlink, stored, "
+        "target_ns,"
+        " content_rev, attr_rev, complete, xattrs_known, src, src_at, pend, sent, request, since,"
+        " changed, parked, conflict, tries FROM node WHERE id = ?1");
+    sqlite3_bind_int64(s, 1, (int64_t)id);
+    int rc = tree_step(c->t, s);
+    if (rc <= 0)
+        return rc ? rc : -ENOENT;
+    *n = (struct nrow){.id = id,
+                       .ns = U(0),
+                       .type = W(1),
+                       .mode = W(2),
+                       .uid = W(3),
+                       .gid = W(4),
+                       .rdev = U(5),
+                       .size = U(6),
+                       .mtime = I(7),
+                       .ctime = I(8),
+                       .atime = I(9),
+                       .nlink = W(10),
+                       .stored = U(11),
+                       .target_ns = U(12),
+                       .content_rev = U(13),
+                       .attr_rev = U(14),
+                       .complete = I(15) != 0,
+                       .xattrs_known = I(16) != 0,
+                       .src = U(17),
+                       .src_at = U(18),
+                       .pend = W(19),
+                       .sent = W(20),
+                       .request = U(21),
+                       .since = I(22),
+                       .changed = I(23),
+                       .parked = (int)I(24),
+                       .conflict = I(25) != 0,
+                       .tries = W(26)};
+    sqlite3_reset(s);
+    return 0;
+}
+
+int node_put(struct core *c, const struct nrow *n)
+{
+    sqlite3_stmt *s = tree_stmt(
+        c->t,
+        "INSERT INTO node(id, ns, type, mode, uid, gid, rdev, size, mtime, ctime, atime, nlink, "
+        "stored,"
+        " target_ns, content_rev, attr_rev, complete, xattrs_known, src, src_at, pend, sent, "
+        "request,"
+        " since, changed, parked, conflict, tries) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, "
+        "?11,"
+        " ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28)"
+        " ON CONFLICT(id) DO UPDATE SET mode = ?4, uid = ?5, gid = ?6, size = ?8, mtime = ?9, "
+        "ctime = ?10,"
+        " atime = ?11, nlink = ?12, stored = ?13, content_rev = ?15, attr_rev = ?16, complete = "
+        "?17,"
+        " xattrs_known = ?18, src = ?19, src_at = ?20, pend = ?21, sent = ?22, request = ?23, "
+        "since = ?24,"
+        " changed = ?25, parked = ?26, conflict = ?27, tries = ?28");
+    const uint64_t v[] = {n->id,
+                          n->ns,
+                          n->type,
+                          n->mode,
+                          n->uid,
+                          n->gid,
+                          n->rdev,
+                          n->size,
+                          (uint64_t)n->mtime,
+                          (uint64_t)n->ctime,
+                          (uint64_t)n->atime,
+                          n->nlink,
+                          n->stored,
+                          n->target_ns,
+                          n->content_rev,
+                          n->attr_rev,
+                          n->complete,
+                          n->xattrs_known,
+                          n->src,
+                          n->src_at,
+                          n->pend,
+                          n->sent,
+                          n->request,
+                          (uint64_t)n->since,
+                          (uint64_t)n->changed,
+                          (uint64_t)n->parked,
+                          n->conflict,
+                          n->tries};
+    for (size_t i = 0; i < sizeof v / sizeof *v; i++)
+        sqlite3_bind_int64(s, (int)i + 1, (int64_t)v[i]);
+    return tree_step(c->t, s);
+}
+
+int node_delete(struct core *c, uint64_t id)
+{
+    static const char *const sql[] = {
+        "DELETE FROM node WHERE id = ?1", "DELETE FROM extent WHERE node = ?1",
+        "DELETE FROM span WHERE node = ?1", "DELETE FROM xattr WHERE node = ?1",
+        "DELETE FROM entry WHERE parent = ?1 AND node = 0 AND pend = 0 AND request = 0"};
+    for (size_t i = 0; i < sizeof sql / sizeof *sql; i++) {
+        sqlite3_stmt *s = tree_stmt(c->t, sql[i]);
+        sqlite3_bind_int64(s, 1, (int64_t)id);
+        int err = tree_step(c->t, s);
+        if (err)
+            return err;
+    }
+    return 0;
+}
+
+/* ---- entries
+ * -------------------------------------------------------------------------------------- */
+#define ENTRY_COLUMNS                                                                              \
+    "SELECT id, ns, parent, name, node, type, base_node, base_type, base_rev, pend, request, "     \
+    "sent_node,"                                                                                   \
+    " since FROM entry "
+
+static int entry_row(struct core *c, sqlite3_stmt *s, struct erow *e)
+{
+    int rc = tree_step(c->t, s);
+    if (rc <= 0)
+        return rc ? rc : -ENOENT;
+    *e = (struct erow){.id = U(0),
+                       .ns = U(1),
+                       .parent = U(2),
+                       .node = U(4),
+                       .type = W(5),
+                       .base_node = U(6),
+                       .base_type = W(7),
+                       .base_rev = U(8),
+                       .pend = I(9) != 0,
+                       .request = U(10),
+                       .sent_node = U(11),
+                       .since = I(12)};
+    e->name_len = (size_t)sqlite3_column_bytes(s, 3);
+    assert(e->name_len <= NAME_LEN_MAX);
+    memcpy(e->name, sqlite3_column_blob(s, 3), e->name_len);
+    sqlite3_reset(s);
+    return 0;
+}
+
+int entry_get(struct core *c, uint64_t parent, struct bytes name, struct erow *e)
+{
+    sqlite3_stmt *s = tree_stmt(c->t, ENTRY_COLUMNS "WHERE parent = ?1 AND name = ?2");
+    sqlite3_bind_int64(s, 1, (int64_t)parent);
+    sqlite3_bind_blob64(s, 2, name.p, name.n, SQLITE_STATIC);
+    return entry_row(c, s, e);
+}
+
+int entry_by_id(struct core *c, uint64_t id, struct erow *e)
+{
+    sqlite3_stmt *s = tree_stmt(c->t, ENTRY_COLUMNS "WHERE id = ?1");
+    sqlite3_bind_int64(s, 1, (int64_t)id);
+    return entry_row(c, s, e);
+}
+
+int entry_put(struct core *c, struct erow *e)
+{
+    sqlite3_stmt *s;
+    if (e->id)
+        s = tree_stmt(c->t, "UPDATE entry SET node = ?4, type = ?5, base_node = ?6, base_type = ?7,"
+                            " base_rev = ?8, pend = ?9, request = ?10, sent_node = ?11, since = ?12"
+                            " WHERE id = ?13");
+    else
+        s = tree_stmt(c->t, "INSERT INTO entry(ns, parent, name, node, type, base_node, base_type,"
+                            " base_rev, pend, request, sent_node, since)"
+                            " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)");
+    if (e->id) {
+        sqlite3_bind_int64(s, 13, (int64_t)e->id);
+    } else {
+        sqlite3_bind_int64(s, 1, (int64_t)e->ns);
+        sqlite3_bind_int64(s, 2, (int64_t)e->parent);
+        sqlite3_bind_blob64(s, 3, e->name, e->name_len, SQLITE_STATIC);
+    }
+    const uint64_t v[] = {e->node, e->type,    e->base_node, e->base_type,      e->base_rev,
+                          e->pend, e->request, e->sent_node, (uint64_t)e->since};
+    for (size_t i = 0; i < sizeof v / sizeof *v; i++)
+        sqlite3_bind_int64(s, (int)i + 4, (int64_t)v[i]);
+    int err = tree_step(c->t, s);
+    if (!err && !e->id)
+        e->id = (uint64_t)sqlite3_last_insert_rowid(tree_db(c->t));
+    return err;
+}
+
+int entry_delete(struct core *c, uint64_t id)
+{
+    sqlite3_stmt *s = tree_stmt(c->t, "DELETE FROM entry WHERE id = ?1");
+    sqlite3_bind_int64(s, 1, (int64_t)id);
+    return tree_step(c->t, s);
+}
+
+int entry_ids(struct core *c, enum entry_by by, uint64_t key, struct ids *out)
+{
+    sqlite3_stmt *s = NULL;
+    switch (by) {
+    case BY_NODE:
+        s = tree_stmt(c->t, "SELECT id FROM entry WHERE node = ?1 AND node != 0 ORDER BY id");
+        break;
+    case BY_BASE: /* where it is on the server and no longer here */
+        s = tree_stmt(c->t, "SELECT id FROM entry WHERE base_node = ?1 AND base_node != 0"
+                            " AND base_node != node ORDER BY id");
+        break;
+    case BY_PENDING_PARENT:
+        s = tree_stmt(c->t, "SELECT id FROM entry WHERE parent = ?1 AND (pend != 0 OR request != 0)"
+                            " ORDER BY id");
+        break;
+    case BY_PARENT:
+        s = tree_stmt(c->t, "SELECT id FROM entry WHERE parent = ?1 ORDER BY id");
+        break;
+    case BY_REQUEST:
+        s = tree_stmt(c->t, "SELECT id FROM entry WHERE request = ?1 AND request != 0 ORDER BY id");
+        break;
+    }
+    sqlite3_bind_int64(s, 1, (int64_t)key);
+    int rc;
+    while ((rc = tree_step(c->t, s)) == 1)
+        ids_add(out, U(0));
+    return rc;
+}
+
+/* ---- namespaces
+ * ------------------------------------------------------------------------------------ */
+static int ns_row(struct core *c, sqlite3_stmt *s, struct core_ns *out)
+{
+    int rc = tree_step(c->t, s);
+    if (rc <= 0)
+        return rc ? rc : -ENOENT;
+    *out = (struct core_ns){.id = U(0),
+                            .root = U(1),
+                            .cursor = U(2),
+                            .head = U(3),
+                            .role = (enum role)I(4),
+                            .fixed_cuts = U(5),
+                            .copies_min = U(6),
+                            .member = I(7) != 0};
+    size_t n = (size_t)sqlite3_column_bytes(s, 8);
+    if (n >= sizeof out->name)
+        n = sizeof out->name - 1;
+    memcpy(out->name, sqlite3_column_blob(s, 8), n);
+    sqlite3_reset(s);
+    return 0;
+}
+
+#define NS_COLUMNS                                                                                 \
+    "SELECT id, root, cursor, head, role, fixed_cuts, copies_min, member, name FROM ns "
+
+int ns_get(struct core *c, uint64_t id, struct core_ns *out)
+{
+    sqlite3_stmt *s = tree_stmt(c->t, NS_COLUMNS "WHERE id = ?1");
+    sqlite3_bind_int64(s, 1, (int64_t)id);
+    return ns_row(c, s, out);
+}
+
+int core_ns_get(struct core *c, uint64_t ns, struct core_ns *out)
+{
+    return ns_get(c, ns, out);
+}
+
+int core_ns_at(struct core *c, size_t k, struct core_ns *out)
+{
+    sqlite3_stmt *s = tree_stmt(c->t, NS_COLUMNS "ORDER BY id LIMIT 1 OFFSET ?1");
+    sqlite3_bind_int64(s, 1, (int64_t)k);
+    return ns_row(c, s, out);
+}
+
+static int ns_set(struct core *c, sqlite3_stmt *s, uint64_t id, uint64_t value)
+{
+    sqlite3_bind_int64(s, 1, (int64_t)id);
+    sqlite3_bind_int64(s, 2, (int64_t)value);
+    return tree_step(c->t, s);
+}
+
+int ns_set_cursor(struct core *c, uint64_t id, uint64_t cursor)
+{
+    return ns_set(c,
+                  tree_stmt(c->t, "UPDATE ns SET cursor = ?2, head = max(head, ?2) WHERE id = ?1"),
+                  id, cursor);
+}
+
+int ns_set_head(struct core *c, uint64_t id, uint64_t head)
+{
+    return ns_set(c, tree_stmt(c->t, "UPDATE ns SET head = max(head, ?2) WHERE id = ?1"), id, head);
+}
+
+int ns_set_hold(struct core *c, uint64_t id, uint64_t hold)
+{
+    return ns_set(c, tree_stmt(c->t, "UPDATE ns SET hold = max(hold, ?2) WHERE id = ?1"), id, hold);
+}
+
+int ns_hold(struct core *c, uint64_t id, uint64_t *hold)
+{
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT hold FROM ns WHERE id = ?1");
+    sqlite3_bind_int64(s, 1, (int64_t)id);
+    int rc = tree_step(c->t, s);
+    if (rc <= 0)
+        return rc ? rc : -ENOENT;
+    int64_t h = I(0);
+    sqlite3_reset(s);
+    *hold =
+        h < 0 ? UINT64_MAX : (uint64_t)h; /* -1: until the next session says where the head is */
+    return 0;
+}
+
+int ns_writable(struct core *c, uint64_t ns)
+{
+    struct core_ns n;
+    int err = ns_get(c, ns, &n);
+    if (err)
+        return err == -ENOENT ? -EACCES : err;
+    return !n.member ? -EACCES : n.role < ROLE_EDITOR ? -EROFS : 0;
+}
+
+static int ns_join(struct core *c, const struct m_namespace *m)
+{
+    sqlite3_stmt *s = tree_stmt(
+        c->t, "INSERT INTO ns(id, name, root, role, cursor, head, fixed_cuts, copies_min, member)"
+              " VALUES(?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7, 1) ON CONFLICT(id) DO UPDATE SET name = ?2,"
+              " role = ?4, head = max(head, ?5), fixed_cuts = ?6, copies_min = ?7, member = 1,"
+              " hold = CASE WHEN hold = -1 THEN ?5 ELSE hold END");
+    sqlite3_bind_int64(s, 1, (int64_t)m->id);
+    sqlite3_bind_blob64(s, 2, m->name.p, m->name.n, SQLITE_STATIC);
+    sqlite3_bind_int64(s, 3, (int64_t)m->root);
+    sqlite3_bind_int64(s, 4, (int64_t)m->role);
+    sqlite3_bind_int64(s, 5, (int64_t)m->head);
+    sqlite3_bind_int64(s, 6, (int64_t)m->fixed_cuts);
+    sqlite3_bind_int64(s, 7, (int64_t)m->copies_min);
+    return tree_step(c->t, s);
+}
+
+int core_session(struct core *c, const struct m_session_ans *a, struct core_effects *fx)
+{
+    (void)fx;
+    int err = core_begin(c);
+    if (err)
+        return err;
+    err = tree_step(c->t, tree_stmt(c->t, "UPDATE ns SET member = 0"));
+    for (size_t i = 0; !err && i < a->namespaces_n; i++)
+        err = ns_join(c, &a->namespaces[i]);
+    if (!err)
+        err = tree_set(c->t, "root_ns", (int64_t)a->root_ns);
+    return core_leave(c, err);
+}
+
+int core_root(struct core *c, uint64_t *ns, uint64_t *node)
+{
+    int64_t id;
+    struct core_ns n;
+    int err = tree_get(c->t, "root_ns", &id);
+    if (!err)
+        err = ns_get(c, (uint64_t)id, &n);
+    if (err)
+        return err;
+    *ns = n.id;
+    *node = n.root;
+    return 0;
+}

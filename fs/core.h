@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The sync core: what the local tree becomes, what is sent, applied, rebased and invalidated.
+ *
+ * Pure: no threads, clocks, sockets, files or randomness of its own. It reads and changes the tree
+ * (tree.h, SQLite) and is told the time. One owner calls it under one lock; every public function
+ * is one transaction of the tree (or joins the one that core_begin opened), durable against a crash
+ * of the process when it returns.
+ *
+ * Functions return 0, a negative errno that a program may see, or CORE_NEED: the tree does not know
+ * enough yet, and *need (where the function takes one) says what to load. The caller then asks the
+ * metadata server with the message from core_need_request, hands the answer to core_need_answer,
+ * and calls again. What is known locally is always exactly the namespace as of its cursor, plus
+ * what is pending; therefore every load is asked for as of the cursor and refused when the cursor
+ * has moved.
+ */
+#ifndef STEADFS_CORE_H
+#define STEADFS_CORE_H
+
+#include "extent.h"
+#include "messages.h"
+
+struct core;
+struct tree;
+
+#define CORE_NEED 1
+
+enum core_need_kind {
+    NEED_NONE,
+    NEED_NAME,    /* one name of a directory */
+    NEED_PAGE,    /* the next page of a directory */
+    NEED_NODE,    /* a node's attributes and xattrs */
+    NEED_EXTENTS, /* a page of a file's extents from off on */
+};
+struct core_need {
+    enum core_need_kind kind;
+    uint64_t ns, node; /* NAME, PAGE: the directory */
+    uint64_t off;      /* EXTENTS */
+    uint64_t at;       /* SJID it is asked as of; set by core_need_request */
+    uint64_t
+        src; /* EXTENTS: node id asked for (differs for a copy made from another node's past) */
+    uint8_t name[NAME_LEN_MAX]; /* NAME; PAGE: names behind this one */
+    size_t name_len;
+};
+
+/* A node as programs see it. */
+struct core_attr {
+    uint64_t node, ns;
+    enum node_type type; /* never NODE_MOUNT: the root of what is mounted there stands for it */
+    uint32_t mode, uid, gid, nlink;
+    uint64_t rdev, size, stored; /* stored: sum of extents' lengths as known */
+    int64_t mtime, ctime, atime; /* ns; atime is local only */
+    uint64_t target_len;
+    bool mounted; /* reached through a mount node: it can be neither renamed nor removed */
+};
+
+/* What a change means to the kernel and to open handles. In order. */
+enum effect_kind {
+    EFFECT_ENTRY = 1, /* entry (node=parent, name) now names another node or nothing */
+    EFFECT_ATTR,      /* attributes of node changed */
+    EFFECT_DATA,      /* content of node changed in [off, off+len); attributes too */
+    EFFECT_XATTR,     /* xattrs of node changed */
+    EFFECT_FORK,      /* the local content of node moved to the new node `other`: handles that wrote
+                         follow */
+    EFFECT_ALIAS,     /* directory node was merged into `other` */
+    EFFECT_GONE,      /* node has no name any more, by a remote change */
+    EFFECT_DONE,      /* request `other` of namespace ns ended: status, sjid */
+    EFFECT_PARKED,    /* node is parked: err says why */
+    EFFECT_SESSION,   /* assignments or mounts changed: ask for a session again */
+};
+struct core_effect {
+    enum effect_kind kind;
+    uint64_t ns, node, other, off, len, sjid;
+    int err;
+    enum commit_status status;
+    uint8_t name[NAME_LEN_MAX];
+    size_t name_len;
+};
+struct core_effects { /* zero-initialise; owns v */
+    struct core_effect *v;
+    size_t n, cap;
+};
+void core_effects_free(struct core_effects *e);
+
+struct core_hooks {
+    void *ctx;
+    /* Before a remote change replaces extents in [off, off+len) of node, or its size: handles that
+     * are open keep seeing the old state (they copy what they need with core_extents). */
+    void (*content_changes)(void *ctx, uint64_t node, uint64_t off, uint64_t len);
+    /* Whether the node's content may be committed in the background now (no unfinished stretch). */
+    bool (*may_commit)(void *ctx, uint64_t node);
+    /* Whether a kernel handle or an open file still uses the node: an unlinked one is kept then. */
+    bool (*in_use)(void *ctx, uint64_t node);
+};
+
+struct core_options {
+    uint32_t device;         /* number, from the session */
+    const char *device_name; /* in names of conflicted copies; copied */
+    struct core_hooks hooks;
+    bool clean_start; /* the last owner closed properly; otherwise nothing is sent before the
+                         journal was read up to the head known at the session */
+};
+
+/* Takes the tree over. 0 or -errno. */
+int core_new(struct core **out, struct tree *t, const struct core_options *o);
+/* Marks a clean end and closes the tree. */
+void core_free(struct core *c);
+/* Joins several calls in one transaction; nests. core_end(c, false) rolls all of them back. */
+int core_begin(struct core *c);
+int core_end(struct core *c, bool keep);
+
+/* ---- session ------------------------------------------------------------------------------ */
+/* Remembers namespaces, roots, roles and candidates. A namespace no longer listed is parked. */
+int core_session(struct core *c, const struct m_session_ans *s, struct core_effects *fx);
+/* Root node and namespace of the mount's top directory; -ENOENT before the first session. */
+int core_root(struct core *c, uint64_t *ns, uint64_t *node);
+
+struct core_ns {
+    uint64_t id, root, cursor; /* cursor: SJID up to which the journal is applied */
+    uint64_t head;             /* newest SJID heard of */
+    enum role role;
+    uint64_t fixed_cuts, copies_min;
+    char name[256];
+    bool member;                                              /* listed in the last session */
+    uint64_t pending_nodes, pending_bytes, conflicts, parked; /* filled by core_ns_status only */
+    int64_t since; /* ns: oldest pending change; 0: none */
+};
+/* The k-th known namespace (any order); -ENOENT behind the last. */
+int core_ns_at(struct core *c, size_t k, struct core_ns *out);
+int core_ns_get(struct core *c, uint64_t ns, struct core_ns *out);
+int core_ns_status(struct core *c, uint64_t ns, struct core_ns *out);
+
+/* ---- loading ------------------------------------------------------------------------------- */
+/* Fills need->at and encodes the request; *method is "lookup", "readdir", "node" or "extents". */
+int core_need_request(struct core *c, struct core_need *need, const char **method,
+                      struct buf *body);
+/* Takes the answer's body in. 0; -EAGAIN: the cursor has moved, ask again; -EBADMSG; -ESTALE. A
+ * name that was taken here before it was known there may now turn out to be a conflict: hence
+ * effects. */
+int core_need_answer(struct core *c, const struct core_need *need, struct bytes body, int64_t now,
+                     struct core_effects *fx);
+
+/* ---- what programs do ---------------------------------------------------------------------- */
+struct core_who {
+    uint32_t uid, gid; /* owner of what is created */
+    int64_t now;       /* ns */
+};
+int core_getattr(struct core *c, uint64_t node, struct core_attr *out, struct core_need *need);
+int core_lookup(struct core *c, uint64_t parent, struct bytes name, struct core_attr *out,
+                struct core_need *need);
+int core_parent(struct core *c, uint64_t node,
+                uint64_t *parent); /* of a directory; of a root: itself */
+/* Creates a node of any type but NODE_MOUNT. -EEXIST, -ENOTDIR, -ENOENT, -EROFS, -ENAMETOOLONG …
+ * parent 0 with an empty name: a node without a name (O_TMPFILE) in namespace of *out->ns. */
+int core_create(struct core *c, const struct core_who *who, uint64_t parent, struct bytes name,
+                enum node_type type, uint32_t mode, uint64_t rdev, struct bytes target,
+                struct core_attr *out, struct core_need *need);
+int core_link(struct core *c, const struct core_who *who, uint64_t node, uint64_t parent,
+              struct bytes name, struct core_attr *out, struct core_need *need);
+/* dir: rmdir, otherwise unlink. -EBUSY for what another namespace is mounted on. */
+int core_unlink(struct core *c, const struct core_who *who, uint64_t parent, struct bytes name,
+                bool dir, uint64_t *node, struct core_need *need);
+/* flags: RENAME_NOREPLACE, RENAME_EXCHANGE (linux/fs.h) or 0. */
+int core_rename(struct core *c, const struct core_who *who, uint64_t from, struct bytes from_name,
+                uint64_t to, struct bytes to_name, unsigned flags, uint64_t *replaced,
+                struct core_need *need);
+#define CORE_SET_MODE 1u
+#define CORE_SET_UID 2u
+#define CORE_SET_GID 4u
+#define CORE_SET_ATIME 8u
+#define CORE_SET_MTIME 16u
+#define CORE_SET_CTIME 32u
+/* Changes the attributes named in mask to those in a (ctime to who->now). */
+int core_setattr(struct core *c, const struct core_who *who, uint64_t node, unsigned mask,
+                 const struct core_attr *a, struct core_need *need);
+int core_truncate(struct core *c, const struct core_who *who, uint64_t node, uint64_t size,
+                  struct core_need *need);
+/* target: cap bytes at most are written, *len is the whole length. */
+int core_readlink(struct core *c, uint64_t node, char *target, size_t cap, size_t *len,
+                  struct core_need *need);
+int core_getxattr(struct core *c, uint64_t node, struct bytes name, struct buf *value,
+                  struct core_need *need); /* -ENODATA */
+int core_listxattr(struct core *c, uint64_t node, struct buf *names, struct core_need *need);
+/* flags: XATTR_CREATE, XATTR_REPLACE. value.p NULL: removes. -ENODATA, -EEXIST, -ERANGE, -E2BIG */
+int core_setxattr(struct core *c, const struct core_who *who, uint64_t node, struct bytes name,
+                  struct bytes value, unsigned flags, struct core_need *need);
+
+/* Reads a directory from a cookie on (0: start). Cookies are stable: an entry keeps its cookie
+ * while it exists, and a new one gets a larger cookie than any before it, so that nothing that
+ * stays is missed or seen twice. `.` and `..` are the caller's. fn returns false to stop. */
+struct core_dirent {
+    uint64_t cookie; /* of this entry; pass it to go on behind it */
+    uint64_t node;
+    enum node_type type;
+    struct bytes name;
+};
+int core_readdir(struct core *c, uint64_t dir, uint64_t cookie,
+                 bool (*fn)(void *arg, const struct core_dirent *e), void *arg,
+                 struct core_need *need);
+
+/* Content. Extents of [off, off+len) as they are locally (cut at the edges), appended to out. */
+int core_extents(struct core *c, uint64_t node, uint64_t off, uint64_t len, struct extent_list *out,
+                 struct core_need *need);
+/* The parts of [off, off+len) known now become `with`; size grows to at least off+len if grow.
+ * Never needs anything loaded. recut: same bytes in other blocks: no new mtime, no new change. */
+int core_write(struct core *c, const struct core_who *who, uint64_t node, uint64_t off,
+               uint64_t len, const struct extent_list *with, bool grow);
+/* Clones extents; both ranges in one namespace. -EXDEV */
+int core_clone(struct core *c, const struct core_who *who, uint64_t src, uint64_t src_off,
+               uint64_t dst, uint64_t dst_off, uint64_t len, struct core_need *need);
+/* A new node with the content that `extents` and size give, as a conflicted copy beside node's name
+ * (a write through a handle that still saw an older version). */
+int core_fork(struct core *c, const struct core_who *who, uint64_t node,
+              const struct extent_list *extents, uint64_t size, struct core_attr *out,
+              struct core_effects *fx);
+/* The last handle on an unlinked node is gone. */
+int core_purge(struct core *c, uint64_t node);
+/* Whether any extent refers to the block, and whether one of them is pending. */
+int core_block_used(struct core *c, const struct block_id *id, bool *referenced, bool *pending);
+
+/* ---- what is sent --------------------------------------------------------------------------- */
+/* What must become durable for fsync of node, besides blocks: nothing (0), a commit that is under
+ * way
+ * (`request` set), or a commit still to be planned. */
+struct core_barrier {
+    bool dirty;       /* there is something to plan */
+    uint64_t request; /* unanswered commit that covers part of it, 0: none */
+    int parked;       /* -errno when the node is parked (EDQUOT, EROFS, EACCES), else 0 */
+};
+int core_barrier(struct core *c, uint64_t node, struct core_barrier *out);
+
+/* Blocks of the pending content of node (and of what its closure takes along) that a target must
+ * hold. *out is malloc'd. */
+int core_closure_blocks(struct core *c, uint64_t node, struct m_block_ref **out, size_t *n);
+
+struct core_plan {
+    uint64_t ns, request, cursor, lowest_open;
+    struct buf changes;      /* encoded m_changes */
+    struct m_block_ref *ids; /* blocks of the new extents, without doubles; malloc'd */
+    size_t ids_n, rows;
+};
+void core_plan_free(struct core_plan *p);
+/* Makes one commit: the closures of nodes[0..n) (fsync), or, with n = 0, pending work of the
+ * namespace in the order it came, at most BACKGROUND_ROWS_MAX rows, of nodes unchanged since
+ * `quiet` (ns) and allowed by may_commit. The state sent is stored under a new request number
+ * before this returns. What a commit under way already holds is left out. 0 with plan->rows > 0; 0
+ * with rows = 0: nothing to send now; CORE_NEED: a copy's extents are to be loaded first; -EAGAIN:
+ * the namespace waits for its journal (after a conflict or an unclean start). */
+int core_plan(struct core *c, uint64_t ns, const uint64_t *nodes, size_t n, int64_t quiet,
+              struct core_plan *plan, struct core_need *need);
+/* Commits sent and not settled, to be sent again (same number, same changes): the k-th of namespace
+ * ns, -ENOENT behind the last. */
+int core_resend(struct core *c, uint64_t ns, size_t k, struct core_plan *plan);
+/* An answer to a commit. MISSING changes nothing (the caller uploads and sends the same plan
+ * again). */
+int core_commit_answer(struct core *c, uint64_t ns, uint64_t request, const struct m_commit_ans *a,
+                       struct core_effects *fx);
+/* The next record of the journal; must be cursor + 1 (-EINVAL otherwise; at or below: ignored, 0).
+ */
+int core_apply(struct core *c, uint64_t ns, const struct m_record *r, int64_t now,
+               struct core_effects *fx);
+/* The cursor is below the server's floor: everything loaded and not pending is forgotten and
+ * reloaded on demand as of `at`. Pending state is kept, based on what the server answers then. */
+int core_resync(struct core *c, uint64_t ns, uint64_t at, struct core_effects *fx);
+
+/* Lists: the k-th parked or conflicted node of a namespace; -ENOENT behind the last. path is
+ * relative to the namespace's root, malloc'd. */
+int core_parked_at(struct core *c, uint64_t ns, size_t k, uint64_t *node, int *err, char **path);
+int core_conflict_at(struct core *c, uint64_t ns, size_t k, uint64_t *node, char **path);
+/* Lets parked nodes be sent again. */
+int core_unpark(struct core *c, uint64_t ns);
+#endif

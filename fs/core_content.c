@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: Apache-2.0
+/* File content: extents, and spans that say which ranges are known, pending, or sent.
+ *
+ * Rows of one node and kind never overlap, so the rows meeting [off, end) are found by one step
+ * back from off and a short walk: a change costs the rows it touches, whatever the file's length.
+ * The base of a pending range is not kept: when a conflict needs it, the range simply counts as
+ * unknown again and is loaded from the server's history. That needs the server, but so did learning
+ * of the conflict; and a file of 100,000 extents costs no copy of anything.
+ */
+#include "core_int.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define U(i) ((uint64_t)sqlite3_column_int64(s, (i)))
+
+static uint64_t clamp_end(uint64_t off, uint64_t len)
+{
+    return len > FILE_SIZE_MAX - off ? FILE_SIZE_MAX : off + len;
+}
+
+/* ---- spans
+ * ---------------------------------------------------------------------------------------- */
+static int span_rows(struct core *c, uint64_t node, enum span_kind k, uint64_t off, uint64_t end,
+                     struct spans *out)
+{
+    sqlite3_stmt *s = tree_stmt(
+        c->t, "SELECT off, end FROM span WHERE node = ?1 AND kind = ?2 AND off <= ?4 AND end >= ?3"
+              " AND off >= coalesce((SELECT max(off) FROM span WHERE node = ?1 AND kind = ?2"
+              " AND off <= ?3), 0) ORDER BY off");
+    sqlite3_bind_int64(s, 1, (int64_t)node);
+    sqlite3_bind_int64(s, 2, k);
+    sqlite3_bind_int64(s, 3, (int64_t)off);
+    sqlite3_bind_int64(s, 4, (int64_t)end);
+    int rc;
+    while ((rc = tree_step(c->t, s)) == 1)
+        spans_add(out, U(0), U(1));
+    return rc;
+}
+
+static int span_delete(struct core *c, uint64_t node, enum span_kind k, uint64_t off)
+{
+    sqlite3_stmt *s =
+        tree_stmt(c->t, "DELETE FROM span WHERE node = ?1 AND kind = ?2 AND off = ?3");
+    sqlite3_bind_int64(s, 1, (int64_t)node);
+    sqlite3_bind_int64(s, 2, k);
+    sqlite3_bind_int64(s, 3, (int64_t)off);
+    return tree_step(c->t, s);
+}
+
+static int span_insert(struct core *c, uint64_t node, enum span_kind k, uint64_t off, uint64_t end)
+{
+    if (off >= end)
+        return 0;
+    sqlite3_stmt *s = tree_stmt(c->t, "INSERT OR REPLACE INTO span(node, kind, off, end)"
+                                      " VALUES(?1, ?2, ?3, ?4)");
+    sqlite3_bind_int64(s, 1, (int64_t)node);
+    sqlite3_bind_int64(s, 2, k);
+    sqlite3_bind_int64(s, 3, (int64_t)off);
+    sqlite3_bind_int64(s, 4, (int64_t)end);
+    return tree_step(c->t, s);
+}
+
+int span_list(struct core *c, uint64_t node, enum span_kind k, uint64_t off, uint64_t end,
+              struct spans *out)
+{
+    cleanup_spans struct spans rows = {0};
+    int err = span_rows(c, node, k, off, end, &rows);
+    for (size_t i = 0; !err && i < rows.n; i++) {
+        uint64_t a = rows.v[i].off > off ? rows.v[i].off : off;
+        uint64_t b = rows.v[i].end < end ? rows.v[i].end : end;
+        if (a < b)
+            spans_add(out, a, b);
+    }
+    return err;
+}
+
+int span_mark(struct core *c, uint64_t node, enum span_kind k, uint64_t off, uint64_t end)
+{
+    cleanup_spans struct spans rows = {0};
+    if (off >= end)
+        return 0;
+    int err = span_rows(c, node, k, off, end, &rows);
+    if (rows.n == 1 && rows.v[0].off <= off && rows.v[0].end >= end)
+        return err;
+    for (size_t i = 0; !err && i < rows.n; i++) {
+        off = rows.v[i].off < off ? rows.v[i].off : off;
+        end = rows.v[i].end > end ? rows.v[i].end : end;
+        err = span_delete(c, node, k, rows.v[i].off);
+    }
+    return err ? err : span_insert(c, node, k, off, end);
+}
+
+int span_clear(struct core *c, uint64_t node, enum span_kind k, uint64_t off, uint64_t end)
+{
+    cleanup_spans struct spans rows = {0};
+    int err = span_rows(c, node, k, off, end, &rows);
+    for (size_t i = 0; !err && i < rows.n; i++) {
+        if (rows.v[i].end <= off || rows.v[i].off >= end)
+            continue;
+        err = span_delete(c, node, k, rows.v[i].off);
+        if (!err)
+            err = span_insert(c, node, k, rows.v[i].off, rows.v[i].end < off ? rows.v[i].end : off);
+        if (!err)
+            err = span_insert(c, node, k, rows.v[i].off > end ? rows.v[i].off : end, rows.v[i].end);
+    }
+    return err;
+}
+
+int span_gaps(struct core *c, uint64_t node, enum span_kind k, uint64_t off, uint64_t end,
+              struct spans *out)
+{
+    cleanup_spans struct spans have = {0};
+    int err = span_list(c, node, k, off, end, &have);
+    uint64_t at = off;
+    for (size_t i = 0; !err && i < have.n; i++) {
+        if (have.v[i].off > at)
+            spans_add(out, at, have.v[i].off);
+        at = have.v[i].end;
+    }
+    if (!err && at < end)
+        spans_add(out, at, end);
+    return err;
+}
+
+/* ---- extents
+ * --------------------------------------------------------------------------------------- */
+static int extent_rows(struct core *c, uint64_t node, uint64_t off, uint64_t end,
+                       struct extent_list *out)
+{
+    sqlite3_stmt *s = tree_stmt(
+        c->t, "SELECT off, len, block, block_off FROM extent WHERE node = ?1 AND off < ?3"
+              " AND off + len > ?2 AND off >= coalesce((SELECT max(off) FROM extent WHERE node = ?1"
+              " AND off <= ?2), 0) ORDER BY off");
+    sqlite3_bind_int64(s, 1, (int64_t)node);
+    sqlite3_bind_int64(s, 2, (int64_t)off);
+    sqlite3_bind_int64(s, 3, (int64_t)end);
+    int rc;
+    while ((rc = tree_step(c->t, s)) == 1) {
+        if (sqlite3_column_bytes(s, 2) != BLOCK_ID_LEN)
+            return -EUCLEAN;
+        struct m_extent e = {.off = U(0), .len = U(1), .block_off = U(3)};
+        memcpy(e.block.b, sqlite3_column_blob(s, 2), BLOCK_ID_LEN);
+        if (out->n == out->cap) {
+            out->cap = out->cap ? 2 * out->cap : 16;
+            out->v = realloc(out->v, out->cap * sizeof *out->v);
+            if (!out->v)
+                abort();
+        }
+        out->v[out->n++] = e; /* rows as they are: extent_list_append would join */
+    }
+    return rc;
+}
+
+static int extent_insert(struct core *c, uint64_t node, const struct m_extent *e)
+{
+    sqlite3_stmt *s =
+        tree_stmt(c->t, "INSERT OR REPLACE INTO extent(node, off, len, block, block_off)"
+                        " VALUES(?1, ?2, ?3, ?4, ?5)");
+    sqlite3_bind_int64(s, 1, (int64_t)node);
+    sqlite3_bind_int64(s, 2, (int64_t)e->off);
+    sqlite3_bind_int64(s, 3, (int64_t)e->len);
+    sqlite3_bind_blob(s, 4, e->block.b, BLOCK_ID_LEN, SQLITE_STATIC);
+    sqlite3_bind_int64(s, 5, (int64_t)e->block_off);
+    return tree_step(c->t, s);
+}
+
+int extents_get(struct core *c, uint64_t node, uint64_t off, uint64_t end, struct extent_list *out)
+{
+    cleanup_extents struct extent_list rows = {0};
+    int err = extent_rows(c, node, off, end, &rows);
+    if (!err)
+        extent_list_slice(&rows, off, end - off, out);
+    return err;
+}
+
+int extents_put(struct core *c, uint64_t node, uint64_t off, uint64_t end,
+                const struct extent_list *with)
+{
+    cleanup_extents struct extent_list rows = {0};
+    if (off >= end)
+        return 0;
+    int err = extent_rows(c, node, off, end, &rows);
+    for (size_t i = 0; !err && i < rows.n; i++) {
+        struct m_extent *e = &rows.v[i];
+        sqlite3_stmt *s = tree_stmt(c->t, "DELETE FROM extent WHERE node = ?1 AND off = ?2");
+        sqlite3_bind_int64(s, 1, (int64_t)node);
+        sqlite3_bind_int64(s, 2, (int64_t)e->off);
+        err = tree_step(c->t, s);
+        if (!err && e->off < off) {
+            struct m_extent left = *e;
+            left.len = off - e->off;
+            err = extent_insert(c, node, &left);
+        }
+        if (!err && e->off + e->len > end) {
+            struct m_extent right = *e;
+            right.off = end;
+            right.len = e->off + e->len - end;
+            right.block_off += end - e->off;
+            err = extent_insert(c, node, &right);
+        }
+    }
+    for (size_t i = 0; !err && with && i < with->n; i++)
+        err = extent_insert(c, node, &with->v[i]);
+    return err;
+}
+
+int core_extents(struct core *c, uint64_t node, uint64_t off, uint64_t len, struct extent_list *out,
+                 struct core_need *need)
+{
+    cleanup_spans struct spans unknown = {0};
+    struct nrow n;
+    int err = node_get(c, node, &n);
+    if (err)
+        return err == -ENOENT ? -ESTALE : err;
+    uint64_t end = clamp_end(off, len);
+    if (end > n.size)
+        end = n.size;
+    if (off >= end)
+        return 0;
+    err = span_gaps(c, node, SPAN_KNOWN, off, end, &unknown);
+    if (err)
+        return err;
+    if (unknown.n) {
+        *need = (struct core_need){
+            .kind = NEED_EXTENTS, .ns = n.ns, .node = node, .off = unknown.v[0].off};
+        return CORE_NEED;
+    }
+    return extents_get(c, node, off, end, out);
+}
+
+/* The range becomes `with`, here and now; marks it pending. */
+static int content_change(struct core *c, struct nrow *n, uint64_t off, uint64_t end,
+                          const struct extent_list *with, int64_t now)
+{
+    uint64_t before = 0, after = with ? extent_list_stored(with) : 0;
+    cleanup_extents struct extent_list old = {0};
+    int err = extents_get(c, n->id, off, end, &old);
+    if (err)
+        return err;
+    before = extent_list_stored(&old);
+    n->stored = n->stored + after > before ? n->stored + after - before : 0;
+    err = extents_put(c, n->id, off, end, with);
+    if (!err)
+        err = span_mark(c, n->id, SPAN_KNOWN, off, end);
+    if (!err)
+        err = span_mark(c, n->id, SPAN_DIRTY, off, end);
+    (void)now;
+    return err;
+}
+
+int core_write(struct core *c, const struct core_who *who, uint64_t node, uint64_t off,
+               uint64_t len, const struct extent_list *with, bool grow)
+{
+    struct nrow n;
+    uint64_t end = clamp_end(off, len);
+    int err = core_begin(c);
+    if (err)
+        return err;
+    err = node_get(c, node, &n);
+    if (!err && n.type != NODE_REG)
+        err = -EINVAL;
+    if (!err && grow && end > n.size) {
+        if (off > n.size) /* the gap is a hole, and known to be one */
+            err = content_change(c, &n, n.size, off, NULL, who->now);
+        n.size = end;
+    }
+    if (!err)
+        err = content_change(c, &n, off, end, with, who->now);
+    if (!err) {
+        n.mtime = n.ctime = who->now;
+        err = node_touch(c, &n, FACET_CONTENT, who->now);
+    }
+    return core_leave(c, err == -ENOENT ? -ESTALE : err);
+}
+
+int core_truncate(struct core *c, const struct core_who *who, uint64_t node, uint64_t size,
+                  struct core_need *need)
+{
+    struct nrow n;
+    (void)need;
+    if (size > FILE_SIZE_MAX)
+        return -EFBIG;
+    int err = core_begin(c);
+    if (err)
+        return err;
+    err = node_get(c, node, &n);
+    if (!err)
+        err = ns_writable(c, n.ns);
+    if (!err && n.type != NODE_REG)
+        err = n.type == NODE_DIR ? -EISDIR : -EINVAL;
+    if (!err && size != n.size)
+        err = content_change(c, &n, size < n.size ? size : n.size, size > n.size ? size : n.size,
+                             NULL, who->now);
+    if (!err) {
+        n.size = size;
+        n.mtime = n.ctime = who->now;
+        err = node_touch(c, &n, FACET_CONTENT, who->now);
+    }
+    return core_leave(c, err == -ENOENT ? -ESTALE : err);
+}
+
+int core_clone(struct core *c, const struct core_who *who, uint64_t src, uint64_t src_off,
+               uint64_t dst, uint64_t dst_off, uint64_t len, struct core_need *need)
+{
+    cleanup_extents struct extent_list from = {0}, to = {0};
+    struct nrow a, b;
+    int err = core_begin(c);
+    if (err)
+        return err;
+    err = node_get(c, src, &a);
+    if (!err)
+        err = node_get(c, dst, &b);
+    if (!err && a.ns != b.ns)
+        err = -EXDEV;
+    if (!err)
+        err = ns_writable(c, b.ns);
+    if (!err && (src_off >= a.size || len == 0))
+        return core_leave(c, 0);
+    if (!err && len > a.size - src_off)
+        len = a.size - src_off;
+    if (!err && dst_off > FILE_SIZE_MAX - len)
+        err = -EFBIG;
+    if (!err)
+        err = core_extents(c, src, src_off, len, &from, need);
+    if (err)
+        return core_leave(c, err == -ENOENT ? -ESTALE : err);
+    for (size_t i = 0; i < from.n; i++) {
+        struct m_extent e = from.v[i];
+        e.off = e.off - src_off + dst_off;
+        extent_list_append(&to, &e);
+    }
+    return core_leave(c, core_write(c, who, dst, dst_off, len, &to, true));
+}
+
+int core_block_used(struct core *c, const struct block_id *id, bool *referenced, bool *pending)
+{
+    cleanup_ids struct ids nodes = {0}, offs = {0}, lens = {0};
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT node, off, len FROM extent WHERE block = ?1");
+    sqlite3_bind_blob(s, 1, id->b, BLOCK_ID_LEN, SQLITE_STATIC);
+    int rc;
+    while ((rc = tree_step(c->t, s)) == 1) {
+        ids_add(&nodes, U(0));
+        ids_add(&offs, U(1));
+        ids_add(&lens, U(2));
+    }
+    *referenced = nodes.n > 0;
+    *pending = false;
+    for (size_t i = 0; !rc && !*pending && i < nodes.n; i++) {
+        cleanup_spans struct spans l = {0};
+        rc = span_list(c, nodes.v[i], SPAN_DIRTY, offs.v[i], offs.v[i] + lens.v[i], &l);
+        if (!rc)
+            rc = span_list(c, nodes.v[i], SPAN_SENT, offs.v[i], offs.v[i] + lens.v[i], &l);
+        *pending = l.n > 0;
+    }
+    return rc;
+}

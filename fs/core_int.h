@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What the files of the core share: rows in memory, and the few primitives that change them.
+ * Reading order: this, core.c (rows), core_local.c, core_content.c, core_load.c, core_plan.c,
+ * core_apply.c, core_rebase.c, core_status.c. */
+#ifndef STEADFS_CORE_INT_H
+#define STEADFS_CORE_INT_H
+
+#include <stdlib.h>
+
+#include "core.h"
+#include "tree.h"
+
+enum span_kind { SPAN_DIRTY = 0, SPAN_SENT = 1, SPAN_KNOWN = 2 };
+
+#define REQUEST_RANGE 4096   /* request numbers reserved at a time */
+#define NODE_RANGE 65536     /* node counters reserved at a time */
+#define DEPTH_MAX 4096       /* directories above a node that are walked */
+#define CONFLICT_TRIES_MAX 8 /* commits of a node refused for a base before it is parked */
+
+struct core {
+    struct tree *t;
+    struct core_hooks hooks;
+    char device_name[65];
+    uint32_t device;
+    unsigned depth;
+    uint64_t request_next, request_limit; /* limit: reserved durably, exclusive */
+    uint64_t node_next, node_limit;
+};
+
+struct nrow {
+    uint64_t id, ns, rdev, size, stored, target_ns, content_rev, attr_rev, src, src_at, request;
+    int64_t mtime, ctime, atime, since, changed;
+    uint32_t type, mode, uid, gid, nlink, pend, sent, tries;
+    int parked;
+    bool complete, xattrs_known, conflict;
+};
+
+struct erow {
+    uint64_t id, ns, parent, node, base_node, base_rev, request, sent_node;
+    int64_t since;
+    uint32_t type, base_type;
+    bool pend;
+    uint8_t name[NAME_LEN_MAX];
+    size_t name_len;
+};
+
+struct span {
+    uint64_t off, end;
+};
+struct spans { /* zero-initialise; owns v */
+    struct span *v;
+    size_t n, cap;
+};
+struct ids { /* a growing array of numbers; zero-initialise; owns v */
+    uint64_t *v;
+    size_t n, cap;
+};
+static inline void ids_free(struct ids *l)
+{
+    free(l->v);
+}
+static inline void spans_free(struct spans *l)
+{
+    free(l->v);
+}
+#define cleanup_ids __attribute__((cleanup(ids_free)))
+#define cleanup_spans __attribute__((cleanup(spans_free)))
+void ids_add(struct ids *l, uint64_t id);
+void spans_add(struct spans *l, uint64_t off, uint64_t end);
+
+static inline struct bytes erow_name(const struct erow *e)
+{
+    return bytes_of(e->name, e->name_len);
+}
+
+/* Leaves a public function: the transaction is kept iff r is 0 or CORE_NEED. */
+int core_leave(struct core *c, int r);
+
+/* ---- rows (core.c). Getters: 0, -ENOENT, or -errno of the database. ------------------------- */
+int node_get(struct core *c, uint64_t id, struct nrow *n);
+int node_put(struct core *c, const struct nrow *n);
+int node_delete(struct core *c, uint64_t id); /* with its extents, spans, xattrs */
+int node_new_id(struct core *c, uint64_t *id);
+int entry_get(struct core *c, uint64_t parent, struct bytes name, struct erow *e);
+int entry_by_id(struct core *c, uint64_t id, struct erow *e);
+int entry_put(struct core *c, struct erow *e); /* id 0: inserts and sets it */
+int entry_delete(struct core *c, uint64_t id);
+/* Entry ids by column: which of "node", "base", "pending in parent", "all in parent". */
+enum entry_by { BY_NODE, BY_BASE, BY_PENDING_PARENT, BY_PARENT, BY_REQUEST };
+int entry_ids(struct core *c, enum entry_by by, uint64_t key, struct ids *out);
+int ns_get(struct core *c, uint64_t id, struct core_ns *out);
+int ns_set_cursor(struct core *c, uint64_t id, uint64_t cursor);
+int ns_set_head(struct core *c, uint64_t id, uint64_t head); /* never lowers it */
+int ns_set_hold(struct core *c, uint64_t id, uint64_t hold);
+int ns_hold(struct core *c, uint64_t id, uint64_t *hold);
+bool is_dir(uint32_t type);
+
+/* ---- names (core_local.c) -------------------------------------------------------------------- */
+/* 0 and *e; -ENOENT: known to be absent; CORE_NEED. */
+int entry_find(struct core *c, const struct nrow *dir, struct bytes name, struct erow *e,
+               struct core_need *need);
+/* Whether the name lies in the known part of a directory. */
+int name_known(struct core *c, const struct nrow *dir, struct bytes name, bool *known);
+/* The entry's local value becomes node (0: nothing); nlinks, pend and since follow. */
+int entry_assign(struct core *c, struct erow *e, uint64_t node, uint32_t type, int64_t now);
+/* Recomputes pend; deletes the row if it says nothing that a complete directory does not say. */
+int entry_settle(struct core *c, struct erow *e);
+int nlink_add(struct core *c, uint64_t node, int delta);
+int node_touch(struct core *c, struct nrow *n, uint32_t facets,
+               int64_t now);                 /* marks pending; puts */
+int node_purge(struct core *c, uint64_t id); /* if nothing refers to it */
+int node_names(struct core *c, uint64_t id, size_t *n);
+int node_parent(struct core *c, const struct nrow *n,
+                uint64_t *parent); /* first name's directory */
+/* The node can be changed: a member with the editor's role. 0, -EROFS, -EACCES */
+int ns_writable(struct core *c, uint64_t ns);
+void attr_of(const struct nrow *n, struct core_attr *a);
+
+/* ---- content (core_content.c) ------------------------------------------------------------------
+ */
+int span_list(struct core *c, uint64_t node, enum span_kind k, uint64_t off, uint64_t end,
+              struct spans *out); /* cut to [off, end) */
+int span_mark(struct core *c, uint64_t node, enum span_kind k, uint64_t off, uint64_t end);
+int span_clear(struct core *c, uint64_t node, enum span_kind k, uint64_t off, uint64_t end);
+int extents_get(struct core *c, uint64_t node, uint64_t off, uint64_t end, struct extent_list *out);
+/* Rows only: [off, end) becomes with. */
+int extents_put(struct core *c, uint64_t node, uint64_t off, uint64_t end,
+                const struct extent_list *with);
+/* Adds the parts of [off, end) not in kind k to out. */
+int span_gaps(struct core *c, uint64_t node, enum span_kind k, uint64_t off, uint64_t end,
+              struct spans *out);
+
+/* ---- loading (core_load.c) */
+int node_load(struct core *c, uint64_t ns, const struct m_inode *m); /* unless it is here already */
+
+/* ---- effects ------------------------------------------------------------------------------------
+ */
+struct core_effect *effect_add(struct core_effects *fx, enum effect_kind k, uint64_t ns,
+                               uint64_t node);
+void effect_entry(struct core_effects *fx, uint64_t ns, uint64_t parent, struct bytes name,
+                  uint64_t child);
+
+/* ---- rebase (core_rebase.c)
+ * ---------------------------------------------------------------------- */
+/* The local content of n (pending) moves to a new node, named as a conflicted copy beside it. */
+int rebase_fork(struct core *c, struct nrow *n, int64_t now, uint64_t *copy,
+                struct core_effects *fx);
+/* A free name for a conflicted copy of name in parent. */
+int rebase_name(struct core *c, uint64_t parent, struct bytes name, int64_t now, uint8_t *out,
+                size_t *len);
+/* An entry whose base changed under a pending local value. */
+int rebase_entry(struct core *c, struct erow *e, int64_t now, struct core_effects *fx);
+/* A directory or file that was removed here is needed after all: back at its old name, and those
+ * above. */
+int rebase_restore(struct core *c, uint64_t node, struct core_effects *fx);
+/* Whether the directory holds pending names, at any depth. */
+int rebase_has_pending(struct core *c, uint64_t dir, bool *yes);
+/* Undoes pending moves of directories that now close a cycle through dir. */
+int rebase_cycles(struct core *c, uint64_t dir, struct core_effects *fx);
+/* Everything that request carried is pending again. */
+int rebase_unsend(struct core *c, uint64_t request);
+/* Pending names of a node's difference from the server's link count. */
+int nlink_pending(struct core *c, const struct nrow *n, int *delta);
+#endif

@@ -1,0 +1,830 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What programs do to the tree: names, attributes, xattrs, directories.
+ *
+ * An entry row holds the local value (node) beside the server's (base_node). entry_assign changes
+ * the local one and derives the rest: link counts, and whether the row is pending at all: a name
+ * that is made and removed again before anybody was told leaves nothing behind.
+ */
+#include "core_int.h"
+
+#include <errno.h>
+#include <linux/fs.h>
+#include <string.h>
+#include <sys/xattr.h>
+
+#define U(i) ((uint64_t)sqlite3_column_int64(s, (i)))
+
+/* ---- primitives
+ * ------------------------------------------------------------------------------------- */
+void attr_of(const struct nrow *n, struct core_attr *a)
+{
+    *a = (struct core_attr){.node = n->id,
+                            .ns = n->ns,
+                            .type = (enum node_type)n->type,
+                            .mode = n->mode,
+                            .uid = n->uid,
+                            .gid = n->gid,
+                            .nlink = n->nlink,
+                            .rdev = n->rdev,
+                            .size = n->size,
+                            .stored = n->stored,
+                            .mtime = n->mtime,
+                            .ctime = n->ctime,
+                            .atime = n->atime};
+    if (n->type == NODE_SYMLINK)
+        a->target_len = n->size;
+}
+
+int node_touch(struct core *c, struct nrow *n, uint32_t facets, int64_t now)
+{
+    n->pend |= facets;
+    n->changed = now;
+    if (!n->since)
+        n->since = now;
+    return node_put(c, n);
+}
+
+static int touch_dir(struct core *c, uint64_t dir, int64_t now)
+{
+    struct nrow p;
+    int err = node_get(c, dir, &p);
+    if (err)
+        return err;
+    p.mtime = p.ctime = now;
+    return node_touch(c, &p, FACET_TIMES, now);
+}
+
+int nlink_add(struct core *c, uint64_t node, int delta)
+{
+    sqlite3_stmt *s = tree_stmt(c->t, "UPDATE node SET nlink = max(0, nlink + ?2) WHERE id = ?1");
+    sqlite3_bind_int64(s, 1, (int64_t)node);
+    sqlite3_bind_int64(s, 2, delta);
+    return tree_step(c->t, s);
+}
+
+int node_names(struct core *c, uint64_t id, size_t *n)
+{
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT count(*) FROM entry WHERE node = ?1 AND node != 0");
+    sqlite3_bind_int64(s, 1, (int64_t)id);
+    int rc = tree_step(c->t, s);
+    if (rc < 0)
+        return rc;
+    *n = (size_t)U(0);
+    sqlite3_reset(s);
+    return 0;
+}
+
+/* A directory's link count is 2 and its subdirectories; name_lost makes it 0 with the last name. */
+static int child_gained(struct core *c, uint64_t parent, uint64_t node, uint32_t type)
+{
+    if (!is_dir(type))
+        return nlink_add(c, node, 1);
+    int err = nlink_add(c, parent, 1);
+    if (err)
+        return err;
+    sqlite3_stmt *s = tree_stmt(c->t, "UPDATE node SET nlink = 2 WHERE id = ?1 AND nlink = 0");
+    sqlite3_bind_int64(s, 1, (int64_t)node);
+    return tree_step(c->t, s);
+}
+
+static int child_lost(struct core *c, uint64_t parent, uint64_t node, uint32_t type)
+{
+    return is_dir(type) ? nlink_add(c, parent, -1) : nlink_add(c, node, -1);
+}
+
+int entry_settle(struct core *c, struct erow *e)
+{
+    uint64_t told = e->request ? e->sent_node : e->base_node;
+    e->pend = e->node != told;
+    if (!e->pend)
+        e->since = 0;
+    if (!e->pend && !e->request && e->node == 0) {
+        struct nrow p;
+        int err = node_get(c, e->parent, &p);
+        if (err && err != -ENOENT)
+            return err;
+        bool known = true;
+        if (!err)
+            err = name_known(c, &p, erow_name(e), &known);
+        if (err || known) /* what is known of the directory says it already */
+            return e->id ? entry_delete(c, e->id) : 0;
+    }
+    return entry_put(c, e);
+}
+
+int entry_assign(struct core *c, struct erow *e, uint64_t node, uint32_t type, int64_t now)
+{
+    uint64_t old = e->node;
+    uint32_t old_type = e->type;
+    if (old == node)
+        return entry_settle(c, e);
+    e->node = node;
+    e->type = node ? type : NODE_NONE;
+    if (!e->since)
+        e->since = now;
+    int err = entry_settle(c, e);
+    if (!err && old)
+        err = child_lost(c, e->parent, old, old_type);
+    if (!err && node)
+        err = child_gained(c, e->parent, node, type);
+    return err;
+}
+
+int name_known(struct core *c, const struct nrow *dir, struct bytes name, bool *known)
+{
+    *known = dir->complete;
+    if (*known)
+        return 0;
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT loaded_upto >= ?2 FROM node WHERE id = ?1");
+    sqlite3_bind_int64(s, 1, (int64_t)dir->id);
+    sqlite3_bind_blob64(s, 2, name.p, name.n, SQLITE_STATIC);
+    int rc = tree_step(c->t, s);
+    if (rc < 0)
+        return rc;
+    *known = rc == 1 && sqlite3_column_int(s, 0) != 0; /* NULL: nothing loaded */
+    sqlite3_reset(s);
+    return 0;
+}
+
+int entry_find(struct core *c, const struct nrow *dir, struct bytes name, struct erow *e,
+               struct core_need *need)
+{
+    bool known;
+    int err = entry_get(c, dir->id, name, e);
+    if (err == 0)
+        return e->node ? 0 : -ENOENT;
+    if (err != -ENOENT)
+        return err;
+    *e = (struct erow){.ns = dir->ns, .parent = dir->id, .name_len = name.n};
+    memcpy(e->name, name.p, name.n);
+    err = name_known(c, dir, name, &known);
+    if (err || known)
+        return err ? err : -ENOENT;
+    *need =
+        (struct core_need){.kind = NEED_NAME, .ns = dir->ns, .node = dir->id, .name_len = name.n};
+    memcpy(need->name, name.p, name.n);
+    return CORE_NEED;
+}
+
+int node_parent(struct core *c, const struct nrow *n, uint64_t *parent)
+{
+    sqlite3_stmt *s =
+        tree_stmt(c->t, "SELECT parent FROM entry WHERE node = ?1 AND node != 0 LIMIT 1");
+    sqlite3_bind_int64(s, 1, (int64_t)n->id);
+    int rc = tree_step(c->t, s);
+    if (rc <= 0)
+        return rc ? rc : -ENOENT;
+    *parent = U(0);
+    sqlite3_reset(s);
+    return 0;
+}
+
+int node_purge(struct core *c, uint64_t id)
+{
+    cleanup_ids struct ids refs = {0};
+    struct nrow n;
+    struct core_ns ns;
+    int err = node_get(c, id, &n);
+    if (err)
+        return err == -ENOENT ? 0 : err;
+    err = ns_get(c, n.ns, &ns);
+    if (!err && ns.root == id)
+        return 0;
+    err = entry_ids(c, BY_NODE, id, &refs);
+    if (!err)
+        err = entry_ids(c, BY_BASE, id, &refs);
+    if (err || refs.n || n.sent || (c->hooks.in_use && c->hooks.in_use(c->hooks.ctx, id)))
+        return err;
+    return node_delete(c, id);
+}
+
+int core_purge(struct core *c, uint64_t node)
+{
+    int err = core_begin(c);
+    return err ? err : core_leave(c, node_purge(c, node));
+}
+
+/* ---- checks shared by the operations
+ * ------------------------------------------------------------------ */
+static int check_name(struct bytes name)
+{
+    if (name.n == 0)
+        return -ENOENT;
+    if (name.n > NAME_LEN_MAX)
+        return -ENAMETOOLONG;
+    return memchr(name.p, '/', name.n) || memchr(name.p, 0, name.n) ? -EINVAL : 0;
+}
+
+/* A directory in which names may change. */
+static int writable_dir(struct core *c, uint64_t id, struct nrow *dir)
+{
+    size_t names;
+    struct core_ns ns;
+    int err = node_get(c, id, dir);
+    if (err)
+        return err == -ENOENT ? -ESTALE : err;
+    if (dir->type != NODE_DIR)
+        return -ENOTDIR;
+    err = ns_writable(c, dir->ns);
+    if (!err)
+        err = ns_get(c, dir->ns, &ns);
+    if (!err && ns.root != id) {
+        err = node_names(c, id, &names);
+        if (!err && !names)
+            err = -ENOENT; /* removed, but still somebody's current directory */
+    }
+    return err;
+}
+
+static int whole_dir(struct core *c, const struct nrow *dir, struct core_need *need)
+{
+    if (dir->complete)
+        return 0;
+    *need = (struct core_need){.kind = NEED_PAGE, .ns = dir->ns, .node = dir->id};
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT loaded_upto FROM node WHERE id = ?1");
+    sqlite3_bind_int64(s, 1, (int64_t)dir->id);
+    int rc = tree_step(c->t, s);
+    if (rc < 0)
+        return rc;
+    need->name_len = (size_t)sqlite3_column_bytes(s, 0);
+    if (need->name_len)
+        memcpy(need->name, sqlite3_column_blob(s, 0), need->name_len);
+    sqlite3_reset(s);
+    return CORE_NEED;
+}
+
+static int empty_dir(struct core *c, uint64_t id, struct core_need *need)
+{
+    struct nrow d;
+    int err = node_get(c, id, &d);
+    if (!err)
+        err = whole_dir(c, &d, need);
+    if (err)
+        return err;
+    sqlite3_stmt *s =
+        tree_stmt(c->t, "SELECT 1 FROM entry WHERE parent = ?1 AND node != 0 LIMIT 1");
+    sqlite3_bind_int64(s, 1, (int64_t)id);
+    int rc = tree_step(c->t, s);
+    if (s)
+        sqlite3_reset(s);
+    return rc < 0 ? rc : rc == 1 ? -ENOTEMPTY : 0;
+}
+
+/* ---- looking
+ * ------------------------------------------------------------------------------------------- */
+/* The node, or the root of the namespace mounted there. */
+static int through_mount(struct core *c, struct nrow *n, struct core_attr *out,
+                         struct core_need *need)
+{
+    struct core_ns ns;
+    bool mounted = n->type == NODE_MOUNT;
+    if (mounted) {
+        int err = ns_get(c, n->target_ns, &ns);
+        if (err || !ns.member)
+            return err && err != -ENOENT ? err : -EACCES;
+        err = node_get(c, ns.root, n);
+        if (err == -ENOENT) {
+            *need = (struct core_need){.kind = NEED_NODE, .ns = ns.id, .node = ns.root};
+            return CORE_NEED;
+        }
+        if (err)
+            return err;
+    }
+    attr_of(n, out);
+    out->mounted = mounted;
+    return 0;
+}
+
+int core_getattr(struct core *c, uint64_t node, struct core_attr *out, struct core_need *need)
+{
+    struct nrow n;
+    int err = node_get(c, node, &n);
+    if (err == -ENOENT) { /* the root of a namespace is known by id before it is loaded */
+        struct core_ns ns;
+        for (size_t k = 0; core_ns_at(c, k, &ns) == 0; k++) {
+            if (ns.root != node)
+                continue;
+            *need = (struct core_need){.kind = NEED_NODE, .ns = ns.id, .node = node};
+            return CORE_NEED;
+        }
+        return -ESTALE;
+    }
+    return err ? err : through_mount(c, &n, out, need);
+}
+
+int core_lookup(struct core *c, uint64_t parent, struct bytes name, struct core_attr *out,
+                struct core_need *need)
+{
+    struct nrow dir, n;
+    struct erow e;
+    if (name.n > NAME_LEN_MAX)
+        return -ENAMETOOLONG;
+    int err = node_get(c, parent, &dir);
+    if (err)
+        return err == -ENOENT ? -ESTALE : err;
+    if (dir.type != NODE_DIR)
+        return -ENOTDIR;
+    err = entry_find(c, &dir, name, &e, need);
+    if (err)
+        return err;
+    err = node_get(c, e.node, &n);
+    return err == -ENOENT ? -EIO : err ? err : through_mount(c, &n, out, need);
+}
+
+int core_parent(struct core *c, uint64_t node, uint64_t *parent)
+{
+    struct nrow n;
+    int err = node_get(c, node, &n);
+    if (!err)
+        err = node_parent(c, &n, parent);
+    if (err == -ENOENT) {
+        *parent = node;
+        return 0;
+    }
+    return err;
+}
+
+int core_readlink(struct core *c, uint64_t node, char *target, size_t cap, size_t *len,
+                  struct core_need *need)
+{
+    (void)need;
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT target FROM node WHERE id = ?1 AND type = 3");
+    sqlite3_bind_int64(s, 1, (int64_t)node);
+    int rc = tree_step(c->t, s);
+    if (rc <= 0)
+        return rc ? rc : -EINVAL;
+    *len = (size_t)sqlite3_column_bytes(s, 0);
+    if (*len)
+        memcpy(target, sqlite3_column_blob(s, 0), *len < cap ? *len : cap);
+    sqlite3_reset(s);
+    return 0;
+}
+
+int core_readdir(struct core *c, uint64_t dir, uint64_t cookie,
+                 bool (*fn)(void *arg, const struct core_dirent *e), void *arg,
+                 struct core_need *need)
+{
+    struct nrow d;
+    int err = node_get(c, dir, &d);
+    if (err)
+        return err == -ENOENT ? -ESTALE : err;
+    if (d.type != NODE_DIR)
+        return -ENOTDIR;
+    err = whole_dir(c, &d, need);
+    if (err)
+        return err;
+    sqlite3_stmt *s = NULL;
+    /* a statement of its own: fn may call the core */
+    if (sqlite3_prepare_v2(
+            tree_db(c->t),
+            "SELECT e.id, e.name, e.node, e.type, m.root FROM entry e LEFT JOIN node n"
+            " ON e.type = 8 AND n.id = e.node LEFT JOIN ns m ON m.id = n.target_ns"
+            " WHERE e.parent = ?1 AND e.id > ?2 AND e.node != 0 ORDER BY e.id",
+            -1, &s, NULL) != SQLITE_OK)
+        return -EIO;
+    sqlite3_bind_int64(s, 1, (int64_t)dir);
+    sqlite3_bind_int64(s, 2, (int64_t)cookie);
+    int rc;
+    while ((rc = sqlite3_step(s)) == SQLITE_ROW) {
+        struct core_dirent e = {
+            .cookie = U(0),
+            .node = U(2),
+            .type = (enum node_type)U(3),
+            .name = bytes_of(sqlite3_column_blob(s, 1), (size_t)sqlite3_column_bytes(s, 1))};
+        if (e.type == NODE_MOUNT) {
+            e.type = NODE_DIR;
+            if (U(4))
+                e.node = U(4);
+        }
+        if (!fn(arg, &e))
+            break;
+    }
+    sqlite3_finalize(s);
+    return rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : -EIO;
+}
+
+/* ---- changing names
+ * --------------------------------------------------------------------------------------- */
+static int new_node(struct core *c, const struct core_who *who, uint64_t ns, enum node_type type,
+                    uint32_t mode, uint64_t rdev, struct bytes target, struct nrow *n)
+{
+    *n = (struct nrow){.ns = ns,
+                       .type = type,
+                       .mode = mode & 07777,
+                       .uid = who->uid,
+                       .gid = who->gid,
+                       .rdev = rdev,
+                       .size = type == NODE_SYMLINK ? target.n : 0,
+                       .mtime = who->now,
+                       .ctime = who->now,
+                       .atime = who->now,
+                       .complete = true,
+                       .xattrs_known = true};
+    int err = node_new_id(c, &n->id);
+    if (!err)
+        err = node_touch(c, n, FACET_CREATE | (type == NODE_REG ? FACET_CONTENT : 0), who->now);
+    if (!err && type == NODE_REG)
+        err = span_mark(c, n->id, SPAN_KNOWN, 0, FILE_SIZE_MAX);
+    if (!err && type == NODE_SYMLINK) {
+        sqlite3_stmt *s = tree_stmt(c->t, "UPDATE node SET target = ?2 WHERE id = ?1");
+        sqlite3_bind_int64(s, 1, (int64_t)n->id);
+        sqlite3_bind_blob64(s, 2, target.p, target.n, SQLITE_STATIC);
+        err = tree_step(c->t, s);
+    }
+    return err;
+}
+
+int core_create(struct core *c, const struct core_who *who, uint64_t parent, struct bytes name,
+                enum node_type type, uint32_t mode, uint64_t rdev, struct bytes target,
+                struct core_attr *out, struct core_need *need)
+{
+    struct nrow dir, n;
+    struct erow e;
+    if (type == NODE_SYMLINK && (target.n == 0 || target.n > TARGET_LEN_MAX))
+        return target.n ? -ENAMETOOLONG : -ENOENT;
+    int err = core_begin(c);
+    if (err)
+        return err;
+    if (parent) {
+        err = check_name(name);
+        if (!err)
+            err = writable_dir(c, parent, &dir);
+        if (!err)
+            err = entry_find(c, &dir, name, &e, need);
+        err = err == 0 ? -EEXIST : err == -ENOENT ? 0 : err;
+    } else {
+        dir = (struct nrow){.ns = out->ns};
+        err = ns_writable(c, out->ns);
+    }
+    if (!err)
+        err = new_node(c, who, dir.ns, type, mode, rdev, target, &n);
+    if (!err && parent)
+        err = entry_assign(c, &e, n.id, type, who->now);
+    if (!err && parent)
+        err = touch_dir(c, parent, who->now);
+    if (!err)
+        err = node_get(c, n.id, &n);
+    if (!err)
+        attr_of(&n, out);
+    return core_leave(c, err);
+}
+
+int core_link(struct core *c, const struct core_who *who, uint64_t node, uint64_t parent,
+              struct bytes name, struct core_attr *out, struct core_need *need)
+{
+    struct nrow dir, n;
+    struct erow e;
+    int err = core_begin(c);
+    if (err)
+        return err;
+    err = check_name(name);
+    if (!err)
+        err = writable_dir(c, parent, &dir);
+    if (!err)
+        err = node_get(c, node, &n);
+    if (!err && is_dir(n.type))
+        err = -EPERM;
+    if (!err && n.ns != dir.ns)
+        err = -EXDEV;
+    if (!err && n.nlink >= 65000)
+        err = -EMLINK;
+    if (!err) {
+        err = entry_find(c, &dir, name, &e, need);
+        err = err == 0 ? -EEXIST : err == -ENOENT ? 0 : err;
+    }
+    if (!err)
+        err = entry_assign(c, &e, node, n.type, who->now);
+    if (!err)
+        err = touch_dir(c, parent, who->now);
+    if (!err)
+        err = node_get(c, node, &n);
+    if (!err) {
+        n.ctime = who->now;
+        err = node_touch(c, &n, FACET_TIMES, who->now);
+        attr_of(&n, out);
+    }
+    return core_leave(c, err);
+}
+
+/* A name is gone from node: its ctime, and the row when nothing needs it any more. */
+static int name_lost(struct core *c, const struct core_who *who, uint64_t node)
+{
+    struct nrow n;
+    size_t names;
+    int err = node_get(c, node, &n);
+    if (!err)
+        err = node_names(c, node, &names);
+    if (err)
+        return err;
+    if (is_dir(n.type) && !names)
+        n.nlink = 0;
+    n.ctime = who->now;
+    err = node_touch(c, &n, FACET_TIMES, who->now);
+    return err ? err : n.nlink == 0 ? node_purge(c, node) : 0;
+}
+
+static int removable(struct core *c, const struct erow *e, bool dir, struct core_need *need)
+{
+    if (e->type == NODE_MOUNT)
+        return -EBUSY;
+    if (dir)
+        return e->type == NODE_DIR ? empty_dir(c, e->node, need) : -ENOTDIR;
+    return e->type == NODE_DIR ? -EISDIR : 0;
+}
+
+int core_unlink(struct core *c, const struct core_who *who, uint64_t parent, struct bytes name,
+                bool dir, uint64_t *node, struct core_need *need)
+{
+    struct nrow p;
+    struct erow e;
+    int err = core_begin(c);
+    if (err)
+        return err;
+    err = check_name(name);
+    if (!err)
+        err = writable_dir(c, parent, &p);
+    if (!err)
+        err = entry_find(c, &p, name, &e, need);
+    if (!err)
+        err = removable(c, &e, dir, need);
+    if (!err) {
+        *node = e.node;
+        err = entry_assign(c, &e, 0, NODE_NONE, who->now);
+    }
+    if (!err)
+        err = name_lost(c, who, *node);
+    if (!err)
+        err = touch_dir(c, parent, who->now);
+    return core_leave(c, err);
+}
+
+/* Whether dir is node or lies below it. */
+static int below(struct core *c, uint64_t dir, uint64_t node, bool *yes)
+{
+    *yes = false;
+    for (unsigned depth = 0; depth < DEPTH_MAX; depth++) {
+        struct nrow n;
+        if (dir == node) {
+            *yes = true;
+            return 0;
+        }
+        int err = node_get(c, dir, &n);
+        if (!err)
+            err = node_parent(c, &n, &dir);
+        if (err)
+            return err == -ENOENT ? 0 : err;
+    }
+    return -ELOOP;
+}
+
+struct rename_args {
+    struct nrow from_dir, to_dir;
+    struct erow from, to;
+    bool exists; /* the target */
+};
+
+static int rename_find(struct core *c, struct rename_args *r, uint64_t from, struct bytes from_name,
+                       uint64_t to, struct bytes to_name, struct core_need *need)
+{
+    int err = check_name(from_name);
+    if (!err)
+        err = check_name(to_name);
+    if (!err)
+        err = writable_dir(c, from, &r->from_dir);
+    if (!err)
+        err = writable_dir(c, to, &r->to_dir);
+    if (!err)
+        err = entry_find(c, &r->from_dir, from_name, &r->from, need);
+    if (!err && r->from_dir.ns != r->to_dir.ns)
+        err = -EXDEV;
+    if (!err && r->from.type == NODE_MOUNT)
+        err = -EBUSY;
+    if (err)
+        return err;
+    err = entry_find(c, &r->to_dir, to_name, &r->to, need);
+    r->exists = err == 0;
+    if (err == -ENOENT)
+        err = 0;
+    if (!err && r->exists && r->to.type == NODE_MOUNT)
+        err = -EBUSY;
+    return err;
+}
+
+static int rename_check(struct core *c, const struct rename_args *r, unsigned flags,
+                        struct core_need *need)
+{
+    bool loop = false;
+    int err = 0;
+    if (r->exists && (flags & RENAME_NOREPLACE))
+        return -EEXIST;
+    if (!r->exists && (flags & RENAME_EXCHANGE))
+        return -ENOENT;
+    if (r->from.type == NODE_DIR && r->from.parent != r->to.parent)
+        err = below(c, r->to.parent, r->from.node, &loop);
+    if (!err && loop)
+        return -EINVAL;
+    if (!err && r->exists && r->to.type == NODE_DIR && r->from.parent != r->to.parent)
+        err = below(c, r->from.parent, r->to.node, &loop);
+    if (!err && loop)
+        return flags & RENAME_EXCHANGE ? -EINVAL : -ENOTEMPTY;
+    if (err || !r->exists || (flags & RENAME_EXCHANGE))
+        return err;
+    if (r->from.type == NODE_DIR)
+        return r->to.type == NODE_DIR ? empty_dir(c, r->to.node, need) : -ENOTDIR;
+    return r->to.type == NODE_DIR ? -EISDIR : 0;
+}
+
+static int rename_do(struct core *c, const struct core_who *who, struct rename_args *r,
+                     unsigned flags)
+{
+    uint64_t moved = r->from.node, other = r->exists ? r->to.node : 0;
+    uint32_t moved_type = r->from.type, other_type = r->to.type;
+    bool exchange = flags & RENAME_EXCHANGE;
+    struct nrow n;
+    int err = entry_assign(c, &r->from, 0, NODE_NONE, who->now);
+    if (!err)
+        err = entry_assign(c, &r->to, moved, moved_type, who->now);
+    if (!err && exchange) {
+        struct erow again;
+        err = entry_get(c, r->from.parent, erow_name(&r->from), &again);
+        if (err == -ENOENT) {
+            r->from.id = 0;
+            again = r->from;
+            err = 0;
+        }
+        if (!err)
+            err = entry_assign(c, &again, other, other_type, who->now);
+    }
+    if (!err)
+        err = touch_dir(c, r->from.parent, who->now);
+    if (!err && r->to.parent != r->from.parent)
+        err = touch_dir(c, r->to.parent, who->now);
+    if (!err)
+        err = node_get(c, moved, &n);
+    if (!err) {
+        n.ctime = who->now;
+        err = node_touch(c, &n, FACET_TIMES, who->now);
+    }
+    return !err && other && !exchange ? name_lost(c, who, other) : err;
+}
+
+int core_rename(struct core *c, const struct core_who *who, uint64_t from, struct bytes from_name,
+                uint64_t to, struct bytes to_name, unsigned flags, uint64_t *replaced,
+                struct core_need *need)
+{
+    struct rename_args r = {0};
+    *replaced = 0;
+    if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE))
+        return -EINVAL;
+    int err = core_begin(c);
+    if (err)
+        return err;
+    err = rename_find(c, &r, from, from_name, to, to_name, need);
+    if (!err)
+        err = rename_check(c, &r, flags, need);
+    if (err || (r.exists && r.from.node == r.to.node)) /* two names of one file: nothing happens */
+        return core_leave(c, err);
+    if (r.exists && !(flags & RENAME_EXCHANGE))
+        *replaced = r.to.node;
+    return core_leave(c, rename_do(c, who, &r, flags));
+}
+
+/* ---- attributes
+ * --------------------------------------------------------------------------------------------- */
+int core_setattr(struct core *c, const struct core_who *who, uint64_t node, unsigned mask,
+                 const struct core_attr *a, struct core_need *need)
+{
+    struct nrow n;
+    uint32_t facets = FACET_TIMES;
+    (void)need;
+    int err = core_begin(c);
+    if (err)
+        return err;
+    err = node_get(c, node, &n);
+    if (!err && (mask & ~CORE_SET_ATIME))
+        err = ns_writable(c, n.ns);
+    if (err)
+        return core_leave(c, err == -ENOENT ? -ESTALE : err);
+    if (mask & CORE_SET_ATIME)
+        n.atime = a->atime;
+    if (!(mask & ~CORE_SET_ATIME)) /* local only */
+        return core_leave(c, node_put(c, &n));
+    if (mask & CORE_SET_MODE)
+        n.mode = a->mode & 07777;
+    if (mask & CORE_SET_UID)
+        n.uid = a->uid;
+    if (mask & CORE_SET_GID)
+        n.gid = a->gid;
+    if (mask & (CORE_SET_MODE | CORE_SET_UID | CORE_SET_GID))
+        facets |= FACET_ATTR;
+    if (mask & CORE_SET_MTIME)
+        n.mtime = a->mtime;
+    n.ctime = mask & CORE_SET_CTIME ? a->ctime : who->now;
+    return core_leave(c, node_touch(c, &n, facets, who->now));
+}
+
+static int need_xattrs(struct core *c, uint64_t node, struct nrow *n, struct core_need *need)
+{
+    int err = node_get(c, node, n);
+    if (err)
+        return err == -ENOENT ? -ESTALE : err;
+    if (n->xattrs_known)
+        return 0;
+    *need = (struct core_need){.kind = NEED_NODE, .ns = n->ns, .node = node};
+    return CORE_NEED;
+}
+
+int core_getxattr(struct core *c, uint64_t node, struct bytes name, struct buf *value,
+                  struct core_need *need)
+{
+    struct nrow n;
+    int err = need_xattrs(c, node, &n, need);
+    if (err)
+        return err;
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT value FROM xattr WHERE node = ?1 AND name = ?2"
+                                      " AND value IS NOT NULL");
+    sqlite3_bind_int64(s, 1, (int64_t)node);
+    sqlite3_bind_blob64(s, 2, name.p, name.n, SQLITE_STATIC);
+    int rc = tree_step(c->t, s);
+    if (rc <= 0)
+        return rc ? rc : -ENODATA;
+    buf_append(value, sqlite3_column_blob(s, 0), (size_t)sqlite3_column_bytes(s, 0));
+    sqlite3_reset(s);
+    return 0;
+}
+
+int core_listxattr(struct core *c, uint64_t node, struct buf *names, struct core_need *need)
+{
+    struct nrow n;
+    int err = need_xattrs(c, node, &n, need);
+    if (err)
+        return err;
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT name FROM xattr WHERE node = ?1 AND value IS NOT NULL"
+                                      " ORDER BY name");
+    sqlite3_bind_int64(s, 1, (int64_t)node);
+    int rc;
+    while ((rc = tree_step(c->t, s)) == 1) {
+        buf_append(names, sqlite3_column_blob(s, 0), (size_t)sqlite3_column_bytes(s, 0));
+        buf_append(names, "", 1);
+    }
+    return rc;
+}
+
+/* The row with value (NULL: removed); a removed one that the server never had goes away. */
+static int xattr_put(struct core *c, uint64_t node, struct bytes name, struct bytes value)
+{
+    sqlite3_stmt *s;
+    if (!value.p) {
+        s = tree_stmt(
+            c->t, "DELETE FROM xattr WHERE node = ?1 AND name = ?2 AND rev = 0 AND request = 0");
+        sqlite3_bind_int64(s, 1, (int64_t)node);
+        sqlite3_bind_blob64(s, 2, name.p, name.n, SQLITE_STATIC);
+        int err = tree_step(c->t, s);
+        if (err || sqlite3_changes(tree_db(c->t)))
+            return err;
+    }
+    s = tree_stmt(c->t, "INSERT INTO xattr(node, name, value, rev, pend, request)"
+                        " VALUES(?1, ?2, ?3, 0, 1, 0)"
+                        " ON CONFLICT(node, name) DO UPDATE SET value = ?3, pend = 1");
+    sqlite3_bind_int64(s, 1, (int64_t)node);
+    sqlite3_bind_blob64(s, 2, name.p, name.n, SQLITE_STATIC);
+    if (value.p && value.n == 0)
+        sqlite3_bind_zeroblob(s, 3, 0);
+    else if (value.p)
+        sqlite3_bind_blob64(s, 3, value.p, value.n, SQLITE_STATIC);
+    return tree_step(c->t, s);
+}
+
+int core_setxattr(struct core *c, const struct core_who *who, uint64_t node, struct bytes name,
+                  struct bytes value, unsigned flags, struct core_need *need)
+{
+    struct nrow n;
+    struct buf old = {0};
+    if (name.n == 0 || name.n > XATTR_NAME_MAX)
+        return -ERANGE;
+    if (value.n > XATTR_VALUE_MAX)
+        return -E2BIG;
+    int err = core_begin(c);
+    if (err)
+        return err;
+    err = need_xattrs(c, node, &n, need);
+    if (!err)
+        err = ns_writable(c, n.ns);
+    if (!err) {
+        int have = core_getxattr(c, node, name, &old, need);
+        buf_free(&old);
+        if (have && have != -ENODATA)
+            err = have;
+        else if (have == 0 && value.p && (flags & XATTR_CREATE))
+            err = -EEXIST;
+        else if (have == -ENODATA && (!value.p || (flags & XATTR_REPLACE)))
+            err = -ENODATA;
+    }
+    if (!err)
+        err = xattr_put(c, node, name, value);
+    if (!err) {
+        n.ctime = who->now;
+        err = node_touch(c, &n, FACET_TIMES, who->now);
+    }
+    return core_leave(c, err);
+}

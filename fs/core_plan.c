@@ -1,0 +1,714 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What one commit takes along.
+ *
+ * A closure grows from a node or an entry until it makes sense to the server on its own:
+ *  - the names of a node move together: a pending entry brings every pending entry that gives or
+ * takes a name of the same node, so that a rename is never half there, a node that lives on is
+ * never without a name, and what frees a taken name comes along;
+ *  - a directory made here comes before what lies in it; of a directory that is removed all pending
+ *    removals inside come along; a moved directory brings pending moves of those above it;
+ *  - a new node comes whole, content included; so does the content of a node that replaces another.
+ * Rows are collected in the order in which they are found, by a worklist, not by recursion.
+ * A row that an unanswered commit carries blocks the closure: it is planned again when that is
+ * settled.
+ */
+#include "core_int.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define EXTENTS_MAX                                                                                \
+    60000 /* of one commit: below IDS_MAX. A file with more pending goes in several */
+#define FACETS_ALL (FACET_CREATE | FACET_ATTR | FACET_CONTENT | FACET_TIMES)
+#define SCAN_FACTOR 4 /* rows looked at for one background commit, as a multiple of its bound */
+
+/* ---- a set of numbers in the order they came
+ * ----------------------------------------------------------- */
+struct set {
+    struct ids ids;
+    uint32_t *slot; /* index + 1, 0: free */
+    size_t slots;
+};
+
+static size_t set_slot(const struct set *s, uint64_t id)
+{
+    size_t i = (size_t)(id * 0x9e3779b97f4a7c15u >> 20) & (s->slots - 1);
+    while (s->slot[i] && s->ids.v[s->slot[i] - 1] != id)
+        i = (i + 1) & (s->slots - 1);
+    return i;
+}
+
+static void set_rebuild(struct set *s, size_t slots)
+{
+    free(s->slot);
+    s->slots = slots;
+    s->slot = calloc(slots, sizeof *s->slot);
+    if (!s->slot)
+        abort();
+    for (size_t k = 0; k < s->ids.n; k++)
+        s->slot[set_slot(s, s->ids.v[k])] = (uint32_t)k + 1;
+}
+
+/* Its index; *added says whether it is new. */
+static size_t set_add(struct set *s, uint64_t id, bool *added)
+{
+    if (2 * (s->ids.n + 1) > s->slots)
+        set_rebuild(s, s->slots ? 2 * s->slots : 64);
+    size_t i = set_slot(s, id);
+    *added = s->slot[i] == 0;
+    if (*added) {
+        ids_add(&s->ids, id);
+        s->slot[i] = (uint32_t)s->ids.n;
+    }
+    return s->slot[i] - 1;
+}
+
+static void set_cut(struct set *s, size_t n)
+{
+    if (s->ids.n == n)
+        return;
+    s->ids.n = n;
+    set_rebuild(s, s->slots);
+}
+
+static void set_free(struct set *s)
+{
+    free(s->ids.v);
+    free(s->slot);
+}
+
+/* ---- closures
+ * ---------------------------------------------------------------------------------------------- */
+struct closure {
+    struct core *c;
+    bool background; /* only what may_commit allows and is older than quiet */
+    int64_t quiet;
+    struct set nodes, entries;
+    uint32_t *facets; /* of nodes */
+    size_t facets_cap, entries_done;
+};
+
+static void closure_free(struct closure *w)
+{
+    set_free(&w->nodes);
+    set_free(&w->entries);
+    free(w->facets);
+}
+
+static void want_entry(struct closure *w, uint64_t id)
+{
+    bool added;
+    set_add(&w->entries, id, &added);
+}
+
+static int want_entries(struct closure *w, enum entry_by by, uint64_t key)
+{
+    cleanup_ids struct ids l = {0};
+    int err = entry_ids(w->c, by, key, &l);
+    for (size_t i = 0; !err && i < l.n; i++)
+        want_entry(w, l.v[i]);
+    return err;
+}
+
+/* Takes facets of a node along. A new one comes with its names. */
+static int want_node(struct closure *w, const struct nrow *n, uint32_t facets)
+{
+    bool added;
+    if (n->parked)
+        return n->parked;
+    if (n->sent)
+        return -EAGAIN;
+    if (n->pend & FACET_CREATE)
+        facets = FACETS_ALL;
+    if (w->background && (facets & n->pend & FACET_CONTENT) &&
+        (n->changed > w->quiet ||
+         (w->c->hooks.may_commit && !w->c->hooks.may_commit(w->c->hooks.ctx, n->id))))
+        return -EBUSY;
+    size_t i = set_add(&w->nodes, n->id, &added);
+    if (i >= w->facets_cap) {
+        w->facets_cap = w->facets_cap ? 2 * w->facets_cap : 64;
+        w->facets = realloc(w->facets, w->facets_cap * sizeof *w->facets);
+        if (!w->facets)
+            abort();
+    }
+    w->facets[i] = added ? facets : w->facets[i] | facets;
+    return added && (n->pend & FACET_CREATE) ? want_entries(w, BY_NODE, n->id) : 0;
+}
+
+/* The directory in which a pending name lies: there before the name is. */
+static int want_above(struct closure *w, uint64_t dir)
+{
+    struct nrow p;
+    int err = node_get(w->c, dir, &p);
+    if (err)
+        return err;
+    if (p.parked)
+        return p.parked;
+    if (p.sent & FACET_CREATE)
+        return -EAGAIN;
+    return p.pend & FACET_CREATE ? want_node(w, &p, FACETS_ALL) : 0;
+}
+
+/* A moved directory: pending moves of those above its new place. */
+static int want_moves_above(struct closure *w, uint64_t dir)
+{
+    for (unsigned depth = 0; depth < DEPTH_MAX; depth++) {
+        struct nrow n;
+        int err = node_get(w->c, dir, &n);
+        if (!err && !(n.pend & FACET_CREATE))
+            err = want_entries(w, BY_NODE, dir);
+        if (!err)
+            err = node_parent(w->c, &n, &dir);
+        if (err)
+            return err == -ENOENT ? 0 : err;
+    }
+    return -ELOOP;
+}
+
+static int grow_child(struct closure *w, const struct erow *e)
+{
+    struct nrow y;
+    int err = node_get(w->c, e->node, &y);
+    if (err)
+        return err;
+    if (y.parked)
+        return y.parked;
+    if (y.sent & FACET_CREATE)
+        return -EAGAIN;
+    if (y.pend & FACET_CREATE)
+        return want_node(w, &y, FACETS_ALL);
+    if (e->base_node && (y.pend & FACET_CONTENT))
+        err = want_node(w, &y, FACET_CONTENT);
+    if (!err && is_dir(y.type))
+        err = want_moves_above(w, e->parent);
+    return err;
+}
+
+static int grow_base(struct closure *w, const struct erow *e)
+{
+    size_t names;
+    if (!is_dir(e->base_type))
+        return 0;
+    int err = node_names(w->c, e->base_node, &names);
+    return err || names ? err : want_entries(w, BY_PENDING_PARENT, e->base_node);
+}
+
+static int grow(struct closure *w)
+{
+    int err = 0;
+    while (!err && w->entries_done < w->entries.ids.n) {
+        struct erow e;
+        err = entry_by_id(w->c, w->entries.ids.v[w->entries_done++], &e);
+        if (err == -ENOENT) {
+            err = 0;
+            continue;
+        }
+        if (!err && e.request)
+            err = e.pend ? -EAGAIN : 0;
+        if (err || !e.pend)
+            continue;
+        err = want_above(w, e.parent);
+        if (!err && e.node)
+            err = want_entries(w, BY_NODE, e.node);
+        if (!err && e.node)
+            err = want_entries(w, BY_BASE, e.node);
+        if (!err && e.base_node)
+            err = want_entries(w, BY_NODE, e.base_node);
+        if (!err && e.base_node)
+            err = want_entries(w, BY_BASE, e.base_node);
+        if (!err && e.node)
+            err = grow_child(w, &e);
+        if (!err && e.base_node && e.base_node != e.node)
+            err = grow_base(w, &e);
+    }
+    return err;
+}
+
+/* fsync of one node. */
+static int close_over(struct closure *w, uint64_t node)
+{
+    struct nrow n;
+    int err = node_get(w->c, node, &n);
+    if (err)
+        return err == -ENOENT ? 0 : err;
+    if (n.nlink == 0)
+        return 0;
+    if (n.sent)
+        return -EAGAIN;
+    err = want_node(w, &n, FACETS_ALL);
+    if (!err && n.type == NODE_DIR)
+        err = want_entries(w, BY_PENDING_PARENT, node);
+    return err ? err : grow(w);
+}
+
+/* One more component for a background commit, or none of it. */
+static int try_component(struct closure *w, uint64_t entry, const struct nrow *n)
+{
+    size_t nodes = w->nodes.ids.n, entries = w->entries.ids.n;
+    int err = 0;
+    if (entry)
+        want_entry(w, entry);
+    if (n)
+        err = want_node(w, n, FACETS_ALL);
+    if (!err)
+        err = grow(w);
+    if (!err)
+        return 0;
+    set_cut(&w->nodes, nodes);
+    set_cut(&w->entries, entries);
+    w->entries_done = entries;
+    bool skip = err == -EAGAIN || err == -EBUSY || err == -EDQUOT || err == -EROFS ||
+                err == -EACCES || err == -EINVAL || err == -EIO || err == -ENOENT;
+    return skip ? 0 : err;
+}
+
+static int gather(struct closure *w, uint64_t ns)
+{
+    cleanup_ids struct ids entries = {0}, nodes = {0};
+    sqlite3_stmt *s =
+        tree_stmt(w->c->t, "SELECT id FROM entry WHERE ns = ?1 AND pend != 0 AND request = 0"
+                           " AND since <= ?2 ORDER BY since LIMIT ?3");
+    sqlite3_bind_int64(s, 1, (int64_t)ns);
+    sqlite3_bind_int64(s, 2, w->quiet);
+    sqlite3_bind_int64(s, 3, SCAN_FACTOR * BACKGROUND_ROWS_MAX);
+    int rc;
+    while ((rc = tree_step(w->c->t, s)) == 1)
+        ids_add(&entries, (uint64_t)sqlite3_column_int64(s, 0));
+    if (rc)
+        return rc;
+    s = tree_stmt(w->c->t,
+                  "SELECT id FROM node WHERE ns = ?1 AND pend != 0 AND sent = 0 AND nlink > 0"
+                  " AND parked = 0 AND since <= ?2 ORDER BY since LIMIT ?3");
+    sqlite3_bind_int64(s, 1, (int64_t)ns);
+    sqlite3_bind_int64(s, 2, w->quiet);
+    sqlite3_bind_int64(s, 3, SCAN_FACTOR * BACKGROUND_ROWS_MAX);
+    while ((rc = tree_step(w->c->t, s)) == 1)
+        ids_add(&nodes, (uint64_t)sqlite3_column_int64(s, 0));
+    for (size_t i = 0; !rc && i < entries.n; i++) {
+        if (w->nodes.ids.n + w->entries.ids.n >= BACKGROUND_ROWS_MAX)
+            return 0;
+        rc = try_component(w, entries.v[i], NULL);
+    }
+    for (size_t i = 0; !rc && i < nodes.n; i++) {
+        struct nrow n;
+        if (w->nodes.ids.n + w->entries.ids.n >= BACKGROUND_ROWS_MAX)
+            return 0;
+        rc = node_get(w->c, nodes.v[i], &n);
+        if (!rc)
+            rc = try_component(w, 0, &n);
+    }
+    return rc;
+}
+
+/* ---- turning the closure into changes
+ * ---------------------------------------------------------------------- */
+struct writer {
+    struct core *c;
+    uint64_t request;
+    struct arena a;
+    struct m_changes m;
+    struct m_block_ref *ids;
+    size_t ids_n, ids_cap, extents;
+    bool mark; /* store what is sent; otherwise only the ids are wanted */
+};
+
+static void want_block(struct writer *w, const struct m_extent *e)
+{
+    if (w->ids_n == w->ids_cap) {
+        w->ids_cap = w->ids_cap ? 2 * w->ids_cap : 64;
+        w->ids = realloc(w->ids, w->ids_cap * sizeof *w->ids);
+        if (!w->ids)
+            abort();
+    }
+    w->ids[w->ids_n++] = (struct m_block_ref){.block = e->block, .len = e->block_off + e->len};
+}
+
+static int ref_order(const void *a, const void *b)
+{
+    const struct m_block_ref *x = a, *y = b;
+    return memcmp(x->block.b, y->block.b, BLOCK_ID_LEN);
+}
+
+/* Each block once, with the largest length that is known of it. */
+static void unique_blocks(struct writer *w)
+{
+    size_t n = 0;
+    if (w->ids_n)
+        qsort(w->ids, w->ids_n, sizeof *w->ids, ref_order);
+    for (size_t i = 0; i < w->ids_n; i++) {
+        if (n && ref_order(&w->ids[n - 1], &w->ids[i]) == 0) {
+            if (w->ids[i].len > w->ids[n - 1].len)
+                w->ids[n - 1].len = w->ids[i].len;
+        } else {
+            w->ids[n++] = w->ids[i];
+        }
+    }
+    w->ids_n = n;
+}
+
+static int write_range(struct writer *w, const struct nrow *n, struct span sp, struct m_range *r,
+                       struct core_need *need)
+{
+    cleanup_spans struct spans unknown = {0};
+    cleanup_extents struct extent_list l = {0};
+    int err = span_gaps(w->c, n->id, SPAN_KNOWN, sp.off, sp.end, &unknown);
+    if (!err && unknown.n) {
+        *need = (struct core_need){
+            .kind = NEED_EXTENTS, .ns = n->ns, .node = n->id, .off = unknown.v[0].off};
+        return CORE_NEED;
+    }
+    if (!err)
+        err = extents_get(w->c, n->id, sp.off, sp.end, &l);
+    if (err)
+        return err;
+    *r = (struct m_range){.off = sp.off, .len = sp.end - sp.off, .extents_n = l.n};
+    r->extents = arena_copy(&w->a, l.v, l.n * sizeof *l.v);
+    w->extents += l.n;
+    for (size_t i = 0; i < l.n; i++)
+        want_block(w, &l.v[i]);
+    return 0;
+}
+
+static int mark_span_sent(struct writer *w, uint64_t node, uint64_t off, uint64_t end)
+{
+    if (!w->mark)
+        return 0;
+    int err = span_clear(w->c, node, SPAN_DIRTY, off, end);
+    return err ? err : span_mark(w->c, node, SPAN_SENT, off, end);
+}
+
+/* Pending ranges inside the size. *all: none was left for a further commit. */
+static int write_content(struct writer *w, const struct nrow *n, struct m_node_change *m, bool *all,
+                         struct core_need *need)
+{
+    cleanup_spans struct spans dirty = {0};
+    int err = span_list(w->c, n->id, SPAN_DIRTY, 0, FILE_SIZE_MAX, &dirty);
+    m->size = n->size;
+    m->base_content = n->content_rev;
+    m->ranges = arena_alloc(&w->a, (dirty.n + 1) * sizeof *m->ranges);
+    *all = true;
+    for (size_t i = 0; !err && i < dirty.n; i++) {
+        struct span sp = dirty.v[i];
+        if (sp.off < n->size) {
+            if (w->extents > EXTENTS_MAX) {
+                *all = false;
+                break;
+            }
+            if (sp.end > n->size)
+                sp.end = n->size;
+            err = write_range(w, n, sp, &m->ranges[m->ranges_n], need);
+            if (!err)
+                m->ranges_n++;
+        }
+        if (!err)
+            err = mark_span_sent(w, n->id, dirty.v[i].off, dirty.v[i].end);
+    }
+    return err;
+}
+
+static int write_xattrs(struct writer *w, uint64_t node)
+{
+    sqlite3_stmt *s =
+        tree_stmt(w->c->t, "SELECT name, value, rev FROM xattr WHERE node = ?1 AND pend != 0"
+                           " AND request = 0");
+    sqlite3_bind_int64(s, 1, (int64_t)node);
+    int rc;
+    while ((rc = tree_step(w->c->t, s)) == 1) {
+        struct m_xattr_change *grown = arena_alloc(&w->a, (w->m.xattrs_n + 1) * sizeof *grown);
+        if (w->m.xattrs_n)
+            memcpy(grown, w->m.xattrs, w->m.xattrs_n * sizeof *grown);
+        w->m.xattrs = grown;
+        grown[w->m.xattrs_n++] = (struct m_xattr_change){
+            .node = node,
+            .name =
+                arena_bytes(&w->a, sqlite3_column_blob(s, 0), (size_t)sqlite3_column_bytes(s, 0)),
+            .value =
+                arena_bytes(&w->a, sqlite3_column_blob(s, 1), (size_t)sqlite3_column_bytes(s, 1)),
+            .removed = sqlite3_column_type(s, 1) == SQLITE_NULL,
+            .base_rev = (uint64_t)sqlite3_column_int64(s, 2)};
+    }
+    if (rc || !w->mark)
+        return rc;
+    s = tree_stmt(w->c->t, "UPDATE xattr SET request = ?2, pend = 0 WHERE node = ?1 AND pend != 0"
+                           " AND request = 0");
+    sqlite3_bind_int64(s, 1, (int64_t)node);
+    sqlite3_bind_int64(s, 2, (int64_t)w->request);
+    return tree_step(w->c->t, s);
+}
+
+static int write_target(struct writer *w, uint64_t node, struct m_node_change *m)
+{
+    sqlite3_stmt *s = tree_stmt(w->c->t, "SELECT target FROM node WHERE id = ?1");
+    sqlite3_bind_int64(s, 1, (int64_t)node);
+    int rc = tree_step(w->c->t, s);
+    if (rc <= 0)
+        return rc ? rc : -ENOENT;
+    m->target = arena_bytes(&w->a, sqlite3_column_blob(s, 0), (size_t)sqlite3_column_bytes(s, 0));
+    sqlite3_reset(s);
+    return 0;
+}
+
+static int write_node(struct writer *w, uint64_t id, uint32_t wanted, struct core_need *need)
+{
+    struct nrow n;
+    bool all = true;
+    int err = node_get(w->c, id, &n);
+    if (err)
+        return err;
+    uint32_t facets = n.pend & FACET_CREATE ? n.pend | FACET_ATTR | FACET_TIMES : n.pend & wanted;
+    struct m_node_change m = {.node = id,
+                              .type = n.type,
+                              .base_attr = n.attr_rev,
+                              .mode = n.mode,
+                              .uid = n.uid,
+                              .gid = n.gid,
+                              .rdev = n.rdev,
+                              .mtime = n.mtime,
+                              .ctime = n.ctime};
+    if (n.type == NODE_SYMLINK && (facets & FACET_CREATE))
+        err = write_target(w, id, &m);
+    if (!err && (facets & FACET_CONTENT))
+        err = write_content(w, &n, &m, &all, need);
+    if (!err)
+        err = write_xattrs(w, id);
+    if (err)
+        return err;
+    if (facets & FACET_CONTENT) /* content carries the times */
+        facets |= n.pend & FACET_TIMES;
+    m.facets = facets;
+    if (facets & (FACET_CREATE | FACET_CONTENT))
+        m.facets &= ~FACET_TIMES;
+    if (facets & FACET_CREATE) {
+        m.base_attr = m.base_content = 0;
+        m.facets &= ~FACET_ATTR;
+    }
+    if (facets)
+        w->m.nodes[w->m.nodes_n++] = m;
+    if (!w->mark)
+        return 0;
+    n.sent = facets;
+    n.request = w->request;
+    n.pend &= ~facets;
+    if (!all)
+        n.pend |= FACET_CONTENT;
+    if (!n.pend)
+        n.since = 0;
+    return node_put(w->c, &n);
+}
+
+/* A new name in a part of a directory that is not known: first ask what is there. */
+static int name_unknown(struct writer *w, const struct erow *e, struct core_need *need)
+{
+    struct nrow dir;
+    bool known = true;
+    if (e->base_node || e->base_rev)
+        return 0;
+    int err = node_get(w->c, e->parent, &dir);
+    if (!err)
+        err = name_known(w->c, &dir, erow_name(e), &known);
+    if (err || known)
+        return err;
+    *need = (struct core_need){
+        .kind = NEED_NAME, .ns = e->ns, .node = e->parent, .name_len = e->name_len};
+    memcpy(need->name, e->name, e->name_len);
+    return CORE_NEED;
+}
+
+static int write_entry(struct writer *w, uint64_t id, struct core_need *need)
+{
+    struct erow e;
+    struct nrow base;
+    int err = entry_by_id(w->c, id, &e);
+    if (err || !e.pend || e.request)
+        return err == -ENOENT ? 0 : err;
+    err = name_unknown(w, &e, need);
+    if (err)
+        return err;
+    struct m_entry_change *m = &w->m.entries[w->m.entries_n++];
+    *m = (struct m_entry_change){.parent = e.parent,
+                                 .name = arena_bytes(&w->a, e.name, e.name_len),
+                                 .base_node = e.base_node,
+                                 .base_rev = e.base_node ? e.base_rev : 0,
+                                 .node = e.node};
+    if (e.base_node && node_get(w->c, e.base_node, &base) == 0)
+        m->base_content = base.content_rev;
+    if (!w->mark)
+        return 0;
+    e.request = w->request;
+    e.sent_node = e.node;
+    e.pend = false;
+    e.since = 0;
+    return entry_put(w->c, &e);
+}
+
+static int write_all(struct writer *w, struct closure *cl, struct core_need *need)
+{
+    int err = 0;
+    w->m.nodes = arena_alloc(&w->a, (cl->nodes.ids.n + 1) * sizeof *w->m.nodes);
+    w->m.entries = arena_alloc(&w->a, (cl->entries.ids.n + 1) * sizeof *w->m.entries);
+    for (size_t i = 0; !err && i < cl->nodes.ids.n; i++)
+        err = write_node(w, cl->nodes.ids.v[i], cl->facets[i], need);
+    for (size_t i = 0; !err && i < cl->entries.ids.n; i++)
+        err = write_entry(w, cl->entries.ids.v[i], need);
+    if (!err)
+        unique_blocks(w);
+    return err;
+}
+
+static int store_sent(struct core *c, uint64_t ns, uint64_t request, const struct buf *changes)
+{
+    sqlite3_stmt *s =
+        tree_stmt(c->t, "INSERT INTO sent(request, ns, changes, sjid) VALUES(?1, ?2, ?3, 0)");
+    sqlite3_bind_int64(s, 1, (int64_t)request);
+    sqlite3_bind_int64(s, 2, (int64_t)ns);
+    sqlite3_bind_blob64(s, 3, changes->p, changes->n, SQLITE_STATIC);
+    return tree_step(c->t, s);
+}
+
+static int lowest_open(struct core *c, uint64_t ns, uint64_t *lowest)
+{
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT min(request) FROM sent WHERE ns = ?1");
+    sqlite3_bind_int64(s, 1, (int64_t)ns);
+    int rc = tree_step(c->t, s);
+    if (rc < 0)
+        return rc;
+    *lowest = rc == 1 && sqlite3_column_type(s, 0) != SQLITE_NULL
+                  ? (uint64_t)sqlite3_column_int64(s, 0)
+                  : c->request_next;
+    sqlite3_reset(s);
+    return 0;
+}
+
+void core_plan_free(struct core_plan *p)
+{
+    buf_free(&p->changes);
+    free(p->ids);
+    *p = (struct core_plan){0};
+}
+
+static int make_plan(struct core *c, struct closure *cl, uint64_t ns, struct core_plan *plan,
+                     struct core_need *need)
+{
+    struct core_ns info;
+    struct writer w = {.c = c, .request = c->request_next, .mark = true};
+    int err = ns_get(c, ns, &info);
+    if (!err)
+        err = write_all(&w, cl, need);
+    plan->rows = w.m.nodes_n + w.m.entries_n + w.m.xattrs_n;
+    if (!err && plan->rows) {
+        msg_encode(&m_changes_desc, &w.m, &plan->changes);
+        plan->ns = ns;
+        plan->request = w.request;
+        plan->cursor = info.cursor;
+        plan->ids = w.ids;
+        plan->ids_n = w.ids_n;
+        w.ids = NULL;
+        err = store_sent(c, ns, w.request, &plan->changes);
+        c->request_next++;
+        if (!err)
+            err = lowest_open(c, ns, &plan->lowest_open);
+    }
+    arena_free(&w.a);
+    free(w.ids);
+    return err;
+}
+
+static int held_back(struct core *c, uint64_t ns)
+{
+    struct core_ns n;
+    uint64_t hold = 0;
+    int err = ns_get(c, ns, &n);
+    if (!err)
+        err = ns_hold(c, ns, &hold);
+    if (err)
+        return err;
+    return n.cursor < hold ? -EAGAIN : 0;
+}
+
+int core_plan(struct core *c, uint64_t ns, const uint64_t *nodes, size_t n, int64_t quiet,
+              struct core_plan *plan, struct core_need *need)
+{
+    struct closure w = {.c = c, .background = n == 0, .quiet = quiet};
+    *plan = (struct core_plan){0};
+    int err = core_begin(c);
+    if (err)
+        return err;
+    err = held_back(c, ns);
+    for (size_t i = 0; !err && i < n; i++)
+        err = close_over(&w, nodes[i]);
+    if (!err && n == 0)
+        err = gather(&w, ns);
+    if (!err)
+        err = make_plan(c, &w, ns, plan, need);
+    closure_free(&w);
+    if (err) {
+        core_end(c, false);
+        core_plan_free(plan);
+        return err;
+    }
+    return core_leave(c, 0);
+}
+
+int core_closure_blocks(struct core *c, uint64_t node, struct m_block_ref **out, size_t *n)
+{
+    struct closure cl = {.c = c};
+    struct writer w = {.c = c};
+    struct core_need need;
+    *out = NULL;
+    *n = 0;
+    int err = close_over(&cl, node);
+    if (!err)
+        err = write_all(&w, &cl, &need);
+    closure_free(&cl);
+    arena_free(&w.a);
+    if (err) { /* not to be planned yet: whoever commits it will see */
+        free(w.ids);
+        return err == CORE_NEED ? 0 : err;
+    }
+    *out = w.ids;
+    *n = w.ids_n;
+    return 0;
+}
+
+int core_resend(struct core *c, uint64_t ns, size_t k, struct core_plan *plan)
+{
+    struct core_ns info;
+    struct m_changes m;
+    struct writer w = {.c = c};
+    *plan = (struct core_plan){.ns = ns};
+    int err = ns_get(c, ns, &info);
+    if (!err)
+        err = lowest_open(c, ns, &plan->lowest_open);
+    if (!err)
+        err = held_back(c, ns);
+    if (err)
+        return err;
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT request, changes FROM sent WHERE ns = ?1 AND sjid = 0"
+                                      " ORDER BY request LIMIT 1 OFFSET ?2");
+    sqlite3_bind_int64(s, 1, (int64_t)ns);
+    sqlite3_bind_int64(s, 2, (int64_t)k);
+    int rc = tree_step(c->t, s);
+    if (rc <= 0)
+        return rc ? rc : -ENOENT;
+    plan->request = (uint64_t)sqlite3_column_int64(s, 0);
+    buf_append(&plan->changes, sqlite3_column_blob(s, 1), (size_t)sqlite3_column_bytes(s, 1));
+    sqlite3_reset(s);
+    plan->cursor = info.cursor;
+    err = msg_decode(&m_changes_desc, &m, plan->changes.p, plan->changes.n, MSG_STRICT, &w.a, NULL);
+    for (size_t i = 0; !err && i < m.nodes_n; i++)
+        for (size_t r = 0; r < m.nodes[i].ranges_n; r++)
+            for (size_t x = 0; x < m.nodes[i].ranges[r].extents_n; x++)
+                want_block(&w, &m.nodes[i].ranges[r].extents[x]);
+    plan->rows = err ? 0 : m.nodes_n + m.entries_n + m.xattrs_n;
+    arena_free(&w.a);
+    if (err) {
+        free(w.ids);
+        core_plan_free(plan);
+        return -EUCLEAN;
+    }
+    unique_blocks(&w);
+    plan->ids = w.ids;
+    plan->ids_n = w.ids_n;
+    return 0;
+}

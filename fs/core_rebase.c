@@ -1,0 +1,503 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Conflicts: what becomes of pending changes whose base the server changed meanwhile.
+ *
+ * The server's newer state is taken into the tree as the new base; the local difference is kept
+ * wherever that makes sense, moved aside under a conflicted copy's name where two things want one
+ * place, and dropped only where nothing that a program wrote is lost by it (a removal that meets an
+ * edit, a move that would close a cycle). The rules: fs/CONFLICTS.md.
+ */
+#include "core_int.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#define COPIES_MAX 10000 /* numbers tried for a conflicted copy's name */
+
+int rebase_name(struct core *c, uint64_t parent, struct bytes name, int64_t now, uint8_t *out,
+                size_t *len)
+{
+    char mark[160], date[16], number[16] = "";
+    time_t t = (time_t)(now / 1000000000);
+    struct tm tm;
+    gmtime_r(&t, &tm);
+    strftime(date, sizeof date, "%Y-%m-%d", &tm);
+    const uint8_t *dot = memrchr(name.p, '.', name.n);
+    size_t stem = dot && dot != name.p ? (size_t)(dot - name.p) : name.n;
+    size_t ext = name.n - stem;
+    if (ext > 64) /* not an extension anybody would miss */
+        ext = 0;
+    for (unsigned k = 1; k < COPIES_MAX; k++) {
+        struct erow e;
+        if (k > 1)
+            snprintf(number, sizeof number, " %u", k);
+        int m = snprintf(mark, sizeof mark, " (conflicted copy, %s, %s%s)", c->device_name, date,
+                         number);
+        size_t keep = stem;
+        if (keep + (size_t)m + ext > NAME_LEN_MAX)
+            keep = NAME_LEN_MAX - (size_t)m - ext;
+        while (keep < stem && keep > 0 && (name.p[keep] & 0xc0) == 0x80)
+            keep--; /* not in the middle of a UTF-8 character */
+        memcpy(out, name.p, keep);
+        memcpy(out + keep, mark, (size_t)m);
+        memcpy(out + keep + (size_t)m, name.p + name.n - ext, ext);
+        *len = keep + (size_t)m + ext;
+        int err = entry_get(c, parent, bytes_of(out, *len), &e);
+        if (err == -ENOENT || (err == 0 && e.node == 0 && e.base_node == 0))
+            return 0;
+        if (err && err != -ENOENT)
+            return err;
+    }
+    return -EEXIST;
+}
+
+/* A pending entry under a conflicted copy's name in the directory of `name`. */
+static int name_copy(struct core *c, uint64_t ns, uint64_t parent, struct bytes name, uint64_t node,
+                     uint32_t type, int64_t now, struct core_effects *fx)
+{
+    struct erow e = {.ns = ns, .parent = parent};
+    struct nrow n;
+    int err = rebase_name(c, parent, name, now, e.name, &e.name_len);
+    if (!err) {
+        struct erow old;
+        if (entry_get(c, parent, erow_name(&e), &old) == 0)
+            e = old;
+        err = entry_assign(c, &e, node, type, now);
+    }
+    if (!err)
+        err = node_get(c, node, &n);
+    if (err)
+        return err;
+    n.conflict = true;
+    effect_entry(fx, ns, parent, erow_name(&e), node);
+    return node_put(c, &n);
+}
+
+/* ---- content
+ * ---------------------------------------------------------------------------------------------- */
+static int move_rows(struct core *c, uint64_t from, uint64_t to)
+{
+    static const char *const sql[] = {
+        "UPDATE extent SET node = ?2 WHERE node = ?1",
+        "DELETE FROM span WHERE node = ?2",
+        "UPDATE span SET node = ?2 WHERE node = ?1 AND kind = 2",
+        "INSERT INTO xattr(node, name, value, rev, pend, request) SELECT ?2, name, value, 0, 1, 0"
+        " FROM xattr WHERE node = ?1 AND value IS NOT NULL",
+    };
+    for (size_t i = 0; i < sizeof sql / sizeof *sql; i++) {
+        sqlite3_stmt *s = tree_stmt(c->t, sql[i]);
+        sqlite3_bind_int64(s, 1, (int64_t)from);
+        sqlite3_bind_int64(s, 2, (int64_t)to);
+        int err = tree_step(c->t, s);
+        if (err)
+            return err;
+    }
+    return 0;
+}
+
+/* Copies back what the copy has and the original did not change: known, and neither dirty nor sent.
+ */
+static int copy_clean(struct core *c, uint64_t from, uint64_t to, const struct spans *changed)
+{
+    cleanup_spans struct spans known = {0};
+    int err = span_list(c, from, SPAN_KNOWN, 0, FILE_SIZE_MAX, &known);
+    for (size_t i = 0; !err && i < known.n; i++) {
+        cleanup_extents struct extent_list l = {0};
+        err = extents_get(c, from, known.v[i].off, known.v[i].end, &l);
+        if (!err)
+            err = extents_put(c, to, known.v[i].off, known.v[i].end, &l);
+        if (!err)
+            err = span_mark(c, to, SPAN_KNOWN, known.v[i].off, known.v[i].end);
+    }
+    for (size_t i = 0; !err && i < changed->n; i++) {
+        err = extents_put(c, to, changed->v[i].off, changed->v[i].end, NULL);
+        if (!err)
+            err = span_clear(c, to, SPAN_KNOWN, changed->v[i].off, changed->v[i].end);
+    }
+    return err;
+}
+
+int rebase_fork(struct core *c, struct nrow *n, int64_t now, uint64_t *copy,
+                struct core_effects *fx)
+{
+    cleanup_spans struct spans changed = {0};
+    cleanup_ids struct ids names = {0};
+    struct core_ns ns;
+    struct nrow k = *n;
+    int err = ns_get(c, n->ns, &ns);
+    if (!err)
+        err = span_list(c, n->id, SPAN_DIRTY, 0, FILE_SIZE_MAX, &changed);
+    if (!err)
+        err = span_list(c, n->id, SPAN_SENT, 0, FILE_SIZE_MAX, &changed);
+    if (!err)
+        err = node_new_id(c, &k.id);
+    if (err)
+        return err;
+    k.src = n->src ? n->src : n->id;
+    k.src_at = n->src ? n->src_at : ns.cursor;
+    k.pend = FACET_CREATE | FACET_CONTENT;
+    k.sent = 0;
+    k.request = 0;
+    k.content_rev = k.attr_rev = 0;
+    k.nlink = 0;
+    k.since = k.changed = now;
+    k.parked = 0;
+    k.tries = 0;
+    k.conflict = true;
+    err = node_put(c, &k);
+    if (!err)
+        err = move_rows(c, n->id, k.id);
+    if (!err)
+        err = copy_clean(c, k.id, n->id, &changed);
+    if (!err)
+        err = span_clear(c, n->id, SPAN_DIRTY, 0, FILE_SIZE_MAX);
+    if (!err)
+        err = span_clear(c, n->id, SPAN_SENT, 0, FILE_SIZE_MAX);
+    if (!err)
+        err = span_mark(c, k.id, SPAN_DIRTY, 0, FILE_SIZE_MAX);
+    n->pend &= ~FACET_CONTENT;
+    n->sent &= ~FACET_CONTENT;
+    if (!err)
+        err = node_put(c, n);
+    if (!err)
+        err = entry_ids(c, BY_NODE, n->id, &names);
+    if (!err && names.n) {
+        struct erow e;
+        err = entry_by_id(c, names.v[0], &e);
+        if (!err)
+            err = name_copy(c, n->ns, e.parent, erow_name(&e), k.id, k.type, now, fx);
+    }
+    *copy = k.id;
+    if (!err)
+        effect_add(fx, EFFECT_FORK, n->ns, n->id)->other = k.id;
+    return err;
+}
+
+int core_fork(struct core *c, const struct core_who *who, uint64_t node,
+              const struct extent_list *extents, uint64_t size, struct core_attr *out,
+              struct core_effects *fx)
+{
+    cleanup_ids struct ids names = {0};
+    struct nrow n, k;
+    int err = core_begin(c);
+    if (err)
+        return err;
+    err = node_get(c, node, &n);
+    if (!err) {
+        k = n;
+        k.size = size;
+        k.pend = FACET_CREATE | FACET_CONTENT;
+        k.sent = 0;
+        k.request = k.content_rev = k.attr_rev = k.src = k.src_at = 0;
+        k.nlink = 0;
+        k.stored = extent_list_stored(extents);
+        k.since = k.changed = k.ctime = who->now;
+        k.parked = 0;
+        k.tries = 0;
+        k.xattrs_known = true;
+        k.conflict = true;
+        err = node_new_id(c, &k.id);
+    }
+    if (!err)
+        err = node_put(c, &k);
+    if (!err)
+        err = extents_put(c, k.id, 0, FILE_SIZE_MAX, extents);
+    if (!err)
+        err = span_mark(c, k.id, SPAN_KNOWN, 0, FILE_SIZE_MAX);
+    if (!err)
+        err = span_mark(c, k.id, SPAN_DIRTY, 0, FILE_SIZE_MAX);
+    if (!err)
+        err = entry_ids(c, BY_NODE, node, &names);
+    if (!err && names.n) {
+        struct erow e;
+        err = entry_by_id(c, names.v[0], &e);
+        if (!err)
+            err = name_copy(c, n.ns, e.parent, erow_name(&e), k.id, k.type, who->now, fx);
+    }
+    if (!err)
+        err = node_get(c, k.id, &k);
+    if (!err)
+        attr_of(&k, out);
+    return core_leave(c, err == -ENOENT ? -ESTALE : err);
+}
+
+/* ---- names
+ * ---------------------------------------------------------------------------------------------------
+ */
+int rebase_restore(struct core *c, uint64_t node, struct core_effects *fx)
+{
+    for (unsigned depth = 0; depth < DEPTH_MAX; depth++) {
+        cleanup_ids struct ids names = {0}, bases = {0};
+        struct erow e;
+        struct nrow n;
+        int err = node_get(c, node, &n);
+        if (!err)
+            err = entry_ids(c, BY_NODE, node, &names);
+        if (err || names.n)
+            return err == -ENOENT ? 0 : err;
+        err = entry_ids(c, BY_BASE, node, &bases);
+        if (err || !bases.n)
+            return err;
+        err = entry_by_id(c, bases.v[0], &e);
+        if (err)
+            return err;
+        e.request = 0; /* a removal under way will be refused for the same reason */
+        if (e.node) {  /* its place was taken meanwhile: that goes aside */
+            uint64_t other = e.node;
+            uint32_t type = e.type;
+            err = name_copy(c, e.ns, e.parent, erow_name(&e), other, type, n.changed, fx);
+        }
+        if (!err)
+            err = entry_assign(c, &e, node, n.type, n.changed);
+        if (err)
+            return err;
+        effect_entry(fx, e.ns, e.parent, erow_name(&e), node);
+        node = e.parent;
+    }
+    return -ELOOP;
+}
+
+int rebase_has_pending(struct core *c, uint64_t dir, bool *yes)
+{
+    cleanup_ids struct ids queue = {0};
+    ids_add(&queue, dir);
+    *yes = false;
+    for (size_t i = 0; i < queue.n; i++) {
+        cleanup_ids struct ids pend = {0}, all = {0};
+        int err = entry_ids(c, BY_PENDING_PARENT, queue.v[i], &pend);
+        for (size_t k = 0; !err && k < pend.n; k++) {
+            struct erow e;
+            err = entry_by_id(c, pend.v[k], &e);
+            if (!err && e.node) {
+                *yes = true;
+                return 0;
+            }
+        }
+        if (!err)
+            err = entry_ids(c, BY_PARENT, queue.v[i], &all);
+        for (size_t k = 0; !err && k < all.n; k++) {
+            struct erow e;
+            struct nrow n;
+            err = entry_by_id(c, all.v[k], &e);
+            if (err || !e.node)
+                continue;
+            if (is_dir(e.type)) {
+                ids_add(&queue, e.node);
+            } else if (node_get(c, e.node, &n) == 0 && ((n.pend | n.sent) & FACET_CONTENT)) {
+                *yes = true;
+                return 0;
+            }
+        }
+        if (err)
+            return err;
+    }
+    return 0;
+}
+
+/* The children of a new local directory move into the server's directory of the same name. */
+static int merge_dirs(struct core *c, uint64_t local, uint64_t server, int64_t now,
+                      struct core_effects *fx)
+{
+    cleanup_ids struct ids rows = {0};
+    struct nrow dir;
+    int err = entry_ids(c, BY_PARENT, local, &rows);
+    if (!err)
+        err = node_get(c, server, &dir);
+    for (size_t i = 0; !err && i < rows.n; i++) {
+        struct erow from, to;
+        struct core_need need;
+        err = entry_by_id(c, rows.v[i], &from);
+        if (err || !from.node)
+            continue;
+        uint64_t child = from.node;
+        uint32_t type = from.type;
+        err = entry_get(c, server, erow_name(&from), &to);
+        if (err == -ENOENT) {
+            to = (struct erow){.ns = from.ns, .parent = server, .name_len = from.name_len};
+            memcpy(to.name, from.name, from.name_len);
+            err = 0;
+        }
+        (void)need;
+        if (!err)
+            err = entry_assign(c, &from, 0, NODE_NONE, now);
+        if (err)
+            break;
+        if (to.node == 0)
+            err = entry_assign(c, &to, child, type, now);
+        else if (is_dir(to.type) && is_dir(type))
+            err = merge_dirs(c, child, to.node, now, fx);
+        else
+            err = name_copy(c, to.ns, server, erow_name(&to), child, type, now, fx);
+    }
+    if (!err)
+        effect_add(fx, EFFECT_ALIAS, dir.ns, local)->other = server;
+    return err;
+}
+
+int rebase_entry(struct core *c, struct erow *e, int64_t now, struct core_effects *fx)
+{
+    uint64_t local = e->node;
+    uint32_t local_type = e->type;
+    struct nrow n;
+    e->request = 0; /* if it was under way it will be refused: the base differs */
+    e->pend = e->node != e->base_node;
+    if (!e->pend)
+        return entry_settle(c, e);
+    if (!e->base_node) /* removed there, something else here: ours is added anew */
+        return entry_settle(c, e);
+    if (!local) { /* removed here, something new there: theirs stays */
+        int err = entry_assign(c, e, e->base_node, e->base_type, now);
+        effect_entry(fx, e->ns, e->parent, erow_name(e), e->base_node);
+        return err;
+    }
+    int err = entry_assign(c, e, e->base_node, e->base_type, now);
+    if (!err)
+        err = node_get(c, local, &n);
+    if (err)
+        return err;
+    effect_entry(fx, e->ns, e->parent, erow_name(e), e->base_node);
+    if (is_dir(local_type) && e->base_type == NODE_DIR && (n.pend & FACET_CREATE) && !n.sent) {
+        err = merge_dirs(c, local, e->base_node, now, fx);
+        return err ? err : node_purge(c, local);
+    }
+    return name_copy(c, e->ns, e->parent, erow_name(e), local, local_type, now, fx);
+}
+
+/* Puts a directory that was moved here back to where the server has it. */
+static int undo_move(struct core *c, uint64_t dir, struct core_effects *fx)
+{
+    cleanup_ids struct ids names = {0}, bases = {0};
+    struct nrow n;
+    int err = node_get(c, dir, &n);
+    if (!err)
+        err = entry_ids(c, BY_BASE, dir, &bases);
+    if (!err)
+        err = entry_ids(c, BY_NODE, dir, &names);
+    if (err || !bases.n)
+        return err;
+    struct erow old;
+    err = entry_by_id(c, bases.v[0], &old);
+    old.request = 0;
+    if (!err && old.node) {
+        uint64_t other = old.node;
+        uint32_t type = old.type;
+        err = name_copy(c, old.ns, old.parent, erow_name(&old), other, type, n.changed, fx);
+    }
+    if (!err)
+        err = entry_assign(c, &old, dir, n.type, n.changed);
+    if (!err)
+        effect_entry(fx, old.ns, old.parent, erow_name(&old), dir);
+    for (size_t i = 0; !err && i < names.n; i++) {
+        struct erow e;
+        err = entry_by_id(c, names.v[i], &e);
+        if (err || e.id == old.id || e.base_node == dir)
+            continue;
+        e.request = 0;
+        err = entry_assign(c, &e, e.base_node, e.base_type, n.changed);
+        effect_entry(fx, e.ns, e.parent, erow_name(&e), e.base_node);
+    }
+    return err;
+}
+
+int rebase_cycles(struct core *c, uint64_t dir, struct core_effects *fx)
+{
+    uint64_t at = dir;
+    cleanup_ids struct ids chain = {0};
+    for (unsigned depth = 0; depth < DEPTH_MAX; depth++) {
+        struct nrow n;
+        int err = node_get(c, at, &n);
+        if (!err)
+            err = node_parent(c, &n, &at);
+        if (err)
+            return err == -ENOENT ? 0 : err;
+        if (at == dir)
+            break;
+        ids_add(&chain, at);
+    }
+    if (at != dir)
+        return -ELOOP;
+    for (size_t i = 0; i < chain.n; i++) {
+        cleanup_ids struct ids bases = {0};
+        int err = entry_ids(c, BY_BASE, chain.v[i], &bases);
+        if (err)
+            return err;
+        if (bases.n) /* moved here: the later move is undone */
+            return undo_move(c, chain.v[i], fx);
+    }
+    return 0;
+}
+
+int nlink_pending(struct core *c, const struct nrow *n, int *delta)
+{
+    static const char files[] =
+        "SELECT (SELECT count(*) FROM entry WHERE node = ?1 AND node != 0"
+        " AND base_node != ?1) - (SELECT count(*) FROM entry WHERE base_node = ?1"
+        " AND base_node != 0 AND base_node != node)";
+    static const char dirs[] = "SELECT coalesce(sum((node != 0 AND type IN (2, 8)) - (base_node != "
+                               "0 AND base_type IN (2, 8))), 0)"
+                               " FROM entry WHERE parent = ?1 AND (pend != 0 OR request != 0)";
+    sqlite3_stmt *s = is_dir(n->type) ? tree_stmt(c->t, dirs) : tree_stmt(c->t, files);
+    sqlite3_bind_int64(s, 1, (int64_t)n->id);
+    int rc = tree_step(c->t, s);
+    if (rc < 0)
+        return rc;
+    *delta = (int)sqlite3_column_int64(s, 0);
+    sqlite3_reset(s);
+    return 0;
+}
+
+/* ---- a commit that did not happen
+ * ------------------------------------------------------------------------------ */
+int rebase_unsend(struct core *c, uint64_t request)
+{
+    cleanup_ids struct ids nodes = {0}, entries = {0};
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT id FROM node WHERE request = ?1 AND request != 0");
+    sqlite3_bind_int64(s, 1, (int64_t)request);
+    int rc;
+    while ((rc = tree_step(c->t, s)) == 1)
+        ids_add(&nodes, (uint64_t)sqlite3_column_int64(s, 0));
+    for (size_t i = 0; !rc && i < nodes.n; i++) {
+        struct nrow n;
+        rc = node_get(c, nodes.v[i], &n);
+        if (!rc && (n.sent & FACET_CONTENT)) {
+            cleanup_spans struct spans sent = {0};
+            rc = span_list(c, n.id, SPAN_SENT, 0, FILE_SIZE_MAX, &sent);
+            for (size_t k = 0; !rc && k < sent.n; k++)
+                rc = span_mark(c, n.id, SPAN_DIRTY, sent.v[k].off, sent.v[k].end);
+            if (!rc)
+                rc = span_clear(c, n.id, SPAN_SENT, 0, FILE_SIZE_MAX);
+        }
+        n.pend |= n.sent;
+        n.sent = 0;
+        n.request = 0;
+        if (!n.since)
+            n.since = n.changed;
+        if (!rc)
+            rc = node_put(c, &n);
+    }
+    if (!rc)
+        rc = entry_ids(c, BY_REQUEST, request, &entries);
+    for (size_t i = 0; !rc && i < entries.n; i++) {
+        struct erow e;
+        rc = entry_by_id(c, entries.v[i], &e);
+        if (rc)
+            break;
+        e.request = 0;
+        if (!e.since)
+            e.since = 1;
+        rc = entry_settle(c, &e);
+    }
+    if (!rc) {
+        s = tree_stmt(c->t,
+                      "UPDATE xattr SET pend = 1, request = 0 WHERE request = ?1 AND request != 0");
+        sqlite3_bind_int64(s, 1, (int64_t)request);
+        rc = tree_step(c->t, s);
+    }
+    if (!rc) {
+        s = tree_stmt(c->t, "DELETE FROM sent WHERE request = ?1");
+        sqlite3_bind_int64(s, 1, (int64_t)request);
+        rc = tree_step(c->t, s);
+    }
+    return rc;
+}

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What is pending, parked or in conflict: for fsync, for status, for people. */
+#include "core_int.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define U(i) ((uint64_t)sqlite3_column_int64(s, (i)))
+
+static int count(struct core *c, sqlite3_stmt *s, uint64_t key, uint64_t *out)
+{
+    sqlite3_bind_int64(s, 1, (int64_t)key);
+    int rc = tree_step(c->t, s);
+    if (rc < 0)
+        return rc;
+    *out = rc == 1 ? U(0) : 0;
+    if (s)
+        sqlite3_reset(s);
+    return 0;
+}
+
+static int barrier_names(struct core *c, uint64_t node, enum entry_by by, struct core_barrier *out)
+{
+    cleanup_ids struct ids l = {0};
+    int err = entry_ids(c, by, node, &l);
+    for (size_t i = 0; !err && i < l.n; i++) {
+        struct erow e;
+        err = entry_by_id(c, l.v[i], &e);
+        if (err)
+            break;
+        out->dirty |= e.pend;
+        if (e.request)
+            out->request = e.request;
+    }
+    return err;
+}
+
+/* Whether the directories above a new node are under way or still to be made. */
+static int barrier_above(struct core *c, const struct nrow *n, struct core_barrier *out)
+{
+    uint64_t dir;
+    struct nrow p = *n;
+    for (unsigned depth = 0; depth < DEPTH_MAX; depth++) {
+        int err = node_parent(c, &p, &dir);
+        if (!err)
+            err = node_get(c, dir, &p);
+        if (err)
+            return err == -ENOENT ? 0 : err;
+        if (!((p.pend | p.sent) & FACET_CREATE))
+            return 0;
+        out->dirty |= (p.pend & FACET_CREATE) != 0;
+        if (p.sent & FACET_CREATE)
+            out->request = p.request;
+    }
+    return -ELOOP;
+}
+
+/* The first request that waits for settling no longer counts: its commit is done. */
+static int drop_committed(struct core *c, struct core_barrier *out)
+{
+    if (!out->request)
+        return 0;
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT sjid FROM sent WHERE request = ?1");
+    uint64_t sjid = 0;
+    int err = count(c, s, out->request, &sjid);
+    if (sjid)
+        out->request = 0;
+    return err;
+}
+
+int core_barrier(struct core *c, uint64_t node, struct core_barrier *out)
+{
+    struct nrow n;
+    *out = (struct core_barrier){0};
+    int err = node_get(c, node, &n);
+    if (err)
+        return err == -ENOENT ? -ESTALE : err;
+    out->parked = n.parked;
+    struct core_ns ns;
+    err = ns_get(c, n.ns, &ns);
+    if (err || (n.nlink == 0 && ns.root != node))
+        return err;
+    out->dirty = n.pend != 0;
+    if (n.sent)
+        out->request = n.request;
+    if ((n.pend | n.sent) & FACET_CREATE) {
+        err = barrier_names(c, node, BY_NODE, out);
+        if (!err)
+            err = barrier_above(c, &n, out);
+    }
+    if (!err && n.type == NODE_DIR)
+        err = barrier_names(c, node, BY_PENDING_PARENT, out);
+    return err ? err : drop_committed(c, out);
+}
+
+int core_ns_status(struct core *c, uint64_t ns, struct core_ns *out)
+{
+    uint64_t entries = 0, since = 0, since_entry = 0;
+    int err = ns_get(c, ns, out);
+    if (err)
+        return err;
+    err = count(
+        c, tree_stmt(c->t, "SELECT count(*) FROM node WHERE ns = ?1 AND pend != 0 AND nlink > 0"),
+        ns, &out->pending_nodes);
+    if (!err)
+        err = count(
+            c,
+            tree_stmt(c->t,
+                      "SELECT count(*) FROM entry e WHERE ns = ?1 AND pend != 0 AND NOT EXISTS"
+                      " (SELECT 1 FROM node n WHERE n.id = e.node AND n.pend != 0)"),
+            ns, &entries);
+    out->pending_nodes += entries;
+    if (!err) /* what is sent and not answered is pending too */
+        err = count(c,
+                    tree_stmt(c->t, "SELECT count(*) FROM node WHERE ns = ?1 AND request IN"
+                                    " (SELECT request FROM sent WHERE ns = ?1 AND sjid = 0)"),
+                    ns, &entries);
+    out->pending_nodes += entries;
+    if (!err)
+        err = count(c,
+                    tree_stmt(c->t, "SELECT count(*) FROM entry WHERE ns = ?1 AND request IN"
+                                    " (SELECT request FROM sent WHERE ns = ?1 AND sjid = 0)"),
+                    ns, &entries);
+    if (!out->pending_nodes)
+        out->pending_nodes = entries;
+    if (!err)
+        err = count(
+            c,
+            tree_stmt(c->t, "SELECT coalesce(sum(min(s.end, n.size) - min(s.off, n.size)), 0)"
+                            " FROM node n JOIN span s ON s.node = n.id AND s.kind IN (0, 1)"
+                            " WHERE n.ns = ?1 AND (n.pend != 0 OR n.request != 0) AND n.nlink > 0"),
+            ns, &out->pending_bytes);
+    if (!err)
+        err = count(c, tree_stmt(c->t, "SELECT count(*) FROM node WHERE ns = ?1 AND parked != 0"),
+                    ns, &out->parked);
+    if (!err)
+        err = count(
+            c,
+            tree_stmt(c->t,
+                      "SELECT count(*) FROM node WHERE ns = ?1 AND conflict != 0 AND nlink > 0"),
+            ns, &out->conflicts);
+    if (!err)
+        err = count(
+            c,
+            tree_stmt(c->t, "SELECT min(since) FROM node WHERE ns = ?1 AND pend != 0 AND since > 0"
+                            " AND nlink > 0"),
+            ns, &since);
+    if (!err)
+        err = count(
+            c,
+            tree_stmt(c->t,
+                      "SELECT min(since) FROM entry WHERE ns = ?1 AND pend != 0 AND since > 1"),
+            ns, &since_entry);
+    if (since_entry && (!since || since_entry < since))
+        since = since_entry;
+    out->since = (int64_t)since;
+    return err;
+}
+
+/* The path from the namespace's root, by first names; malloc'd. */
+static int path_of(struct core *c, uint64_t node, char **path)
+{
+    struct buf b = {0};
+    for (unsigned depth = 0; depth < DEPTH_MAX; depth++) {
+        cleanup_ids struct ids l = {0};
+        struct erow e;
+        int err = entry_ids(c, BY_NODE, node, &l);
+        if (!err && !l.n)
+            break;
+        if (!err)
+            err = entry_by_id(c, l.v[0], &e);
+        if (err) {
+            buf_free(&b);
+            return err;
+        }
+        struct buf longer = {0};
+        buf_append(&longer, e.name, e.name_len);
+        if (b.n)
+            buf_append(&longer, "/", 1);
+        buf_append(&longer, b.p, b.n);
+        buf_free(&b);
+        b = longer;
+        node = e.parent;
+    }
+    buf_append(&b, "", 1);
+    *path = (char *)b.p;
+    return 0;
+}
+
+static int nth(struct core *c, sqlite3_stmt *s, uint64_t ns, size_t k, uint64_t *node, int *value)
+{
+    sqlite3_bind_int64(s, 1, (int64_t)ns);
+    sqlite3_bind_int64(s, 2, (int64_t)k);
+    int rc = tree_step(c->t, s);
+    if (rc <= 0)
+        return rc ? rc : -ENOENT;
+    *node = U(0);
+    *value = (int)sqlite3_column_int64(s, 1);
+    sqlite3_reset(s);
+    return 0;
+}
+
+int core_parked_at(struct core *c, uint64_t ns, size_t k, uint64_t *node, int *err_no, char **path)
+{
+    int err =
+        nth(c,
+            tree_stmt(c->t, "SELECT id, parked FROM node WHERE ns = ?1 AND parked != 0 ORDER BY id"
+                            " LIMIT 1 OFFSET ?2"),
+            ns, k, node, err_no);
+    return err ? err : path_of(c, *node, path);
+}
+
+int core_conflict_at(struct core *c, uint64_t ns, size_t k, uint64_t *node, char **path)
+{
+    int ignored;
+    int err = nth(c,
+                  tree_stmt(c->t, "SELECT id, conflict FROM node WHERE ns = ?1 AND conflict != 0"
+                                  " AND nlink > 0 ORDER BY id LIMIT 1 OFFSET ?2"),
+                  ns, k, node, &ignored);
+    return err ? err : path_of(c, *node, path);
+}
+
+int core_unpark(struct core *c, uint64_t ns)
+{
+    int err = core_begin(c);
+    if (err)
+        return err;
+    sqlite3_stmt *s =
+        tree_stmt(c->t, "UPDATE node SET parked = 0, tries = 0 WHERE ns = ?1 AND parked != 0");
+    sqlite3_bind_int64(s, 1, (int64_t)ns);
+    return core_leave(c, tree_step(c->t, s));
+}

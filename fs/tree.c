@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+/* One connection, NOMUTEX (the caller has a lock), WAL with synchronous=NORMAL: a commit writes the
+ * log into the page cache, which survives the process; power loss may take the newest transactions,
+ * never consistency. What must not go back (reserved numbers) is committed with synchronous=FULL.
+ * locking_mode=EXCLUSIVE keeps other processes out and spares the shared-memory index.
+ * Statements are cached by the address of their literal text in a small hash table.
+ */
+#include "tree.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "schema.sql.h"
+
+#define TREE_VERSION 1
+#define STMT_SLOTS 512 /* power of two, more than twice the statements there are */
+
+struct tree {
+    sqlite3 *db;
+    unsigned depth;
+    bool failed; /* something inside the transaction failed: it can only be rolled back */
+    struct {
+        const char *sql;
+        sqlite3_stmt *stmt;
+    } cache[STMT_SLOTS];
+};
+
+static int errno_of(int rc)
+{
+    switch (rc & 0xff) {
+    case SQLITE_OK:
+    case SQLITE_DONE:
+        return 0;
+    case SQLITE_FULL:
+        return -ENOSPC;
+    case SQLITE_NOMEM:
+        return -ENOMEM;
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+        return -EBUSY;
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+        return -EUCLEAN;
+    default:
+        return -EIO;
+    }
+}
+
+static int run(struct tree *t, const char *sql)
+{
+    return errno_of(sqlite3_exec(t->db, sql, NULL, NULL, NULL));
+}
+
+static int user_version(struct tree *t, int *version)
+{
+    sqlite3_stmt *s;
+    int rc = sqlite3_prepare_v2(t->db, "PRAGMA user_version", -1, &s, NULL);
+    if (rc != SQLITE_OK)
+        return errno_of(rc);
+    rc = sqlite3_step(s);
+    *version = rc == SQLITE_ROW ? sqlite3_column_int(s, 0) : 0;
+    sqlite3_finalize(s);
+    return rc == SQLITE_ROW ? 0 : errno_of(rc);
+}
+
+static int migrate(struct tree *t, int version)
+{
+    char set[64];
+    int err = run(t, "BEGIN IMMEDIATE");
+    if (!err && version < 1)
+        err = run(t, sql_schema);
+    snprintf(set, sizeof set, "PRAGMA user_version = %d", TREE_VERSION);
+    if (!err)
+        err = run(t, set);
+    if (!err)
+        return run(t, "COMMIT");
+    run(t, "ROLLBACK");
+    return err;
+}
+
+static int open_db(struct tree *t, const char *path, const char *vfs, char *why)
+{
+    int version = 0;
+    int rc = sqlite3_open_v2(path, &t->db,
+                             SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, vfs);
+    if (rc != SQLITE_OK) {
+        snprintf(why, 512, "cannot open the local tree %s: %s", path, sqlite3_errmsg(t->db));
+        return errno_of(rc);
+    }
+    int err =
+        run(t, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL;"
+               "PRAGMA synchronous=NORMAL; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-65536;"
+               "PRAGMA wal_autocheckpoint=4000; PRAGMA secure_delete=OFF");
+    if (!err)
+        err = user_version(t, &version);
+    if (!err && version > TREE_VERSION) {
+        snprintf(why, 512,
+                 "%s was written by a newer steadfs (schema %d, this one knows %d): update", path,
+                 version, TREE_VERSION);
+        return -EPROTO;
+    }
+    if (!err && version < TREE_VERSION)
+        err = migrate(t, version);
+    if (!err)
+        err = run(t, "BEGIN IMMEDIATE; COMMIT"); /* takes the exclusive lock now, not later */
+    if (err == -EBUSY)
+        snprintf(why, 512, "%s is in use by another process", path);
+    else if (err)
+        snprintf(why, 512, "the local tree %s cannot be used (%s)", path, sqlite3_errmsg(t->db));
+    return err;
+}
+
+int tree_open(struct tree **out, const char *path, const char *vfs, char *why)
+{
+    struct tree *t = calloc(1, sizeof *t);
+    if (!t)
+        return -ENOMEM;
+    int err = open_db(t, path, vfs, why);
+    if (err) {
+        tree_close(t);
+        return err;
+    }
+    *out = t;
+    return 0;
+}
+
+void tree_close(struct tree *t)
+{
+    if (!t)
+        return;
+    for (size_t i = 0; i < STMT_SLOTS; i++)
+        sqlite3_finalize(t->cache[i].stmt);
+    sqlite3_close(t->db);
+    free(t);
+}
+
+sqlite3 *tree_db(struct tree *t)
+{
+    return t->db;
+}
+
+sqlite3_stmt *tree_stmt(struct tree *t, const char *sql)
+{
+    size_t i = ((uintptr_t)sql >> 3) * 0x9e3779b97f4a7c15u >> 32 & (STMT_SLOTS - 1);
+    while (t->cache[i].sql && t->cache[i].sql != sql)
+        i = (i + 1) & (STMT_SLOTS - 1);
+    if (!t->cache[i].sql) {
+        int rc =
+            sqlite3_prepare_v3(t->db, sql, -1, SQLITE_PREPARE_PERSISTENT, &t->cache[i].stmt, NULL);
+        if (rc != SQLITE_OK) {
+            fprintf(stderr, "steadfs: %s: %s\n", sqlite3_errmsg(t->db), sql);
+            return NULL; /* tree_step says -EIO */
+        }
+        t->cache[i].sql = sql;
+    }
+    sqlite3_stmt *s = t->cache[i].stmt;
+    sqlite3_reset(s);
+    sqlite3_clear_bindings(s);
+    return s;
+}
+
+int tree_step(struct tree *t, sqlite3_stmt *s)
+{
+    int rc = s ? sqlite3_step(s) : SQLITE_ERROR;
+    if (rc == SQLITE_ROW)
+        return 1;
+    if (s)
+        sqlite3_reset(s);
+    if (rc == SQLITE_DONE)
+        return 0;
+    if (t->depth)
+        t->failed = true;
+    return errno_of(rc);
+}
+
+static int step_now(struct tree *t, const char *sql)
+{
+    return tree_step(t, tree_stmt(t, sql));
+}
+
+int tree_begin(struct tree *t)
+{
+    if (t->depth == 0) {
+        int err = step_now(t, "BEGIN IMMEDIATE");
+        if (err)
+            return err;
+        t->failed = false;
+    }
+    t->depth++;
+    return 0;
+}
+
+int tree_end(struct tree *t, bool keep)
+{
+    assert(t->depth > 0);
+    if (!keep)
+        t->failed = true;
+    if (--t->depth > 0)
+        return 0;
+    int err = 0;
+    if (!t->failed) {
+        err = step_now(t, "COMMIT");
+        if (!err)
+            return 0;
+    }
+    step_now(t, "ROLLBACK");
+    return err ? err : keep ? -EIO : 0;
+}
+
+int tree_get(struct tree *t, const char *key, int64_t *value)
+{
+    sqlite3_stmt *s = tree_stmt(t, "SELECT value FROM meta WHERE key = ?1");
+    sqlite3_bind_text(s, 1, key, -1, SQLITE_STATIC);
+    int rc = tree_step(t, s);
+    if (rc <= 0)
+        return rc ? rc : -ENOENT;
+    *value = sqlite3_column_int64(s, 0);
+    sqlite3_reset(s);
+    return 0;
+}
+
+int tree_set(struct tree *t, const char *key, int64_t value)
+{
+    sqlite3_stmt *s = tree_stmt(t, "INSERT INTO meta(key, value) VALUES(?1, ?2)"
+                                   " ON CONFLICT(key) DO UPDATE SET value = ?2");
+    sqlite3_bind_text(s, 1, key, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(s, 2, value);
+    return tree_step(t, s);
+}
+
+int tree_reserve(struct tree *t, const char *key, int64_t value)
+{
+    if (t->depth) { /* inside a transaction: it is made durable as a whole when that ends */
+        int err = tree_set(t, key, value);
+        return err;
+    }
+    int err = run(t, "PRAGMA synchronous=FULL");
+    if (!err)
+        err = tree_set(t, key, value);
+    run(t, "PRAGMA synchronous=NORMAL");
+    return err;
+}
+
+int tree_get_blob(struct tree *t, const char *key, void *p, size_t n)
+{
+    sqlite3_stmt *s = tree_stmt(t, "SELECT value FROM meta WHERE key = ?1");
+    sqlite3_bind_text(s, 1, key, -1, SQLITE_STATIC);
+    int rc = tree_step(t, s);
+    if (rc <= 0)
+        return rc ? rc : -ENOENT;
+    bool fits = (size_t)sqlite3_column_bytes(s, 0) == n;
+    if (fits && n)
+        memcpy(p, sqlite3_column_blob(s, 0), n);
+    sqlite3_reset(s);
+    return fits ? 0 : -EUCLEAN;
+}
+
+int tree_set_blob(struct tree *t, const char *key, const void *p, size_t n)
+{
+    sqlite3_stmt *s = tree_stmt(t, "INSERT INTO meta(key, value) VALUES(?1, ?2)"
+                                   " ON CONFLICT(key) DO UPDATE SET value = ?2");
+    sqlite3_bind_text(s, 1, key, -1, SQLITE_STATIC);
+    sqlite3_bind_blob64(s, 2, p, n, SQLITE_STATIC);
+    return tree_step(t, s);
+}
+
+int tree_flush(struct tree *t)
+{
+    return errno_of(sqlite3_wal_checkpoint_v2(t->db, NULL, SQLITE_CHECKPOINT_FULL, NULL, NULL));
+}

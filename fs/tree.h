@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The local tree: one SQLite database (WAL, synchronous=NORMAL; what must survive power loss is
+ * written with tree_reserve). Opens, migrates, checks and prepares; the statements belong to the
+ * core. */
+#ifndef STEADFS_TREE_H
+#define STEADFS_TREE_H
+
+#include <sqlite3.h>
+
+#include "steadfs/types.h"
+
+struct tree;
+
+/* vfs: SQLite VFS, NULL for the default (the simulator passes its own).
+ * 0; -EBUSY: another process has it open; -EUCLEAN: damaged; -EPROTO: written by a newer version.
+ * why: 512 bytes for people. */
+int tree_open(struct tree **out, const char *path, const char *vfs, char *why);
+void tree_close(struct tree *t);
+sqlite3 *tree_db(struct tree *t);
+/* Nested transactions: only the outermost commits. 0 or -EIO/-ENOSPC. */
+int tree_begin(struct tree *t);
+int tree_end(struct tree *t, bool keep);
+/* Small durable values by name. */
+int tree_get(struct tree *t, const char *key, int64_t *value); /* -ENOENT */
+int tree_set(struct tree *t, const char *key, int64_t value);
+/* Sets and makes durable against power loss before it returns. Outside of transactions. */
+int tree_reserve(struct tree *t, const char *key, int64_t value);
+int tree_get_blob(struct tree *t, const char *key, void *p,
+                  size_t n); /* -ENOENT, -EUCLEAN (length) */
+int tree_set_blob(struct tree *t, const char *key, const void *p, size_t n);
+/* A prepared statement for the text, which must be a literal (the pointer is the cache's key);
+ * reset and without bindings. */
+sqlite3_stmt *tree_stmt(struct tree *t, const char *sql);
+/* Steps: 1 row, 0 done, -errno. */
+int tree_step(struct tree *t, sqlite3_stmt *s);
+/* Makes all committed so far durable against power loss. */
+int tree_flush(struct tree *t);
+#endif
