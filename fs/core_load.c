@@ -169,7 +169,7 @@ static int load_name(struct core *c, const struct core_need *need, struct bytes 
 }
 
 static int load_page(struct core *c, const struct core_need *need, struct bytes body,
-                     struct arena *a)
+                     struct arena *a, int64_t now, struct core_effects *fx)
 {
     struct m_readdir_ans m;
     struct nrow d;

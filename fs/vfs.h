@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+/* File operations on the tree and on dirty data, and the kernel-visible inodes (handles).
+ *
+ * Requests come from the FUSE front (fuse_front.c, the only file that calls libfuse). An operation runs
+ * under fs.lock on the thread that read it from the kernel; where it must wait for the network it parks
+ * itself and is run again when what it needs has come, so that no thread is ever held. See vfs.c.
+ */
+#ifndef STEADFS_VFS_H
+#define STEADFS_VFS_H
+
+#include "fs.h"
+
+struct vfs;
+
+int vfs_new(struct vfs **out, struct fs *fs);
+void vfs_free(struct vfs *v);
+/* The hooks the core wants; ctx is the fs. */
+void vfs_core_hooks(struct fs *fs, struct core_hooks *out);
+
+/* [fs.lock held] Turns the node's dirty data in memory into blocks of the outbox and extents of the tree.
+ * final: finish its stretches (last writable close); otherwise provisional blocks, the stretch goes on.
+ * 0, -ENOSPC, -EIO … (the data stay dirty) */
+int vfs_flush_node(struct vfs *v, uint64_t node, bool final);
+/* [fs.lock held] The same for all nodes: sync, unmount. */
+int vfs_flush_all(struct vfs *v);
+/* [fs.lock held] Bytes of dirty data in memory, and whether any node has some. */
+uint64_t vfs_dirty_bytes(struct vfs *v);
+/* [fs.lock held] Before a record is applied: dirty data of the nodes it changes go into the tree, so
+ * that the core sees them. */
+void vfs_before_apply(struct vfs *v, const struct m_record *r);
+/* [fs.lock held] Acts on effects: handles, invalidations (queued for the notifier thread). */
+void vfs_effects(struct vfs *v, const struct core_effects *fx);
+
+/* Mounts and serves until unmounted or vfs_stop. mount_done is called once the kernel has the mount
+ * (the parent process of a daemon reports success then). 0 or -errno; err: 512 bytes for people. */
+int vfs_serve(struct vfs *v, void (*mount_done)(void *arg), void *arg, char *err);
+/* Any thread, also a signal handler's helper thread: makes vfs_serve unmount and return. */
+void vfs_stop(struct vfs *v);
+#endif
