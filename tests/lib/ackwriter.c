@@ -1,21 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Writers that never stop, and the judge of what they were promised.
  *
- *   ackwriter write DIR LOG WRITERS STOP   WRITERS processes work in DIR (on the mount) until the
- * file STOP exists. What was acknowledged goes to LOG.N (outside the mount) ackwriter verify DIR
- * LOG WRITERS       whether DIR holds what the logs promise ackwriter inflight LOG WRITERS how many
- * writers are inside an fsync by their logs
+ *   ackwriter write DIR LOG WRITERS STOP
+ *       WRITERS processes work in DIR (on the mount) until the file STOP exists; what was
+ *       acknowledged goes to LOG.N (outside the mount)
+ *   ackwriter verify DIR LOG WRITERS
+ *       whether DIR holds what the logs promise
+ *   ackwriter hits LOG WRITERS TIME…
+ *       at how many of these times (microseconds) a writer was inside an fsync
  *
- * A writer works on files named wN-K, one after the other, and takes turns between two ways of
- * saving: write, fsync, close: promised when the fsync returned 0 ("S"); and write, close: promised
- * against a kill of the mount when the close returned 0 ("C"), against everything once it was
- * fsynced. Of every file that exists already it overwrites pages in place now and then. A step that
- * fails (the mount was killed) is tried again on a fresh descriptor, with the same bytes, until it
- * succeeds: a step that was not acknowledged may have happened or not.
+ * A writer works on files named wN-K, one after the other, and saves in two ways: write, fsync,
+ * close: promised when the fsync returned 0 ("S"); every third file only write, close: promised
+ * when the close returned 0 ("C"), because a kill of the mount loses nothing that was closed. Every
+ * second file is later overwritten in place, one page, with an fsync. A step that fails (the mount
+ * was killed) is tried again on a fresh descriptor, with the same bytes, until it succeeds: one
+ * that was not acknowledged may have happened or not.
  *
- * Each log line is one promise, written with O_APPEND and one write(2): KIND FILE VERSION TIME. The
- * content of a page is a function of (file, page, version); a page may hold the promised version or
- * a later one that the writer had begun ("B" lines), never an earlier one, zeros, or a mixture.
+ * Each log line is one write(2): KIND FILE VERSION TIME. "B": this version is begun; "F": its fsync
+ * begins. The content of a page is a function of (writer, file, page, version). A page may hold the
+ * promised version or a later one that was begun; never an earlier one, zeros, or a mixture.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -29,7 +32,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, PAGES = 4, FILES_MAX = 200000, RETRY_MS = 20, GIVE_UP_MS = 120000 };
+enum { PAGE = 4096, PAGES = 4, FILES_MAX = 200000, RETRY_MS = 20, GIVE_UP_S = 120 };
 
 struct writer {
     const char *dir, *stop;
@@ -37,11 +40,11 @@ struct writer {
     int log;
 };
 
-static int64_t now_ms(void)
+static int64_t now_us(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
 /* The page's words tell file, page and version, so that a wrong one is recognised. */
@@ -63,7 +66,7 @@ static void say(int log, char kind, unsigned file, unsigned version)
 {
     char line[64];
     int n =
-        snprintf(line, sizeof line, "%c %u %u %lld\n", kind, file, version, (long long)now_ms());
+        snprintf(line, sizeof line, "%c %u %u %lld\n", kind, file, version, (long long)now_us());
     if (write(log, line, (size_t)n) != n) {
         perror("ackwriter: log");
         exit(1);
@@ -107,12 +110,12 @@ static int save(const struct writer *w, unsigned file, unsigned version, unsigne
 static int save_until_done(const struct writer *w, unsigned file, unsigned version, unsigned from,
                            unsigned to, bool sync)
 {
-    int64_t begin = now_ms();
+    int64_t begin = now_us();
     say(w->log, 'B', file, version);
     while (save(w, file, version, from, to, sync)) {
         if (access(w->stop, F_OK) == 0)
             return -1;
-        if (now_ms() - begin > GIVE_UP_MS) {
+        if (now_us() - begin > GIVE_UP_S * 1000000ll) {
             fprintf(stderr, "ackwriter: w%u-%u: %s for two minutes\n", w->number, file,
                     strerror(errno));
             exit(1);
@@ -161,7 +164,7 @@ struct promise {
 };
 
 /* Reads a writer's log; the largest file number, or -1. kept: acknowledged. */
-static long read_log(const char *log, unsigned writer, struct promise *p, long *in_fsync)
+static long read_log(const char *log, unsigned writer, struct promise *p)
 {
     char path[4096], kind;
     unsigned file, version;
@@ -169,7 +172,6 @@ static long read_log(const char *log, unsigned writer, struct promise *p, long *
     long last = -1;
     snprintf(path, sizeof path, "%s.%u", log, writer);
     FILE *f = fopen(path, "r");
-    *in_fsync = 0;
     while (f && fscanf(f, " %c %u %u %lld", &kind, &file, &version, &time) == 4) {
         if (file >= FILES_MAX || version > 2)
             return -1;
@@ -178,7 +180,6 @@ static long read_log(const char *log, unsigned writer, struct promise *p, long *
             p[file].begun = (uint8_t)version;
         if (kind == 'S' || kind == 'C')
             p[file].kept = (uint8_t)version;
-        *in_fsync = kind == 'F' ? 1 : 0;
     }
     if (f)
         fclose(f);
@@ -225,10 +226,9 @@ static int verify(const char *dir, const char *log, unsigned writers)
 {
     struct promise *p = calloc(FILES_MAX, sizeof *p);
     unsigned long files = 0, bad = 0;
-    long in_fsync;
     for (unsigned w = 0; p && w < writers; w++) {
         memset(p, 0, FILES_MAX * sizeof *p);
-        long last = read_log(log, w, p, &in_fsync);
+        long last = read_log(log, w, p);
         for (long i = 0; i <= last; i++)
             if (p[i].kept) {
                 files++;
@@ -240,16 +240,35 @@ static int verify(const char *dir, const char *log, unsigned writers)
     return bad || !files ? 1 : 0;
 }
 
-static int inflight(const char *log, unsigned writers)
+/* Whether this writer was inside an fsync at the time: the last line before it says so. */
+static bool was_in_fsync(const char *log, unsigned writer, long long at_us)
 {
-    struct promise *p = calloc(FILES_MAX, sizeof *p);
-    long sum = 0, in_fsync;
-    for (unsigned w = 0; p && w < writers; w++) {
-        read_log(log, w, p, &in_fsync);
-        sum += in_fsync;
+    char path[4096], kind, before = 0;
+    unsigned file, version;
+    long long time;
+    bool after = false;
+    snprintf(path, sizeof path, "%s.%u", log, writer);
+    FILE *f = fopen(path, "r");
+    while (f && !after && fscanf(f, " %c %u %u %lld", &kind, &file, &version, &time) == 4) {
+        after = time > at_us;
+        if (!after)
+            before = kind;
     }
-    free(p);
-    printf("%ld\n", sum);
+    if (f)
+        fclose(f);
+    return before == 'F' && after;
+}
+
+static int hits(const char *log, unsigned writers, char **times)
+{
+    unsigned n = 0;
+    for (; *times; times++) {
+        bool hit = false;
+        for (unsigned w = 0; w < writers && !hit; w++)
+            hit = was_in_fsync(log, w, atoll(*times));
+        n += hit;
+    }
+    printf("%u\n", n);
     return 0;
 }
 
@@ -259,11 +278,11 @@ int main(int argc, char **argv)
         return start(argv[2], argv[3], (unsigned)atoi(argv[4]), argv[5]);
     if (argc == 5 && !strcmp(argv[1], "verify"))
         return verify(argv[2], argv[3], (unsigned)atoi(argv[4]));
-    if (argc == 4 && !strcmp(argv[1], "inflight"))
-        return inflight(argv[2], (unsigned)atoi(argv[3]));
+    if (argc >= 4 && !strcmp(argv[1], "hits"))
+        return hits(argv[2], (unsigned)atoi(argv[3]), argv + 4);
     fputs("usage: ackwriter write DIR LOG WRITERS STOP\n"
           "       ackwriter verify DIR LOG WRITERS\n"
-          "       ackwriter inflight LOG WRITERS\n",
+          "       ackwriter hits LOG WRITERS TIME…\n",
           stderr);
     return 2;
 }

@@ -156,8 +156,9 @@ static int holes(void)
     MUST(!fstat(fd, &st) && st.st_size == far + 3 && st.st_blocks < 1 << 20);
     MUST(has_bytes(fd, 0, zero, sizeof zero) && has_bytes(fd, far / 2, zero, sizeof zero));
     MUST(has_bytes(fd, far, "end", 3));
-    MUST(lseek(fd, 0, SEEK_HOLE) == 0);
-    off_t data = lseek(fd, 0, SEEK_DATA);
+    /* a filesystem may report where holes are, or say that all is data */
+    off_t hole = lseek(fd, 0, SEEK_HOLE), data = lseek(fd, 0, SEEK_DATA);
+    MUST(hole == 0 || hole == far + 3);
     MUST(data == 0 || (data <= far && data > far - (1 << 20)));
     FAILS(lseek(fd, far + 3, SEEK_DATA), ENXIO);
     MUST(lseek(fd, far, SEEK_HOLE) == far + 3);
@@ -242,17 +243,17 @@ static int allocation(void)
 {
     int fd = open("f", O_CREAT | O_RDWR, 0644);
     MUST(fd >= 0 && write(fd, "0123456789", 10) == 10);
-    if (!fallocate(fd, 0, 0, 20))
+    int err = fallocate(fd, 0, 0, 20) ? errno : 0;
+    MUST(!err || err == EOPNOTSUPP);
+    if (!err)
         MUST(stat_of("f").st_size == 20 && has_bytes(fd, 0, "0123456789\0\0\0\0\0\0\0\0\0\0", 20));
-    else
-        MUST(errno == EOPNOTSUPP);
-    if (!fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 2, 3))
+    err = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 2, 3) ? errno : 0;
+    MUST(!err || err == EOPNOTSUPP);
+    if (!err)
         MUST(has_bytes(fd, 0,
                        "01\0\0\0"
                        "56789",
                        10));
-    else
-        MUST(errno == EOPNOTSUPP);
     off_t before = stat_of("f").st_size;
     if (!fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, 4096))
         MUST(stat_of("f").st_size == before);

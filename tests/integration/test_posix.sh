@@ -1,0 +1,30 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Everyday POSIX on a mount, by a program that claims the same of any local filesystem.
+# time-out: 180
+# shellcheck source=tests/integration/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+check=$build/tests/lib/posixcheck
+must "$check" "$work" # the claims themselves
+
+lab_up
+lab_mount a
+"$check" "$a" || fail "on the mount"
+
+# what the second device sees of what is left is the same tree
+must cp -a "$top/tests" "$a/tests"
+must ln "$a/tests/meson.build" "$a/link"
+must setfattr -n user.colour -v blue "$a/link"
+must mkfifo "$a/fifo"
+must mkdir -m 1777 "$a/sticky"
+must chmod 4755 "$a/link"
+settled
+lab_mount b
+same_tree "$a" "$b"
+same "xattr on the other side" "$(getfattr --only-values -n user.colour "$b/tests/meson.build")" blue
+# as root, another user meets the same permissions
+if [ "$(id -u)" = 0 ]; then
+    must "$check" "$b"
+fi
+passed "POSIX on the mount"
