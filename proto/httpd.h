@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The server's side: HTTPS over libevent (evhttp on bufferevents with OpenSSL), one loop thread,
+ * and a pool of workers for handlers that block.
+ *
+ * Every route is POST (and GET for /healthz, /metrics). The glue refuses: other methods, a body
+ * over the route's limit (before it is read where Content-Length tells), another Steadfs-Version
+ * (426), and anything while draining (503). It counts requests and bytes, sets TCP_NODELAY on every
+ * connection, and bounds idle connections, heads and connection count. It serves /healthz and
+ * /metrics itself, calling the program's hook for the program's own lines.
+ */
+#ifndef STEADFS_HTTPD_H
+#define STEADFS_HTTPD_H
+
+#include "messages.h"
+#include "trace.h"
+
+struct httpd;
+struct httpd_req; /* one request; answered exactly once by httpd_reply* */
+
+enum httpd_where {
+    HTTPD_ON_LOOP,   /* the handler runs on the loop thread and must not block */
+    HTTPD_ON_WORKER, /* the handler runs on a worker thread */
+};
+typedef void (*httpd_handler)(void *ctx, struct httpd_req *q);
+
+struct httpd_options {
+    const char *address; /* "127.0.0.1"; NULL: 127.0.0.1 */
+    uint16_t port;       /* 0: any free one */
+    /* PEM text; NULL: no TLS (refused unless address is loopback). Certificates behind the first
+     * are sent as its chain: a server that shows the CA too lets a client pin it by its
+     * fingerprint. */
+    const char *cert_pem, *key_pem;
+    unsigned workers;         /* 0: 4 */
+    unsigned max_connections; /* 0: 20000 */
+    struct log *log;
+    void *ctx; /* passed to handlers and hooks */
+    void (*metrics)(void *ctx,
+                    struct buf *out); /* appends Prometheus text; loop thread; may be NULL */
+    const char *name;                 /* prefix of metrics: "steadfs_metad" */
+    void (*drain)(void *ctx); /* draining begins: answer long polls now; loop thread; may be NULL */
+    unsigned idle_seconds;    /* a silent connection is closed; 0: 120 */
+};
+
+/* Binds and starts. 0; -EADDRINUSE and other -errno, with a line for people in err (512 bytes). */
+int httpd_new(struct httpd **out, const struct httpd_options *o, char *err);
+/* Before httpd_run only. method: "commit" serves /v1/commit. A route with body_max 0 answers GET
+ * too, then without asking for a version: for pages that a person may fetch. */
+void httpd_route(struct httpd *h, const char *method, enum httpd_where where, size_t body_max,
+                 httpd_handler fn);
+uint16_t httpd_port(const struct httpd *h);
+/* Runs the loop in the calling thread until httpd_stop. */
+void httpd_run(struct httpd *h);
+/* Any thread, async-signal-safe: refuse new requests, close idle connections, let those under way
+ * end for at most drain_ms, then make httpd_run return. */
+void httpd_stop(struct httpd *h, unsigned drain_ms);
+void httpd_free(struct httpd *h);
+/* Runs fn on the loop thread, soon. Any thread. */
+void httpd_post(struct httpd *h, void (*fn)(void *arg), void *arg);
+/* Runs fn on the loop thread after ms; loop thread only. Returns a handle for httpd_timer_cancel.
+ */
+struct httpd_timer *httpd_timer(struct httpd *h, unsigned ms, void (*fn)(void *arg), void *arg);
+void httpd_timer_cancel(struct httpd_timer *t);
+bool httpd_draining(const struct httpd *h);
+
+/* Of a request: valid until it is answered. A client may vanish meanwhile; the handler need not
+ * know: its answer is then dropped. */
+struct bytes httpd_body(const struct httpd_req *q);
+const char *httpd_bearer(const struct httpd_req *q); /* credential, "" when none */
+const char *httpd_peer(const struct httpd_req *q);
+struct arena *httpd_arena(struct httpd_req *q); /* freed when answered */
+/* Decodes the body strictly; on failure answers 400/413 itself and returns false. */
+bool httpd_decode(struct httpd_req *q, const struct msg_desc *d, void *msg);
+
+/* Answers; any thread; q is gone afterwards. The bytes of *body are taken over (left empty). */
+void httpd_reply(struct httpd_req *q, unsigned status, struct buf *body);
+void httpd_reply_msg(struct httpd_req *q, const struct msg_desc *d, const void *msg);
+void httpd_reply_error(struct httpd_req *q, enum error_code code, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+#endif

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The client's side of every remote call: HTTPS POST with libcurl, one I/O thread per client object.
+ *
+ * Endpoints are `URL/v1/METHOD`. Every request carries `Steadfs-Version: 1` and, where there is one,
+ * `Authorization: Bearer CREDENTIAL`. The connections are kept; TLS 1.3; the server must present a
+ * certificate issued by the installation's CA (the one in `ca_pem`), nothing else is trusted.
+ */
+#ifndef STEADFS_RPC_H
+#define STEADFS_RPC_H
+
+#include "messages.h"
+#include "trace.h"
+
+struct rpc;
+
+struct rpc_options {
+    const char *ca_pem;         /* PEM text; NULL: only http:// and unix: URLs */
+    const char *pin_sha256;     /* hex SHA-256 of the CA certificate's DER, or NULL: used by login, which
+                                   fetches the CA over TLS and believes only this one */
+    const char *credential;     /* copied; NULL: none */
+    unsigned connect_timeout_ms; /* 0: 5000 */
+    unsigned max_per_host;       /* connections; 0: 8 */
+    struct log *log;
+};
+
+/* How a call ended. */
+struct rpc_result {
+    int err;           /* 0: HTTP 200. -ECONNREFUSED/-EHOSTUNREACH (no connection), -ETIMEDOUT,
+                          -ECONNRESET (broke), -EACCES (401), -EPERM (403), -ENOENT (404), -EPROTO (426, or
+                          not our protocol), -EBADMSG (400), -EMSGSIZE (413), -ESTALE (410), -ENOSPC (507),
+                          -EAGAIN (503), -EIO (other), -ECANCELED, -EKEYREJECTED (TLS: not this CA) */
+    unsigned status;   /* HTTP status, 0: none came */
+    struct buf body;   /* of a 200; freed after the callback */
+    char message[512]; /* for people: which server, what, what to do; empty when err is 0 */
+    uint64_t bytes_out, bytes_in; /* HTTP bytes, headers included */
+    double seconds;
+};
+
+/* Runs on the rpc thread: must not block and must not call rpc_wait. */
+typedef void (*rpc_done)(void *arg, struct rpc_result *r);
+
+struct rpc_call {
+    const char *url;    /* of the server, copied */
+    const char *method; /* "commit", copied */
+    struct bytes head;  /* copied by rpc_start */
+    struct bytes body;  /* raw bytes sent behind head; NOT copied: must live until done (may be empty) */
+    const struct bytes *bodies; /* or several of them, sent in order, not copied; array copied */
+    size_t bodies_n; /* after rpc_cancel too, the bytes are in use until done has been called */
+    unsigned timeout_ms; /* whole call; 0: 30000 */
+    size_t answer_max;   /* 0: MSG_BODY_MAX */
+    rpc_done done;
+    void *arg;
+};
+
+/* 0 or -errno. */
+int rpc_new(struct rpc **out, const struct rpc_options *o);
+/* Cancels what is under way (done is called with -ECANCELED), joins the thread. */
+void rpc_free(struct rpc *r);
+void rpc_set_credential(struct rpc *r, const char *credential);
+/* Queues the call; done is called exactly once, from the rpc thread. Returns an id for rpc_cancel. */
+uint64_t rpc_start(struct rpc *r, const struct rpc_call *c);
+void rpc_cancel(struct rpc *r, uint64_t id);
+/* Runs one call and waits: encodes req, decodes the answer into ans (arena a; the body is copied
+ * there). 0 or result.err, or -EBADMSG for an answer that does not decode; message (512 bytes, may be
+ * NULL) as in rpc_result. Not on the rpc thread. */
+int rpc_wait(struct rpc *r, const char *url, const char *method, const struct msg_desc *req_desc,
+             const void *req, const struct msg_desc *ans_desc, void *ans, struct arena *a,
+             unsigned timeout_ms, char *message);
+#endif
