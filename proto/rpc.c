@@ -450,7 +450,8 @@ static void finish(struct rpc *r, struct call *c)
         curl_easy_getinfo(c->easy, CURLINFO_SIZE_DOWNLOAD_T, &down);
         curl_easy_getinfo(c->easy, CURLINFO_REQUEST_SIZE, &head_out);
         curl_easy_getinfo(c->easy, CURLINFO_HEADER_SIZE, &head_in);
-        c->result.bytes_out = (uint64_t)up + (uint64_t)head_out;
+        /* a body that went out with the head is in both of curl's numbers */
+        c->result.bytes_out = (uint64_t)head_out + (c->parts_n > 1 ? (uint64_t)up : 0);
         c->result.bytes_in = (uint64_t)down + (uint64_t)head_in;
         easy_give(r, c->easy);
         curl_slist_free_all(c->headers);
