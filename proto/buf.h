@@ -26,7 +26,7 @@ void *arena_alloc(struct arena *a, size_t n); /* zeroed, aligned for any type */
 void *arena_copy(struct arena *a, const void *p, size_t n);
 struct bytes arena_bytes(struct arena *a, const void *p, size_t n);
 char *arena_str(struct arena *a, struct bytes b); /* NUL-terminated copy */
-void arena_free(struct arena *a); /* leaves an empty one */
+void arena_free(struct arena *a);                 /* leaves an empty one */
 
 static inline struct bytes bytes_of(const void *p, size_t n)
 {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Content-defined chunking: where a fresh stretch of a file is cut into blocks.
  *
- * Normalised gear hash (Xia et al., FastCDC, USENIX ATC 2016 and IEEE TPDS 2020). Cuts are a function
- * of the stretch's bytes alone, however they arrive: min 512 KiB, average 1 to 2 MiB, max 4 MiB.
+ * Normalised gear hash (Xia et al., FastCDC, USENIX ATC 2016 and IEEE TPDS 2020). Cuts are a
+ * function of the stretch's bytes alone, however they arrive: min 512 KiB, average 1 to 2 MiB, max
+ * 4 MiB.
  */
 #ifndef STEADFS_CDC_H
 #define STEADFS_CDC_H

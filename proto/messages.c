@@ -3,6 +3,8 @@
  * message's fields and once for the list of all messages. */
 #include "messages.h"
 
+// Names of members and of types cannot stand in parentheses.
+// NOLINTBEGIN(bugprone-macro-parentheses)
 #define REQ MSG_REQ
 #define FIELD(m, k, t, f, fl, a, mx, s, d)                                                         \
     {.key = k,                                                                                     \
@@ -43,6 +45,7 @@
                                       .fields_n = sizeof(m##_fields) / sizeof(m##_fields[0])};
 #include "messages.def"
 #include "messages_undef.h"
+// NOLINTEND(bugprone-macro-parentheses)
 
 #define MSG(m, d) &m##_desc,
 #define U64(m, k, f, fl, d)

@@ -12,21 +12,21 @@
 #define STR(m, key, f, max, flags, doc) struct bytes f;
 #define BYTES(m, key, f, max, flags, doc) struct bytes f;
 #define BLOCK(m, key, f, flags, doc) struct block_id f;
-#define SUB(m, key, f, type, flags, doc) \
-    struct type f; \
+#define SUB(m, key, f, type, flags, doc)                                                           \
+    struct type f;                                                                                 \
     bool f##_set;
-#define LIST(m, key, f, type, max, flags, doc) \
-    struct type *f; \
+#define LIST(m, key, f, type, max, flags, doc)                                                     \
+    struct type *f;                                                                                \
     size_t f##_n;
-#define U64S(m, key, f, max, flags, doc) \
-    uint64_t *f; \
+#define U64S(m, key, f, max, flags, doc)                                                           \
+    uint64_t *f;                                                                                   \
     size_t f##_n;
-#define BLOCKS(m, key, f, max, flags, doc) \
-    struct block_id *f; \
+#define BLOCKS(m, key, f, max, flags, doc)                                                         \
+    struct block_id *f;                                                                            \
     size_t f##_n;
-#define END(m) \
-    } \
-    ; \
+#define END(m)                                                                                     \
+    }                                                                                              \
+    ;                                                                                              \
     extern const struct msg_desc m##_desc;
 #include "messages.def"
 #include "messages_undef.h"

@@ -210,6 +210,7 @@ static bool read_be(struct reader *r, size_t width, uint64_t *v)
 /* Sign-extends a number of width bytes. */
 static struct item signed_item(uint64_t v, size_t width)
 {
+    assert(width >= 1 && width <= 8);
     unsigned shift = (unsigned)(64 - 8 * width);
     int64_t s = (int64_t)(v << shift) >> shift;
     return (struct item){s < 0 ? ITEM_NEGATIVE : ITEM_UINT, (uint64_t)s};
@@ -528,7 +529,7 @@ static int decode_map(struct reader *r, const struct msg_desc *d, void *msg, uns
         return fail(r, -EBADMSG, d, NULL, "no map");
     size_t hint = 0;
     for (uint64_t i = 0; i < it.v; i++) {
-        uint8_t key;
+        uint8_t key = 0;
         int err = read_key(r, d, &seen, &key);
         if (err)
             return err;

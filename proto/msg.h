@@ -2,8 +2,8 @@
 /* Encoding and decoding of messages, driven by the field tables that messages.def makes.
  *
  * A decoded message lives in the arena given; its BYTES and STR fields point into the input, which
- * must outlive it. Every limit (depth, counts, lengths, required fields) is checked before memory is
- * taken for what it bounds.
+ * must outlive it. Every limit (depth, counts, lengths, required fields) is checked before memory
+ * is taken for what it bounds.
  */
 #ifndef STEADFS_MSG_H
 #define STEADFS_MSG_H
@@ -24,8 +24,8 @@ enum msg_type {
 };
 #define MSG_REQ 1u
 
-/* Memory that the arrays of one decoded message may take: a row on the wire can be a few bytes and its
- * structure two hundred, so the limit on the body alone would not bound it. */
+/* Memory that the arrays of one decoded message may take: a row on the wire can be a few bytes and
+ * its structure two hundred, so the limit on the body alone would not bound it. */
 #define MSG_MEMORY_MAX ((size_t)256 << 20)
 
 struct msg_desc;
@@ -53,9 +53,10 @@ enum msg_mode {
 
 /* Appends the encoded structure. Never fails for a structure within its limits (asserted). */
 void msg_encode(const struct msg_desc *d, const void *msg, struct buf *out);
-/* Decodes exactly n bytes into *msg (d->size bytes, zeroed first).
- * 0; -EBADMSG: not this message, or not well-formed; -EMSGSIZE: over a limit; -EPROTO: unknown key in
- * strict mode. *why, if not NULL, gets a static or arena-held line for people ("m_put_head.items: …"). */
+/* Decodes exactly n bytes into *msg (d->size bytes; all zero when it fails).
+ * 0; -EBADMSG: not this message, or not well-formed; -EMSGSIZE: over a limit; -EPROTO: unknown key
+ * in strict mode. *why, if not NULL, gets a static or arena-held line for people
+ * ("m_put_head.items: …"). */
 int msg_decode(const struct msg_desc *d, void *msg, const void *p, size_t n, enum msg_mode mode,
                struct arena *a, const char **why);
 #endif

@@ -8,6 +8,7 @@
  */
 #include "messages.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -148,6 +149,7 @@ static void append_message(struct buf *out, const struct msg_desc *d)
     }
 }
 
+/* The file and a NUL. 0 or -errno. */
 static int read_file(const char *path, struct buf *out)
 {
     FILE *in = fopen(path, "re");
@@ -200,6 +202,7 @@ int main(int argc, char **argv)
     const char *path = argv[argc - 1];
     struct buf old cleanup_buf = {0}, text cleanup_buf = {0};
     int err = read_file(path, &old);
+    assert(err != 0 || old.p);
     if (err == 0 && !renew((const char *)old.p, &text)) {
         fprintf(stderr, "protodoc: %s: the marker lines are missing\n", path);
         return 1;

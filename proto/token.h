@@ -17,8 +17,8 @@ struct token_key {
 };
 
 void capability_seal(const struct m_capability *c, const struct token_key *k, struct buf *out);
-/* Checks form, key id and MAC (in constant time), not expiry or scope: the caller does, who knows the
- * time and the request. 0, -EBADMSG (form), -EKEYREJECTED (another key id), -EACCES (MAC). */
+/* Checks form, key id and MAC (in constant time), not expiry or scope: the caller does, who knows
+ * the time and the request. 0, -EBADMSG (form), -EKEYREJECTED (another key id), -EACCES (MAC). */
 int capability_open(struct m_capability *c, struct bytes token, const struct token_key *k,
                     struct arena *a);
 void receipt_seal(const struct m_receipt *r, const struct token_key *k, struct buf *out);

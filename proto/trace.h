@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The log and the trace of one program.
  *
- * Log lines, for people: TIME LEVEL COMPONENT: text. Trace lines, for tests and the curious, one per
- * protocol step: TIME STEP key=value…; STEP is one of A1…A8, put, commit, journal. Never credentials;
- * at most 20 ids, then a count. All functions may be called from any thread. A NULL log or trace is
- * silent.
+ * Log lines, for people: TIME LEVEL COMPONENT: text. Trace lines, for tests and the curious, one
+ * per protocol step: TIME STEP key=value…; STEP is one of A1…A8, put, commit, journal. Never
+ * credentials; at most 20 ids, then a count. All functions may be called from any thread. A NULL
+ * log or trace is silent.
  */
 #ifndef STEADFS_TRACE_H
 #define STEADFS_TRACE_H

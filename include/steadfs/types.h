@@ -15,12 +15,12 @@
 
 #define STEADFS_WIRE_VERSION 1
 
-#define BLOCK_MAX (4u << 20)    /* longest block, logical bytes (DESIGN: 4,194,304) */
-#define BLOCK_ID_LEN 33         /* kind byte, then 32 bytes */
-#define BLOCK_KIND_SHA256 0     /* the 32 bytes are SHA-256 of the stored bytes */
+#define BLOCK_MAX (4u << 20) /* longest block, logical bytes (DESIGN: 4,194,304) */
+#define BLOCK_ID_LEN 33      /* kind byte, then 32 bytes */
+#define BLOCK_KIND_SHA256 0  /* the 32 bytes are SHA-256 of the stored bytes */
 
-#define NAME_LEN_MAX 255        /* bytes of an entry's name */
-#define TARGET_LEN_MAX 4095     /* bytes of a symbolic link's target */
+#define NAME_LEN_MAX 255    /* bytes of an entry's name */
+#define TARGET_LEN_MAX 4095 /* bytes of a symbolic link's target */
 #define XATTR_NAME_MAX 255
 #define XATTR_VALUE_MAX 65536
 #define FILE_SIZE_MAX INT64_MAX
@@ -31,15 +31,15 @@
 #define NODE_DEVICE(node) ((uint32_t)((node) >> NODE_COUNTER_BITS))
 
 /* Limits of one message; both ends check before memory is taken. */
-#define MSG_BODY_MAX (32u << 20)        /* any msgpack message */
+#define MSG_BODY_MAX (32u << 20) /* any msgpack message */
 #define MSG_DEPTH_MAX 8
-#define PUT_BATCH_BYTES (16u << 20)     /* raw block bytes of one put or get */
+#define PUT_BATCH_BYTES (16u << 20) /* raw block bytes of one put or get */
 #define PUT_BATCH_BLOCKS 1024
-#define IDS_MAX 65536                   /* block ids in one diff, commit or locate */
-#define CHANGES_ROWS_MAX 262144         /* rows of one commit */
-#define BACKGROUND_ROWS_MAX 1000        /* rows of one background commit */
+#define IDS_MAX 65536            /* block ids in one diff, commit or locate */
+#define CHANGES_ROWS_MAX 262144  /* rows of one commit */
+#define BACKGROUND_ROWS_MAX 1000 /* rows of one background commit */
 #define BACKGROUND_BYTES_MAX (1u << 20)
-#define PAGE_ROWS_MAX 8192              /* rows of one page: readdir, extents, list */
+#define PAGE_ROWS_MAX 8192 /* rows of one page: readdir, extents, list */
 
 /* A block's id. Compared and stored as its 33 bytes. */
 struct block_id {
@@ -103,7 +103,13 @@ enum refusal {
 #define FACET_TIMES 8u   /* mtime and ctime alone: no base, the later commit wins */
 
 /* Kinds of rows in m_row_ref. */
-enum row_kind { ROW_NODE_ATTR = 1, ROW_NODE_CONTENT = 2, ROW_ENTRY = 3, ROW_XATTR = 4, ROW_NODE = 5 };
+enum row_kind {
+    ROW_NODE_ATTR = 1,
+    ROW_NODE_CONTENT = 2,
+    ROW_ENTRY = 3,
+    ROW_XATTR = 4,
+    ROW_NODE = 5
+};
 
 /* Codes in m_error, each with the HTTP status it travels under. */
 enum error_code {

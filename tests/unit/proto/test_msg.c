@@ -398,29 +398,29 @@ static void numbers_in_every_encoding(void **state)
 {
     (void)state;
     static const struct {
-        uint8_t n, p[9];
         uint64_t u; /* as unsigned */
         int64_t i;  /* as signed */
         bool u_ok, i_ok;
+        uint8_t n, p[9];
     } cases[] = {
-        {1, {0x07}, 7, 7, true, true},
-        {2, {0xcc, 7}, 7, 7, true, true},
-        {3, {0xcd, 0, 7}, 7, 7, true, true},
-        {5, {0xce, 0, 0, 0, 7}, 7, 7, true, true},
-        {9, {0xcf, 0, 0, 0, 0, 0, 0, 0, 7}, 7, 7, true, true},
-        {9, {0xcf, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, UINT64_MAX, 0, true, false},
-        {9, {0xd3, 0x80, 0, 0, 0, 0, 0, 0, 0}, 0, INT64_MIN, false, true},
-        {2, {0xd0, 7}, 7, 7, true, true},
-        {2, {0xd0, 0x80}, 0, -128, false, true},
-        {3, {0xd1, 0xff, 0xfe}, 0, -2, false, true},
-        {5, {0xd2, 0xff, 0xff, 0xff, 0xfe}, 0, -2, false, true},
-        {1, {0xff}, 0, -1, false, true},
-        {1, {0xe0}, 0, -32, false, true},
-        {1, {0xc0}, 0, 0, false, false},
-        {1, {0xc3}, 0, 0, false, false},
-        {5, {0xca, 0, 0, 0, 0}, 0, 0, false, false},
-        {2, {0xa1, '7'}, 0, 0, false, false},
-        {1, {0xc1}, 0, 0, false, false}, /* never used by msgpack */
+        {7, 7, true, true, 1, {0x07}},
+        {7, 7, true, true, 2, {0xcc, 7}},
+        {7, 7, true, true, 3, {0xcd, 0, 7}},
+        {7, 7, true, true, 5, {0xce, 0, 0, 0, 7}},
+        {7, 7, true, true, 9, {0xcf, 0, 0, 0, 0, 0, 0, 0, 7}},
+        {UINT64_MAX, 0, true, false, 9, {0xcf, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}},
+        {0, INT64_MIN, false, true, 9, {0xd3, 0x80, 0, 0, 0, 0, 0, 0, 0}},
+        {7, 7, true, true, 2, {0xd0, 7}},
+        {0, -128, false, true, 2, {0xd0, 0x80}},
+        {0, -2, false, true, 3, {0xd1, 0xff, 0xfe}},
+        {0, -2, false, true, 5, {0xd2, 0xff, 0xff, 0xff, 0xfe}},
+        {0, -1, false, true, 1, {0xff}},
+        {0, -32, false, true, 1, {0xe0}},
+        {0, 0, false, false, 1, {0xc0}},
+        {0, 0, false, false, 1, {0xc3}},
+        {0, 0, false, false, 5, {0xca, 0, 0, 0, 0}},
+        {0, 0, false, false, 2, {0xa1, '7'}},
+        {0, 0, false, false, 1, {0xc1}}, /* never used by msgpack */
     };
     for (size_t k = 0; k < sizeof(cases) / sizeof(cases[0]); k++) {
         struct arena a cleanup_arena = {0};
