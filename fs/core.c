@@ -92,6 +92,23 @@ static uint64_t meta_or(struct core *c, const char *key, uint64_t otherwise)
     return tree_get(c->t, key, &v) == 0 ? (uint64_t)v : otherwise;
 }
 
+/* Unlinked files that were still open when the last owner ended. */
+static int purge_orphans(struct core *c)
+{
+    cleanup_ids struct ids l = {0};
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT id FROM node WHERE nlink = 0");
+    int rc;
+    while ((rc = tree_step(c->t, s)) == 1)
+        ids_add(&l, (uint64_t)sqlite3_column_int64(s, 0));
+    if (!rc)
+        rc = core_begin(c);
+    if (rc)
+        return rc;
+    for (size_t i = 0; !rc && i < l.n; i++)
+        rc = node_purge(c, l.v[i]);
+    return core_leave(c, rc);
+}
+
 int core_new(struct core **out, struct tree *t, const struct core_options *o)
 {
     struct core *c = calloc(1, sizeof *c);
@@ -111,6 +128,11 @@ int core_new(struct core **out, struct tree *t, const struct core_options *o)
         err = tree_step(t, tree_stmt(t, "UPDATE ns SET hold = -1"));
     if (!err)
         err = reserve(c);
+    if (!err) {
+        c->hooks = (struct core_hooks){0}; /* nothing is open yet */
+        err = purge_orphans(c);
+        c->hooks = o->hooks;
+    }
     if (err) {
         free(c);
         return err;

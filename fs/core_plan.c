@@ -136,6 +136,27 @@ static int want_node(struct closure *w, const struct nrow *n, uint32_t facets)
     return added && (n->pend & FACET_CREATE) ? want_entries(w, BY_NODE, n->id) : 0;
 }
 
+/* A node that was deleted there and lives on here has no name at the server: it is named again
+ * first. */
+static int want_revived(struct closure *w, uint64_t node)
+{
+    cleanup_ids struct ids names = {0}, bases = {0};
+    int err = entry_ids(w->c, BY_NODE, node, &names);
+    if (!err)
+        err = entry_ids(w->c, BY_BASE, node, &bases);
+    if (err || bases.n)
+        return err;
+    for (size_t i = 0; i < names.n; i++) {
+        struct erow e;
+        err = entry_by_id(w->c, names.v[i], &e);
+        if (err || e.base_node == node)
+            return err;
+    }
+    for (size_t i = 0; i < names.n; i++)
+        want_entry(w, names.v[i]);
+    return 0;
+}
+
 /* The directory in which a pending name lies: there before the name is. */
 static int want_above(struct closure *w, uint64_t dir)
 {
@@ -147,7 +168,7 @@ static int want_above(struct closure *w, uint64_t dir)
         return p.parked;
     if (p.sent & FACET_CREATE)
         return -EAGAIN;
-    return p.pend & FACET_CREATE ? want_node(w, &p, FACETS_ALL) : 0;
+    return p.pend & FACET_CREATE ? want_node(w, &p, FACETS_ALL) : want_revived(w, dir);
 }
 
 /* A moved directory: pending moves of those above its new place. */
@@ -237,6 +258,8 @@ static int close_over(struct closure *w, uint64_t node)
     if (n.sent)
         return -EAGAIN;
     err = want_node(w, &n, FACETS_ALL);
+    if (!err && !(n.pend & FACET_CREATE))
+        err = want_revived(w, node);
     if (!err && n.type == NODE_DIR)
         err = want_entries(w, BY_PENDING_PARENT, node);
     return err ? err : grow(w);

@@ -28,6 +28,7 @@ CREATE TABLE node(
     parked INTEGER NOT NULL, conflict INTEGER NOT NULL, tries INTEGER NOT NULL);
 CREATE INDEX node_pending ON node(ns, since) WHERE pend != 0;
 CREATE INDEX node_request ON node(request) WHERE request != 0;
+CREATE INDEX node_orphan ON node(id) WHERE nlink = 0;
 CREATE INDEX node_parked ON node(ns) WHERE parked != 0;
 CREATE INDEX node_conflict ON node(ns) WHERE conflict != 0;
 
