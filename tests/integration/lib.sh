@@ -25,11 +25,11 @@ say() { printf '%s\n' "$*"; }
 
 # Ends the test as failed.
 fail() {
-    local f
+    local d f
     say "FAILED: $*"
     say "at: $(caller 0 2>/dev/null)"
-    for f in "${labs[@]}"; do
-        for f in "$f"/log/*.log; do
+    for d in "${labs[@]}"; do
+        for f in "$d"/log/*.log; do
             [ ! -s "$f" ] || { say "--- $f"; tail -n 25 "$f"; }
         done
     done

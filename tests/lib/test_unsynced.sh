@@ -39,9 +39,7 @@ expect() { # WHAT COMMAND…
     shift
     "$@" || { echo "FAILED: $what"; failed=1; }
 }
-# shellcheck disable=SC2317 # called by expect
 holds() { [ "$(cat "$work/data/$1" 2>/dev/null)" = "$2" ]; }
-# shellcheck disable=SC2317
 absent() { [ ! -e "$work/data/$1" ]; }
 
 victim '' "put('synced-before', 'BASE and more'); put('new', 'x', sync=True)"
