@@ -55,15 +55,20 @@ static void cut_all(struct cuts *out, const uint8_t *p, size_t n, size_t max_pie
     }
 }
 
+static void make_gear(uint64_t gear[256])
+{
+    for (unsigned i = 0; i < 256; i++) {
+        uint64_t state = UINT64_C(0x9e3779b97f4a7c15) * i;
+        gear[i] = next(&state);
+    }
+}
+
 /* The definition, byte by byte: a cut behind byte i where the hash of the 64 bytes up to it has its
  * bits zero. The gear is made anew here. */
 static void cut_plainly(struct cuts *out, const uint8_t *p, size_t n)
 {
     uint64_t gear[256];
-    for (unsigned i = 0; i < 256; i++) {
-        uint64_t state = UINT64_C(0x9e3779b97f4a7c15) * i;
-        gear[i] = next(&state);
-    }
+    make_gear(gear);
     size_t start = 0;
     uint64_t h = 0;
     out->n = 0;
@@ -91,6 +96,26 @@ static void cuts_are_as_defined(void **state)
     cut_plainly(&model, *state, DATA_LEN);
     cut_all(&whole, *state, DATA_LEN, DATA_LEN, 0);
     assert_same_cuts(&model, &whole);
+}
+
+/* A place where content cuts is a cut as soon as the block is long enough, not a byte before: the
+ * hash there does not depend on where the block began. */
+static void shortest_block(void **state)
+{
+    const uint8_t *p = *state;
+    uint64_t gear[256], h = 0;
+    unsigned places = 0;
+    make_gear(gear);
+    for (size_t i = 0; i < DATA_LEN; i++) {
+        h = (h << 1) + gear[p[i]];
+        if ((h & UINT64_C(0x7ffffe0000000000)) != 0 || i < CDC_MIN)
+            continue;
+        struct cdc c = {0}, shorter = {0};
+        assert_int_equal(cdc_scan(&c, p + i + 1 - CDC_MIN, CDC_MIN, 0), CDC_MIN);
+        assert_int_equal(cdc_scan(&shorter, p + i + 2 - CDC_MIN, CDC_MIN - 1, 0), 0);
+        places++;
+    }
+    assert_true(places > 5);
 }
 
 static void arrival_does_not_matter(void **state)
@@ -196,9 +221,13 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(cuts_are_as_defined),   cmocka_unit_test(arrival_does_not_matter),
-        cmocka_unit_test(lengths_are_in_bounds), cmocka_unit_test(runs_give_largest_blocks),
-        cmocka_unit_test(insertion_is_local),    cmocka_unit_test(fixed_cuts),
+        cmocka_unit_test(cuts_are_as_defined),
+        cmocka_unit_test(shortest_block),
+        cmocka_unit_test(arrival_does_not_matter),
+        cmocka_unit_test(lengths_are_in_bounds),
+        cmocka_unit_test(runs_give_largest_blocks),
+        cmocka_unit_test(insertion_is_local),
+        cmocka_unit_test(fixed_cuts),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
