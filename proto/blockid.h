@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Block ids: kind byte and SHA-256 of the stored bytes (DESIGN section 2). */
+/* Block ids: kind byte and SHA-256 of the stored bytes. */
 #ifndef STEADFS_BLOCKID_H
 #define STEADFS_BLOCKID_H
 

@@ -15,7 +15,7 @@
 
 #define STEADFS_WIRE_VERSION 1
 
-#define BLOCK_MAX (4u << 20) /* longest block, logical bytes (DESIGN: 4,194,304) */
+#define BLOCK_MAX (4u << 20) /* longest block, logical bytes */
 #define BLOCK_ID_LEN 33      /* kind byte, then 32 bytes */
 #define BLOCK_KIND_SHA256 0  /* the 32 bytes are SHA-256 of the stored bytes */
 
