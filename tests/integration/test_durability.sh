@@ -35,7 +35,8 @@ round() { # IGNORE
     if [ -n "$ignore" ]; then # from here on, one sync is missing
         must lab kill metad TERM
         must lab kill blockd-hq TERM
-        watched "$ignore" start metad && watched "$ignore" start blockd-hq || fail "start"
+        must watched "$ignore" start metad
+        must watched "$ignore" start blockd-hq
     fi
     : >"$work/trace"
     for f in "$work"/src/*; do
