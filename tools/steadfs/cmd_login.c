@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Enrols this machine as a device of an account.
+ *
+ * The invitation carries the fingerprint of the installation's CA: it is fetched over a connection
+ * that trusts nothing but a CA with this fingerprint, kept as ca.pem, and from then on trusted
+ * alone. The token works once, so everything that can fail on this side is tried before it is sent:
+ * the state directory is made, ca.pem is written. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "identity.h"
+#include "invitation.h"
+#include "rpc.h"
+
+#define CA_MAX 65536
+#define CALL_MS 20000u
+
+struct plan {
+    const struct subcommand *c;
+    struct invitation inv;
+    char *url, *state;
+    char device[65];
+    char *ca_pem;
+};
+
+/* Makes every directory of the path; the last one private. */
+static int make_dirs(const char *path)
+{
+    cleanup_free char *p = cli_format("%s", path);
+    for (char *slash = p + 1; (slash = strchr(slash, '/')); slash++) {
+        *slash = 0;
+        if (mkdir(p, 0755) && errno != EEXIST)
+            return -errno;
+        *slash = '/';
+    }
+    return mkdir(p, 0700) && errno != EEXIST ? -errno : 0;
+}
+
+struct fetched {
+    pthread_mutex_t lock;
+    pthread_cond_t cond;
+    bool done;
+    int err;
+    char *pem;
+    char message[512];
+};
+
+static void ca_arrived(void *arg, struct rpc_result *r)
+{
+    struct fetched *f = arg;
+    pthread_mutex_lock(&f->lock);
+    f->err = r->err;
+    if (!r->err)
+        f->pem = cli_format("%.*s", (int)r->body.n, (const char *)r->body.p);
+    memcpy(f->message, r->message, sizeof f->message);
+    f->done = true;
+    pthread_cond_signal(&f->cond);
+    pthread_mutex_unlock(&f->lock);
+}
+
+static int fetch_ca(struct plan *p)
+{
+    struct rpc *rpc;
+    struct rpc_options o = {.pin_sha256 = p->inv.fingerprint};
+    int err = rpc_new(&rpc, &o);
+    if (err)
+        return cli_fail(p->c, EXIT_FAILED, "%s", strerror(-err));
+    struct fetched f = {.lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
+    struct rpc_call call = {.url = p->url,
+                            .method = "ca",
+                            .timeout_ms = CALL_MS,
+                            .answer_max = CA_MAX,
+                            .done = ca_arrived,
+                            .arg = &f};
+    rpc_start(rpc, &call);
+    pthread_mutex_lock(&f.lock);
+    while (!f.done)
+        pthread_cond_wait(&f.cond, &f.lock);
+    pthread_mutex_unlock(&f.lock);
+    rpc_free(rpc);
+    p->ca_pem = f.pem;
+    return f.err ? cli_fail(p->c, cli_rpc_status(f.err), "%s", f.message) : EXIT_DONE;
+}
+
+static int prepare_state(struct plan *p)
+{
+    int err = make_dirs(p->state);
+    if (err)
+        return cli_fail(p->c, EXIT_FAILED, "%s: %s", p->state, strerror(-err));
+    cleanup_free char *identity = cli_format("%s/identity", p->state);
+    if (!access(identity, F_OK))
+        return cli_fail(p->c, EXIT_FAILED,
+                        "%s holds an identity already; name another directory with --state, or "
+                        "remove this one if nothing in it is pending",
+                        p->state);
+    if (p->inv.fingerprint) {
+        int status = fetch_ca(p);
+        if (status)
+            return status;
+        cleanup_free char *file = cli_format("%s/ca.pem", p->state);
+        err = cli_write_private(file, p->ca_pem);
+        if (err)
+            return cli_fail(p->c, EXIT_FAILED, "%s: %s", file, strerror(-err));
+    }
+    return EXIT_DONE;
+}
+
+static int enrol(struct plan *p)
+{
+    struct rpc *rpc;
+    struct rpc_options o = {.ca_pem = p->ca_pem};
+    int err = rpc_new(&rpc, &o);
+    if (err)
+        return cli_fail(p->c, EXIT_FAILED, "%s", strerror(-err));
+    cleanup_arena struct arena a = {0};
+    struct m_login_req q = {.account = bytes_str(p->inv.account),
+                            .token = bytes_str(p->inv.token),
+                            .device_name = bytes_str(p->device)};
+    struct m_login_ans ans;
+    char message[512] = "";
+    err = rpc_wait(rpc, p->url, "login", &m_login_req_desc, &q, &m_login_ans_desc, &ans, &a,
+                   CALL_MS, message);
+    rpc_free(rpc);
+    if (err)
+        return cli_fail(p->c, cli_rpc_status(err), "%s", message[0] ? message : strerror(-err));
+    cleanup_free char *text =
+        cli_format("url=%s\naccount=%s\ndevice=%llu\ndevice_name=%s\ncredential=%.*s\n", p->url,
+                   p->inv.account, (unsigned long long)ans.device, p->device, (int)ans.credential.n,
+                   (const char *)ans.credential.p);
+    cleanup_free char *file = cli_format("%s/identity", p->state);
+    err = cli_write_private(file, text);
+    explicit_bzero(text, strlen(text));
+    if (err)
+        return cli_fail(p->c, EXIT_FAILED, "%s: %s; ask for a new invitation", file,
+                        strerror(-err));
+    printf("logged in as %s, device %llu (%s); mount with: steadfs mount %s@%s:%u MOUNTPOINT",
+           p->inv.account, (unsigned long long)ans.device, p->device, p->inv.account, p->inv.host,
+           p->inv.port);
+    cleanup_free char *base = identity_base();
+    if (base && !strncmp(p->state, base, strlen(base)))
+        printf("\n");
+    else
+        printf(" -o state=%s\n", p->state);
+    return EXIT_DONE;
+}
+
+static int login(struct plan *p, const char *state)
+{
+    p->url =
+        cli_format("%s://%s:%u", p->inv.fingerprint ? "https" : "http", p->inv.host, p->inv.port);
+    cleanup_free char *base = identity_base();
+    if (!state && !base)
+        return cli_usage(p->c, "HOME is not set: --state DIR is needed");
+    cleanup_free char *cwd = state && *state != '/' ? getcwd(NULL, 0) : NULL;
+    p->state = !state ? cli_format("%s/%s@%s:%u", base, p->inv.account, p->inv.host, p->inv.port)
+               : cwd  ? cli_format("%s/%s", cwd, state)
+                      : cli_format("%s", state);
+    int status = prepare_state(p);
+    if (!status)
+        status = enrol(p);
+    free(p->url);
+    free(p->state);
+    free(p->ca_pem);
+    return status;
+}
+
+static int run(const struct subcommand *self, int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"state", required_argument, NULL, 's'},
+        {"device", required_argument, NULL, 'd'},
+        {"device-name", required_argument, NULL, 'd'},
+        {"help", no_argument, NULL, 'h'},
+        {0},
+    };
+    struct plan p = {.c = self};
+    const char *state = NULL;
+    if (gethostname(p.device, sizeof p.device - 1) || !p.device[0])
+        snprintf(p.device, sizeof p.device, "device");
+    for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        if (o == 'h')
+            return cli_help(self);
+        if (o == '?')
+            return cli_usage(self, "unknown option");
+        if (o == 's')
+            state = optarg;
+        if (o == 'd' && (strlen(optarg) > 64 || !*optarg || strchr(optarg, '\n')))
+            return cli_usage(self, "a device name has 1 to 64 bytes");
+        if (o == 'd')
+            snprintf(p.device, sizeof p.device, "%s", optarg);
+    }
+    if (argc - optind != 1)
+        return cli_usage(self, "one invitation is needed");
+    if (invitation_parse(&p.inv, argv[optind]))
+        return cli_usage(self, "this is no invitation (ACCOUNT@HOST:PORT/TOKEN#FINGERPRINT)");
+    int status = login(&p, state);
+    invitation_free(&p.inv);
+    return status;
+}
+
+const struct subcommand cmd_login = {
+    .name = "login",
+    .summary = "enrol this machine with an invitation",
+    .usage = "INVITATION [--state DIR] [--device NAME]\n"
+             "\n"
+             "INVITATION is ACCOUNT@HOST:PORT/TOKEN#FINGERPRINT, from your administrator; it works "
+             "once.\n"
+             "The identity is kept in DIR, default ${XDG_STATE_HOME:-~/.local/state}/steadfs/\n"
+             "ACCOUNT@HOST:PORT. NAME (default: the host's) appears in the names of conflicted "
+             "copies.\n",
+    .run = run,
+};

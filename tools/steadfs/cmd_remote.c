@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+/* namespace, share and admin: the words are sent to the metadata server, which answers with the
+ * text to print and the exit status. What is decided here is under whose identity (an option, the
+ * mount that is meant, or the only identity there is), and what a PATH in this machine's tree is in
+ * the root namespace.
+ *
+ * Own options are taken out of the words; all others are the server's. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "identity.h"
+#include "mounts.h"
+#include "rpc.h"
+
+#define CALL_MS 30000u
+#define WORDS_MAX 256
+
+struct words {
+    const char *v[WORDS_MAX];
+    size_t n;
+    const char *own;  /* value of --state or --admin */
+    char *translated; /* a word that replaced the one typed */
+    bool help;
+};
+
+/* Takes `--NAME VALUE` and `--NAME=VALUE` out. Exit status. */
+static int collect(const struct subcommand *c, int argc, char **argv, const char *own_name,
+                   struct words *w)
+{
+    size_t n = strlen(own_name);
+    for (int i = 0; i < argc; i++) {
+        const char *word = argv[i];
+        if (!strcmp(word, "--help")) {
+            w->help = true;
+        } else if (!strncmp(word, own_name, n) && word[n] == '=') {
+            w->own = word + n + 1;
+        } else if (!strcmp(word, own_name)) {
+            if (++i == argc)
+                return cli_usage(c, "%s needs a value", own_name);
+            w->own = argv[i];
+        } else if (w->n == WORDS_MAX) {
+            return cli_usage(c, "more than %d words", WORDS_MAX);
+        } else {
+            w->v[w->n++] = word;
+        }
+    }
+    return EXIT_DONE;
+}
+
+static int send_words(const struct subcommand *c, const struct identity *id, const struct words *w)
+{
+    struct rpc *rpc;
+    struct rpc_options o = {.ca_pem = id->ca_pem, .credential = id->credential};
+    int err = rpc_new(&rpc, &o);
+    if (err)
+        return cli_fail(c, EXIT_FAILED, "%s", strerror(-err));
+    cleanup_arena struct arena a = {0};
+    struct m_command_req q = {.words_n = w->n};
+    q.words = arena_alloc(&a, w->n * sizeof *q.words);
+    for (size_t i = 0; i < w->n; i++)
+        q.words[i].text = bytes_str(w->v[i]);
+    struct m_command_ans ans;
+    char message[512] = "";
+    err = rpc_wait(rpc, id->url, "command", &m_command_req_desc, &q, &m_command_ans_desc, &ans, &a,
+                   CALL_MS, message);
+    rpc_free(rpc);
+    if (err)
+        return cli_fail(c, cli_rpc_status(err), "%s", message[0] ? message : strerror(-err));
+    FILE *to = ans.exit_status ? stderr : stdout;
+    fwrite(ans.text.p, 1, ans.text.n, to);
+    if (ans.text.n && ans.text.p[ans.text.n - 1] != '\n')
+        fputc('\n', to);
+    return (int)ans.exit_status;
+}
+
+/* The index of the PATH word of `namespace mount NAME PATH` and `namespace unmount PATH`, or 0. */
+static size_t path_word(const struct words *w)
+{
+    if (w->n < 2)
+        return 0;
+    size_t wanted = !strcmp(w->v[1], "mount") ? 2 : !strcmp(w->v[1], "unmount") ? 1 : 0;
+    for (size_t i = 2; wanted && i < w->n; i++)
+        if (w->v[i][0] != '-' && --wanted == 0)
+            return i;
+    return 0;
+}
+
+/* Whose mount the command means, by an absolute PATH word or the current directory: its state
+ * directory (malloc'd) in *state, or NULL. An absolute PATH is replaced by the one inside the
+ * mount. */
+static int find_mount(const struct subcommand *c, struct words *w, char **state)
+{
+    cleanup_mounts struct mount_list l = {0};
+    size_t at = path_word(w);
+    bool absolute_path = at && w->v[at][0] == '/';
+    cleanup_free char *absolute = mount_absolute(absolute_path ? w->v[at] : ".");
+    *state = NULL;
+    if (mount_list_read(&l))
+        return EXIT_DONE;
+    const struct mount *found = mount_of(&l, absolute);
+    if (!found)
+        return absolute_path
+                   ? cli_fail(c, EXIT_NOT_STEADFS, "%s is not in a steadfs mount", absolute)
+                   : EXIT_DONE;
+    struct mount *m = &l.v[found - l.v];
+    mount_ask(m);
+    if (m->state)
+        *state = cli_format("%s", m->state);
+    if (absolute_path) {
+        w->translated = cli_format("%s", mount_inside(m, absolute));
+        w->v[at] = w->translated;
+    }
+    return EXIT_DONE;
+}
+
+static int run_device(const struct subcommand *self, int argc, char **argv)
+{
+    struct words w = {0};
+    int status = collect(self, argc, argv, "--state", &w);
+    if (status)
+        return status;
+    if (w.help || w.n < 2)
+        return w.help ? cli_help(self) : cli_usage(self, "what is to be done?");
+    cleanup_free char *state = NULL;
+    status = find_mount(self, &w, &state);
+    bool several = false;
+    const char *named = w.own ? w.own : getenv("STEADFS_STATE");
+    if (!status && named) {
+        free(state);
+        state = cli_format("%s", named);
+    } else if (!status && !state) {
+        state = identity_only(&several);
+    }
+    struct identity id = {0};
+    if (!status && !state)
+        status =
+            several ? cli_usage(self, "several identities: name one with --state DIR, or do this "
+                                      "inside its mount")
+                    : cli_fail(self, EXIT_FAILED, "no identity here; run steadfs login INVITATION");
+    if (!status)
+        status = identity_of_state(self, state, &id);
+    if (!status)
+        status = send_words(self, &id, &w);
+    identity_free(&id);
+    free(w.translated);
+    return status;
+}
+
+static int run_admin(const struct subcommand *self, int argc, char **argv)
+{
+    struct words w = {0};
+    int status = collect(self, argc, argv, "--admin", &w);
+    if (status)
+        return status;
+    if (w.help || w.n < 2)
+        return w.help ? cli_help(self) : cli_usage(self, "what is to be done?");
+    struct identity id = {0};
+    status = identity_of_admin(self, w.own, &id);
+    if (!status)
+        status = send_words(self, &id, &w);
+    identity_free(&id);
+    return status;
+}
+
+#define IDENTITY_HELP                                                                              \
+    "\n"                                                                                           \
+    "The identity is the one in DIR (default $STEADFS_STATE), else that of the mount that PATH "   \
+    "or\n"                                                                                         \
+    "the current directory lies in, else the only one of this user.\n"
+
+const struct subcommand cmd_namespace = {
+    .name = "namespace",
+    .summary = "create, mount and list namespaces",
+    .usage = "create NAME | mount NAME PATH | unmount PATH | list [--json]   [--state DIR]\n"
+             "\n"
+             "PATH is an absolute path in a mount, or a path relative to its root.\n" IDENTITY_HELP,
+    .run = run_device,
+};
+const struct subcommand cmd_share = {
+    .name = "share",
+    .summary = "give an account a role in a namespace",
+    .usage = "NAMESPACE ACCOUNT ROLE   [--state DIR]\n"
+             "\n"
+             "ROLE is viewer, editor, owner, or none.\n" IDENTITY_HELP,
+    .run = run_device,
+};
+const struct subcommand cmd_admin = {
+    .name = "admin",
+    .summary = "accounts, devices, block servers, assignments",
+    .usage =
+        "WORDS…   [--admin FILE]\n"
+        "\n"
+        "  account add NAME         make an account; prints an invitation for its first device\n"
+        "  account token NAME       an invitation for a further device\n"
+        "  account list\n"
+        "  device list [ACCOUNT]\n"
+        "  device revoke NUMBER\n"
+        "  server add PREMISES      prints the token that a block server joins with\n"
+        "  server list\n"
+        "  assign NAMESPACE PREMISES…\n"
+        "  unassign NAMESPACE PREMISES…\n"
+        "\n"
+        "Lists take --json. FILE (default $STEADFS_ADMIN, ~/.config/steadfs/admin,\n"
+        "/etc/steadfs/admin) has the lines url=, credential= and ca=: it is admin.credential of "
+        "the\n"
+        "metadata server's data directory, or a copy.\n",
+    .run = run_admin,
+};

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Drain first, then unmount, then wait for the process: when the command returns 0, everything is
+ * committed and nothing runs any more. What is written between the drain and the unmount is sent by
+ * the process before it ends, which is why that is waited for, too.
+ *
+ * The process is known from the credentials of its control socket, with its start time, so that a
+ * number taken over by another process is not waited for. */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "control.h"
+#include "mounts.h"
+
+#define TIMEOUT_MS 60000u
+#define ANSWER_SLACK_MS 10000u /* the mount's answer may be so much later than its own time-out */
+
+static void progress(void *arg, const char *line)
+{
+    (void)arg;
+    fprintf(stderr, "%s\n", line);
+}
+
+/* Field 22 of /proc/PID/stat; 0: no such process. */
+static unsigned long long start_time(pid_t pid)
+{
+    cleanup_free char *path = cli_format("/proc/%d/stat", (int)pid);
+    cleanup_free char *text = cli_read_file(path, 4096);
+    char *at = text ? strrchr(text, ')') : NULL;
+    for (int field = 2; at && field < 22; field++)
+        at = strchr(at + 1, ' ');
+    return at ? strtoull(at + 1, NULL, 10) : 0;
+}
+
+static int64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* Whether the process is gone by then. */
+static bool wait_gone(pid_t pid, unsigned long long started, int64_t until_ms)
+{
+    while (pid > 0 && start_time(pid) == started && started) {
+        if (now_ms() >= until_ms)
+            return false;
+        usleep(10000);
+    }
+    return true;
+}
+
+static int fusermount(const char *mountpoint, bool lazy)
+{
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        if (lazy)
+            execlp("fusermount3", "fusermount3", "-u", "-z", "--", mountpoint, (char *)NULL);
+        else
+            execlp("fusermount3", "fusermount3", "-u", "--", mountpoint, (char *)NULL);
+        _exit(127);
+    }
+    int how = 0;
+    if (child < 0 || waitpid(child, &how, 0) != child)
+        return -errno;
+    return WIFEXITED(how) && WEXITSTATUS(how) == 0 ? 0 : -EBUSY;
+}
+
+/* dead: nobody serves it any more, so that references to it cannot keep it. */
+static int unmount(const char *mountpoint, bool dead)
+{
+    if (geteuid() == 0)
+        return umount2(mountpoint, dead ? MNT_DETACH | UMOUNT_NOFOLLOW : UMOUNT_NOFOLLOW) ? -errno
+                                                                                          : 0;
+    return fusermount(mountpoint, dead);
+}
+
+/* Exit status; dead is set when nobody answers. */
+static int drain(const struct subcommand *c, const struct mount *m, unsigned timeout_ms, pid_t *pid,
+                 bool *dead)
+{
+    char text[512];
+    cleanup_free char *request = cli_format("drain %u", timeout_ms);
+    *dead = !m->control;
+    if (*dead)
+        return EXIT_DONE;
+    int status = control_ask(m->control, request, timeout_ms + ANSWER_SLACK_MS, progress, NULL,
+                             NULL, text, pid);
+    if (status == EXIT_DONE)
+        return EXIT_DONE;
+    return cli_fail(c, status,
+                    "%s: %s; still mounted, nothing is lost; try again, or with --force "
+                    "to unmount now and send the rest at the next mount",
+                    m->mountpoint, text);
+}
+
+static int unmount_one(const struct subcommand *c, const char *path, unsigned timeout_ms,
+                       bool force)
+{
+    cleanup_mounts struct mount_list l = {0};
+    int err = mount_list_read(&l);
+    if (err)
+        return cli_fail(c, EXIT_FAILED, "/proc/self/mountinfo: %s", strerror(-err));
+    cleanup_free char *absolute = mount_absolute(path);
+    const struct mount *found = mount_of(&l, absolute);
+    if (!found || strcmp(found->mountpoint, absolute) != 0)
+        return cli_fail(c, EXIT_NOT_STEADFS, "%s is not the mount point of a steadfs mount",
+                        absolute);
+    struct mount *m = &l.v[found - l.v];
+    mount_ask(m);
+    pid_t pid = 0;
+    bool dead;
+    int64_t until = now_ms() + timeout_ms;
+    int status = drain(c, m, timeout_ms, &pid, &dead);
+    if (status && !force)
+        return status;
+    unsigned long long started = pid ? start_time(pid) : 0;
+    err = unmount(m->mountpoint, dead);
+    if (err)
+        return cli_fail(c, EXIT_FAILED, "%s: %s%s", m->mountpoint, strerror(-err),
+                        err == -EBUSY ? "; a program has a file open there or works in it" : "");
+    /* a drain that used up its time leaves the process as much again to end */
+    if (!wait_gone(pid, started, status ? now_ms() + timeout_ms : until + ANSWER_SLACK_MS))
+        return cli_fail(c, EXIT_PENDING,
+                        "%s is unmounted; process %d goes on sending what is pending",
+                        m->mountpoint, (int)pid);
+    return status;
+}
+
+static int run(const struct subcommand *self, int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"timeout", required_argument, NULL, 't'},
+        {"force", no_argument, NULL, 'f'},
+        {"help", no_argument, NULL, 'h'},
+        {0},
+    };
+    unsigned timeout_ms = TIMEOUT_MS;
+    bool force = false;
+    for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        if (o == 't' && !cli_seconds(optarg, &timeout_ms))
+            return cli_usage(self, "--timeout %s is not a number of seconds", optarg);
+        if (o == 'h')
+            return cli_help(self);
+        if (o == '?')
+            return cli_usage(self, "unknown option");
+        force |= o == 'f';
+    }
+    if (argc - optind != 1)
+        return cli_usage(self, "one mount point is needed");
+    return unmount_one(self, argv[optind], timeout_ms, force);
+}
+
+const struct subcommand cmd_unmount = {
+    .name = "unmount",
+    .summary = "send everything, then unmount",
+    .usage =
+        "MOUNTPOINT [--timeout SECONDS] [--force]\n"
+        "\n"
+        "Waits, with progress on stderr, until all is committed (60 seconds, or --timeout), then\n"
+        "unmounts. If time runs out it stays mounted (exit status 6). With --force it is "
+        "unmounted\n"
+        "all the same; what is pending is kept and sent at the next mount.\n"
+        "A mount whose process is gone is cleared.\n",
+    .run = run,
+};

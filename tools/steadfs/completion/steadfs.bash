@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# bash completion for steadfs
+
+_steadfs_mountpoints() {
+    awk '{ for (i = 7; i <= NF; i++) if ($i == "-") { if ($(i + 1) == "fuse.steadfs") print $5; break } }' \
+        /proc/self/mountinfo
+}
+
+_steadfs() {
+    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} words=
+    local commands="mount unmount status sync conflicts login namespace share admin history restore pin evict"
+    COMPREPLY=()
+    if [ "$COMP_CWORD" = 1 ]; then
+        words="$commands --help --version"
+    else
+        case ${COMP_WORDS[1]} in
+        mount) [[ $cur != -* ]] || words="-o --help" ;;
+        unmount)
+            words="--timeout --force --help"
+            [[ $cur == -* ]] || words=$(_steadfs_mountpoints)
+            ;;
+        status | conflicts) [[ $cur != -* ]] || words="--json --help" ;;
+        sync) [[ $cur != -* ]] || words="--timeout --help" ;;
+        login) [[ $cur != -* ]] || words="--state --device --help" ;;
+        namespace)
+            words="--state --json --help"
+            [ "$COMP_CWORD" != 2 ] || words="create mount unmount list --help"
+            ;;
+        share)
+            words="--state --help"
+            [ "$COMP_CWORD" != 4 ] || words="viewer editor owner none"
+            ;;
+        admin)
+            case $COMP_CWORD:$prev in
+            2:*) words="account device server namespace assign unassign --admin --help" ;;
+            3:account) words="add token list" ;;
+            3:device) words="list revoke" ;;
+            3:server) words="add list" ;;
+            *) words="--admin --json --help" ;;
+            esac
+            ;;
+        esac
+    fi
+    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+    if [ ${#COMPREPLY[@]} = 0 ] && [[ $cur != -* ]]; then
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        compopt -o filenames 2>/dev/null
+    fi
+}
+
+complete -F _steadfs steadfs

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The mounts of this machine, the steadfs ones among them, as /proc/self/mountinfo lists them. */
+#ifndef STEADFS_MOUNTS_H
+#define STEADFS_MOUNTS_H
+
+#include <stdio.h>
+
+#include "buf.h"
+
+struct mount {
+    bool ours;        /* false: another file system, listed for what lies inside what */
+    char *mountpoint; /* absolute */
+    char *control;    /* path of its control socket, or NULL when the mount does not answer */
+    char *state;      /* its state directory, or NULL when unknown */
+};
+
+struct mount_list {
+    struct mount *v;
+    size_t n;
+};
+
+void mount_list_free(struct mount_list *l);
+#define cleanup_mounts __attribute__((cleanup(mount_list_free)))
+/* All of them; a mount that is covered by a later one at the same place is left out. 0 or -errno.
+ */
+int mount_list_read(struct mount_list *l);
+/* The same from text in the form of proc(5)'s mountinfo. */
+void mount_list_parse(struct mount_list *l, FILE *mountinfo);
+/* Makes path absolute without symbolic links, as far as it exists: a last component that does not
+ * exist, and a path whose file system is dead, are kept as typed. malloc'd. */
+char *mount_absolute(const char *path);
+/* The mount that an absolute path lies in: the innermost; NULL if that is no steadfs mount. */
+const struct mount *mount_of(const struct mount_list *l, const char *absolute);
+/* The path inside the mount, without a leading slash; "" for its root. */
+const char *mount_inside(const struct mount *m, const char *absolute);
+/* Asks the mount for its control socket (once): fills m->control and m->state. */
+void mount_ask(struct mount *m);
+/* Reads list and finds the mount of path (NULL: that of $STEADFS_STATE, else of the current
+ * directory); asks it. 0, or the exit status of a complaint already made. *found points into l. */
+struct subcommand;
+int mount_find(const struct subcommand *c, const char *path, struct mount_list *l,
+               struct mount **found, char **absolute);
+#endif
