@@ -1,0 +1,555 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Every method is a row of one table. A row that changes something goes to the writer from the loop
+ * thread, undecoded: the writer decodes it, so that a commit crosses threads twice and not three
+ * times. A row that only reads runs on a worker, with a reader of the pool. `wait` is compared with
+ * the database on a worker and then held on the loop (waiters.h). */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "invite.h"
+#include "service.h"
+#include "steps.h"
+#include "tls.h"
+#include "writer.h"
+
+#define SMALL_BODY (256u << 10)
+#define RELEASE_EVERY_MS 1000 /* a script of commands must not call all waiters back each time */
+
+int64_t service_now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* ---- who may call, and what an error means -------------------------------------------------- */
+
+static bool admits(enum call_for whom, const struct meta_caller *who)
+{
+    switch (whom) {
+    case CALL_FOR_ANYONE:
+        return true;
+    case CALL_FOR_DEVICE:
+        return who->device != 0;
+    case CALL_FOR_MEMBER:
+        return who->device != 0 || who->server != 0;
+    case CALL_FOR_SERVER:
+        return who->server != 0;
+    case CALL_FOR_PEOPLE:
+        return who->device != 0 || who->admin;
+    }
+    return false;
+}
+
+bool service_admit(struct service *s, struct meta *m, const struct call *c, struct httpd_req *q,
+                   struct meta_caller *who)
+{
+    *who = (struct meta_caller){0};
+    if (c->whom == CALL_FOR_ANYONE) {
+        bool may = throttle_allows(&s->throttle, httpd_peer(q), service_now_ms());
+        if (!may)
+            httpd_reply_error(q, ERR_UNAVAILABLE,
+                              "too many failed attempts from this address; try again in a minute");
+        return may;
+    }
+    const char *credential = httpd_bearer(q);
+    int err = credential[0] ? meta_authenticate(m, credential, who) : -EACCES;
+    if (!err && admits(c->whom, who))
+        return true;
+    if (err && err != -EACCES) {
+        service_fail(s, c, q, err, "");
+        return false;
+    }
+    s->counters.unauthenticated++;
+    log_printf(s->log, LOG_L_WARN, "%s from %s refused: %s", c->method, httpd_peer(q),
+               err ? "its credential is unknown or revoked" : "not for this kind of identity");
+    if (err)
+        httpd_reply_error(q, ERR_UNAUTHENTICATED,
+                          "the metadata server does not know this identity, or it was revoked; ask "
+                          "the administrator for a new invitation");
+    else
+        httpd_reply_error(q, ERR_FORBIDDEN, "%s is not for this kind of identity", c->method);
+    return false;
+}
+
+static enum error_code code_of(const struct call *c, int err)
+{
+    switch (err) {
+    case -EBADMSG:
+    case -EINVAL:
+    case -EPROTO:
+        return ERR_BAD_MESSAGE;
+    case -EACCES:
+    case -EPERM:
+        return c->whom == CALL_FOR_ANYONE ? ERR_UNAUTHENTICATED : ERR_FORBIDDEN;
+    case -ENOENT:
+        return ERR_NOT_FOUND;
+    case -EEXIST:
+        return ERR_CONFLICT;
+    case -ESTALE:
+        return ERR_RESYNC;
+    case -EMSGSIZE:
+    case -E2BIG:
+        return ERR_TOO_LARGE;
+    case -EAGAIN:
+    case -EBUSY:
+        return ERR_UNAVAILABLE;
+    case -ENOSPC:
+    case -EDQUOT:
+        return ERR_FULL;
+    default:
+        return ERR_INTERNAL;
+    }
+}
+
+static const char *text_of(enum error_code code, const char *why)
+{
+    if (code == ERR_FULL)
+        return "the metadata server's disk is full; nothing was changed; free space there";
+    if (why[0])
+        return why;
+    return code == ERR_INTERNAL ? "the metadata server failed; its log says why" : "refused";
+}
+
+void service_fail(struct service *s, const struct call *c, struct httpd_req *q, int err,
+                  const char *why)
+{
+    enum error_code code = code_of(c, err);
+    if (c->whom == CALL_FOR_ANYONE && code == ERR_UNAUTHENTICATED)
+        throttle_failed(&s->throttle, httpd_peer(q), service_now_ms());
+    log_printf(s->log, code >= ERR_INTERNAL ? LOG_L_ERROR : LOG_L_WARN, "%s from %s: %s (%s)",
+               c->method, httpd_peer(q), why[0] ? why : text_of(code, ""), strerror(-err));
+    httpd_reply_error(q, code, "%s", text_of(code, why));
+}
+
+/* ---- one adapter per method: void pointers to the types that the table promises -------------- */
+
+#define READS(name)                                                                                \
+    static int run_##name(struct service *s, struct meta *m, const struct meta_caller *who,        \
+                          const void *req, int64_t now_ms, void *ans, struct arena *ar, char *why) \
+    {                                                                                              \
+        (void)s, (void)now_ms;                                                                     \
+        return meta_##name(m, who, req, ans, ar, why);                                             \
+    }
+#define CHANGES(name)                                                                              \
+    static int run_##name(struct service *s, struct meta *m, const struct meta_caller *who,        \
+                          const void *req, int64_t now_ms, void *ans, struct arena *ar, char *why) \
+    {                                                                                              \
+        (void)s;                                                                                   \
+        return meta_##name(m, who, req, now_ms, ans, ar, why);                                     \
+    }
+READS(diff)
+READS(requests)
+READS(list)
+READS(lookup)
+READS(readdir)
+READS(node)
+READS(extents)
+READS(locate)
+CHANGES(session)
+CHANGES(commit)
+CHANGES(beat)
+
+static int run_login(struct service *s, struct meta *m, const struct meta_caller *who,
+                     const void *req, int64_t now_ms, void *ans, struct arena *ar, char *why)
+{
+    (void)s, (void)who;
+    return meta_login(m, req, now_ms, ans, ar, why);
+}
+
+/* HOST of scheme://HOST[:PORT][/…], without brackets. */
+static char *host_of(struct bytes url, struct arena *ar)
+{
+    char *text = arena_str(ar, url);
+    char *host = strstr(text, "://");
+    host = host ? host + 3 : text;
+    if (host[0] == '[') {
+        host++;
+        host[strcspn(host, "]")] = 0;
+    } else {
+        host[strcspn(host, ":/")] = 0;
+    }
+    return host;
+}
+
+/* The certificate comes first: a request that is none must not use up the token. */
+static int run_join(struct service *s, struct meta *m, const struct meta_caller *who,
+                    const void *req, int64_t now_ms, void *ans, struct arena *ar, char *why)
+{
+    (void)who;
+    const struct m_join_req *q = req;
+    struct m_join_ans *a = ans;
+    struct bytes certificate = {0};
+    if (q->csr.n && s->ca_pem) {
+        char *pem = NULL;
+        int err =
+            tls_issue(s->ca_pem, s->ca_key_pem, arena_str(ar, q->csr), host_of(q->url, ar), &pem);
+        if (err) {
+            snprintf(why, 512, "the certificate request is not usable");
+            return err;
+        }
+        certificate = arena_bytes(ar, pem, strlen(pem));
+        free(pem);
+    }
+    int err = meta_join(m, q, now_ms, a, ar, why);
+    if (err)
+        return err;
+    a->certificate = certificate;
+    if (s->ca_pem)
+        a->ca = bytes_str(s->ca_pem);
+    return 0;
+}
+
+static int run_command(struct service *s, struct meta *m, const struct meta_caller *who,
+                       const void *req, int64_t now_ms, void *ans, struct arena *ar, char *why)
+{
+    (void)why;
+    struct m_command_ans *a = ans;
+    int err = meta_command(m, who, req, now_ms, a, ar);
+    struct bytes account;
+    if (!err && a->exit_status == 0 && invite_asked(req, &account))
+        invite_compose(a, account, s->public_host, httpd_port(s->httpd), s->ca_fingerprint, ar);
+    return err;
+}
+
+/* ---- what is counted, traced and logged -------------------------------------------------------
+ */
+
+static void asked_commit(struct service *s, const struct meta_caller *who, const void *req)
+{
+    step_commit_asked(s->log, who, req);
+}
+
+static void done_commit(struct service *s, const struct meta_caller *who, const void *req,
+                        const void *ans)
+{
+    const struct m_commit_req *q = req;
+    const struct m_commit_ans *a = ans;
+    step_commit_answered(s->log, who, q, a);
+    switch (a->status) {
+    case COMMIT_COMMITTED:
+        s->counters.commits += a->sjid != 0; /* not for a part of a staged one */
+        break;
+    case COMMIT_MISSING:
+        s->counters.missing++;
+        break;
+    case COMMIT_CONFLICT:
+        s->counters.conflicts++;
+        break;
+    default:
+        s->counters.refused++;
+        log_printf(s->log, LOG_L_WARN,
+                   "commit refused: device %llu, namespace %llu, request %llu: %.*s",
+                   (unsigned long long)who->device, (unsigned long long)q->ns,
+                   (unsigned long long)q->request, (int)a->reason.n, (const char *)a->reason.p);
+    }
+}
+
+static void asked_diff(struct service *s, const struct meta_caller *who, const void *req)
+{
+    s->counters.diffs++;
+    step_diff_asked(s->log, who, req);
+}
+
+static void done_diff(struct service *s, const struct meta_caller *who, const void *req,
+                      const void *ans)
+{
+    step_diff_answered(s->log, who, req, ans);
+}
+
+static void done_list(struct service *s, const struct meta_caller *who, const void *req,
+                      const void *ans)
+{
+    s->counters.lists++;
+    step_list_answered(s->log, who, req, ans);
+}
+
+static void done_session(struct service *s, const struct meta_caller *who, const void *req,
+                         const void *ans)
+{
+    (void)req;
+    s->counters.sessions++;
+    step_session(s->log, who, ans);
+}
+
+/* A command may have changed any account's memberships and any namespace's head: all waiters ask
+ * again, once, soon. */
+static void release_now(void *arg)
+{
+    struct service *s = arg;
+    s->release_due = false;
+    s->released_ms = service_now_ms();
+    waiters_release(s->waiters);
+}
+
+static void release_soon(void *arg)
+{
+    struct service *s = arg;
+    int64_t since = service_now_ms() - s->released_ms;
+    if (s->release_due)
+        return;
+    if (since < 0 || since >= RELEASE_EVERY_MS) {
+        release_now(s);
+        return;
+    }
+    s->release_due = true;
+    httpd_timer(s->httpd, RELEASE_EVERY_MS - (unsigned)since, release_now, s);
+}
+
+static void done_command(struct service *s, const struct meta_caller *who, const void *req,
+                         const void *ans)
+{
+    (void)req;
+    const struct m_command_ans *a = ans;
+    if (a->exit_status)
+        log_printf(s->log, LOG_L_WARN, "command of %s %llu refused: %.*s",
+                   who->admin ? "administrator" : "device", (unsigned long long)who->device,
+                   (int)(a->text.n > 200 ? 200 : a->text.n), (const char *)a->text.p);
+    else
+        httpd_post(s->httpd, release_soon, s);
+}
+
+static void done_login(struct service *s, const struct meta_caller *who, const void *req,
+                       const void *ans)
+{
+    (void)who;
+    const struct m_login_req *q = req;
+    const struct m_login_ans *a = ans;
+    log_printf(s->log, LOG_L_INFO, "account %.*s has the new device %llu (%.*s)", (int)q->account.n,
+               (const char *)q->account.p, (unsigned long long)a->device, (int)q->device_name.n,
+               (const char *)q->device_name.p);
+}
+
+static void done_join(struct service *s, const struct meta_caller *who, const void *req,
+                      const void *ans)
+{
+    (void)who;
+    const struct m_join_req *q = req;
+    const struct m_join_ans *a = ans;
+    log_printf(s->log, LOG_L_INFO, "block server %llu (%.*s) joined at %.*s",
+               (unsigned long long)a->server, (int)a->premises.n, (const char *)a->premises.p,
+               (int)q->url.n, (const char *)q->url.p);
+    httpd_post(s->httpd, release_soon, s);
+}
+
+/* ---- the table ----------------------------------------------------------------------------------
+ */
+
+#define CALL(name, for_whom, ...)                                                                  \
+    static const struct call call_##name = {.method = #name,                                       \
+                                            .req_desc = &m_##name##_req_desc,                      \
+                                            .ans_desc = &m_##name##_ans_desc,                      \
+                                            .whom = for_whom,                                      \
+                                            .run = run_##name,                                     \
+                                            __VA_ARGS__};
+CALL(diff, CALL_FOR_DEVICE, .body_max = MSG_BODY_MAX, .received = asked_diff, .answered = done_diff)
+CALL(requests, CALL_FOR_DEVICE, .body_max = SMALL_BODY)
+CALL(list, CALL_FOR_MEMBER, .body_max = SMALL_BODY, .answered = done_list)
+CALL(lookup, CALL_FOR_DEVICE, .body_max = SMALL_BODY)
+CALL(readdir, CALL_FOR_DEVICE, .body_max = SMALL_BODY)
+CALL(node, CALL_FOR_DEVICE, .body_max = SMALL_BODY)
+CALL(extents, CALL_FOR_DEVICE, .body_max = SMALL_BODY)
+CALL(locate, CALL_FOR_MEMBER, .body_max = MSG_BODY_MAX)
+CALL(commit, CALL_FOR_DEVICE, .changes = true, .urgent = true, .body_max = 2 * MSG_BODY_MAX,
+     .received = asked_commit, .answered = done_commit)
+CALL(session, CALL_FOR_DEVICE, .changes = true, .body_max = SMALL_BODY, .answered = done_session)
+CALL(beat, CALL_FOR_SERVER, .changes = true, .body_max = SMALL_BODY)
+CALL(login, CALL_FOR_ANYONE, .changes = true, .body_max = SMALL_BODY, .answered = done_login)
+CALL(join, CALL_FOR_ANYONE, .changes = true, .body_max = SMALL_BODY, .answered = done_join)
+CALL(command, CALL_FOR_PEOPLE, .changes = true, .body_max = 2u << 20, .answered = done_command)
+
+static void serve_read(struct service *s, const struct call *c, struct httpd_req *q)
+{
+    char why[512] = "";
+    struct meta *m;
+    struct meta_caller who;
+    int err = readers_get(s->readers, &m, why);
+    if (err) {
+        service_fail(s, c, q, err, why);
+        return;
+    }
+    struct arena *ar = httpd_arena(q);
+    void *req = arena_alloc(ar, c->req_desc->size), *ans = arena_alloc(ar, c->ans_desc->size);
+    bool admitted = service_admit(s, m, c, q, &who) && httpd_decode(q, c->req_desc, req);
+    if (admitted) {
+        if (c->received)
+            c->received(s, &who, req);
+        err = c->run(s, m, &who, req, service_now_ms(), ans, ar, why);
+    }
+    readers_put(s->readers, m);
+    if (!admitted)
+        return;
+    if (err) {
+        service_fail(s, c, q, err, why);
+        return;
+    }
+    if (c->answered)
+        c->answered(s, &who, req, ans);
+    httpd_reply_msg(q, c->ans_desc, ans);
+}
+
+#define ON_WORKER(name)                                                                            \
+    static void on_##name(void *ctx, struct httpd_req *q)                                          \
+    {                                                                                              \
+        serve_read(ctx, &call_##name, q);                                                          \
+    }
+#define ON_WRITER(name)                                                                            \
+    static void on_##name(void *ctx, struct httpd_req *q)                                          \
+    {                                                                                              \
+        struct service *s = ctx;                                                                   \
+        writer_submit(s->writer, &call_##name, q);                                                 \
+    }
+ON_WORKER(diff)
+ON_WORKER(requests)
+ON_WORKER(list)
+ON_WORKER(lookup)
+ON_WORKER(readdir)
+ON_WORKER(node)
+ON_WORKER(extents)
+ON_WORKER(locate)
+ON_WRITER(commit)
+ON_WRITER(session)
+ON_WRITER(beat)
+ON_WRITER(login)
+ON_WRITER(join)
+ON_WRITER(command)
+
+/* ---- wait
+ * ------------------------------------------------------------------------------------------ */
+
+/* On its way from the worker to the loop; lives in the request's arena. */
+struct held {
+    struct service *s;
+    struct httpd_req *q;
+    struct m_wait_req req;
+    uint64_t device;
+};
+
+static void hold(void *arg)
+{
+    struct held *h = arg;
+    waiters_hold(h->s->waiters, h->q, &h->req, h->device);
+}
+
+/* Fills *a with what the database is ahead in. A namespace that the caller may no longer read is
+ * news, too: the account's version has risen with it, so it is left out here. */
+static int compare(struct meta *m, const struct meta_caller *who, struct m_wait_req *req,
+                   struct m_wait_ans *a, struct arena *ar, char *why)
+{
+    uint64_t version = 0;
+    int err = who->account ? meta_account_version(m, who->account, &version) : 0;
+    if (err)
+        return err;
+    if (req->account_version != version)
+        a->account_version = version;
+    a->changed = arena_alloc(ar, req->watch_n * sizeof *a->changed);
+    size_t kept = 0;
+    for (size_t i = 0; i < req->watch_n; i++) {
+        struct m_watch *v = &req->watch[i];
+        if (v->server) {
+            snprintf(why, 512, "waiting in a block server's own sequence is not offered");
+            return -EINVAL;
+        }
+        uint64_t head = 0;
+        err = meta_head(m, who, v->ns, &head);
+        if (err == -EACCES)
+            continue;
+        if (err)
+            return err;
+        req->watch[kept++] = *v;
+        if (head > v->sjid)
+            a->changed[a->changed_n++] = (struct m_watch){.ns = v->ns, .sjid = head};
+    }
+    req->watch_n = kept;
+    return 0;
+}
+
+static const struct call call_wait = {
+    .method = "wait",
+    .req_desc = &m_wait_req_desc,
+    .ans_desc = &m_wait_ans_desc,
+    .whom = CALL_FOR_MEMBER,
+};
+
+static void on_wait(void *ctx, struct httpd_req *q)
+{
+    struct service *s = ctx;
+    char why[512] = "";
+    struct meta *m;
+    int err = readers_get(s->readers, &m, why);
+    if (err) {
+        service_fail(s, &call_wait, q, err, why);
+        return;
+    }
+    struct meta_caller who;
+    struct m_wait_ans a = {0};
+    struct held *h = arena_alloc(httpd_arena(q), sizeof *h);
+    bool admitted =
+        service_admit(s, m, &call_wait, q, &who) && httpd_decode(q, &m_wait_req_desc, &h->req);
+    if (admitted)
+        err = compare(m, &who, &h->req, &a, httpd_arena(q), why);
+    readers_put(s->readers, m);
+    if (!admitted)
+        return;
+    if (err) {
+        service_fail(s, &call_wait, q, err, why);
+    } else if (a.changed_n || a.account_version) {
+        httpd_reply_msg(q, &m_wait_ans_desc, &a);
+    } else {
+        h->s = s;
+        h->q = q;
+        /* the top bit keeps a block server's number apart from a device's */
+        h->device = who.device ? who.device : who.server | (uint64_t)1 << 63;
+        httpd_post(s->httpd, hold, h);
+    }
+}
+
+/* ---- the rest
+ * ---------------------------------------------------------------------------------------- */
+
+/* The CA certificate is public; whoever asks compares its fingerprint with the invitation's. */
+static void on_ca(void *ctx, struct httpd_req *q)
+{
+    struct service *s = ctx;
+    if (!s->ca_pem) {
+        httpd_reply_error(q, ERR_NOT_FOUND, "this metadata server runs without TLS");
+        return;
+    }
+    struct buf body = {0};
+    buf_append(&body, s->ca_pem, strlen(s->ca_pem));
+    httpd_reply(q, 200, &body);
+}
+
+void service_routes(struct service *s)
+{
+    struct httpd *h = s->httpd;
+#define ROUTE(name)                                                                                \
+    httpd_route(h, #name, call_##name.changes ? HTTPD_ON_LOOP : HTTPD_ON_WORKER,                   \
+                call_##name.body_max, on_##name)
+    ROUTE(diff);
+    ROUTE(requests);
+    ROUTE(list);
+    ROUTE(lookup);
+    ROUTE(readdir);
+    ROUTE(node);
+    ROUTE(extents);
+    ROUTE(locate);
+    ROUTE(commit);
+    ROUTE(session);
+    ROUTE(beat);
+    ROUTE(login);
+    ROUTE(join);
+    ROUTE(command);
+    httpd_route(h, "wait", HTTPD_ON_WORKER, SMALL_BODY, on_wait);
+    httpd_route(h, "ca", HTTPD_ON_LOOP, 0, on_ca); /* 0: GET, too */
+}
+
+void service_metrics(void *ctx, struct buf *out)
+{
+    struct service *s = ctx;
+    counters_print(&s->counters, out);
+    waiters_print(s->waiters, out);
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+/* One running steadfs-metad: its parts, and the table of calls that it answers.
+ *
+ * Threads: the loop (httpd) receives and answers and owns `waiters`; the writer owns the one
+ * metadata object that changes things, and `throttle`; the workers read, each with an object of the
+ * pool.
+ */
+#ifndef STEADFS_SERVICE_H
+#define STEADFS_SERVICE_H
+
+#include "counters.h"
+#include "httpd.h"
+#include "meta.h"
+#include "readers.h"
+#include "throttle.h"
+#include "waiters.h"
+
+struct service {
+    struct log *log;
+    struct httpd *httpd;
+    struct readers *readers;
+    struct writer *writer;
+    struct waiters *waiters;
+    struct counters counters;
+    struct throttle throttle;
+    const char *ca_pem, *ca_key_pem; /* the installation's CA; NULL without TLS */
+    char ca_fingerprint[65];         /* "" without TLS */
+    const char *public_host; /* what invitations name, in brackets if it is an IPv6 address */
+    int64_t released_ms;     /* loop: when waiters were last released after a command */
+    bool release_due;        /* loop: a timer for it is set */
+};
+
+/* Whose credential a call needs. */
+enum call_for {
+    CALL_FOR_ANYONE, /* none: login, join */
+    CALL_FOR_DEVICE, /* a mount */
+    CALL_FOR_MEMBER, /* a mount or a block server */
+    CALL_FOR_SERVER, /* a block server */
+    CALL_FOR_PEOPLE, /* a device's owner, or the administrator */
+};
+
+/* One method. run has the same shape for all of them; req and ans are the structures that req_desc
+ * and ans_desc describe. 0 or -errno with a line for people in why (512 bytes). */
+struct call {
+    const char *method;
+    const struct msg_desc *req_desc, *ans_desc;
+    enum call_for whom;
+    bool changes; /* runs on the writer, in a shared transaction */
+    bool urgent;  /* ahead of the other changes: somebody's fsync waits for it */
+    size_t body_max;
+    int (*run)(struct service *s, struct meta *m, const struct meta_caller *who, const void *req,
+               int64_t now_ms, void *ans, struct arena *ar, char *why);
+    void (*received)(struct service *s, const struct meta_caller *who, const void *req);
+    /* After the change is durable. */
+    void (*answered)(struct service *s, const struct meta_caller *who, const void *req,
+                     const void *ans);
+};
+
+int64_t service_now_ms(void);
+/* Resolves the credential of q; a call without one is held back after too many failures of its
+ * address. False: refused, and answered. A call that needs none belongs to the writer's thread. */
+bool service_admit(struct service *s, struct meta *m, const struct call *c, struct httpd_req *q,
+                   struct meta_caller *who);
+/* Answers with what a run's or a transaction's -errno means to the caller, and logs it. Thread as
+ * above. */
+void service_fail(struct service *s, const struct call *c, struct httpd_req *q, int err,
+                  const char *why);
+/* Registers every route. */
+void service_routes(struct service *s);
+/* The program's own lines of /metrics. ctx: the service. */
+void service_metrics(void *ctx, struct buf *out);
+#endif

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Two queues, urgent and other; each turn takes a batch from both, so that neither starves: commits
+ * up to a number and a size, then a few others. The batch goes through four stages: decode and
+ * authenticate (whoever fails is answered at once), run all inside one transaction, make it
+ * durable, answer all and publish the new journal heads to those who wait for them.
+ *
+ * A change that fails alone (a malformed commit) is undone alone by meta, in a savepoint of its
+ * own. When the transaction fails (disk full), all of its changes are answered with the failure and
+ * nothing has changed: clients repeat them under the same request numbers. The next batch tries
+ * again, so that the server recovers by itself once there is space.
+ */
+#include "writer.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+struct job {
+    struct job *next;
+    const struct call *call;
+    struct httpd_req *q;
+    struct meta_caller who;
+    void *req, *ans;
+    int err;
+    char why[512];
+};
+
+struct queue {
+    struct job *first, **last;
+};
+
+struct writer {
+    struct service *s;
+    struct meta *meta; /* the thread's */
+    pthread_t thread;
+    pthread_mutex_t lock; /* the rest */
+    pthread_cond_t more;
+    struct queue urgent, other;
+    size_t n, bytes;
+    bool stop;
+};
+
+/* A namespace's new head, on its way to the loop. */
+struct news {
+    struct service *s;
+    size_t n;
+    struct {
+        uint64_t ns, head;
+    } heads[];
+};
+
+static void queue_init(struct queue *u)
+{
+    u->first = NULL;
+    u->last = &u->first;
+}
+
+static void queue_push(struct queue *u, struct job *j)
+{
+    j->next = NULL;
+    *u->last = j;
+    u->last = &j->next;
+}
+
+static struct job *queue_pop(struct queue *u)
+{
+    struct job *j = u->first;
+    if (j && !(u->first = j->next))
+        u->last = &u->first;
+    return j;
+}
+
+void writer_submit(struct writer *w, const struct call *c, struct httpd_req *q)
+{
+    size_t bytes = httpd_body(q).n;
+    pthread_mutex_lock(&w->lock);
+    bool full = w->n >= WRITER_QUEUE_MAX || w->bytes + bytes > WRITER_QUEUE_BYTES_MAX;
+    if (!full) {
+        struct job *j = arena_alloc(httpd_arena(q), sizeof *j);
+        j->call = c;
+        j->q = q;
+        queue_push(c->urgent ? &w->urgent : &w->other, j);
+        w->n++;
+        w->bytes += bytes;
+        w->s->counters.queue_depth = w->n;
+        pthread_cond_signal(&w->more);
+    }
+    pthread_mutex_unlock(&w->lock);
+    if (full) {
+        w->s->counters.queue_refused++;
+        httpd_reply_error(q, ERR_UNAVAILABLE, "the metadata server is overloaded; try again");
+    }
+}
+
+static size_t take(struct writer *w, struct queue *u, size_t max, size_t max_bytes,
+                   struct job **batch)
+{
+    size_t n = 0, bytes = 0;
+    while (n < max && bytes < max_bytes && u->first) {
+        struct job *j = queue_pop(u);
+        bytes += httpd_body(j->q).n;
+        batch[n++] = j;
+    }
+    w->n -= n;
+    w->bytes -= bytes;
+    return n;
+}
+
+/* Waits for work. 0: the writer is to end and has nothing left. */
+static size_t next_batch(struct writer *w, struct job **batch)
+{
+    pthread_mutex_lock(&w->lock);
+    while (w->n == 0 && !w->stop)
+        pthread_cond_wait(&w->more, &w->lock);
+    size_t n = take(w, &w->urgent, WRITER_BATCH_URGENT, WRITER_BATCH_BYTES, batch);
+    n += take(w, &w->other, WRITER_BATCH_OTHER, WRITER_BATCH_BYTES, batch + n);
+    w->s->counters.queue_depth = w->n;
+    pthread_mutex_unlock(&w->lock);
+    return n;
+}
+
+static bool prepare(struct writer *w, struct job *j)
+{
+    struct arena *ar = httpd_arena(j->q);
+    j->req = arena_alloc(ar, j->call->req_desc->size);
+    j->ans = arena_alloc(ar, j->call->ans_desc->size);
+    if (!service_admit(w->s, w->meta, j->call, j->q, &j->who) ||
+        !httpd_decode(j->q, j->call->req_desc, j->req))
+        return false;
+    if (j->call->received)
+        j->call->received(w->s, &j->who, j->req);
+    return true;
+}
+
+static void tell_loop(void *arg)
+{
+    struct news *news = arg;
+    for (size_t i = 0; i < news->n; i++)
+        waiters_publish(news->s->waiters, news->heads[i].ns, news->heads[i].head);
+    free(news);
+}
+
+/* The new heads of a batch, or NULL. */
+static struct news *collect(struct writer *w, struct job *const *batch, size_t n)
+{
+    struct news *news = NULL;
+    for (size_t i = 0; i < n; i++) {
+        const struct job *j = batch[i];
+        if (j->err || j->call->req_desc != &m_commit_req_desc)
+            continue;
+        const struct m_commit_ans *a = j->ans;
+        if (a->status != COMMIT_COMMITTED || !a->sjid)
+            continue;
+        if (!news) {
+            news = calloc(1, sizeof *news + n * sizeof news->heads[0]);
+            if (!news)
+                abort();
+            news->s = w->s;
+        }
+        uint64_t ns = ((const struct m_commit_req *)j->req)->ns;
+        size_t at = 0;
+        while (at < news->n && news->heads[at].ns != ns)
+            at++;
+        news->n += at == news->n;
+        news->heads[at].ns = ns;
+        if (a->sjid > news->heads[at].head)
+            news->heads[at].head = a->sjid;
+    }
+    return news;
+}
+
+static void finish(struct writer *w, struct job *j)
+{
+    if (j->err) {
+        service_fail(w->s, j->call, j->q, j->err, j->why);
+        return;
+    }
+    if (j->call->answered)
+        j->call->answered(w->s, &j->who, j->req, j->ans);
+    httpd_reply_msg(j->q, j->call->ans_desc, j->ans);
+}
+
+static uint64_t monotonic_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+/* One transaction for all of the batch; afterwards each job's err says how it ended. */
+static void run_batch(struct writer *w, struct job *const *batch, size_t n)
+{
+    uint64_t from = monotonic_us();
+    int64_t now_ms = service_now_ms();
+    int err = meta_begin(w->meta);
+    for (size_t i = 0; i < n && !err; i++) {
+        struct job *j = batch[i];
+        j->err =
+            j->call->run(w->s, w->meta, &j->who, j->req, now_ms, j->ans, httpd_arena(j->q), j->why);
+    }
+    if (!err)
+        err = meta_end(w->meta);
+    for (size_t i = 0; i < n && err; i++)
+        if (!batch[i]->err) {
+            batch[i]->err = err;
+            batch[i]->why[0] = 0;
+        }
+    counters_tx(&w->s->counters, n, monotonic_us() - from, err != 0);
+}
+
+static void *writer_main(void *arg)
+{
+    struct writer *w = arg;
+    struct job *batch[WRITER_BATCH_URGENT + WRITER_BATCH_OTHER];
+    size_t n;
+    while ((n = next_batch(w, batch)) > 0) {
+        size_t ready = 0;
+        for (size_t i = 0; i < n; i++)
+            if (prepare(w, batch[i]))
+                batch[ready++] = batch[i];
+        if (!ready)
+            continue;
+        run_batch(w, batch, ready);
+        struct news *news = collect(w, batch, ready); /* before finish frees the jobs */
+        for (size_t i = 0; i < ready; i++)
+            finish(w, batch[i]);
+        if (news)
+            httpd_post(w->s->httpd, tell_loop, news);
+    }
+    return NULL;
+}
+
+int writer_new(struct writer **out, struct service *s, struct meta *m)
+{
+    struct writer *w = calloc(1, sizeof *w);
+    if (!w)
+        abort();
+    w->s = s;
+    w->meta = m;
+    queue_init(&w->urgent);
+    queue_init(&w->other);
+    pthread_mutex_init(&w->lock, NULL);
+    pthread_cond_init(&w->more, NULL);
+    int err = pthread_create(&w->thread, NULL, writer_main, w);
+    if (err) {
+        pthread_mutex_destroy(&w->lock);
+        pthread_cond_destroy(&w->more);
+        free(w);
+        return -err;
+    }
+    *out = w;
+    return 0;
+}
+
+void writer_free(struct writer *w)
+{
+    if (!w)
+        return;
+    pthread_mutex_lock(&w->lock);
+    w->stop = true;
+    pthread_cond_signal(&w->more);
+    pthread_mutex_unlock(&w->lock);
+    pthread_join(w->thread, NULL);
+    meta_close(w->meta);
+    pthread_mutex_destroy(&w->lock);
+    pthread_cond_destroy(&w->more);
+    free(w);
+}
