@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The metadata service without its network: what each request does to the store.
+ *
+ * The handlers of steadfs-metad, the tests and the simulator call it alike. Not thread-safe: one
+ * writer object belongs to one thread; readers are further objects on the same database. Time comes
+ * from the caller. Answers live in the arena given. Errors are -errno; *why (512 bytes) then holds
+ * one line for people.
+ */
+#ifndef STEADFS_META_H
+#define STEADFS_META_H
+
+#include "messages.h"
+#include "token.h"
+
+struct meta;
+
+struct meta_options {
+    const char *path;       /* database file */
+    const char *vfs;        /* SQLite VFS, NULL: default (the simulator passes its own) */
+    bool reader;            /* read-only connection; never migrates */
+    uint64_t gc_grace_ms;   /* 0: 48 h. Receipts older than half of it are refused */
+    uint64_t capability_ms; /* 0: 15 min */
+};
+
+/* Who asks; resolved from the credential by meta_authenticate. */
+struct meta_caller {
+    uint64_t account; /* 0: none */
+    uint64_t device;  /* 0: the administrator, or none */
+    uint64_t server;  /* block server, or 0 */
+    bool admin;
+};
+
+/* Opens, migrating the schema if it is older. -EPROTO: newer than this program knows. */
+int meta_open(struct meta **out, const struct meta_options *o, char *why);
+void meta_close(struct meta *m);
+#define META_CREDENTIAL_MAX 128 /* bytes of a credential's text with its NUL */
+
+/* A new installation in an empty database: makes the administrator. His credential is told this
+ * once (only its hash is kept). -EEXIST: the database is in use already, nothing was changed. */
+int meta_init(struct meta *m, int64_t now_ms, char credential[META_CREDENTIAL_MAX], char *why);
+
+/* Joins the following changes in one database transaction (shared by many commits); meta_end makes
+ * it durable (synchronous=FULL) before it returns. Every changing call outside is its own
+ * transaction. */
+int meta_begin(struct meta *m);
+int meta_end(struct meta *m);
+
+/* credential as in Authorization: Bearer. -EACCES */
+int meta_authenticate(struct meta *m, const char *credential, struct meta_caller *who);
+
+int meta_session(struct meta *m, const struct meta_caller *who, const struct m_session_req *q,
+                 int64_t now_ms, struct m_session_ans *a, struct arena *ar, char *why);
+int meta_login(struct meta *m, const struct m_login_req *q, int64_t now_ms, struct m_login_ans *a,
+               struct arena *ar, char *why);
+/* A commit in one namespace (DESIGN section 4): checks role, request number, targets, presence and
+ * receipts, every base, the result; then applies all or nothing under the next SJID. 0 with
+ * a->status set; -errno only for what is no answer (store broken, malformed changes: -EBADMSG). */
+int meta_commit(struct meta *m, const struct meta_caller *who, const struct m_commit_req *q,
+                int64_t now_ms, struct m_commit_ans *a, struct arena *ar, char *why);
+int meta_diff(struct meta *m, const struct meta_caller *who, const struct m_diff_req *q,
+              struct m_diff_ans *a, struct arena *ar, char *why);
+int meta_requests(struct meta *m, const struct meta_caller *who, const struct m_requests_req *q,
+                  struct m_requests_ans *a, struct arena *ar, char *why);
+int meta_list(struct meta *m, const struct meta_caller *who, const struct m_list_req *q,
+              struct m_list_ans *a, struct arena *ar, char *why);
+int meta_lookup(struct meta *m, const struct meta_caller *who, const struct m_lookup_req *q,
+                struct m_lookup_ans *a, struct arena *ar, char *why);
+int meta_readdir(struct meta *m, const struct meta_caller *who, const struct m_readdir_req *q,
+                 struct m_readdir_ans *a, struct arena *ar, char *why);
+int meta_node(struct meta *m, const struct meta_caller *who, const struct m_node_req *q,
+              struct m_node_ans *a, struct arena *ar, char *why);
+int meta_extents(struct meta *m, const struct meta_caller *who, const struct m_extents_req *q,
+                 struct m_extents_ans *a, struct arena *ar, char *why);
+int meta_locate(struct meta *m, const struct meta_caller *who, const struct m_locate_req *q,
+                struct m_locate_ans *a, struct arena *ar, char *why);
+/* Newest SJID of a namespace the caller may read; -EACCES. */
+int meta_head(struct meta *m, const struct meta_caller *who, uint64_t ns, uint64_t *head);
+/* Rises with every change of an account's memberships, mounts or assignments. */
+int meta_account_version(struct meta *m, uint64_t account, uint64_t *version);
+int meta_join(struct meta *m, const struct m_join_req *q, int64_t now_ms, struct m_join_ans *a,
+              struct arena *ar, char *why);
+int meta_beat(struct meta *m, const struct meta_caller *who, const struct m_beat_req *q,
+              int64_t now_ms, struct m_beat_ans *a, struct arena *ar, char *why);
+/* steadfs namespace …, share …, admin …: see command.c. Any namespace's head and any account's
+ * version may be another one afterwards: waiting clients are to be looked at again. -errno only for
+ * a broken store; everything else is an exit status and a line for people in the answer. */
+int meta_command(struct meta *m, const struct meta_caller *who, const struct m_command_req *q,
+                 int64_t now_ms, struct m_command_ans *a, struct arena *ar);
+#endif

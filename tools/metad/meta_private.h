@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Shared by the files of the metadata service. [internal to tools/metad] */
+#ifndef STEADFS_METAD_META_PRIVATE_H
+#define STEADFS_METAD_META_PRIVATE_H
+
+#include "meta.h"
+#include "store.h"
+
+#define WHY_LEN 512
+#define GC_GRACE_MS (48u * 3600 * 1000)
+#define CAPABILITY_MS (15u * 60 * 1000)
+#define TOKEN_DAYS_MS (7ull * 24 * 3600 * 1000) /* login and join tokens expire after 7 days */
+
+struct meta {
+    struct store *st;
+    bool reader;
+    uint64_t gc_grace_ms, capability_ms;
+    bool batch;    /* between meta_begin and meta_end */
+    uint64_t seed; /* of hash tables over what clients choose */
+};
+
+/* Bracket a changing call: its own transaction, or its own undoable part of the batch under way.
+ * meta_change_end keeps the changes when result is 0 and returns result, or how keeping them
+ * failed. */
+int meta_change_begin(struct meta *m);
+int meta_change_end(struct meta *m, int result);
+/* Bracket a reading call: one state of the database. */
+int meta_read_begin(struct meta *m);
+int meta_read_end(struct meta *m, int result);
+/* Writes the line for people, returns r. */
+int meta_fail(char *why, int r, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* As meta_fail, for an error of the store: says what could not be done and why. */
+int meta_store_fail(char *why, int r, const char *what);
+
+/* Role of the caller in a namespace: 0, or -EACCES with why. A block server is a viewer of the
+ * namespaces assigned to it. ns_row of the namespace in *row. */
+int meta_access(struct meta *m, const struct meta_caller *who, uint64_t ns, struct ns_row *row,
+                uint64_t *role, struct arena *ar, char *why);
+
+/* SHA-256 of a secret's text: what is stored of it. */
+void meta_hash(struct bytes secret, uint8_t hash[STORE_HASH_LEN]);
+/* A new secret (64 hex digits and a NUL) and its hash. */
+#define SECRET_LEN 64
+void meta_secret(char secret[SECRET_LEN + 1], uint8_t hash[STORE_HASH_LEN]);
+
+/* A changing commit by the metadata server itself, as device 0: makes or removes a mount node. One
+ * entry change, and for a new mount node its node change; target_ns is what appears there. Runs
+ * inside meta_change_begin/end. 0, or -EEXIST, -ENOENT, -ENOTDIR … from what the rows were refused
+ * for. */
+int commit_by_server(struct meta *m, uint64_t ns, const struct m_changes *changes,
+                     uint64_t target_ns, int64_t now_ms, char *why);
+
+/* A new namespace with its root directory, owned by account; assigned like namespace `like` (0: not
+ * at all). Inside meta_change_begin/end. -EEXIST: the name is taken. */
+int meta_ns_create(struct meta *m, struct bytes name, uint64_t account, uint64_t like,
+                   int64_t now_ms, uint64_t *ns, struct arena *ar);
+/* The version of every member rises. */
+int meta_touch_members(struct meta *m, uint64_t ns, struct arena *ar);
+/* Names of accounts, namespaces, premises and devices: 1 to 64 letters, digits, `-`, `_`, `.`, not
+ * beginning with `-` or `.`. */
+bool meta_name_ok(struct bytes name);
+
+#endif

@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Reading: the journal, the tree as of any SJID, and who holds which block.
+ *
+ * Rows of the past never change, so that what is asked as of an SJID has one answer for ever, on
+ * any connection. Everything is paged with named bounds; an answer to `list` holds whole records
+ * only.
+ *
+ * A cursor is opaque to clients. It is a kind byte and a number: kind 'S' is "applied up to this
+ * SJID". A further kind for the order in which commits become complete at one block server has room
+ * beside it.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "commit.h"
+
+#define LIST_RECORDS_MAX 4096u /* m_list_ans.records */
+#define LIST_BYTES (4u << 20)  /* of one answer when the client does not say */
+#define LIST_BYTES_MAX RECORD_BYTES_MAX
+#define PAGE_DEFAULT 1024u
+#define REQUESTS_MAX 65536u /* m_requests_ans.requests */
+#define CURSOR_BY_SJID 'S'
+#define CURSOR_LEN 9
+
+static struct bytes cursor_make(uint64_t sjid, struct arena *ar)
+{
+    uint8_t *p = arena_alloc(ar, CURSOR_LEN);
+    p[0] = CURSOR_BY_SJID;
+    for (int k = 0; k < 8; k++)
+        p[1 + k] = (uint8_t)(sjid >> (56 - 8 * k));
+    return bytes_of(p, CURSOR_LEN);
+}
+
+static int cursor_parse(struct bytes cursor, uint64_t *sjid)
+{
+    if (cursor.n != CURSOR_LEN || cursor.p[0] != CURSOR_BY_SJID)
+        return -EBADMSG;
+    *sjid = 0;
+    for (int k = 1; k < CURSOR_LEN; k++)
+        *sjid = *sjid << 8 | cursor.p[k];
+    return 0;
+}
+
+static size_t page_limit(uint64_t asked)
+{
+    return asked == 0 ? PAGE_DEFAULT : asked > PAGE_ROWS_MAX ? PAGE_ROWS_MAX : (size_t)asked;
+}
+
+/* Begins a read of the tree as of an SJID; meta_read_end in any case when 0 was returned. */
+static int begin_at(struct meta *m, const struct meta_caller *who, uint64_t ns, uint64_t at,
+                    struct arena *ar, char *why)
+{
+    struct ns_row row;
+    uint64_t role;
+    int r = meta_read_begin(m);
+    if (r)
+        return meta_store_fail(why, r, "cannot read");
+    r = meta_access(m, who, ns, &row, &role, ar, why);
+    if (!r && at < row.floor)
+        r = meta_fail(why, -ESTALE, "SJID %llu is below the history floor %llu: resync",
+                      (unsigned long long)at, (unsigned long long)row.floor);
+    if (!r && at > row.head)
+        r = meta_fail(why, -EINVAL, "SJID %llu is above the newest, %llu", (unsigned long long)at,
+                      (unsigned long long)row.head);
+    if (r)
+        meta_read_end(m, r);
+    return r;
+}
+
+static int end_at(struct meta *m, int r, char *why)
+{
+    r = meta_read_end(m, r);
+    return r ? meta_store_fail(why, r, "cannot read") : 0;
+}
+
+/* ---- journal
+ * ---------------------------------------------------------------------------------------- */
+static int read_records(struct meta *m, const struct m_list_req *q, uint64_t from,
+                        struct m_list_ans *a, struct arena *ar)
+{
+    uint64_t limit = q->limit_bytes ? q->limit_bytes : LIST_BYTES;
+    struct bytes *v;
+    size_t n;
+    if (limit > LIST_BYTES_MAX)
+        limit = LIST_BYTES_MAX;
+    int r = m->st->ops->journal_list(m->st, q->ns, from, limit, LIST_RECORDS_MAX, &v, &n, ar);
+    if (r)
+        return r;
+    a->records = arena_alloc(ar, (n + 1) * sizeof *a->records);
+    for (size_t k = 0; k < n; k++) {
+        struct m_record *out = &a->records[k];
+        r = msg_decode(&m_record_desc, out, v[k].p, v[k].n, MSG_LENIENT, ar, NULL);
+        if (r || out->sjid != from + 1 + k)
+            return -EUCLEAN;
+    }
+    a->records_n = n;
+    a->cursor = cursor_make(from + n, ar);
+    a->more = from + n < a->head;
+    return n == 0 && a->more ? -EUCLEAN : 0;
+}
+
+int meta_list(struct meta *m, const struct meta_caller *who, const struct m_list_req *q,
+              struct m_list_ans *a, struct arena *ar, char *why)
+{
+    struct ns_row row;
+    uint64_t role, from = q->from;
+    memset(a, 0, sizeof *a);
+    if (q->server)
+        return meta_fail(why, -EOPNOTSUPP, "list: a block server's own order is not kept");
+    if (q->cursor.n && cursor_parse(q->cursor, &from))
+        return meta_fail(why, -EBADMSG, "list: not a cursor of this server");
+    int r = meta_read_begin(m);
+    if (r)
+        return meta_store_fail(why, r, "cannot list");
+    r = meta_access(m, who, q->ns, &row, &role, ar, why);
+    if (r)
+        return meta_read_end(m, r);
+    a->head = row.head;
+    if (from < row.floor || from > row.head) {
+        /* too old; or newer than all there is: the database was restored from a copy */
+        a->resync = row.head;
+        a->cursor = cursor_make(row.head, ar);
+    } else {
+        r = read_records(m, q, from, a, ar);
+    }
+    r = meta_read_end(m, r);
+    return r ? meta_store_fail(why, r, "cannot list") : 0;
+}
+
+int meta_head(struct meta *m, const struct meta_caller *who, uint64_t ns, uint64_t *head)
+{
+    cleanup_arena struct arena ar = {0};
+    struct ns_row row;
+    uint64_t role;
+    int r = meta_read_begin(m);
+    if (r)
+        return r;
+    r = meta_access(m, who, ns, &row, &role, &ar, NULL);
+    *head = r ? 0 : row.head;
+    return meta_read_end(m, r);
+}
+
+int meta_requests(struct meta *m, const struct meta_caller *who, const struct m_requests_req *q,
+                  struct m_requests_ans *a, struct arena *ar, char *why)
+{
+    struct request_row *v = NULL;
+    struct ns_row row;
+    uint64_t role;
+    size_t n = 0;
+    memset(a, 0, sizeof *a);
+    int r = meta_read_begin(m);
+    if (r)
+        return meta_store_fail(why, r, "cannot read");
+    r = meta_access(m, who, q->ns, &row, &role, ar, why);
+    if (r)
+        return meta_read_end(m, r);
+    r = m->st->ops->request_list(m->st, q->ns, who->device, q->from, REQUESTS_MAX, &v, &n, ar);
+    r = end_at(m, r, why);
+    if (r)
+        return r;
+    a->head = row.head;
+    a->requests = arena_alloc(ar, (n + 1) * sizeof *a->requests);
+    for (size_t k = 0; k < n; k++)
+        a->requests[k] = (struct m_request_state){
+            .request = v[k].request, .status = v[k].status, .sjid = v[k].sjid};
+    a->requests_n = n;
+    return 0;
+}
+
+/* ---- the tree
+ * ------------------------------------------------------------------------------------------ */
+static int fill_inode(struct meta *m, uint64_t ns, uint64_t at, struct m_entry *e, struct arena *ar)
+{
+    int r = m->st->ops->inode_get(m->st, ns, e->node, at, &e->inode, ar);
+    e->inode_set = r == 0;
+    return r == -ENOENT ? -EUCLEAN : r; /* an entry's node exists while the entry does */
+}
+
+int meta_lookup(struct meta *m, const struct meta_caller *who, const struct m_lookup_req *q,
+                struct m_lookup_ans *a, struct arena *ar, char *why)
+{
+    struct entry_row row;
+    memset(a, 0, sizeof *a);
+    int r = begin_at(m, who, q->ns, q->at, ar, why);
+    if (r)
+        return r;
+    r = m->st->ops->entry_get(m->st, q->ns, q->parent, q->name, q->at, &row);
+    if (!r) {
+        a->entry_set = true;
+        a->entry = (struct m_entry){.parent = q->parent,
+                                    .name = arena_bytes(ar, q->name.p, q->name.n),
+                                    .node = row.node,
+                                    .rev = row.rev};
+        r = fill_inode(m, q->ns, q->at, &a->entry, ar);
+    }
+    return end_at(m, r == -ENOENT ? 0 : r, why);
+}
+
+int meta_readdir(struct meta *m, const struct meta_caller *who, const struct m_readdir_req *q,
+                 struct m_readdir_ans *a, struct arena *ar, char *why)
+{
+    size_t limit = page_limit(q->limit);
+    memset(a, 0, sizeof *a);
+    int r = begin_at(m, who, q->ns, q->at, ar, why);
+    if (r)
+        return r;
+    r = m->st->ops->entry_page(m->st, q->ns, q->dir, q->at, q->after, limit + 1, &a->entries,
+                               &a->entries_n, ar);
+    if (!r && a->entries_n > limit) {
+        a->more = true;
+        a->entries_n = limit;
+    }
+    for (size_t k = 0; k < a->entries_n && !r; k++)
+        r = fill_inode(m, q->ns, q->at, &a->entries[k], ar);
+    return end_at(m, r, why);
+}
+
+int meta_node(struct meta *m, const struct meta_caller *who, const struct m_node_req *q,
+              struct m_node_ans *a, struct arena *ar, char *why)
+{
+    memset(a, 0, sizeof *a);
+    int r = begin_at(m, who, q->ns, q->at, ar, why);
+    if (r)
+        return r;
+    r = m->st->ops->inode_get(m->st, q->ns, q->node, q->at, &a->inode, ar);
+    a->inode_set = r == 0;
+    if (!r)
+        r = m->st->ops->xattr_list(m->st, q->ns, q->node, q->at, &a->xattrs, &a->xattrs_n, ar);
+    return end_at(m, r == -ENOENT ? 0 : r, why);
+}
+
+int meta_extents(struct meta *m, const struct meta_caller *who, const struct m_extents_req *q,
+                 struct m_extents_ans *a, struct arena *ar, char *why)
+{
+    size_t limit = page_limit(q->limit), n = 0;
+    struct extent_row *v = NULL;
+    memset(a, 0, sizeof *a);
+    if (q->off >= (uint64_t)FILE_SIZE_MAX)
+        return meta_fail(why, -EINVAL, "extents: the offset is too large");
+    int r = begin_at(m, who, q->ns, q->at, ar, why);
+    if (r)
+        return r;
+    uint64_t whole = (uint64_t)FILE_SIZE_MAX - q->off;
+    r = m->st->ops->extent_list(m->st, q->ns, q->node, q->at, q->off, whole, limit + 1, &v, &n, ar);
+    r = end_at(m, r, why);
+    if (r)
+        return r;
+    a->more = n > limit;
+    a->range_set = true;
+    a->range.off = q->off;
+    a->range.extents_n = a->more ? limit : n;
+    a->range.extents = arena_alloc(ar, (a->range.extents_n + 1) * sizeof *a->range.extents);
+    for (size_t k = 0; k < a->range.extents_n; k++)
+        a->range.extents[k] = v[k].e;
+    struct m_extent *first = a->range.extents_n ? &a->range.extents[0] : NULL;
+    if (first && first->off < q->off) {
+        uint64_t cut = q->off - first->off;
+        *first = (struct m_extent){.off = q->off,
+                                   .len = first->len - cut,
+                                   .block = first->block,
+                                   .block_off = first->block_off + cut};
+    }
+    const struct m_extent *last = a->more ? &a->range.extents[a->range.extents_n - 1] : NULL;
+    a->range.len = last ? last->off + last->len - q->off : whole;
+    return 0;
+}
+
+/* ---- blocks
+ * ---------------------------------------------------------------------------------------------- */
+/* The blocks of a question with what is recorded of them. Inside a read; blocks_free in any case.
+ */
+static int question(struct meta *m, const struct meta_caller *who, uint64_t ns,
+                    struct server_row **servers, size_t *n, struct blocks *b, struct arena *ar,
+                    char *why)
+{
+    struct ns_row row;
+    uint64_t role;
+    int r = meta_access(m, who, ns, &row, &role, ar, why);
+    if (r)
+        return r;
+    r = m->st->ops->assigned(m->st, ns, servers, n, ar);
+    if (!r)
+        r = blocks_load(m->st, ns, *servers, *n, b);
+    return r ? meta_store_fail(why, r, "cannot read") : 0;
+}
+
+static void answer_target(const struct blocks *b, uint64_t bit, struct m_diff_ans *a,
+                          struct arena *ar)
+{
+    a->missing = arena_alloc(ar, (b->n + 1) * sizeof *a->missing);
+    a->elsewhere = arena_alloc(ar, (b->n + 1) * sizeof *a->elsewhere);
+    for (size_t k = 0; k < b->n; k++) {
+        if (!b->v[k].present)
+            a->missing[a->missing_n++] = b->v[k].id;
+        else if (!(b->v[k].present & bit))
+            a->elsewhere[a->elsewhere_n++] = b->v[k].id;
+    }
+}
+
+static void answer_counts(const struct blocks *b, const struct server_row *servers, size_t n,
+                          struct m_diff_ans *a, struct arena *ar)
+{
+    a->counts = arena_alloc(ar, (n + 1) * sizeof *a->counts);
+    a->counts_n = n;
+    for (size_t s = 0; s < n; s++) {
+        a->counts[s].server = servers[s].id;
+        for (size_t k = 0; k < b->n; k++) {
+            bool lacks = !(b->v[k].present & 1ull << s);
+            a->counts[s].missing += lacks;
+            a->counts[s].missing_bytes += lacks ? b->v[k].claimed : 0;
+        }
+    }
+}
+
+int meta_diff(struct meta *m, const struct meta_caller *who, const struct m_diff_req *q,
+              struct m_diff_ans *a, struct arena *ar, char *why)
+{
+    struct server_row *servers;
+    struct blocks b;
+    size_t n, target = 0;
+    memset(a, 0, sizeof *a);
+    int r = meta_read_begin(m);
+    if (r)
+        return meta_store_fail(why, r, "cannot read");
+    blocks_init(&b, m->seed);
+    for (size_t k = 0; k < q->ids_n; k++)
+        blocks_add(&b, &q->ids[k].block)->claimed = q->ids[k].len;
+    r = question(m, who, q->ns, &servers, &n, &b, ar, why);
+    while (!r && q->target && target < n && servers[target].id != q->target)
+        target++;
+    if (!r && target == n && q->target)
+        r = meta_fail(why, -EACCES, "diff: block server %llu is not assigned to the namespace",
+                      (unsigned long long)q->target);
+    if (!r && q->target)
+        answer_target(&b, 1ull << target, a, ar);
+    else if (!r)
+        answer_counts(&b, servers, n, a, ar);
+    blocks_free(&b);
+    return meta_read_end(m, r);
+}
+
+int meta_locate(struct meta *m, const struct meta_caller *who, const struct m_locate_req *q,
+                struct m_locate_ans *a, struct arena *ar, char *why)
+{
+    struct server_row *servers;
+    struct blocks b;
+    size_t n;
+    memset(a, 0, sizeof *a);
+    int r = meta_read_begin(m);
+    if (r)
+        return meta_store_fail(why, r, "cannot read");
+    blocks_init(&b, m->seed);
+    for (size_t k = 0; k < q->ids_n; k++)
+        blocks_add(&b, &q->ids[k]);
+    r = question(m, who, q->ns, &servers, &n, &b, ar, why);
+    if (!r) {
+        a->locations = arena_alloc(ar, (b.n + 1) * sizeof *a->locations);
+        a->locations_n = b.n;
+    }
+    for (size_t k = 0; !r && k < b.n; k++) {
+        struct m_location *l = &a->locations[k];
+        l->block = b.v[k].id;
+        l->servers = arena_alloc(ar, (n + 1) * sizeof *l->servers);
+        for (size_t s = 0; s < n; s++) {
+            if (b.v[k].present & 1ull << s)
+                l->servers[l->servers_n++] = servers[s].id;
+        }
+    }
+    blocks_free(&b);
+    return meta_read_end(m, r);
+}

@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Devices and block servers presenting themselves: login, session, join, beat.
+ *
+ * A session answers with the assignment table (A4): for every namespace of the account its
+ * candidate block servers, each with a capability that the block server checks without asking back.
+ * The first session records the state directory's incarnation. A later one with another
+ * incarnation, or with counters below what was seen of the device, comes from a copy or a restored
+ * backup: it could use request numbers and node ids twice, so it is told so and gets no namespaces.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "meta_private.h"
+
+#define REVOKED_KEPT_MS (7ull * 24 * 3600 * 1000) /* longer than any capability is honoured */
+#define REVOKED_MAX 65536u
+
+/* ---- session
+ * ------------------------------------------------------------------------------------------- */
+static struct bytes capability(const struct meta *m, const struct meta_caller *who,
+                               const struct server_row *s, const struct ns_row *ns, int64_t now_ms,
+                               struct arena *ar)
+{
+    cleanup_buf struct buf out = {0};
+    struct m_capability c = {.server = s->id,
+                             .ns = ns->id,
+                             .device = who->device,
+                             .account = who->account,
+                             .rights = RIGHT_READ | (ns->role >= ROLE_EDITOR ? RIGHT_WRITE : 0u),
+                             .expiry_ms = (uint64_t)now_ms + m->capability_ms,
+                             .key_id = s->key_id};
+    struct token_key key = {.id = s->key_id};
+    memcpy(key.key, s->mac_key, sizeof key.key);
+    capability_seal(&c, &key, &out);
+    return arena_bytes(ar, out.p, out.n);
+}
+
+static int fill_namespace(struct meta *m, const struct meta_caller *who, const struct ns_row *row,
+                          int64_t now_ms, struct m_namespace *out, struct arena *ar)
+{
+    struct server_row *servers;
+    size_t n;
+    int r = m->st->ops->assigned(m->st, row->id, &servers, &n, ar);
+    if (r)
+        return r;
+    *out = (struct m_namespace){.id = row->id,
+                                .name = row->name,
+                                .root = row->root,
+                                .role = row->role,
+                                .copies_min = row->copies_min,
+                                .head = row->head,
+                                .floor = row->floor,
+                                .fixed_cuts = row->fixed_cuts,
+                                .quota_bytes = row->quota_bytes,
+                                .quota_nodes = row->quota_nodes,
+                                .used_bytes = row->used_bytes,
+                                .used_nodes = row->used_nodes,
+                                .candidates = arena_alloc(ar, (n + 1) * sizeof *out->candidates),
+                                .candidates_n = n};
+    for (size_t k = 0; k < n; k++)
+        out->candidates[k] =
+            (struct m_candidate){.server = servers[k].id,
+                                 .priority = k,
+                                 .capability = capability(m, who, &servers[k], row, now_ms, ar)};
+    return 0;
+}
+
+static int fill_servers(struct meta *m, struct m_session_ans *a, struct arena *ar)
+{
+    struct server_row *v;
+    size_t n;
+    int r = m->st->ops->server_list(m->st, &v, &n, ar);
+    if (r)
+        return r;
+    a->servers = arena_alloc(ar, (n + 1) * sizeof *a->servers);
+    for (size_t k = 0; k < n && a->servers_n < 256; k++) {
+        bool wanted = false;
+        for (size_t j = 0; j < a->namespaces_n && !wanted; j++) {
+            for (size_t i = 0; i < a->namespaces[j].candidates_n; i++)
+                wanted |= a->namespaces[j].candidates[i].server == v[k].id;
+        }
+        if (wanted)
+            a->servers[a->servers_n++] =
+                (struct m_server){.id = v[k].id, .premises = v[k].premises, .url = v[k].url};
+    }
+    return 0;
+}
+
+static int is_clone(struct meta *m, const struct m_session_req *q, const struct device_row *d,
+                    const struct ns_row *v, size_t n, bool *cloned)
+{
+    *cloned = d->incarnation.n && !bytes_equal(d->incarnation, q->incarnation);
+    for (size_t k = 0; k < n && !*cloned; k++) {
+        struct peer_row p;
+        int r = m->st->ops->peer_get(m->st, v[k].id, d->id, &p);
+        if (r && r != -ENOENT)
+            return r;
+        if (!r)
+            *cloned = p.highest_request > q->requests_used || p.highest_node > q->nodes_used;
+    }
+    return 0;
+}
+
+static int session(struct meta *m, const struct meta_caller *who, const struct m_session_req *q,
+                   int64_t now_ms, struct m_session_ans *a, struct arena *ar)
+{
+    const struct store_ops *ops = m->st->ops;
+    struct account_row account;
+    struct device_row d;
+    struct ns_row *v = NULL;
+    size_t n = 0;
+    int r = ops->account_get(m->st, who->account, &account, ar);
+    if (!r)
+        r = ops->device_get(m->st, who->device, &d, ar);
+    if (!r)
+        r = ops->ns_list(m->st, who->account, &v, &n, ar);
+    if (!r)
+        r = is_clone(m, q, &d, v, n, &a->cloned);
+    if (!r && !a->cloned && !d.incarnation.n)
+        r = ops->device_set_incarnation(m->st, d.id, q->incarnation);
+    if (r)
+        return r;
+    a->device = d.id;
+    a->account = account.name;
+    a->device_name = d.name;
+    a->now_ms = (uint64_t)now_ms;
+    a->root_ns = account.root_ns;
+    a->renew_ms = m->capability_ms / 2;
+    a->namespaces = arena_alloc(ar, (n + 1) * sizeof *a->namespaces);
+    for (size_t k = 0; k < n && !r && !a->cloned && a->namespaces_n < 4096; k++)
+        r = fill_namespace(m, who, &v[k], now_ms, &a->namespaces[a->namespaces_n++], ar);
+    return r ? r : fill_servers(m, a, ar);
+}
+
+int meta_session(struct meta *m, const struct meta_caller *who, const struct m_session_req *q,
+                 int64_t now_ms, struct m_session_ans *a, struct arena *ar, char *why)
+{
+    memset(a, 0, sizeof *a);
+    if (!who->device)
+        return meta_fail(why, -EACCES, "session: only a device has one");
+    if (q->incarnation.n != STORE_INCARNATION_LEN)
+        return meta_fail(why, -EBADMSG, "session: the incarnation must be 16 bytes");
+    int r = meta_change_begin(m);
+    if (!r)
+        r = meta_change_end(m, session(m, who, q, now_ms, a, ar));
+    return r ? meta_store_fail(why, r, "cannot open a session") : 0;
+}
+
+int meta_account_version(struct meta *m, uint64_t account, uint64_t *version)
+{
+    cleanup_arena struct arena ar = {0};
+    struct account_row row;
+    *version = 0;
+    int r = meta_read_begin(m);
+    if (r)
+        return r;
+    r = m->st->ops->account_get(m->st, account, &row, &ar);
+    if (!r)
+        *version = row.version;
+    return meta_read_end(m, r);
+}
+
+/* ---- login
+ * --------------------------------------------------------------------------------------------- */
+/* Uses a token up. -EACCES: unknown, used, expired, or of another kind. */
+static int take_token(struct meta *m, struct bytes token, enum token_kind kind, int64_t now_ms,
+                      struct token_row *t, struct arena *ar)
+{
+    uint8_t hash[STORE_HASH_LEN];
+    meta_hash(token, hash);
+    int r = m->st->ops->token_take(m->st, hash, t, ar);
+    if (r == -ENOENT || (!r && (t->kind != kind || t->expires_ms < (uint64_t)now_ms)))
+        return -EACCES;
+    return r;
+}
+
+static int login(struct meta *m, const struct m_login_req *q, int64_t now_ms, struct m_login_ans *a,
+                 struct arena *ar)
+{
+    char secret[SECRET_LEN + 1], text[META_CREDENTIAL_MAX];
+    struct account_row account;
+    struct device_row d = {.name = q->device_name, .created_ms = (uint64_t)now_ms};
+    struct token_row t;
+    int r = take_token(m, q->token, TOKEN_LOGIN, now_ms, &t, ar);
+    if (!r)
+        r = m->st->ops->account_find(m->st, q->account, &account, ar);
+    if (r == -ENOENT || (!r && account.id != t.account))
+        return -EACCES;
+    if (!r)
+        r = m->st->ops->setting_next(m->st, "next_device", &d.id);
+    if (!r && d.id >= 1u << DEVICE_BITS)
+        return -EOVERFLOW;
+    if (r)
+        return r;
+    d.account = account.id;
+    meta_secret(secret, d.secret_hash);
+    snprintf(text, sizeof text, "d.%llu.%s", (unsigned long long)d.id, secret);
+    a->device = d.id;
+    a->credential = arena_bytes(ar, text, strlen(text));
+    return m->st->ops->device_add(m->st, &d);
+}
+
+int meta_login(struct meta *m, const struct m_login_req *q, int64_t now_ms, struct m_login_ans *a,
+               struct arena *ar, char *why)
+{
+    memset(a, 0, sizeof *a);
+    if (!meta_name_ok(q->device_name))
+        return meta_fail(why, -EINVAL,
+                         "login: a device's name is 1 to 64 letters, digits, '-', '_' or '.'");
+    int r = meta_change_begin(m);
+    if (!r)
+        r = meta_change_end(m, login(m, q, now_ms, a, ar));
+    if (r == -EACCES)
+        return meta_fail(
+            why, r,
+            "login: the token is unknown, expired or used; ask the administrator for a "
+            "new one (steadfs admin account token NAME)");
+    return r ? meta_store_fail(why, r, "cannot make the device") : 0;
+}
+
+/* ---- block servers
+ * --------------------------------------------------------------------------------------- */
+static int join(struct meta *m, const struct m_join_req *q, int64_t now_ms, struct m_join_ans *a,
+                struct arena *ar)
+{
+    char secret[SECRET_LEN + 1], text[META_CREDENTIAL_MAX];
+    struct server_row s = {
+        .url = q->url, .key_id = 1, .generation = 1, .beat_ms = (uint64_t)now_ms};
+    struct token_row t;
+    int r = take_token(m, q->token, TOKEN_JOIN, now_ms, &t, ar);
+    if (r)
+        return r;
+    s.premises = t.premises;
+    memcpy(s.incarnation, q->incarnation.p, sizeof s.incarnation);
+    random_bytes(s.mac_key, sizeof s.mac_key);
+    meta_secret(secret, s.secret_hash);
+    r = m->st->ops->server_add(m->st, &s);
+    snprintf(text, sizeof text, "s.%llu.%s", (unsigned long long)s.id, secret);
+    a->server = s.id;
+    a->premises = s.premises;
+    a->credential = arena_bytes(ar, text, strlen(text));
+    a->key = arena_bytes(ar, s.mac_key, sizeof s.mac_key);
+    a->key_id = s.key_id;
+    return r;
+}
+
+int meta_join(struct meta *m, const struct m_join_req *q, int64_t now_ms, struct m_join_ans *a,
+              struct arena *ar, char *why)
+{
+    memset(a, 0, sizeof *a);
+    if (q->incarnation.n != STORE_INCARNATION_LEN)
+        return meta_fail(why, -EBADMSG, "join: the incarnation must be 16 bytes");
+    int r = meta_change_begin(m);
+    if (!r)
+        r = meta_change_end(m, join(m, q, now_ms, a, ar));
+    if (r == -EACCES)
+        return meta_fail(why, r,
+                         "join: the token is unknown, expired or used; ask the administrator for a "
+                         "new one (steadfs admin server add PREMISES)");
+    return r ? meta_store_fail(why, r, "cannot add the block server") : 0;
+}
+
+/* Everybody who sees a server by an assignment has to learn its new address. */
+static int touch_all_accounts(struct meta *m, struct arena *ar)
+{
+    struct account_row *v;
+    size_t n;
+    int r = m->st->ops->account_list(m->st, &v, &n, ar);
+    for (size_t k = 0; k < n && !r; k++)
+        r = m->st->ops->account_touch(m->st, v[k].id);
+    return r;
+}
+
+static int beat(struct meta *m, const struct meta_caller *who, const struct m_beat_req *q,
+                int64_t now_ms, struct m_beat_ans *a, struct arena *ar)
+{
+    struct server_row s;
+    int r = m->st->ops->server_get(m->st, who->server, &s, ar);
+    if (r)
+        return r;
+    bool renewed = memcmp(s.incarnation, q->incarnation.p, sizeof s.incarnation) != 0;
+    bool moved = !bytes_equal(s.url, q->url);
+    memcpy(s.incarnation, q->incarnation.p, sizeof s.incarnation);
+    s.generation += renewed;
+    s.url = q->url;
+    s.blocks = q->blocks;
+    s.used_bytes = q->used_bytes;
+    s.free_bytes = q->free_bytes;
+    s.beat_ms = (uint64_t)now_ms;
+    r = m->st->ops->server_set(m->st, &s);
+    if (!r && moved)
+        r = touch_all_accounts(m, ar);
+    if (r)
+        return r;
+    a->now_ms = (uint64_t)now_ms;
+    a->gc_grace_ms = m->gc_grace_ms;
+    uint64_t since = (uint64_t)now_ms > REVOKED_KEPT_MS ? (uint64_t)now_ms - REVOKED_KEPT_MS : 0;
+    return m->st->ops->device_revoked(m->st, since, REVOKED_MAX, &a->revoked_devices,
+                                      &a->revoked_devices_n, ar);
+}
+
+int meta_beat(struct meta *m, const struct meta_caller *who, const struct m_beat_req *q,
+              int64_t now_ms, struct m_beat_ans *a, struct arena *ar, char *why)
+{
+    memset(a, 0, sizeof *a);
+    if (!who->server)
+        return meta_fail(why, -EACCES, "beat: only a block server reports itself");
+    if (q->incarnation.n != STORE_INCARNATION_LEN)
+        return meta_fail(why, -EBADMSG, "beat: the incarnation must be 16 bytes");
+    int r = meta_change_begin(m);
+    if (!r)
+        r = meta_change_end(m, beat(m, who, q, now_ms, a, ar));
+    return r ? meta_store_fail(why, r, "cannot record the report") : 0;
+}

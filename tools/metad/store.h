@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What the metadata service needs of a database. [internal to tools/metad]
+ *
+ * The service (commit*.c, read.c, session.c, command*.c) is written against this table of
+ * operations alone; store_sqlite*.c is its implementation on SQLite. The operations are plain: rows
+ * in, rows out. What a commit may do, and what has to be computed, is decided above.
+ *
+ * The tree is kept as intervals of SJIDs. Operations that read it take `at`, an SJID, or STORE_NOW
+ * for the open rows. Operations that change it take the SJID of the running commit: a row that is
+ * replaced is closed at that SJID; one that was opened by the same SJID is replaced without a
+ * trace.
+ *
+ * Every operation returns 0 or a negative errno: -ENOENT (no such row), -ENOSPC, -EIO, -EUCLEAN
+ * (damaged), -EAGAIN (locked by somebody else for too long). Rows and lists returned live in the
+ * arena given. Everything runs inside begin/end. One store belongs to one thread.
+ */
+#ifndef STEADFS_METAD_STORE_H
+#define STEADFS_METAD_STORE_H
+
+#include "messages.h"
+
+#define STORE_NOW INT64_MAX
+#define STORE_HASH_LEN 32
+#define STORE_INCARNATION_LEN 16
+#define CANDIDATES_MAX 64 /* block servers of one namespace: m_namespace.candidates */
+
+struct ns_row {
+    uint64_t id;
+    struct bytes name;
+    uint64_t root, head, floor;
+    uint64_t quota_bytes, quota_nodes, used_bytes, used_nodes;
+    uint64_t copies_min, fixed_cuts;
+    uint64_t role; /* of the account asked for: ns_list */
+};
+struct account_row {
+    uint64_t id;
+    struct bytes name;
+    uint64_t root_ns, version;
+};
+struct device_row {
+    uint64_t id, account;
+    struct bytes name;
+    uint8_t secret_hash[STORE_HASH_LEN];
+    struct bytes incarnation; /* empty before the first session */
+    uint64_t created_ms, revoked_ms;
+};
+struct server_row {
+    uint64_t id;
+    struct bytes premises, url;
+    uint8_t secret_hash[STORE_HASH_LEN];
+    uint8_t mac_key[32];
+    uint64_t key_id;
+    uint8_t incarnation[STORE_INCARNATION_LEN];
+    uint64_t generation, blocks, used_bytes, free_bytes, beat_ms;
+    uint64_t priority; /* in the assignment asked for: assigned */
+};
+enum token_kind { TOKEN_LOGIN = 1, TOKEN_JOIN = 2 };
+struct token_row {
+    uint8_t hash[STORE_HASH_LEN];
+    uint64_t kind, account;
+    struct bytes premises;
+    uint64_t expires_ms;
+};
+struct member_row {
+    uint64_t ns, account, role;
+};
+struct mount_row {
+    uint64_t ns, node, target;
+};
+struct entry_row {
+    uint64_t node, type, rev;
+};
+struct extent_row {
+    struct m_extent e;
+    uint64_t from; /* SJID that opened it */
+};
+struct holder_row {
+    uint64_t server, generation;
+};
+struct request_row {
+    uint64_t request;
+    uint8_t hash[STORE_HASH_LEN];
+    uint64_t status, sjid;
+    struct bytes answer;
+};
+struct peer_row {
+    uint64_t lowest_open, highest_request, highest_node;
+};
+
+struct store {
+    const struct store_ops *ops;
+};
+
+struct store_ops {
+    void (*close)(struct store *s);
+
+    /* Transactions. A read transaction sees one state of the database. end(keep) makes what was
+     * changed durable before it returns; without keep, or when it fails, nothing of it happened.
+     * save and release bracket a part of a write transaction that can be undone alone; they do not
+     * nest. */
+    int (*begin)(struct store *s, bool write);
+    int (*end)(struct store *s, bool keep);
+    int (*save)(struct store *s);
+    int (*release)(struct store *s, bool keep);
+
+    /* Installation. setting_next returns the value and stores the next higher one (first: 1). */
+    int (*setting_next)(struct store *s, const char *key, uint64_t *value);
+    int (*admin_add)(struct store *s, const uint8_t hash[STORE_HASH_LEN], uint64_t *id);
+    int (*admin_get)(struct store *s, uint64_t id, uint8_t hash[STORE_HASH_LEN]);
+    int (*admin_count)(struct store *s, uint64_t *n);
+
+    /* Accounts, devices, tokens, block servers. *_add sets the new row's id; -EEXIST: name taken.
+     */
+    int (*account_add)(struct store *s, struct account_row *a);
+    int (*account_get)(struct store *s, uint64_t id, struct account_row *a, struct arena *ar);
+    int (*account_find)(struct store *s, struct bytes name, struct account_row *a,
+                        struct arena *ar);
+    int (*account_list)(struct store *s, struct account_row **v, size_t *n, struct arena *ar);
+    int (*account_touch)(struct store *s, uint64_t id);             /* version rises */
+    int (*device_add)(struct store *s, const struct device_row *d); /* with its id */
+    int (*device_get)(struct store *s, uint64_t id, struct device_row *d, struct arena *ar);
+    int (*device_list)(struct store *s, uint64_t account, struct device_row **v, size_t *n,
+                       struct arena *ar); /* account 0: all */
+    int (*device_set_incarnation)(struct store *s, uint64_t id, struct bytes incarnation);
+    int (*device_revoke)(struct store *s, uint64_t id, uint64_t now_ms);
+    int (*device_revoked)(struct store *s, uint64_t since_ms, size_t max, uint64_t **ids, size_t *n,
+                          struct arena *ar);
+    int (*token_add)(struct store *s, const struct token_row *t);
+    int (*token_take)(struct store *s, const uint8_t hash[STORE_HASH_LEN], struct token_row *t,
+                      struct arena *ar); /* removes it */
+    int (*server_add)(struct store *s, struct server_row *r);
+    int (*server_get)(struct store *s, uint64_t id, struct server_row *r, struct arena *ar);
+    int (*server_list)(struct store *s, struct server_row **v, size_t *n, struct arena *ar);
+    int (*server_set)(struct store *s,
+                      const struct server_row *r); /* all but premises, secret, key */
+
+    /* Namespaces, members, assignments, mounts. */
+    int (*ns_add)(struct store *s, struct ns_row *r);
+    int (*ns_get)(struct store *s, uint64_t ns, struct ns_row *r, struct arena *ar);
+    int (*ns_find)(struct store *s, struct bytes name, struct ns_row *r, struct arena *ar);
+    int (*ns_list)(struct store *s, uint64_t account, struct ns_row **v, size_t *n,
+                   struct arena *ar);                       /* account 0: all, role 0 */
+    int (*ns_set)(struct store *s, const struct ns_row *r); /* all but id, name, root */
+    int (*member_role)(struct store *s, uint64_t ns, uint64_t account,
+                       uint64_t *role); /* 0: none */
+    int (*member_set)(struct store *s, uint64_t ns, uint64_t account,
+                      uint64_t role); /* 0: removes */
+    int (*member_list)(struct store *s, uint64_t ns, struct member_row **v, size_t *n,
+                       struct arena *ar);
+    int (*assigned)(struct store *s, uint64_t ns, struct server_row **v, size_t *n,
+                    struct arena *ar); /* by priority */
+    int (*assign)(struct store *s, uint64_t ns, uint64_t server, uint64_t priority);
+    int (*unassign)(struct store *s, uint64_t ns, uint64_t server);
+    int (*mount_add)(struct store *s, const struct mount_row *m); /* -EEXIST: mounted already */
+    int (*mount_find)(struct store *s, uint64_t ns, uint64_t target, struct mount_row *m);
+    int (*mount_remove)(struct store *s, uint64_t ns, uint64_t node);
+
+    /* The tree. inode_put closes the open row if there is one and opens this one; gone is ignored.
+     */
+    int (*inode_get)(struct store *s, uint64_t ns, uint64_t node, uint64_t at, struct m_inode *i,
+                     struct arena *ar);
+    /* The newest closed row, and when it ended. */
+    int (*inode_last)(struct store *s, uint64_t ns, uint64_t node, struct m_inode *i,
+                      uint64_t *ended, struct arena *ar);
+    int (*inode_put)(struct store *s, uint64_t ns, uint64_t sjid, const struct m_inode *i);
+    int (*inode_close)(struct store *s, uint64_t ns, uint64_t sjid, uint64_t node);
+
+    int (*entry_get)(struct store *s, uint64_t ns, uint64_t parent, struct bytes name, uint64_t at,
+                     struct entry_row *e);
+    /* Closes the open row if there is one; opens one unless node is 0. */
+    int (*entry_put)(struct store *s, uint64_t ns, uint64_t sjid, uint64_t parent,
+                     struct bytes name, uint64_t node, uint64_t type);
+    /* One open name of a node: a directory's only one. */
+    int (*entry_of)(struct store *s, uint64_t ns, uint64_t node, uint64_t *parent,
+                    struct bytes *name, struct arena *ar);
+    /* How many open entries a directory has; counts no further than max. */
+    int (*entry_count)(struct store *s, uint64_t ns, uint64_t parent, uint64_t max, uint64_t *n);
+    /* At most limit entries with names greater than after, in bytewise order, without inodes. */
+    int (*entry_page)(struct store *s, uint64_t ns, uint64_t parent, uint64_t at,
+                      struct bytes after, size_t limit, struct m_entry **v, size_t *n,
+                      struct arena *ar);
+
+    int (*xattr_get)(struct store *s, uint64_t ns, uint64_t node, struct bytes name, uint64_t at,
+                     struct m_xattr *x, struct arena *ar);
+    int (*xattr_list)(struct store *s, uint64_t ns, uint64_t node, uint64_t at, struct m_xattr **v,
+                      size_t *n, struct arena *ar);
+    int (*xattr_put)(struct store *s, uint64_t ns, uint64_t sjid, uint64_t node, struct bytes name,
+                     struct bytes value);
+    int (*xattr_close)(struct store *s, uint64_t ns, uint64_t sjid, uint64_t node,
+                       struct bytes name);
+    int (*xattr_close_all)(struct store *s, uint64_t ns, uint64_t sjid, uint64_t node);
+    /* Opens again, at sjid, what was closed at `ended`. */
+    int (*xattr_reopen)(struct store *s, uint64_t ns, uint64_t sjid, uint64_t node, uint64_t ended);
+
+    /* At most limit extents that overlap [off, off+len), sorted, not cut at its edges. */
+    int (*extent_list)(struct store *s, uint64_t ns, uint64_t node, uint64_t at, uint64_t off,
+                       uint64_t len, size_t limit, struct extent_row **v, size_t *n,
+                       struct arena *ar);
+    int (*extent_open)(struct store *s, uint64_t ns, uint64_t sjid, uint64_t node,
+                       const struct m_extent *e);
+    int (*extent_close)(struct store *s, uint64_t ns, uint64_t sjid, uint64_t node, uint64_t off);
+    int (*extent_close_all)(struct store *s, uint64_t ns, uint64_t sjid, uint64_t node);
+    int (*extent_reopen)(struct store *s, uint64_t ns, uint64_t sjid, uint64_t node,
+                         uint64_t ended);
+
+    /* Blocks. block_get: length; holders in any order, of any generation, at most CANDIDATES_MAX.
+     */
+    int (*block_get)(struct store *s, uint64_t ns, const struct block_id *b, uint64_t *len);
+    int (*block_put)(struct store *s, uint64_t ns, const struct block_id *b, uint64_t len);
+    int (*holders)(struct store *s, uint64_t ns, const struct block_id *b,
+                   struct holder_row v[CANDIDATES_MAX], size_t *n);
+    int (*presence_put)(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
+                        uint64_t generation);
+
+    /* Journal, requests, staged parts. journal_list: records after `after` while their bytes
+     * together stay within limit_bytes (the first one always), encoded, at most max. */
+    int (*journal_add)(struct store *s, uint64_t ns, const struct m_record *r,
+                       struct bytes encoded);
+    int (*journal_list)(struct store *s, uint64_t ns, uint64_t after, uint64_t limit_bytes,
+                        size_t max, struct bytes **v, size_t *n, struct arena *ar);
+    int (*request_get)(struct store *s, uint64_t ns, uint64_t device, uint64_t request,
+                       struct request_row *r, struct arena *ar);
+    int (*request_put)(struct store *s, uint64_t ns, uint64_t device, const struct request_row *r);
+    int (*request_list)(struct store *s, uint64_t ns, uint64_t device, uint64_t from, size_t max,
+                        struct request_row **v, size_t *n, struct arena *ar); /* answers left out */
+    /* Answers and parts below `below` are forgotten. */
+    int (*request_forget)(struct store *s, uint64_t ns, uint64_t device, uint64_t below);
+    int (*peer_get)(struct store *s, uint64_t ns, uint64_t device, struct peer_row *p);
+    int (*peer_put)(struct store *s, uint64_t ns, uint64_t device, const struct peer_row *p);
+    int (*stage_put)(struct store *s, uint64_t ns, uint64_t device, uint64_t request, uint64_t part,
+                     struct bytes changes);
+    /* Parts 0 … parts-1 joined; -ENOENT when one is not there. */
+    int (*stage_join)(struct store *s, uint64_t ns, uint64_t device, uint64_t request,
+                      uint64_t parts, struct buf *out);
+    /* Bytes staged by a device in a namespace. */
+    int (*stage_bytes)(struct store *s, uint64_t ns, uint64_t device, uint64_t *bytes);
+    int (*stage_drop)(struct store *s, uint64_t ns, uint64_t device, uint64_t request);
+};
+
+#endif

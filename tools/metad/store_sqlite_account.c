@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Accounts, devices, tokens and block servers, on SQLite. */
+#include "store_sqlite.h"
+
+#include <errno.h>
+#include <string.h>
+
+static struct bytes hash_bytes(const uint8_t hash[STORE_HASH_LEN])
+{
+    return bytes_of(hash, STORE_HASH_LEN);
+}
+
+static uint64_t last_id(struct store *s)
+{
+    return (uint64_t)sqlite3_last_insert_rowid(((struct sq *)s)->db);
+}
+
+int sq_setting_next(struct store *s, const char *key, uint64_t *value)
+{
+    sqlite3_stmt *st = sq_bind(s,
+                               "INSERT INTO setting (key, value) VALUES (?, 1) "
+                               "ON CONFLICT (key) DO UPDATE SET value = value + 1 RETURNING value",
+                               "t", bytes_str(key));
+    int r = sq_one(s, st);
+    if (!r)
+        *value = sq_u64(st, 0);
+    sq_done(st);
+    return r;
+}
+
+int sq_admin_add(struct store *s, const uint8_t hash[STORE_HASH_LEN], uint64_t *id)
+{
+    int r = sq_exec(s, "INSERT INTO admin (secret_hash) VALUES (?)", "b", hash_bytes(hash));
+    *id = last_id(s);
+    return r;
+}
+
+int sq_admin_get(struct store *s, uint64_t id, uint8_t hash[STORE_HASH_LEN])
+{
+    sqlite3_stmt *st = sq_bind(s, "SELECT secret_hash FROM admin WHERE id = ?", "i", id);
+    int r = sq_one(s, st);
+    if (!r)
+        sq_fixed(st, 0, hash, STORE_HASH_LEN);
+    sq_done(st);
+    return r;
+}
+
+int sq_admin_count(struct store *s, uint64_t *n)
+{
+    sqlite3_stmt *st = sq_bind(s, "SELECT count(*) FROM admin", "");
+    int r = sq_one(s, st);
+    if (!r)
+        *n = sq_u64(st, 0);
+    sq_done(st);
+    return r;
+}
+
+/* ---- accounts ------------------------------------------------------------------------------- */
+#define ACCOUNT_COLS "id, name, root_ns, version"
+
+static void read_account(sqlite3_stmt *st, struct account_row *a, struct arena *ar)
+{
+    *a = (struct account_row){.id = sq_u64(st, 0),
+                              .name = sq_bytes(st, 1, ar),
+                              .root_ns = sq_u64(st, 2),
+                              .version = sq_u64(st, 3)};
+}
+
+int sq_account_add(struct store *s, struct account_row *a)
+{
+    int r = sq_exec(s, "INSERT INTO account (name, root_ns, version) VALUES (?, ?, ?)", "tii",
+                    a->name, a->root_ns, a->version);
+    a->id = last_id(s);
+    return r;
+}
+
+int sq_account_get(struct store *s, uint64_t id, struct account_row *a, struct arena *ar)
+{
+    sqlite3_stmt *st = sq_bind(s, "SELECT " ACCOUNT_COLS " FROM account WHERE id = ?", "i", id);
+    int r = sq_one(s, st);
+    if (!r)
+        read_account(st, a, ar);
+    sq_done(st);
+    return r;
+}
+
+int sq_account_find(struct store *s, struct bytes name, struct account_row *a, struct arena *ar)
+{
+    sqlite3_stmt *st = sq_bind(s, "SELECT " ACCOUNT_COLS " FROM account WHERE name = ?", "t", name);
+    int r = sq_one(s, st);
+    if (!r)
+        read_account(st, a, ar);
+    sq_done(st);
+    return r;
+}
+
+int sq_account_list(struct store *s, struct account_row **v, size_t *n, struct arena *ar)
+{
+    sqlite3_stmt *st = sq_bind(s, "SELECT " ACCOUNT_COLS " FROM account ORDER BY name", "");
+    int r;
+    *v = NULL;
+    *n = 0;
+    while ((r = sq_step(s, st)) > 0) {
+        sq_grow(*v, *n, ar);
+        read_account(st, &(*v)[(*n)++], ar);
+    }
+    sq_done(st);
+    return r;
+}
+
+int sq_account_touch(struct store *s, uint64_t id)
+{
+    return sq_exec(s, "UPDATE account SET version = version + 1 WHERE id = ?", "i", id);
+}
+
+/* ---- devices -------------------------------------------------------------------------------- */
+#define DEVICE_COLS "id, account, name, secret_hash, incarnation, created_ms, revoked_ms"
+
+static void read_device(sqlite3_stmt *st, struct device_row *d, struct arena *ar)
+{
+    memset(d, 0, sizeof *d);
+    d->id = sq_u64(st, 0);
+    d->account = sq_u64(st, 1);
+    d->name = sq_bytes(st, 2, ar);
+    sq_fixed(st, 3, d->secret_hash, STORE_HASH_LEN);
+    d->incarnation = sq_bytes(st, 4, ar);
+    d->created_ms = sq_u64(st, 5);
+    d->revoked_ms = sq_u64(st, 6);
+}
+
+int sq_device_add(struct store *s, const struct device_row *d)
+{
+    return sq_exec(s,
+                   "INSERT INTO device (id, account, name, secret_hash, created_ms) "
+                   "VALUES (?, ?, ?, ?, ?)",
+                   "iitbi", d->id, d->account, d->name, hash_bytes(d->secret_hash), d->created_ms);
+}
+
+int sq_device_get(struct store *s, uint64_t id, struct device_row *d, struct arena *ar)
+{
+    sqlite3_stmt *st = sq_bind(s, "SELECT " DEVICE_COLS " FROM device WHERE id = ?", "i", id);
+    int r = sq_one(s, st);
+    if (!r)
+        read_device(st, d, ar);
+    sq_done(st);
+    return r;
+}
+
+int sq_device_list(struct store *s, uint64_t account, struct device_row **v, size_t *n,
+                   struct arena *ar)
+{
+    sqlite3_stmt *st =
+        account ? sq_bind(s, "SELECT " DEVICE_COLS " FROM device WHERE account = ? ORDER BY id",
+                          "i", account)
+                : sq_bind(s, "SELECT " DEVICE_COLS " FROM device ORDER BY id", "");
+    int r;
+    *v = NULL;
+    *n = 0;
+    while ((r = sq_step(s, st)) > 0) {
+        sq_grow(*v, *n, ar);
+        read_device(st, &(*v)[(*n)++], ar);
+    }
+    sq_done(st);
+    return r;
+}
+
+int sq_device_set_incarnation(struct store *s, uint64_t id, struct bytes incarnation)
+{
+    return sq_exec(s, "UPDATE device SET incarnation = ? WHERE id = ?", "bi", incarnation, id);
+}
+
+int sq_device_revoke(struct store *s, uint64_t id, uint64_t now_ms)
+{
+    return sq_exec(s, "UPDATE device SET revoked_ms = ? WHERE id = ?", "ii", now_ms, id);
+}
+
+int sq_device_revoked(struct store *s, uint64_t since_ms, size_t max, uint64_t **ids, size_t *n,
+                      struct arena *ar)
+{
+    sqlite3_stmt *st = sq_bind(s,
+                               "SELECT id FROM device WHERE revoked_ms > 0 AND revoked_ms >= ? "
+                               "ORDER BY revoked_ms DESC LIMIT ?",
+                               "ii", since_ms, (uint64_t)max);
+    int r;
+    *ids = NULL;
+    *n = 0;
+    while ((r = sq_step(s, st)) > 0) {
+        sq_grow(*ids, *n, ar);
+        (*ids)[(*n)++] = sq_u64(st, 0);
+    }
+    sq_done(st);
+    return r;
+}
+
+/* ---- tokens --------------------------------------------------------------------------------- */
+int sq_token_add(struct store *s, const struct token_row *t)
+{
+    return sq_exec(s,
+                   "INSERT INTO token (hash, kind, account, premises, expires_ms) "
+                   "VALUES (?, ?, ?, ?, ?)",
+                   "biiti", hash_bytes(t->hash), t->kind, t->account, t->premises, t->expires_ms);
+}
+
+int sq_token_take(struct store *s, const uint8_t hash[STORE_HASH_LEN], struct token_row *t,
+                  struct arena *ar)
+{
+    sqlite3_stmt *st =
+        sq_bind(s, "DELETE FROM token WHERE hash = ? RETURNING kind, account, premises, expires_ms",
+                "b", hash_bytes(hash));
+    int r = sq_one(s, st);
+    if (!r) {
+        memcpy(t->hash, hash, STORE_HASH_LEN);
+        t->kind = sq_u64(st, 0);
+        t->account = sq_u64(st, 1);
+        t->premises = sq_bytes(st, 2, ar);
+        t->expires_ms = sq_u64(st, 3);
+    }
+    sq_done(st);
+    return r;
+}
+
+/* ---- block servers -------------------------------------------------------------------------- */
+#define SERVER_COLS                                                                                \
+    "id, premises, url, secret_hash, mac_key, key_id, incarnation, generation, blocks, "           \
+    "used_bytes, free_bytes, beat_ms"
+
+static void read_server(sqlite3_stmt *st, struct server_row *r, struct arena *ar)
+{
+    memset(r, 0, sizeof *r);
+    r->id = sq_u64(st, 0);
+    r->premises = sq_bytes(st, 1, ar);
+    r->url = sq_bytes(st, 2, ar);
+    sq_fixed(st, 3, r->secret_hash, sizeof r->secret_hash);
+    sq_fixed(st, 4, r->mac_key, sizeof r->mac_key);
+    r->key_id = sq_u64(st, 5);
+    sq_fixed(st, 6, r->incarnation, sizeof r->incarnation);
+    r->generation = sq_u64(st, 7);
+    r->blocks = sq_u64(st, 8);
+    r->used_bytes = sq_u64(st, 9);
+    r->free_bytes = sq_u64(st, 10);
+    r->beat_ms = sq_u64(st, 11);
+}
+
+int sq_server_add(struct store *s, struct server_row *r)
+{
+    int ret = sq_exec(s,
+                      "INSERT INTO server (premises, url, secret_hash, mac_key, key_id, "
+                      "incarnation, generation, beat_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                      "ttbbibii", r->premises, r->url, hash_bytes(r->secret_hash),
+                      bytes_of(r->mac_key, sizeof r->mac_key), r->key_id,
+                      bytes_of(r->incarnation, sizeof r->incarnation), r->generation, r->beat_ms);
+    r->id = last_id(s);
+    return ret;
+}
+
+int sq_server_get(struct store *s, uint64_t id, struct server_row *r, struct arena *ar)
+{
+    sqlite3_stmt *st = sq_bind(s, "SELECT " SERVER_COLS " FROM server WHERE id = ?", "i", id);
+    int ret = sq_one(s, st);
+    if (!ret)
+        read_server(st, r, ar);
+    sq_done(st);
+    return ret;
+}
+
+static int server_rows(struct store *s, sqlite3_stmt *st, struct server_row **v, size_t *n,
+                       struct arena *ar)
+{
+    int r;
+    *v = NULL;
+    *n = 0;
+    while ((r = sq_step(s, st)) > 0) {
+        sq_grow(*v, *n, ar);
+        struct server_row *row = &(*v)[(*n)++];
+        read_server(st, row, ar);
+        row->priority = sq_u64(st, 12);
+    }
+    sq_done(st);
+    return r;
+}
+
+int sq_server_list(struct store *s, struct server_row **v, size_t *n, struct arena *ar)
+{
+    return server_rows(s, sq_bind(s, "SELECT " SERVER_COLS ", 0 FROM server ORDER BY id", ""), v, n,
+                       ar);
+}
+
+int sq_assigned(struct store *s, uint64_t ns, struct server_row **v, size_t *n, struct arena *ar)
+{
+    return server_rows(s,
+                       sq_bind(s,
+                               "SELECT " SERVER_COLS ", priority FROM assignment "
+                               "JOIN server ON id = server WHERE ns = ? ORDER BY priority, id "
+                               "LIMIT ?",
+                               "ii", ns, (uint64_t)CANDIDATES_MAX),
+                       v, n, ar);
+}
+
+int sq_server_set(struct store *s, const struct server_row *r)
+{
+    return sq_exec(s,
+                   "UPDATE server SET url = ?, incarnation = ?, generation = ?, blocks = ?, "
+                   "used_bytes = ?, free_bytes = ?, beat_ms = ? WHERE id = ?",
+                   "tbiiiiii", r->url, bytes_of(r->incarnation, sizeof r->incarnation),
+                   r->generation, r->blocks, r->used_bytes, r->free_bytes, r->beat_ms, r->id);
+}
