@@ -78,7 +78,7 @@ static int write_text(const char *dir, const char *name, mode_t mode, const char
     if (fd < 0)
         return -errno;
     size_t n = strlen(text);
-    ssize_t put = write(fd, text, n);
+    ssize_t put = fchmod(fd, mode) ? -1 : write(fd, text, n); /* whatever the umask */
     int err = put < 0 ? -errno : (size_t)put < n ? -ENOSPC : fsync(fd) ? -errno : 0;
     close(fd);
     if (!err && rename(fresh, path))

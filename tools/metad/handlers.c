@@ -304,10 +304,13 @@ static void done_command(struct service *s, const struct meta_caller *who, const
 {
     (void)req;
     const struct m_command_ans *a = ans;
+    size_t line = 0;
+    while (line < a->text.n && line < 200 && a->text.p[line] != '\n')
+        line++;
     if (a->exit_status)
         log_printf(s->log, LOG_L_WARN, "command of %s %llu refused: %.*s",
                    who->admin ? "administrator" : "device", (unsigned long long)who->device,
-                   (int)(a->text.n > 200 ? 200 : a->text.n), (const char *)a->text.p);
+                   (int)line, (const char *)a->text.p);
     else
         httpd_post(s->httpd, release_soon, s);
 }

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "datadir.h"
@@ -22,6 +23,8 @@
 #define PORT 7440
 #define DRAIN_MS 30000u
 #define WORKERS 4u
+#define CONNECTIONS_MAX                                                                            \
+    16384u /* each waiting client holds one; the usual hard limit of open files is 20000 */
 
 struct config {
     const char *data, *log, *trace;
@@ -246,6 +249,7 @@ static int start_httpd(struct service *s, const struct config *c, const struct d
         .cert_pem = cert,
         .key_pem = key,
         .workers = WORKERS,
+        .max_connections = CONNECTIONS_MAX,
         .log = s->log,
         .ctx = s,
         .metrics = service_metrics,
@@ -353,6 +357,7 @@ int main(int argc, char **argv)
         struct log *log = NULL;
         default_names(&c);
         block_signals();
+        umask(077); /* the store holds keys of block servers */
         int err = log_open(&log, "metad", c.log, c.trace, LOG_L_INFO);
         if (err) {
             fprintf(stderr, "steadfs-metad: the log or trace file cannot be opened: %s\n",

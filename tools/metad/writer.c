@@ -189,22 +189,25 @@ static uint64_t monotonic_us(void)
     return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
 }
 
-/* One transaction for all of the batch; afterwards each job's err says how it ended. */
+/* One transaction for all of the batch; afterwards each job's err says how it ended. A full or
+ * failing disk ends the batch: the database may have given up the transaction by itself. */
 static void run_batch(struct writer *w, struct job *const *batch, size_t n)
 {
     uint64_t from = monotonic_us();
     int64_t now_ms = service_now_ms();
     int err = meta_begin(w->meta);
-    for (size_t i = 0; i < n && !err; i++) {
-        struct job *j = batch[i];
+    size_t ran = 0;
+    for (bool sound = !err; ran < n && sound; ran++) {
+        struct job *j = batch[ran];
         j->err =
             j->call->run(w->s, w->meta, &j->who, j->req, now_ms, j->ans, httpd_arena(j->q), j->why);
+        sound = j->err != -ENOSPC && j->err != -EIO;
     }
     if (!err)
         err = meta_end(w->meta);
-    for (size_t i = 0; i < n && err; i++)
-        if (!batch[i]->err) {
-            batch[i]->err = err;
+    for (size_t i = 0; i < n; i++)
+        if (!batch[i]->err && (err || i >= ran)) {
+            batch[i]->err = err ? err : batch[ran - 1]->err;
             batch[i]->why[0] = 0;
         }
     counters_tx(&w->s->counters, n, monotonic_us() - from, err != 0);

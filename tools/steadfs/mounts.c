@@ -7,10 +7,14 @@
 #include "mounts.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -18,7 +22,7 @@
 
 #define FSTYPE "fuse.steadfs"
 #define CONTROL_XATTR "user.steadfs.control"
-#define STATE_XATTR "user.steadfs.state"
+#define ASK_MS 10000 /* a mount answers this from memory */
 
 void mount_list_free(struct mount_list *l)
 {
@@ -152,10 +156,31 @@ const char *mount_inside(const struct mount *m, const char *absolute)
     return inside;
 }
 
+/* The attribute's value, malloc'd, or NULL. A process of its own asks: a mount that hangs would
+ * keep it in the kernel, where it still can be killed, but not timed out. */
 static char *ask(const char *mountpoint, const char *name)
 {
-    char value[PATH_MAX];
-    ssize_t n = getxattr(mountpoint, name, value, sizeof value - 1);
+    int fds[2];
+    if (pipe2(fds, O_CLOEXEC))
+        return NULL;
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        char value[PATH_MAX];
+        ssize_t n = getxattr(mountpoint, name, value, sizeof value);
+        _exit(n <= 0 || write(fds[1], value, (size_t)n) != n);
+    }
+    close(fds[1]);
+    char value[PATH_MAX + 1];
+    ssize_t n = 0;
+    struct pollfd p = {.fd = fds[0], .events = POLLIN};
+    if (child > 0 && poll(&p, 1, ASK_MS) == 1)
+        n = read(fds[0], value, PATH_MAX);
+    close(fds[0]);
+    if (child > 0) {
+        kill(child, SIGKILL);
+        waitpid(child, NULL, 0);
+    }
     if (n <= 0)
         return NULL;
     value[n] = 0;
@@ -166,8 +191,6 @@ void mount_ask(struct mount *m)
 {
     if (!m->control)
         m->control = ask(m->mountpoint, CONTROL_XATTR);
-    if (!m->state)
-        m->state = ask(m->mountpoint, STATE_XATTR);
     if (!m->state && m->control) {
         const char *slash = strrchr(m->control, '/');
         if (slash && !strcmp(slash, "/control.sock"))

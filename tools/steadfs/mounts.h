@@ -11,7 +11,8 @@ struct mount {
     bool ours;        /* false: another file system, listed for what lies inside what */
     char *mountpoint; /* absolute */
     char *control;    /* path of its control socket, or NULL when the mount does not answer */
-    char *state;      /* its state directory, or NULL when unknown */
+    char
+        *state; /* its state directory; NULL when its path is too long for the socket to be in it */
 };
 
 struct mount_list {
