@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The driver of the sync core: sessions, uploads, commits, the journal, loads and fetches.
  *
- * Everything is asynchronous: a call that needs the network returns at once, and its done function runs
- * later on a thread of the driver, without fs.lock, exactly once (also after a cancel: -EINTR; at the
- * end of the mount: -ESHUTDOWN). Functions marked [locked] are called with fs.lock held.
+ * Everything is asynchronous: a call that needs the network returns at once, and its done function
+ * runs later on a thread of the driver, without fs.lock, exactly once (also after a cancel: -EINTR;
+ * at the end of the mount: -ESHUTDOWN). Functions marked [locked] are called with fs.lock held.
  */
 #ifndef STEADFS_SYNC_H
 #define STEADFS_SYNC_H
@@ -13,26 +13,27 @@
 struct sync;
 typedef void (*sync_done)(void *arg, int err);
 
-/* Reads the identity in the state directory, starts the threads; does not wait for the server (a tree
- * that knows its root works offline). err: 512 bytes for people. */
+/* Reads the identity in the state directory, starts the threads; does not wait for the server (a
+ * tree that knows its root works offline). err: 512 bytes for people. */
 int sync_new(struct sync **out, struct fs *fs, char *err);
 /* Waits until the first session succeeded (a new state directory has no root before) or until
  * timeout_ms; -ETIMEDOUT, -EACCES (credential), -EPROTO (version), …; err: 512 bytes. */
 int sync_wait_session(struct sync *s, unsigned timeout_ms, char *err);
 void sync_free(struct sync *s);
 
-/* [locked] fsync of a node: done(0) once all that is pending of it (see core_barrier) is committed and
- * its blocks are durable; -ETIMEDOUT after fsync_timeout, -EDQUOT, -EROFS, -EACCES, -EIO … The caller
- * has flushed the node's dirty data into the tree before. Returns an id for sync_cancel, or 0 when done
- * was not needed because nothing is pending (*err is then the result, done is not called). */
+/* [locked] fsync of a node: done(0) once all that is pending of it (see core_barrier) is committed
+ * and its blocks are durable; -ETIMEDOUT after fsync_timeout, -EDQUOT, -EROFS, -EACCES, -EIO … The
+ * caller has flushed the node's dirty data into the tree before. Returns an id for sync_cancel, or
+ * 0 when done was not needed because nothing is pending (*err is then the result, done is not
+ * called). */
 uint64_t sync_barrier(struct sync *s, uint64_t node, sync_done done, void *arg, int *err);
-/* [locked] Loads what the core needs (several waiters for the same need share one call). done(0): call
- * the core again; -EIO after timeout, -ENOENT … */
+/* [locked] Loads what the core needs (several waiters for the same need share one call). done(0):
+ * call the core again; -EIO after timeout, -ENOENT … */
 uint64_t sync_load(struct sync *s, const struct core_need *need, sync_done done, void *arg);
-/* [locked] Brings blocks into the block store, all of them before done(0); -EIO when no assigned server
- * delivers a good copy within the timeout. */
-uint64_t sync_fetch(struct sync *s, uint64_t ns, const struct block_id *ids, size_t n, sync_done done,
-                    void *arg);
+/* [locked] Brings blocks into the block store, all of them before done(0); -EIO when no assigned
+ * server delivers a good copy within the timeout. */
+uint64_t sync_fetch(struct sync *s, uint64_t ns, const struct block_id *ids, size_t n,
+                    sync_done done, void *arg);
 /* [locked] Starts fetching without anybody waiting (readahead); forgotten when there is no room. */
 void sync_prefetch(struct sync *s, uint64_t ns, const struct block_id *ids, size_t n);
 /* [locked or not] The waiter's done is called with -EINTR, unless it was called already. */
@@ -42,13 +43,19 @@ void sync_kick(struct sync *s);
 /* [locked] Final blocks of a long write may be uploaded before anything is committed. */
 void sync_upload(struct sync *s, uint64_t ns, const struct m_block_ref *ids, size_t n);
 
-/* Pushes everything pending; until nothing is left, or deadline_ms passed: 0 or -ETIMEDOUT (what is left
- * stays in the state directory). Not locked. progress may be NULL. */
-int sync_drain(struct sync *s, unsigned deadline_ms, void (*progress)(void *arg, uint64_t files, uint64_t bytes),
-               void *arg);
+/* Pushes everything pending; until nothing is left, or deadline_ms passed: 0 or -ETIMEDOUT (what is
+ * left stays in the state directory). Not locked. progress may be NULL. */
+int sync_drain(struct sync *s, unsigned deadline_ms,
+               void (*progress)(void *arg, uint64_t files, uint64_t bytes), void *arg);
+/* A drain or settle under way ends at once with -ECANCELED: another process takes the state over.
+ */
+void sync_abandon(struct sync *s);
+/* Appends text as a JSON string. */
+void json_string(struct buf *b, const char *text);
 /* Appends the `status --json` object (DESIGN section 7). Not locked. */
 void sync_status(struct sync *s, struct buf *json);
-/* Whether nothing is pending and the journal is applied up to the head each namespace had at the call;
- * for `steadfs sync` and the lab: waits for it. 0, -ETIMEDOUT. Not locked. path_node 0: everything. */
+/* Whether nothing is pending and the journal is applied up to the head each namespace had at the
+ * call; for `steadfs sync` and the lab: waits for it. 0, -ETIMEDOUT. Not locked. path_node 0:
+ * everything. */
 int sync_settle(struct sync *s, uint64_t path_node, unsigned timeout_ms, char *err);
 #endif

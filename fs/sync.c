@@ -1,0 +1,633 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The driver's threads, turns and waiters.
+ *
+ * One driver thread makes all decisions, so that what happens between two remote calls needs no
+ * locks of its own. It sleeps on the inbox, which answers of calls, finished jobs, cancels and
+ * wake-ups fill from any thread without fs.lock. A turn handles the events, then runs every part's
+ * step function once under fs.lock; a step starts what it can and says with sync_at when it wants
+ * to be run again at the latest. Reading, hashing and storing of large blocks runs on two worker
+ * threads.
+ *
+ * A waiter is finished exactly once: waiter_end takes it out of the list and queues its done
+ * function, which runs after the turn without the lock. A cancel only leaves the waiter's id in the
+ * inbox, because it may come with or without fs.lock held.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "sync_internal.h"
+#include "tree.h"
+#include "vfs.h"
+
+static int64_t clock_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* ---- inbox ---- */
+static void wake_locked(struct sync *s)
+{
+    s->awake = true;
+    pthread_cond_signal(&s->inbox_cond);
+}
+
+void sync_wake(struct sync *s)
+{
+    pthread_mutex_lock(&s->inbox_lock);
+    wake_locked(s);
+    pthread_mutex_unlock(&s->inbox_lock);
+}
+
+void sync_post(struct sync *s, struct sync_event *e)
+{
+    pthread_mutex_lock(&s->inbox_lock);
+    TAILQ_INSERT_TAIL(&s->inbox, e, link);
+    wake_locked(s);
+    pthread_mutex_unlock(&s->inbox_lock);
+}
+
+void sync_job_start(struct sync *s, struct sync_job *j)
+{
+    pthread_mutex_lock(&s->inbox_lock);
+    TAILQ_INSERT_TAIL(&s->jobs, j, job_link);
+    pthread_cond_signal(&s->job_cond);
+    pthread_mutex_unlock(&s->inbox_lock);
+}
+
+static void *worker_main(void *arg)
+{
+    struct sync *s = arg;
+    pthread_mutex_lock(&s->inbox_lock);
+    for (;;) {
+        struct sync_job *j = TAILQ_FIRST(&s->jobs);
+        if (j) {
+            TAILQ_REMOVE(&s->jobs, j, job_link);
+            pthread_mutex_unlock(&s->inbox_lock);
+            j->run(s, j);
+            pthread_mutex_lock(&s->inbox_lock);
+            TAILQ_INSERT_TAIL(&s->inbox, &j->ev, link);
+            wake_locked(s);
+        } else if (s->inbox_stop) {
+            break;
+        } else {
+            pthread_cond_wait(&s->job_cond, &s->inbox_lock);
+        }
+    }
+    pthread_mutex_unlock(&s->inbox_lock);
+    return NULL;
+}
+
+/* Sleeps until something is in the inbox or `until` has come; false at the end. */
+static bool inbox_wait(struct sync *s, int64_t until, struct sync_events *events,
+                       uint64_t **cancels, size_t *cancels_n)
+{
+    pthread_mutex_lock(&s->inbox_lock);
+    while (!s->awake && !s->inbox_stop) {
+        int64_t left = until - s->clock();
+        if (left <= 0)
+            break;
+        struct timespec t;
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        t.tv_sec += (time_t)(left / 1000);
+        t.tv_nsec += (long)(left % 1000) * 1000000;
+        if (t.tv_nsec >= 1000000000) {
+            t.tv_nsec -= 1000000000;
+            t.tv_sec++;
+        }
+        pthread_cond_timedwait(&s->inbox_cond, &s->inbox_lock, &t);
+    }
+    s->awake = false;
+    TAILQ_CONCAT(events, &s->inbox, link);
+    *cancels = s->cancels;
+    *cancels_n = s->cancels_n;
+    s->cancels = NULL;
+    s->cancels_n = s->cancels_cap = 0;
+    bool go_on = !s->inbox_stop;
+    pthread_mutex_unlock(&s->inbox_lock);
+    return go_on;
+}
+
+/* ---- waiters ---- */
+void sync_at(struct sync *s, int64_t at)
+{
+    if (at < s->wake_at)
+        s->wake_at = at;
+}
+
+uint64_t waiter_add(struct sync *s, struct waiter *w, unsigned timeout_ms, int timeout_err)
+{
+    w->id = ++s->next_id;
+    w->deadline = s->clock() + timeout_ms;
+    w->timeout_err = timeout_err;
+    TAILQ_INSERT_TAIL(&s->waiters, w, link);
+    s->waiters_n++;
+    return w->id;
+}
+
+void waiter_end(struct sync *s, struct waiter *w, int err)
+{
+    struct finished *f = malloc(sizeof *f);
+    if (!f)
+        abort();
+    *f = (struct finished){.done = w->done, .arg = w->arg, .err = err};
+    STAILQ_INSERT_TAIL(&s->finished, f, link);
+    TAILQ_REMOVE(&s->waiters, w, link);
+    s->waiters_n--;
+    w->drop(s, w);
+    free(w);
+}
+
+bool sync_awaited(const struct sync *s)
+{
+    return s->waiters_n > 0 || s->draining || !s->had_session;
+}
+
+void sync_cancel(struct sync *s, uint64_t id)
+{
+    pthread_mutex_lock(&s->inbox_lock);
+    if (s->cancels_n == s->cancels_cap) {
+        s->cancels_cap = s->cancels_cap ? 2 * s->cancels_cap : 16;
+        s->cancels = realloc(s->cancels, s->cancels_cap * sizeof *s->cancels);
+        if (!s->cancels)
+            abort();
+    }
+    s->cancels[s->cancels_n++] = id;
+    wake_locked(s);
+    pthread_mutex_unlock(&s->inbox_lock);
+}
+
+static void cancels_apply(struct sync *s, const uint64_t *v, size_t n)
+{
+    struct waiter *w;
+    for (size_t i = 0; i < n; i++) {
+        TAILQ_FOREACH(w, &s->waiters, link)
+        if (w->id == v[i])
+            break;
+        if (w)
+            waiter_end(s, w, -EINTR);
+    }
+}
+
+static void flush_run(struct sync *s, struct sync_job *j)
+{
+    (void)j;
+    int err = blocks_flush(s->fs->blocks);
+    pthread_mutex_lock(&s->fs->lock);
+    if (!err)
+        err = tree_flush(s->fs->tree);
+    pthread_mutex_unlock(&s->fs->lock);
+    s->flush_err = err;
+    if (err)
+        log_printf(s->fs->log, LOG_L_ERROR, "flushing %s to disk: %s", s->fs->opt.state,
+                   strerror(-err));
+}
+
+static void flush_done(struct sync *s, struct sync_event *e)
+{
+    free(e);
+    pthread_mutex_lock(&s->fs->lock);
+    s->flushing = false;
+    struct waiter *w, *next;
+    for (w = TAILQ_FIRST(&s->waiters); w; w = next) {
+        next = TAILQ_NEXT(w, link);
+        if (w->expiry == EXPIRY_FLUSHING)
+            waiter_end(s, w, w->timeout_err ? w->timeout_err : s->flush_err);
+    }
+    pthread_mutex_unlock(&s->fs->lock);
+    sync_wake(s);
+}
+
+/* Barriers that the servers did not grant in time (and, with fsync=local, all) are made safe
+ * against power loss. */
+static void flush_start(struct sync *s)
+{
+    struct sync_job *j = calloc(1, sizeof *j);
+    struct waiter *w;
+    if (!j)
+        abort();
+    TAILQ_FOREACH(w, &s->waiters, link)
+    if (w->expiry == EXPIRY_PASSED)
+        w->expiry = EXPIRY_FLUSHING;
+    s->flushing = true;
+    j->run = flush_run;
+    j->ev.fn = flush_done;
+    sync_job_start(s, j);
+}
+
+static void waiters_expire(struct sync *s, int64_t now)
+{
+    struct waiter *w, *next;
+    bool flush = false;
+    for (w = TAILQ_FIRST(&s->waiters); w; w = next) {
+        next = TAILQ_NEXT(w, link);
+        if (w->deadline > now) {
+            sync_at(s, w->deadline);
+        } else if (!w->flush) {
+            waiter_end(s, w, w->timeout_err);
+        } else if (w->expiry != EXPIRY_FLUSHING) {
+            w->expiry = EXPIRY_PASSED;
+            flush = true;
+        }
+    }
+    if (flush && !s->flushing)
+        flush_start(s);
+}
+
+static void finishes_run(struct finishes *list)
+{
+    struct finished *f;
+    while ((f = STAILQ_FIRST(list))) {
+        STAILQ_REMOVE_HEAD(list, link);
+        f->done(f->arg, f->err);
+        free(f);
+    }
+}
+
+/* ---- turns ---- */
+static void sweep_step(struct sync *s);
+
+static void turn(struct sync *s, const uint64_t *cancels, size_t cancels_n)
+{
+    struct finishes list = STAILQ_HEAD_INITIALIZER(list);
+    pthread_mutex_lock(&s->fs->lock);
+    int64_t now = s->clock();
+    s->wake_at = now + 60000;
+    cancels_apply(s, cancels, cancels_n);
+    waiters_expire(s, now);
+    session_step(s);
+    journal_step(s);
+    load_step(s);
+    barrier_step(s);
+    lane_step(s);
+    upload_step(s);
+    fetch_step(s);
+    sweep_step(s);
+    STAILQ_CONCAT(&list, &s->finished);
+    pthread_mutex_unlock(&s->fs->lock);
+    finishes_run(&list);
+}
+
+static void *driver_main(void *arg)
+{
+    struct sync *s = arg;
+    int64_t until = 0;
+    for (;;) {
+        struct sync_events events = TAILQ_HEAD_INITIALIZER(events);
+        struct sync_event *e;
+        uint64_t *cancels;
+        size_t n;
+        bool go_on = inbox_wait(s, until, &events, &cancels, &n);
+        while ((e = TAILQ_FIRST(&events))) {
+            TAILQ_REMOVE(&events, e, link);
+            e->fn(s, e);
+        }
+        if (go_on)
+            turn(s, cancels, n);
+        free(cancels);
+        if (!go_on)
+            return NULL;
+        until = s->wake_at;
+    }
+}
+
+/* ---- calls ---- */
+static void call_event(struct sync *s, struct sync_event *e)
+{
+    struct sync_call *c = (struct sync_call *)(void *)e;
+    c->fn(s, c);
+    buf_free(&c->res.body);
+    free(c);
+}
+
+/* On the rpc thread: the answer's body is taken over. */
+static void call_done(void *arg, struct rpc_result *r)
+{
+    struct sync_call *c = arg;
+    c->res = *r;
+    r->body = (struct buf){0};
+    sync_post(c->s, &c->ev);
+}
+
+struct sync_call *call_new(struct sync *s, void (*fn)(struct sync *, struct sync_call *), void *arg)
+{
+    struct sync_call *c = calloc(1, sizeof *c);
+    if (!c)
+        abort();
+    c->s = s;
+    c->ev.fn = call_event;
+    c->fn = fn;
+    c->arg = arg;
+    return c;
+}
+
+uint64_t call_start(struct sync_call *c, const char *url, const char *method, struct bytes head,
+                    const struct bytes *bodies, size_t bodies_n, unsigned timeout_ms)
+{
+    c->started = c->s->clock();
+    struct rpc_call q = {.url = url,
+                         .method = method,
+                         .head = head,
+                         .bodies = bodies,
+                         .bodies_n = bodies_n,
+                         .timeout_ms = timeout_ms,
+                         .done = call_done,
+                         .arg = c};
+    return rpc_start(c->s->rpc, &q);
+}
+
+uint64_t call_meta(struct sync_call *c, const char *method, const struct msg_desc *d,
+                   const void *msg, unsigned timeout_ms)
+{
+    struct buf cleanup_buf b = {0};
+    msg_encode(d, msg, &b);
+    return call_start(c, c->s->fs->opt.url, method, bytes_of(b.p, b.n), NULL, 0, timeout_ms);
+}
+
+int call_decode(struct sync *s, const struct sync_call *c, const struct msg_desc *d, void *msg,
+                struct arena *a)
+{
+    const char *why = "";
+    int err = msg_decode(d, msg, c->res.body.p, c->res.body.n, MSG_LENIENT, a, &why);
+    if (err)
+        log_printf(s->fs->log, LOG_L_ERROR, "an answer cannot be read: %s: %s", d->name, why);
+    return err ? -EBADMSG : 0;
+}
+
+/* ---- namespaces ---- */
+struct sync_ns *sync_ns_find(struct sync *s, uint64_t id)
+{
+    for (size_t i = 0; i < s->nss_n; i++)
+        if (s->nss[i]->id == id)
+            return s->nss[i];
+    return NULL;
+}
+
+struct sync_ns *sync_ns_need(struct sync *s, uint64_t id)
+{
+    struct sync_ns *ns = sync_ns_find(s, id);
+    if (ns)
+        return ns;
+    ns = calloc(1, sizeof *ns);
+    s->nss = realloc(s->nss, (s->nss_n + 1) * sizeof *s->nss);
+    if (!ns || !s->nss)
+        abort();
+    ns->id = id;
+    ns->sync = s;
+    TAILQ_INIT(&ns->barriers);
+    ns->lane.resend = ns->lane.wanted = true;
+    s->nss[s->nss_n++] = ns;
+    return ns;
+}
+
+struct sync_server *sync_server_find(struct sync *s, uint64_t id)
+{
+    for (size_t i = 0; i < s->servers_n; i++)
+        if (s->servers[i]->id == id)
+            return s->servers[i];
+    return NULL;
+}
+
+struct route *route_find(struct sync_ns *ns, uint64_t server)
+{
+    for (size_t i = 0; i < ns->routes_n; i++)
+        if (ns->routes[i]->server->id == server)
+            return ns->routes[i];
+    return NULL;
+}
+
+void ns_error(struct sync *s, struct sync_ns *ns, const char *fmt, ...)
+{
+    char text[sizeof ns->error];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    if (strcmp(text, ns->error) == 0)
+        return;
+    memcpy(ns->error, text, sizeof text);
+    log_printf(s->fs->log, LOG_L_WARN, "%s: %s", ns->name, text);
+}
+
+void sync_effects(struct sync *s, struct core_effects *fx)
+{
+    if (fx->n) {
+        vfs_effects(s->fs->vfs, fx);
+        commit_effects(s, fx);
+    }
+    core_effects_free(fx);
+}
+
+void sync_kick(struct sync *s)
+{
+    bool news = false;
+    int64_t now = s->clock();
+    for (size_t i = 0; i < s->nss_n; i++) {
+        struct lane *l = &s->nss[i]->lane;
+        if (l->wanted)
+            continue;
+        l->wanted = news = true;
+        l->due = now + QUIET_MS;
+        l->last_restless = now;
+    }
+    if (news)
+        sync_wake(s);
+}
+
+/* ---- outbox blocks that nothing needs any more ---- */
+/* A crash between an acknowledged commit and its bookkeeping leaves blocks in the outbox that are
+ * synced or, after a re-cut, referred to by nothing. The latter are dropped only before programs
+ * are served: later a block may have been put and its extent not yet written. True: there are more.
+ */
+static bool sweep(struct sync *s, bool drop)
+{
+    struct block_id v[SWEEP_BLOCKS];
+    size_t n =
+        blocks_unsynced(s->fs->blocks, s->sweep_started ? &s->sweep_after : NULL, v, SWEEP_BLOCKS);
+    for (size_t i = 0; i < n; i++) {
+        bool referenced, pending;
+        if (core_block_used(s->fs->core, &v[i], &referenced, &pending))
+            continue;
+        if (referenced && !pending)
+            blocks_synced(s->fs->blocks, &v[i], 1);
+        else if (!referenced && drop)
+            blocks_drop(s->fs->blocks, &v[i]);
+    }
+    if (n)
+        s->sweep_after = v[n - 1];
+    s->sweep_started = n == SWEEP_BLOCKS;
+    return s->sweep_started;
+}
+
+static void sweep_step(struct sync *s)
+{
+    int64_t now = s->clock();
+    if (s->sweep_at <= now) {
+        upload_sweep(s);
+        s->sweep_at = now + (sweep(s, false) ? SWEEP_PAUSE_MS : SWEEP_MS);
+    }
+    sync_at(s, s->sweep_at);
+}
+
+/* ---- life ---- */
+static int locks_init(struct sync *s)
+{
+    pthread_condattr_t ca;
+    pthread_condattr_init(&ca);
+    pthread_condattr_setclock(&ca, CLOCK_MONOTONIC);
+    int err = pthread_cond_init(&s->changed, &ca);
+    if (!err)
+        err = pthread_cond_init(&s->inbox_cond, &ca);
+    if (!err)
+        err = pthread_cond_init(&s->job_cond, NULL);
+    if (!err)
+        err = pthread_mutex_init(&s->inbox_lock, NULL);
+    pthread_condattr_destroy(&ca);
+    return -err;
+}
+
+static int threads_start(struct sync *s)
+{
+    int err = pthread_create(&s->driver, NULL, driver_main, s);
+    if (err)
+        return -err;
+    s->started = true;
+    while (!err && s->workers_n < SYNC_WORKERS) {
+        err = pthread_create(&s->workers[s->workers_n], NULL, worker_main, s);
+        if (!err)
+            s->workers_n++;
+    }
+    return s->workers_n ? 0 : -err;
+}
+
+/* Namespaces known from before: so that pending work shows before the first session. */
+static void known_load(struct sync *s)
+{
+    struct core_ns n;
+    for (size_t k = 0; core_ns_at(s->fs->core, k, &n) == 0; k++) {
+        struct sync_ns *ns = sync_ns_need(s, n.id);
+        memcpy(ns->name, n.name, sizeof ns->name);
+        ns->head = n.head;
+    }
+}
+
+int sync_new(struct sync **out, struct fs *fs, char *err)
+{
+    struct sync *s = calloc(1, sizeof *s);
+    if (!s)
+        return -ENOMEM;
+    s->fs = fs;
+    s->clock = clock_ms;
+    TAILQ_INIT(&s->inbox);
+    TAILQ_INIT(&s->jobs);
+    TAILQ_INIT(&s->waiters);
+    TAILQ_INIT(&s->loads);
+    TAILQ_INIT(&s->fetch_queue);
+    STAILQ_INIT(&s->finished);
+    int64_t began = s->clock();
+    s->sweep_at = began + SWEEP_MS;
+    int r = locks_init(s);
+    if (!r)
+        r = identity_load(&s->identity, fs->opt.state, fs->opt.url ? fs->opt.url : "the server",
+                          err);
+    if (r) {
+        free(s);
+        return r;
+    }
+    if (!fs->opt.url)
+        fs->opt.url = strdup(s->identity.url);
+    struct rpc_options o = {.ca_pem = s->identity.ca_pem,
+                            .credential = s->identity.credential,
+                            .connect_timeout_ms = fs->opt.connect_timeout_ms,
+                            .max_per_host = 12,
+                            .log = fs->log};
+    r = rpc_new(&s->rpc, &o);
+    if (!r) {
+        pthread_mutex_lock(&fs->lock);
+        known_load(s);
+        while (sweep(s, true) && s->clock() - began < SWEEP_START_MS)
+            ;
+        s->sweep_started = false;
+        s->session_wanted = true;
+        fs->sync = s;
+        pthread_mutex_unlock(&fs->lock);
+        r = threads_start(s);
+    }
+    if (r) {
+        snprintf(err, 512, "cannot start: %s", strerror(-r));
+        sync_free(s);
+        return r;
+    }
+    *out = s;
+    return 0;
+}
+
+static void inbox_end(struct sync *s)
+{
+    struct sync_event *e;
+    while ((e = TAILQ_FIRST(&s->inbox))) {
+        TAILQ_REMOVE(&s->inbox, e, link);
+        e->fn(s, e);
+    }
+}
+
+static void ns_free(struct sync_ns *ns)
+{
+    lane_free(ns);
+    journal_free(ns);
+    for (size_t i = 0; i < ns->routes_n; i++)
+        free(ns->routes[i]);
+    free(ns);
+}
+
+void sync_free(struct sync *s)
+{
+    if (!s)
+        return;
+    struct finishes list = STAILQ_HEAD_INITIALIZER(list);
+    pthread_mutex_lock(&s->fs->lock);
+    s->stopping = s->abandoned = true;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->fs->lock);
+    pthread_mutex_lock(&s->inbox_lock);
+    s->inbox_stop = true;
+    pthread_cond_broadcast(&s->inbox_cond);
+    pthread_cond_broadcast(&s->job_cond);
+    pthread_mutex_unlock(&s->inbox_lock);
+    if (s->started)
+        pthread_join(s->driver, NULL);
+    for (unsigned i = 0; i < s->workers_n; i++)
+        pthread_join(s->workers[i], NULL);
+    if (s->rpc)
+        rpc_free(s->rpc);
+    inbox_end(s);
+    pthread_mutex_lock(&s->fs->lock);
+    while (!TAILQ_EMPTY(&s->waiters))
+        waiter_end(s, TAILQ_FIRST(&s->waiters), -ESHUTDOWN);
+    STAILQ_CONCAT(&list, &s->finished);
+    s->fs->sync = NULL;
+    pthread_mutex_unlock(&s->fs->lock);
+    finishes_run(&list);
+    load_free(s);
+    fetch_free(s);
+    upload_free(s);
+    for (size_t i = 0; i < s->nss_n; i++)
+        ns_free(s->nss[i]);
+    for (size_t i = 0; i < s->servers_n; i++)
+        free(s->servers[i]);
+    free(s->nss);
+    free(s->servers);
+    free(s->cancels);
+    identity_free(&s->identity);
+    pthread_cond_destroy(&s->changed);
+    pthread_cond_destroy(&s->inbox_cond);
+    pthread_cond_destroy(&s->job_cond);
+    pthread_mutex_destroy(&s->inbox_lock);
+    free(s);
+}

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Barriers: what fsync waits for.
+ *
+ *   check -> upload -> ready -> sent -> done
+ *     ^    (its closure's blocks)   |
+ *     +---- held <------------------+  a conflict, a refusal of others, a commit under way
+ *
+ * A barrier covers what was pending of its node when it was asked for: it is done when a commit
+ * planned with its node is committed, whatever was written since. After a conflict it goes on, with
+ * the copy that the local content became, until that is committed. Held barriers look again
+ * whenever a commit is settled or the journal moves.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "sync_internal.h"
+
+#define HELD_MS 200 /* a held barrier looks again even if nothing was heard */
+
+void trace_node(struct sync *s, uint64_t ns, uint64_t node, const struct m_block_ref *refs,
+                size_t n)
+{
+    if (!trace_on(s->fs->log))
+        return;
+    struct block_id *ids = malloc(n * sizeof *ids + 1);
+    if (!ids)
+        abort();
+    for (size_t i = 0; i < n; i++)
+        ids[i] = refs[i].block;
+    struct trace t = trace_begin(s->fs->log, "A1");
+    trace_u64(&t, "node", node);
+    trace_end(&t);
+    t = trace_begin(s->fs->log, "A2");
+    trace_u64(&t, "node", node);
+    trace_ids(&t, "ids", ids, n);
+    trace_end(&t);
+    t = trace_begin(s->fs->log, "A3");
+    trace_u64(&t, "node", node);
+    trace_u64(&t, "ns", ns);
+    trace_end(&t);
+    free(ids);
+}
+
+static void barrier_drop(struct sync *s, struct waiter *w)
+{
+    struct barrier *b = (struct barrier *)(void *)w;
+    (void)s;
+    if (b->ns)
+        TAILQ_REMOVE(&b->ns->barriers, b, ns_link);
+    upload_set_free(&b->set);
+}
+
+uint64_t sync_barrier(struct sync *s, uint64_t node, sync_done done, void *arg, int *err)
+{
+    struct core_barrier cb;
+    struct core_attr a;
+    struct core_need need;
+    *err = core_barrier(s->fs->core, node, &cb);
+    if (*err)
+        return 0;
+    if (cb.parked || (!cb.dirty && !cb.request)) {
+        *err = cb.parked;
+        return 0;
+    }
+    int r = core_getattr(s->fs->core, node, &a, &need);
+    if (r || s->waiters_n >= SYNC_WAITERS_MAX) {
+        *err = r < 0 ? r : -EAGAIN;
+        return 0;
+    }
+    struct barrier *b = calloc(1, sizeof *b);
+    if (!b)
+        abort();
+    b->node = node;
+    b->w.done = done;
+    b->w.arg = arg;
+    b->w.drop = barrier_drop;
+    b->w.flush = true;
+    sync_wake(s);
+    if (s->fs->opt.fsync == FSYNC_LOCAL) /* flushed at once; nothing else is waited for */
+        return waiter_add(s, &b->w, 0, 0);
+    b->ns = sync_ns_need(s, a.ns);
+    b->state = BARRIER_CHECK;
+    TAILQ_INSERT_TAIL(&b->ns->barriers, b, ns_link);
+    return waiter_add(s, &b->w, s->fs->opt.fsync_timeout_ms, -ETIMEDOUT);
+}
+
+static void barrier_hold(struct sync *s, struct barrier *b)
+{
+    b->state = BARRIER_HELD;
+    b->again_at = s->clock() + HELD_MS;
+    sync_at(s, b->again_at);
+}
+
+/* What of its closure must be uploaded; again after every commit or conflict that touched it.
+ * False: it has ended. */
+static bool barrier_check(struct sync *s, struct barrier *b)
+{
+    struct core_barrier cb;
+    int err = core_barrier(s->fs->core, b->node, &cb);
+    if (err || cb.parked || (!cb.dirty && !cb.request)) {
+        waiter_end(s, &b->w, err == -ESTALE ? 0 : err ? err : cb.parked);
+        return false;
+    }
+    struct lane *l = &b->ns->lane;
+    if (!cb.dirty) {
+        if (l->phase != LANE_IDLE && l->plan.request == cb.request) {
+            b->state = BARRIER_SENT;
+            b->request = cb.request;
+        } else {
+            barrier_hold(s, b);
+        }
+        return true;
+    }
+    upload_set_free(&b->set);
+    err = core_closure_blocks(s->fs->core, b->node, &b->set.ids, &b->set.n);
+    if (err == -EAGAIN) {
+        barrier_hold(s, b);
+    } else if (err) {
+        waiter_end(s, &b->w, err);
+        return false;
+    } else {
+        if (!b->traced)
+            trace_node(s, b->ns->id, b->node, b->set.ids, b->set.n);
+        b->traced = true;
+        b->state = BARRIER_UPLOAD;
+    }
+    return true;
+}
+
+static void barrier_upload(struct sync *s, struct barrier *b)
+{
+    if (upload_ready(s, b->ns, &b->set, UPLOAD_BARRIER)) {
+        b->state = BARRIER_READY;
+        return;
+    }
+    const struct block_id *lost = upload_lost(s, b->ns, &b->set);
+    if (lost) {
+        char hex[BLOCK_HEX_LEN + 1];
+        block_id_hex(lost, hex);
+        ns_error(s, b->ns, "block %.12s… of node %llu is neither here nor at any server", hex,
+                 (unsigned long long)b->node);
+        waiter_end(s, &b->w, -EIO);
+    }
+}
+
+void barrier_step(struct sync *s)
+{
+    int64_t now = s->clock();
+    for (size_t i = 0; i < s->nss_n; i++) {
+        struct sync_ns *ns = s->nss[i];
+        struct barrier *b, *next;
+        for (b = TAILQ_FIRST(&ns->barriers); b; b = next) {
+            next = TAILQ_NEXT(b, ns_link);
+            if (s->online && !ns->listed) {
+                waiter_end(s, &b->w, -EACCES);
+                continue;
+            }
+            if (b->state == BARRIER_HELD && b->again_at <= now)
+                b->state = BARRIER_CHECK;
+            else if (b->state == BARRIER_HELD)
+                sync_at(s, b->again_at);
+            if (b->state == BARRIER_CHECK && !barrier_check(s, b))
+                continue;
+            if (b->state == BARRIER_UPLOAD && ns->routes_n)
+                barrier_upload(s, b);
+        }
+    }
+}
+
+void barriers_recheck(struct sync_ns *ns)
+{
+    struct barrier *b;
+    TAILQ_FOREACH(b, &ns->barriers, ns_link)
+    if (b->state == BARRIER_HELD)
+        b->state = BARRIER_CHECK;
+}
+
+void barriers_settle(struct sync *s, struct sync_ns *ns, uint64_t request, bool covered)
+{
+    struct barrier *b, *next;
+    for (b = TAILQ_FIRST(&ns->barriers); b; b = next) {
+        next = TAILQ_NEXT(b, ns_link);
+        if (b->state != BARRIER_SENT || b->request != request)
+            continue;
+        if (covered)
+            waiter_end(s, &b->w, 0);
+        else
+            b->state = BARRIER_CHECK;
+    }
+}
+
+void barriers_follow(struct sync_ns *ns, uint64_t node, uint64_t other)
+{
+    struct barrier *b;
+    TAILQ_FOREACH(b, &ns->barriers, ns_link)
+    if (b->node == node) {
+        b->node = other;
+        if (b->state != BARRIER_SENT)
+            b->state = BARRIER_CHECK;
+    }
+}
+
+size_t barriers_ready(struct sync_ns *ns, uint64_t *nodes)
+{
+    size_t n = 0;
+    struct barrier *b;
+    TAILQ_FOREACH(b, &ns->barriers, ns_link)
+    {
+        size_t k = 0;
+        if (b->state != BARRIER_READY)
+            continue;
+        while (k < n && nodes[k] != b->node)
+            k++;
+        if (k == n && n < BARRIERS_PER_PLAN)
+            nodes[n++] = b->node;
+    }
+    return n;
+}
+
+void barriers_planned(struct sync *s, struct sync_ns *ns, const uint64_t *nodes, size_t n,
+                      uint64_t request)
+{
+    struct barrier *b;
+    TAILQ_FOREACH(b, &ns->barriers, ns_link)
+    {
+        bool in = false;
+        for (size_t k = 0; k < n && b->state == BARRIER_READY && !in; k++)
+            in = nodes[k] == b->node;
+        if (!in)
+            continue;
+        if (request) {
+            b->state = BARRIER_SENT;
+            b->request = request;
+        } else {
+            barrier_hold(s, b);
+        }
+    }
+}
+
+void barriers_failed(struct sync *s, struct sync_ns *ns, uint64_t node, int err)
+{
+    struct barrier *b, *next;
+    for (b = TAILQ_FIRST(&ns->barriers); b; b = next) {
+        next = TAILQ_NEXT(b, ns_link);
+        if (b->node == node && b->state == BARRIER_READY)
+            waiter_end(s, &b->w, err);
+    }
+}

@@ -1,0 +1,500 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Fetches: bringing blocks here, each once however many wait for it.
+ *
+ * A block is first asked of the candidate that targets would be chosen from first; if that one does
+ * not have it, the metadata server says who is recorded to hold it (`locate`). Several gets are
+ * under way at a time, so a batch is kept small while places are free. What arrives is hashed and
+ * stored by a worker; a block that is not what its id names is thrown away, reported and asked of
+ * another server. When all have been tried the round begins again after a pause, until those who
+ * wait have given up.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "frame.h"
+#include "sync_internal.h"
+
+#define FETCH_BUCKETS 4096
+#define FETCH_ROUND_MS 500 /* between rounds over all servers */
+#define GET_TIMEOUT_MS 20000
+#define LOCATE_TIMEOUT_MS 15000
+#define TRIED_MAX 16
+
+struct fetch_wait {
+    struct waiter w;
+    size_t left; /* blocks still missing */
+    size_t n;
+    struct fetch_block **v; /* those it waits for; NULL: it has arrived */
+};
+
+struct fetch_block {
+    TAILQ_ENTRY(fetch_block) link; /* in fetch_queue while QUEUED */
+    struct fetch_block *chain;
+    struct sync_ns *ns;
+    struct block_id id;
+    enum { FETCH_QUEUED, FETCH_BUSY } state;
+    struct fetch_wait **waits;
+    size_t waits_n, waits_cap;
+    int64_t not_before;
+    uint64_t tried[TRIED_MAX]; /* servers that did not deliver in this round */
+    size_t tried_n;
+    uint64_t holders[TRIED_MAX]; /* as located */
+    size_t holders_n;
+    bool located, locating;
+    int64_t since;
+};
+
+/* ---- the table ---- */
+static size_t bucket_of(const struct sync_ns *ns, const struct block_id *id)
+{
+    uint64_t h;
+    memcpy(&h, id->b + 1, sizeof h);
+    return (size_t)((h ^ ns->id) % FETCH_BUCKETS);
+}
+
+static struct fetch_block *block_find(struct sync *s, const struct sync_ns *ns,
+                                      const struct block_id *id)
+{
+    if (!s->fetch_buckets)
+        return NULL;
+    struct fetch_block *b = s->fetch_buckets[bucket_of(ns, id)];
+    while (b && (b->ns != ns || !block_id_equal(&b->id, id)))
+        b = b->chain;
+    return b;
+}
+
+static struct fetch_block *block_add(struct sync *s, struct sync_ns *ns, const struct block_id *id)
+{
+    if (!s->fetch_buckets)
+        s->fetch_buckets = calloc(FETCH_BUCKETS, sizeof *s->fetch_buckets);
+    struct fetch_block *b = calloc(1, sizeof *b);
+    if (!b || !s->fetch_buckets)
+        abort();
+    size_t at = bucket_of(ns, id);
+    b->ns = ns;
+    b->id = *id;
+    b->since = s->clock();
+    b->chain = s->fetch_buckets[at];
+    s->fetch_buckets[at] = b;
+    TAILQ_INSERT_TAIL(&s->fetch_queue, b, link);
+    s->fetches_n++;
+    return b;
+}
+
+/* Not while BUSY or locating. */
+static void block_remove(struct sync *s, struct fetch_block *b)
+{
+    struct fetch_block **at = &s->fetch_buckets[bucket_of(b->ns, &b->id)];
+    while (*at != b)
+        at = &(*at)->chain;
+    *at = b->chain;
+    if (b->state == FETCH_QUEUED)
+        TAILQ_REMOVE(&s->fetch_queue, b, link);
+    s->fetches_n--;
+    free(b->waits);
+    free(b);
+}
+
+static void block_requeue(struct sync *s, struct fetch_block *b)
+{
+    b->state = FETCH_QUEUED;
+    TAILQ_INSERT_TAIL(&s->fetch_queue, b, link);
+}
+
+static void block_wait(struct fetch_block *b, struct fetch_wait *w)
+{
+    if (b->waits_n == b->waits_cap) {
+        b->waits_cap = b->waits_cap ? 2 * b->waits_cap : 2;
+        b->waits = realloc(b->waits, b->waits_cap * sizeof(struct fetch_wait *));
+        if (!b->waits)
+            abort();
+    }
+    b->waits[b->waits_n++] = w;
+}
+
+/* It is here. */
+static void block_arrived(struct sync *s, struct fetch_block *b)
+{
+    while (b->waits_n) {
+        struct fetch_wait *w = b->waits[--b->waits_n];
+        for (size_t i = 0; i < w->n; i++)
+            if (w->v[i] == b) {
+                w->v[i] = NULL;
+                w->left--;
+            }
+        if (!w->left)
+            waiter_end(s, &w->w, 0);
+    }
+    block_remove(s, b);
+}
+
+static void block_tried(struct fetch_block *b, uint64_t server)
+{
+    if (b->tried_n < TRIED_MAX)
+        b->tried[b->tried_n++] = server;
+}
+
+static bool in_list(const uint64_t *v, size_t n, uint64_t x)
+{
+    for (size_t i = 0; i < n; i++)
+        if (v[i] == x)
+            return true;
+    return false;
+}
+
+/* ---- asked for ---- */
+static void fetch_wait_drop(struct sync *s, struct waiter *waiter)
+{
+    struct fetch_wait *w = (struct fetch_wait *)(void *)waiter;
+    for (size_t i = 0; i < w->n; i++) {
+        struct fetch_block *b = w->v[i];
+        for (size_t k = 0; b && k < b->waits_n; k++)
+            if (b->waits[k] == w)
+                b->waits[k--] = b->waits[--b->waits_n];
+        if (b && !b->waits_n && b->state == FETCH_QUEUED && !b->locating) {
+            for (size_t k = i; k < w->n; k++) /* the same block may be named twice */
+                if (w->v[k] == b)
+                    w->v[k] = NULL;
+            block_remove(s, b);
+        }
+    }
+    free(w->v);
+}
+
+uint64_t sync_fetch(struct sync *s, uint64_t ns_id, const struct block_id *ids, size_t n,
+                    sync_done done, void *arg)
+{
+    struct sync_ns *ns = sync_ns_need(s, ns_id);
+    struct fetch_wait *w = calloc(1, sizeof *w);
+    if (!w || !(w->v = calloc(n + 1, sizeof(struct fetch_block *))))
+        abort();
+    for (size_t i = 0; i < n; i++) {
+        struct fetch_block *b = block_find(s, ns, &ids[i]);
+        if (!b && blocks_has(s->fs->blocks, &ids[i], NULL))
+            continue;
+        if (!b)
+            b = block_add(s, ns, &ids[i]);
+        block_wait(b, w);
+        w->v[w->n++] = b;
+    }
+    w->left = w->n;
+    w->w.done = done;
+    w->w.arg = arg;
+    w->w.drop = fetch_wait_drop;
+    uint64_t id = waiter_add(s, &w->w, s->fs->opt.timeout_ms, -EIO);
+    if (!w->n)
+        waiter_end(s, &w->w, 0);
+    sync_wake(s);
+    return id;
+}
+
+void sync_prefetch(struct sync *s, uint64_t ns_id, const struct block_id *ids, size_t n)
+{
+    struct sync_ns *ns = sync_ns_need(s, ns_id);
+    for (size_t i = 0; i < n && s->fetches_n < PREFETCH_MAX; i++)
+        if (!block_find(s, ns, &ids[i]) && !blocks_has(s->fs->blocks, &ids[i], NULL))
+            block_add(s, ns, &ids[i]);
+    sync_wake(s);
+}
+
+/* ---- get ---- */
+struct get {
+    struct sync_job job;
+    struct route *route;
+    size_t n;
+    struct fetch_block *v[GET_BATCH_BLOCKS];
+    struct block_id ids[GET_BATCH_BLOCKS];
+    enum get_outcome { GET_ABSENT, GET_LATER, GET_BAD, GET_STORED } outcome[GET_BATCH_BLOCKS];
+    struct buf body;
+};
+
+static size_t get_index(const struct get *g, const struct block_id *id)
+{
+    size_t i = 0;
+    while (i < g->n && !block_id_equal(&g->ids[i], id))
+        i++;
+    return i;
+}
+
+/* Takes the answer apart, keeps what is right. Worker thread, or the driver when it is small. */
+static void get_take(struct sync *s, struct sync_job *j)
+{
+    struct get *g = (struct get *)(void *)j;
+    struct arena cleanup_arena a = {0};
+    struct m_get_head h;
+    struct bytes head, raw;
+    struct blocks_item items[GET_BATCH_BLOCKS];
+    size_t n = 0, at = 0;
+    if (frame_split(bytes_of(g->body.p, g->body.n), &head, &raw) ||
+        msg_decode(&m_get_head_desc, &h, head.p, head.n, MSG_LENIENT, &a, NULL))
+        return;
+    for (size_t i = 0; i < h.items_n; i++) {
+        const struct m_get_item *m = &h.items[i];
+        size_t k = get_index(g, &m->block);
+        if (m->stored_len > raw.n - at)
+            break;
+        const uint8_t *p = raw.p + at;
+        at += m->stored_len;
+        if (k == g->n)
+            continue;
+        if (m->error) {
+            g->outcome[k] = m->error == ERR_UNAVAILABLE ? GET_LATER : GET_ABSENT;
+        } else if (g->outcome[k] != GET_STORED && !block_id_matches(&m->block, p, m->stored_len)) {
+            g->outcome[k] = GET_BAD;
+        } else if (g->outcome[k] != GET_STORED) {
+            g->outcome[k] = GET_STORED;
+            items[n++] =
+                (struct blocks_item){.id = m->block, .p = p, .len = (uint32_t)m->stored_len};
+        }
+    }
+    if (n)
+        blocks_put_cached(s->fs->blocks, items, n);
+}
+
+static void get_settle(struct sync *s, struct get *g)
+{
+    for (size_t i = 0; i < g->n; i++) {
+        struct fetch_block *b = g->v[i];
+        if (g->outcome[i] == GET_STORED || blocks_has(s->fs->blocks, &b->id, NULL)) {
+            if (blocks_has(s->fs->blocks, &b->id, NULL)) {
+                block_arrived(s, b);
+                continue;
+            }
+            b->not_before = s->clock() + FETCH_ROUND_MS; /* no room on this disk? */
+            ns_error(s, b->ns, "a fetched block cannot be stored under %s", s->fs->opt.state);
+        } else if (g->outcome[i] == GET_BAD) {
+            char hex[BLOCK_HEX_LEN + 1];
+            block_id_hex(&b->id, hex);
+            log_printf(s->fs->log, LOG_L_ERROR, "block server %s: block %s is damaged there",
+                       g->route->server->premises, hex);
+            block_tried(b, g->route->server->id);
+        } else if (g->outcome[i] == GET_ABSENT) {
+            block_tried(b, g->route->server->id);
+        }
+        block_requeue(s, b);
+        if (!b->waits_n && b->tried_n && !b->locating) /* nobody waits for it: readahead */
+            block_remove(s, b);
+    }
+    buf_free(&g->body);
+    free(g);
+}
+
+static void get_taken(struct sync *s, struct sync_event *e)
+{
+    pthread_mutex_lock(&s->fs->lock);
+    get_settle(s, (struct get *)(void *)e);
+    pthread_mutex_unlock(&s->fs->lock);
+    sync_wake(s);
+}
+
+static void get_done(struct sync *s, struct sync_call *c)
+{
+    struct get *g = c->arg;
+    bool small = c->res.body.n <= PUT_INLINE_BYTES;
+    g->body = c->res.body;
+    c->res.body = (struct buf){0};
+    if (!c->res.err && small)
+        get_take(s, &g->job);
+    pthread_mutex_lock(&s->fs->lock);
+    s->gets_inflight--;
+    if (c->res.err) {
+        server_failed(s, g->route->server, &c->res);
+        for (size_t i = 0; i < g->n; i++)
+            g->outcome[i] = GET_ABSENT;
+    } else {
+        server_ok(s, g->route->server, c->res.seconds, small);
+    }
+    if (c->res.err || small || s->stopping) {
+        get_settle(s, g);
+    } else {
+        g->job.run = get_take;
+        g->job.ev.fn = get_taken;
+        sync_job_start(s, &g->job);
+    }
+    pthread_mutex_unlock(&s->fs->lock);
+    sync_wake(s);
+}
+
+static void get_send(struct sync *s, struct get *g)
+{
+    struct route *r = g->route;
+    struct m_get_req q = {.ns = r->ns->id,
+                          .capability = bytes_of(r->cap, r->cap_n),
+                          .blocks = g->ids,
+                          .blocks_n = g->n};
+    struct buf cleanup_buf b = {0};
+    msg_encode(&m_get_req_desc, &q, &b);
+    s->gets_inflight++;
+    call_start(call_new(s, get_done, g), r->server->url, "get", bytes_of(b.p, b.n), NULL, 0,
+               GET_TIMEOUT_MS);
+}
+
+/* ---- locate ---- */
+struct locating {
+    struct sync_ns *ns;
+    size_t n;
+    struct fetch_block *v[GET_BATCH_BLOCKS];
+};
+
+static void located(struct fetch_block *b, const struct m_locate_ans *m)
+{
+    b->located = true;
+    b->holders_n = 0;
+    for (size_t i = 0; i < m->locations_n; i++)
+        if (block_id_equal(&m->locations[i].block, &b->id))
+            for (size_t k = 0; k < m->locations[i].servers_n && b->holders_n < TRIED_MAX; k++)
+                b->holders[b->holders_n++] = m->locations[i].servers[k];
+}
+
+static void locate_done(struct sync *s, struct sync_call *c)
+{
+    struct locating *l = c->arg;
+    struct arena cleanup_arena a = {0};
+    struct m_locate_ans m = {0};
+    int bad = c->res.err ? 0 : call_decode(s, c, &m_locate_ans_desc, &m, &a);
+    pthread_mutex_lock(&s->fs->lock);
+    s->locates_inflight--;
+    int err = meta_result(s, c);
+    for (size_t i = 0; i < l->n; i++) {
+        l->v[i]->locating = false;
+        if (!err && !bad)
+            located(l->v[i], &m);
+        else
+            l->v[i]->not_before = s->clock() + FETCH_ROUND_MS;
+        if (!l->v[i]->waits_n)
+            block_remove(s, l->v[i]);
+    }
+    pthread_mutex_unlock(&s->fs->lock);
+    free(l);
+    sync_wake(s);
+}
+
+/* The queued blocks of the namespace that nobody known has. */
+static void locate_start(struct sync *s, struct sync_ns *ns, struct fetch_block *first)
+{
+    struct locating *l = calloc(1, sizeof *l);
+    struct block_id ids[GET_BATCH_BLOCKS];
+    if (!l)
+        abort();
+    l->ns = ns;
+    for (struct fetch_block *b = first; b && l->n < GET_BATCH_BLOCKS; b = TAILQ_NEXT(b, link)) {
+        if (b->ns != ns || b->located || b->locating || !b->tried_n)
+            continue;
+        b->locating = true;
+        ids[l->n] = b->id;
+        l->v[l->n++] = b;
+    }
+    struct m_locate_req q = {.ns = ns->id, .ids = ids, .ids_n = l->n};
+    s->locates_inflight++;
+    call_meta(call_new(s, locate_done, l), "locate", &m_locate_req_desc, &q, LOCATE_TIMEOUT_MS);
+}
+
+/* ---- choosing ---- */
+/* The best server to ask that has not been tried in this round; only_holders: as located. */
+static struct route *server_choose(struct sync *s, const struct fetch_block *b)
+{
+    struct target_candidate v[64];
+    size_t n = 0;
+    uint64_t best;
+    for (size_t i = 0; i < b->ns->routes_n; i++) {
+        const struct route *r = b->ns->routes[i];
+        uint64_t id = r->server->id;
+        bool known = !b->located || in_list(b->holders, b->holders_n, id);
+        if (!r->listed || !r->cap_n || in_list(b->tried, b->tried_n, id) || !known)
+            continue;
+        v[n++] = (struct target_candidate){
+            .server = id,
+            .priority = r->priority,
+            .rtt_ms = r->server->rtt_ms,
+            .preferred = s->fs->opt.prefer && strcmp(s->fs->opt.prefer, r->server->premises) == 0,
+            .usable = r->server->backoff.fails == 0,
+            .current = in_list(b->ns->targets, b->ns->targets_n, id)};
+    }
+    return target_choose(v, n, &best, 1) ? route_find(b->ns, best) : NULL;
+}
+
+/* All servers were tried: say so, and begin again after a pause. */
+static void round_over(struct sync *s, struct fetch_block *b)
+{
+    char hex[BLOCK_HEX_LEN + 1];
+    block_id_hex(&b->id, hex);
+    if (b->located && s->clock() - b->since > 1000)
+        ns_error(s, b->ns, "no block server delivers block %.12s… (%zu are recorded to hold it)",
+                 hex, b->holders_n);
+    b->tried_n = 0;
+    b->located = false;
+    b->not_before = s->clock() + FETCH_ROUND_MS;
+}
+
+static void get_gather(struct sync *s, struct get *g, struct fetch_block *first, size_t max)
+{
+    struct fetch_block *b, *next;
+    int64_t now = s->clock();
+    for (b = first; b && g->n < max; b = next) {
+        next = TAILQ_NEXT(b, link);
+        if (b->ns != g->route->ns || b->not_before > now || b->locating ||
+            (b != first && server_choose(s, b) != g->route))
+            continue;
+        TAILQ_REMOVE(&s->fetch_queue, b, link);
+        b->state = FETCH_BUSY;
+        g->ids[g->n] = b->id;
+        g->v[g->n++] = b;
+    }
+}
+
+static void block_step(struct sync *s, struct fetch_block *b)
+{
+    if (b->tried_n && !b->located) {
+        if (s->online && !s->locates_inflight)
+            locate_start(s, b->ns, b);
+        return;
+    }
+    struct route *r = server_choose(s, b);
+    if (!r) {
+        round_over(s, b);
+        sync_at(s, b->not_before);
+        return;
+    }
+    struct get *g = calloc(1, sizeof *g);
+    if (!g)
+        abort();
+    g->route = r;
+    /* small batches while places are free: several servers' disks and connections work at once */
+    size_t places = GETS_INFLIGHT_MAX - s->gets_inflight;
+    size_t max = (s->fetches_n + places - 1) / places;
+    get_gather(s, g, b, max > GET_BATCH_BLOCKS ? GET_BATCH_BLOCKS : max);
+    get_send(s, g);
+}
+
+void fetch_step(struct sync *s)
+{
+    int64_t now = s->clock();
+    size_t looked = 0;
+    struct fetch_block *b = TAILQ_FIRST(&s->fetch_queue);
+    while (b && s->gets_inflight < GETS_INFLIGHT_MAX && looked++ < FETCHES_MAX) {
+        struct fetch_block *next = TAILQ_NEXT(b, link);
+        if (b->not_before > now) {
+            sync_at(s, b->not_before);
+        } else if (!b->locating && b->ns->routes_n) {
+            block_step(s, b);
+            /* others may have left the queue with it */
+            next = b->state == FETCH_QUEUED ? TAILQ_NEXT(b, link) : TAILQ_FIRST(&s->fetch_queue);
+        }
+        b = next;
+    }
+}
+
+void fetch_free(struct sync *s)
+{
+    for (size_t i = 0; s->fetch_buckets && i < FETCH_BUCKETS; i++) {
+        struct fetch_block *b;
+        while ((b = s->fetch_buckets[i])) {
+            s->fetch_buckets[i] = b->chain;
+            free(b->waits);
+            free(b);
+        }
+    }
+    free(s->fetch_buckets);
+}

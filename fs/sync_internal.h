@@ -1,0 +1,420 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What the files of the driver share. Reading order: this, sync.c (threads, turns, waiters),
+ * sync_session.c, sync_journal.c, sync_load.c, sync_upload.c, sync_commit.c, sync_fetch.c,
+ * sync_status.c.
+ *
+ * All state here is protected by fs.lock except the inbox (inbox_lock, taken after fs.lock). The
+ * driver thread runs turns: events first (answers of calls and of jobs; their functions run without
+ * the lock and take it themselves), then, under the lock, each part's step function, which starts
+ * what can be started and never blocks; then, unlocked, the done functions of finished waiters.
+ */
+#ifndef STEADFS_SYNC_INTERNAL_H
+#define STEADFS_SYNC_INTERNAL_H
+
+#include <sys/queue.h>
+
+#include "identity.h"
+#include "rpc.h"
+#include "sync.h"
+#include "sync_target.h"
+
+#define SYNC_WORKERS 2                /* threads that read, hash and store large blocks */
+#define SYNC_WAITERS_MAX 65536        /* barriers, loads and fetches waited for */
+#define TARGETS_MAX 16                /* as in m_commit_req */
+#define APPLY_PER_TURN 64             /* records applied while the lock is held once */
+#define LOADS_INFLIGHT_MAX 64         /* calls; further needs queue */
+#define LOAD_REFUSED_MAX 3            /* then commits of the namespace wait for the load */
+#define DIFFS_INFLIGHT_MAX 4          /* per namespace and server; questions gather meanwhile */
+#define PUTS_INFLIGHT_MAX 4           /* per namespace, server and class */
+#define PUT_INLINE_BYTES (128u << 10) /* smaller batches are read on the driver thread */
+#define GETS_INFLIGHT_MAX 8
+#define GET_BATCH_BLOCKS 32
+#define FETCHES_MAX 65536 /* blocks wanted; a prefetch is forgotten beyond PREFETCH_MAX */
+#define PREFETCH_MAX 64
+#define UPLOADS_AHEAD_MAX 65536 /* blocks uploaded before anything is committed */
+#define BARRIERS_PER_PLAN 256
+#define QUIET_MS 1000                       /* background sends what has not changed for so long */
+#define RESTLESS_MS 5000                    /* … or what keeps changing, so often */
+#define CHANGES_PART_BYTES (8u << 20)       /* leaves room for the receipts of 60,000 blocks */
+#define RECEIPT_AGE_MS (12 * 3600 * 1000ll) /* a quarter of the servers' grace time */
+#define SWEEP_MS 300000     /* between looks for outbox blocks that nothing refers to */
+#define SWEEP_PAUSE_MS 50   /* between the slices of one look */
+#define SWEEP_START_MS 2000 /* of the look at the start, at most */
+#define SWEEP_BLOCKS 256    /* looked at while the lock is held once */
+
+struct sync_event { /* an answer or a finished job, on its way to the driver thread */
+    TAILQ_ENTRY(sync_event) link;
+    void (*fn)(struct sync *s, struct sync_event *e); /* unlocked; frees e */
+};
+TAILQ_HEAD(sync_events, sync_event);
+
+/* One remote call. Freed after fn. */
+struct sync_call {
+    struct sync_event ev;
+    struct sync *s;
+    void (*fn)(struct sync *s, struct sync_call *c); /* unlocked, driver thread */
+    void *arg;
+    struct rpc_result res;
+    uint64_t tag;    /* the caller's */
+    int64_t started; /* monotonic ms */
+};
+
+/* Work for a worker thread. */
+struct sync_job {
+    struct sync_event ev; /* ev.fn: what the driver does when run has returned; frees the job */
+    TAILQ_ENTRY(sync_job) job_link;
+    void (*run)(struct sync *s, struct sync_job *j); /* unlocked, worker thread */
+};
+TAILQ_HEAD(sync_jobs, sync_job);
+
+/* Somebody who waits: the first member of barrier, load_wait, fetch_wait. */
+struct waiter {
+    TAILQ_ENTRY(waiter) link;
+    uint64_t id;
+    int64_t deadline; /* monotonic ms */
+    int timeout_err;  /* given when it passes */
+    bool flush;       /* … after outbox and tree were flushed to disk */
+    enum { EXPIRY_NONE, EXPIRY_PASSED, EXPIRY_FLUSHING } expiry;
+    sync_done done;
+    void *arg;
+    void (*drop)(struct sync *s, struct waiter *w); /* unlinks it from what it waits for */
+};
+TAILQ_HEAD(waiters, waiter);
+
+struct finished { /* a done function to call */
+    STAILQ_ENTRY(finished) link;
+    sync_done done;
+    void *arg;
+    int err;
+};
+STAILQ_HEAD(finishes, finished);
+
+struct sync_server {
+    uint64_t id;
+    char url[256], premises[65];
+    bool listed;
+    struct backoff backoff; /* fails > 0: left alone until a probe succeeds */
+    bool probing;
+    double rtt_ms;
+    char error[512]; /* of the last failure; "" when fine */
+};
+
+/* ---- uploads (sync_upload.c) ---- */
+enum upload_state {
+    UPLOAD_ASK,      /* the question is to be asked */
+    UPLOAD_ASKED,    /* … is under way */
+    UPLOAD_PUT,      /* the target lacks it: to be put */
+    UPLOAD_PUTTING,  /* … is under way */
+    UPLOAD_PRESENT,  /* the target has it for this namespace */
+    UPLOAD_RECEIPT,  /* put; the receipt is held */
+    UPLOAD_NOT_HELD, /* not here, but at another assigned server */
+    UPLOAD_LOST,     /* neither here nor anywhere */
+};
+enum upload_class { UPLOAD_BARRIER, UPLOAD_BACKGROUND, UPLOAD_CLASSES };
+
+struct route;
+struct upload {               /* one block on its way to one target */
+    TAILQ_ENTRY(upload) link; /* in the route's ask or put queue */
+    struct upload *chain;     /* hash bucket */
+    struct route *route;
+    struct block_id id;
+    uint32_t len;
+    uint8_t state, class;
+    bool eager;   /* being put while the question is under way */
+    uint8_t refs; /* calls and jobs under way that refer to it */
+    uint8_t *receipt;
+    size_t receipt_n;
+    int64_t since; /* of the receipt or answer, monotonic ms */
+};
+TAILQ_HEAD(uploads, upload);
+
+/* A namespace at one of its candidates. */
+struct route {
+    struct sync_ns *ns;
+    struct sync_server *server;
+    uint64_t priority;
+    bool listed;
+    uint8_t cap[1024];
+    size_t cap_n;
+    struct uploads ask[UPLOAD_CLASSES], put[UPLOAD_CLASSES];
+    unsigned diffs, puts[UPLOAD_CLASSES]; /* in flight */
+    int64_t ask_after;                    /* a refused question is asked again then */
+};
+
+/* A set of blocks that a namespace's targets must hold. */
+struct upload_set {
+    struct m_block_ref *ids; /* malloc'd, owned */
+    size_t n, pos;           /* those before pos are ready at all targets of generation gen */
+    uint64_t gen;
+};
+
+/* ---- loads (sync_load.c) ---- */
+struct load;
+TAILQ_HEAD(loads, load);
+
+/* ---- commits (sync_commit.c) ---- */
+enum lane_phase {
+    LANE_IDLE,
+    LANE_UPLOAD, /* a plan waits until its blocks are ready */
+    LANE_SENT,
+    LANE_PAUSE, /* sent again at `retry_at` */
+};
+struct lane { /* at most one commit of a namespace is unanswered */
+    enum lane_phase phase;
+    struct core_plan plan;
+    struct upload_set set;
+    bool background;
+    unsigned rounds; /* answers `missing` in a row */
+    struct backoff backoff;
+    int64_t retry_at;
+    size_t sent_bytes; /* of plan.changes, in earlier parts */
+    uint64_t part;
+    uint64_t load; /* waiter id of a load that planning needs */
+    bool resend;   /* commits from before the start or a lost answer are to be looked at first */
+    bool held;     /* the core waits for the journal */
+    int64_t not_before; /* planning, after a local failure */
+    /* background */
+    bool wanted;   /* something may be pending */
+    int64_t due;   /* not before; monotonic ms */
+    int64_t quiet; /* ns, realtime; of the batch whose blocks are being uploaded; 0: none */
+    int64_t last_restless;
+    struct upload_set ahead; /* the batch's blocks */
+    unsigned ahead_rounds;   /* times it was planned and taken back */
+};
+
+struct barrier {
+    struct waiter w;
+    TAILQ_ENTRY(barrier) ns_link;
+    struct sync_ns *ns;
+    uint64_t node;
+    enum barrier_state {
+        BARRIER_CHECK,  /* look at the core again */
+        BARRIER_UPLOAD, /* its blocks are on their way */
+        BARRIER_READY,  /* waits for the lane */
+        BARRIER_SENT,   /* part of commit `request` */
+        BARRIER_HELD,   /* a conflict is resolved once the journal is applied */
+    } state;
+    struct upload_set set;
+    uint64_t request;
+    int64_t again_at; /* HELD: looks again then at the latest */
+    bool traced;
+};
+TAILQ_HEAD(barriers, barrier);
+
+struct sync_ns {
+    struct sync *sync;
+    uint64_t id;
+    char name[256];
+    bool listed;  /* in the last session */
+    bool watched; /* in the last long poll */
+    struct route *routes[64];
+    size_t routes_n;
+    uint64_t copies_min;
+    uint64_t targets[TARGETS_MAX]; /* in use */
+    size_t targets_n;
+    uint64_t targets_gen; /* rises when they change */
+    int64_t targets_at;   /* last looked at */
+    /* journal */
+    uint64_t head; /* newest heard of */
+    uint8_t cursor[64];
+    size_t cursor_n;
+    uint64_t cursor_sjid; /* what the opaque cursor stands behind */
+    bool list_wanted, listing;
+    bool caught_up; /* read to the head known at the session: sending may begin */
+    uint64_t session_head;
+    struct sync_records *records;     /* read, not applied */
+    uint64_t list_started, list_done; /* counts, for those who wait for a fresh look */
+    struct backoff list_backoff;
+    /* loads */
+    unsigned loads_inflight;
+    bool load_urgent; /* commits wait for a load that the moving cursor has refused */
+    struct lane lane;
+    struct barriers barriers;
+    char error[512]; /* newest trouble; "" when the last attempt worked */
+};
+
+/* ---- fetches (sync_fetch.c) ---- */
+struct fetch_block;
+TAILQ_HEAD(fetch_blocks, fetch_block);
+
+struct sync {
+    struct fs *fs;
+    struct rpc *rpc;
+    struct identity identity;
+    int64_t (*clock)(void); /* monotonic ms */
+    pthread_t driver, workers[SYNC_WORKERS];
+    unsigned workers_n;
+    bool started, stopping, abandoned; /* abandoned: a drain is to end at once */
+    pthread_cond_t changed;            /* with fs.lock: pending work or the journal moved */
+
+    pthread_mutex_t inbox_lock;
+    pthread_cond_t inbox_cond, job_cond;
+    struct sync_events inbox;
+    struct sync_jobs jobs;
+    uint64_t *cancels;
+    size_t cancels_n, cancels_cap;
+    bool awake, inbox_stop;
+
+    struct waiters waiters;
+    size_t waiters_n;
+    uint64_t next_id;
+    struct finishes finished;
+    int64_t wake_at; /* of this turn */
+
+    /* session */
+    bool online, session_inflight, had_session, session_wanted;
+    int64_t session_at; /* next renewal */
+    int64_t session_asked_at;
+    struct backoff meta_backoff;
+    int session_err; /* of the last attempt */
+    char session_error[512];
+    struct sync_server **servers;
+    size_t servers_n;
+    struct sync_ns **nss;
+    size_t nss_n;
+    uint64_t account_version;
+    bool waiting; /* the long poll is out */
+    uint64_t wait_call;
+    int64_t wait_hold; /* the next one is held back until then, */
+    bool wait_pause;   /* … in any case (after a failure), or while a commit is under way */
+
+    struct loads loads;
+    unsigned loads_inflight;
+
+    struct upload **buckets; /* of all uploads, by route and block */
+    size_t buckets_n, uploads_n;
+    size_t upload_swept; /* bucket */
+    uint64_t put_bytes;  /* in memory for puts */
+
+    struct fetch_block **fetch_buckets;
+    struct fetch_blocks fetch_queue;
+    size_t fetches_n;
+    unsigned gets_inflight, locates_inflight;
+
+    unsigned draining; /* callers that wait for everything to be sent */
+    struct block_id sweep_after;
+    bool sweep_started;
+    int64_t sweep_at;
+    int flush_err;
+    bool flushing; /* outbox and tree are being flushed for barriers that timed out */
+};
+
+/* ---- sync.c ---- */
+void sync_wake(struct sync *s); /* any thread, locked or not */
+void sync_post(struct sync *s, struct sync_event *e);
+void sync_job_start(struct sync *s, struct sync_job *j);
+/* [locked] This turn's sleep ends at `at` at the latest. */
+void sync_at(struct sync *s, int64_t at);
+/* [locked] Registers / ends a waiter. End: drop, then done(err) after the turn. */
+uint64_t waiter_add(struct sync *s, struct waiter *w, unsigned timeout_ms, int timeout_err);
+void waiter_end(struct sync *s, struct waiter *w, int err);
+/* [locked] Whether anybody waits (retries are then more eager). */
+bool sync_awaited(const struct sync *s);
+struct sync_call *call_new(struct sync *s, void (*fn)(struct sync *, struct sync_call *),
+                           void *arg);
+/* Starts a call with an encoded head; bodies as in rpc_call. */
+uint64_t call_start(struct sync_call *c, const char *url, const char *method, struct bytes head,
+                    const struct bytes *bodies, size_t bodies_n, unsigned timeout_ms);
+/* To the metadata server. */
+uint64_t call_meta(struct sync_call *c, const char *method, const struct msg_desc *d,
+                   const void *msg, unsigned timeout_ms);
+/* [locked] How a call to the metadata server went: online or not. Returns c->res.err. */
+int meta_result(struct sync *s, struct sync_call *c);
+/* Decodes an answer; -EBADMSG is logged. */
+int call_decode(struct sync *s, const struct sync_call *c, const struct msg_desc *d, void *msg,
+                struct arena *a);
+/* [locked] Lets vfs act on effects, moves barriers along, frees them. */
+void sync_effects(struct sync *s, struct core_effects *fx);
+struct sync_ns *sync_ns_find(struct sync *s, uint64_t ns);
+/* The same, made when unknown. */
+struct sync_ns *sync_ns_need(struct sync *s, uint64_t ns);
+struct sync_server *sync_server_find(struct sync *s, uint64_t id);
+struct route *route_find(struct sync_ns *ns, uint64_t server);
+/* Remembers trouble for people and logs it when it is news. */
+void ns_error(struct sync *s, struct sync_ns *ns, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* ---- sync_session.c ---- */
+void session_step(struct sync *s);
+/* The call to a block server failed or worked. */
+void server_failed(struct sync *s, struct sync_server *v, const struct rpc_result *r);
+void server_ok(struct sync *s, struct sync_server *v, double seconds, bool small);
+/* Looks at the choice of targets; true if there are as many as needed. Sets ns_error otherwise. */
+bool targets_update(struct sync *s, struct sync_ns *ns);
+size_t targets_wanted(const struct sync *s, const struct sync_ns *ns);
+
+/* ---- sync_journal.c ---- */
+void journal_step(struct sync *s);
+void journal_head(struct sync *s, struct sync_ns *ns, uint64_t head); /* heard of a newer number */
+void journal_free(struct sync_ns *ns);
+/* Whether records wait for loads to end. */
+bool journal_apply_waits(const struct sync_ns *ns);
+
+/* ---- sync_load.c ---- */
+void load_step(struct sync *s);
+void load_free(struct sync *s);
+
+/* ---- sync_upload.c ---- */
+void upload_step(struct sync *s);
+/* Whether all of the set is ready at all targets of ns; asks for what is not. */
+bool upload_ready(struct sync *s, struct sync_ns *ns, struct upload_set *set,
+                  enum upload_class class);
+/* Adds receipts and not_held of the set to a commit (arrays in the arena). */
+void upload_fill(struct sync *s, struct sync_ns *ns, const struct upload_set *set,
+                 struct m_commit_req *q, struct arena *a);
+/* The server says that the target lacks it, whatever we believed. */
+void upload_missing(struct sync *s, struct sync_ns *ns, uint64_t server, const struct block_id *id,
+                    bool elsewhere);
+/* Committed: forgets the blocks and hands them to the cache. */
+void upload_committed(struct sync *s, struct sync_ns *ns, const struct upload_set *set);
+/* The targets changed: what only queues elsewhere is forgotten. */
+void upload_retarget(struct sync *s, struct sync_ns *ns);
+void upload_set_free(struct upload_set *set);
+/* Forgets uploads whose blocks nothing pending refers to any more; a slice at a time. */
+void upload_sweep(struct sync *s);
+void upload_free(struct sync *s);
+/* The first block of the set that is lost, or NULL. */
+const struct block_id *upload_lost(struct sync *s, struct sync_ns *ns,
+                                   const struct upload_set *set);
+
+/* ---- sync_put.c ---- */
+void put_step(struct sync *s, struct route *r);
+/* Puts what is small of v, whose question is being asked. */
+void put_eager(struct sync *s, struct route *r, struct upload *const *v, size_t n);
+void upload_enqueue_put(struct upload *u, bool first);
+void upload_receipt(struct sync *s, struct upload *u, struct bytes receipt);
+/* The block cannot be read from the outbox. */
+void upload_unreadable(struct sync *s, struct upload *u);
+struct upload *upload_find(struct sync *s, struct route *r, const struct block_id *id);
+
+/* ---- sync_barrier.c ---- */
+void barrier_step(struct sync *s);
+/* A1, A2, A3: a changed node, the ids of its new blocks, its namespace. */
+void trace_node(struct sync *s, uint64_t ns, uint64_t node, const struct m_block_ref *refs,
+                size_t n);
+void barriers_recheck(struct sync_ns *ns);
+/* The request has its outcome; covered: it committed all that its barriers wait for. */
+void barriers_settle(struct sync *s, struct sync_ns *ns, uint64_t request, bool covered);
+/* The local content, or the directory, is `other` now: a conflict's copy, a merge. */
+void barriers_follow(struct sync_ns *ns, uint64_t node, uint64_t other);
+/* Nodes of ready barriers, BARRIERS_PER_PLAN at most, each once. */
+size_t barriers_ready(struct sync_ns *ns, uint64_t *nodes);
+/* The ready barriers of these nodes are part of the request, or (0) look again soon. */
+void barriers_planned(struct sync *s, struct sync_ns *ns, const uint64_t *nodes, size_t n,
+                      uint64_t request);
+void barriers_failed(struct sync *s, struct sync_ns *ns, uint64_t node, int err);
+
+/* ---- sync_commit.c ---- */
+void lane_step(struct sync *s);
+void lane_free(struct sync_ns *ns);
+void commit_effects(struct sync *s, const struct core_effects *fx);
+void journal_moved(struct sync *s, struct sync_ns *ns); /* held plans and barriers look again */
+
+/* ---- sync_fetch.c ---- */
+void fetch_step(struct sync *s);
+void fetch_free(struct sync *s);
+
+/* ---- sync_status.c ---- */
+/* [locked] Sums over all namespaces, or one; bytes include dirty data in memory. */
+void sync_pending(struct sync *s, uint64_t only_ns, uint64_t *files, uint64_t *bytes);
+#endif

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Loading what the core does not know yet: one call per need, however many wait for it.
+ *
+ * The answer counts only if the cursor has not moved since the question: then the core says -EAGAIN
+ * and the question is asked again at once. A namespace whose cursor is moved by commits again and
+ * again holds its next commit for the load (load_urgent); records of the journal wait for loads
+ * anyway.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sync_internal.h"
+#include "token.h"
+#include "vfs.h"
+
+struct load_wait {
+    struct waiter w;
+    TAILQ_ENTRY(load_wait) load_link;
+    struct load *load;
+};
+TAILQ_HEAD(load_waits, load_wait);
+
+struct load {
+    TAILQ_ENTRY(load) link;
+    struct core_need need;
+    struct load_waits waits;
+    struct sync_ns *ns;
+    bool inflight;
+    unsigned refused; /* times the cursor had moved */
+    struct backoff backoff;
+};
+
+static bool need_equal(const struct core_need *a, const struct core_need *b)
+{
+    return a->kind == b->kind && a->ns == b->ns && a->node == b->node && a->off == b->off &&
+           a->name_len == b->name_len && memcmp(a->name, b->name, a->name_len) == 0;
+}
+
+static void load_remove(struct sync *s, struct load *l)
+{
+    TAILQ_REMOVE(&s->loads, l, link);
+    free(l);
+}
+
+static void load_wait_drop(struct sync *s, struct waiter *w)
+{
+    struct load_wait *lw = (struct load_wait *)(void *)w;
+    struct load *l = lw->load;
+    TAILQ_REMOVE(&l->waits, lw, load_link);
+    if (TAILQ_EMPTY(&l->waits) && !l->inflight)
+        load_remove(s, l);
+}
+
+static void load_end(struct sync *s, struct load *l, int err)
+{
+    struct load_wait *first;
+    l->inflight = true; /* so that the last drop leaves it to us */
+    while ((first = TAILQ_FIRST(&l->waits)))
+        waiter_end(s, &first->w, err);
+    load_remove(s, l);
+}
+
+uint64_t sync_load(struct sync *s, const struct core_need *need, sync_done done, void *arg)
+{
+    struct load *l;
+    struct load_wait *lw = calloc(1, sizeof *lw);
+    if (!lw)
+        abort();
+    TAILQ_FOREACH(l, &s->loads, link)
+    if (need_equal(&l->need, need))
+        break;
+    if (!l) {
+        l = calloc(1, sizeof *l);
+        if (!l)
+            abort();
+        l->need = *need;
+        l->ns = sync_ns_need(s, need->ns);
+        TAILQ_INIT(&l->waits);
+        TAILQ_INSERT_TAIL(&s->loads, l, link);
+    }
+    lw->w.done = done;
+    lw->w.arg = arg;
+    lw->w.drop = load_wait_drop;
+    lw->load = l;
+    TAILQ_INSERT_TAIL(&l->waits, lw, load_link);
+    sync_wake(s);
+    return waiter_add(s, &lw->w, s->fs->opt.timeout_ms, -EIO);
+}
+
+static int load_error(int err)
+{
+    switch (err) {
+    case -ENOENT:
+    case -ENOSPC:
+    case -ESTALE:
+        return err;
+    case -EPERM:
+    case -EACCES:
+        return -EACCES;
+    default:
+        return -EIO;
+    }
+}
+
+static void load_refused(struct sync *s, struct load *l)
+{
+    if (++l->refused >= LOAD_REFUSED_MAX)
+        l->ns->load_urgent = true;
+    (void)s;
+}
+
+static void load_retry(struct sync *s, struct load *l)
+{
+    uint32_t r;
+    random_bytes(&r, sizeof r);
+    backoff_failed(&l->backoff, s->clock(), r);
+}
+
+static void load_answer(struct sync *s, struct sync_call *c, struct load *l)
+{
+    int err = meta_result(s, c);
+    if (TAILQ_EMPTY(&l->waits)) {
+        load_remove(s, l);
+        return;
+    }
+    if (err == -ESTALE) { /* below the history floor: the journal is behind */
+        l->ns->list_wanted = true;
+        load_retry(s, l);
+        return;
+    }
+    if (err == -ENOENT || err == -EPERM || err == -EBADMSG || err == -EMSGSIZE) {
+        log_printf(s->fs->log, LOG_L_WARN, "loading from %s: %s", l->ns->name, c->res.message);
+        load_end(s, l, load_error(err));
+        return;
+    }
+    if (err) {
+        load_retry(s, l);
+        return;
+    }
+    struct core_effects fx = {0};
+    err = core_need_answer(s->fs->core, &l->need, bytes_of(c->res.body.p, c->res.body.n), fs_now(),
+                           &fx);
+    vfs_effects(s->fs->vfs, &fx);
+    core_effects_free(&fx);
+    if (err == -EAGAIN)
+        load_refused(s, l);
+    else
+        load_end(s, l, err ? load_error(err) : 0);
+}
+
+static void load_done(struct sync *s, struct sync_call *c)
+{
+    struct load *l = c->arg;
+    pthread_mutex_lock(&s->fs->lock);
+    struct sync_ns *ns = l->ns;
+    l->inflight = false;
+    s->loads_inflight--;
+    ns->loads_inflight--;
+    load_answer(s, c, l);
+    bool urgent = false;
+    TAILQ_FOREACH(l, &s->loads, link)
+    urgent |= l->ns == ns && l->refused >= LOAD_REFUSED_MAX;
+    ns->load_urgent = urgent;
+    pthread_mutex_unlock(&s->fs->lock);
+    sync_wake(s);
+}
+
+static void load_start(struct sync *s, struct load *l)
+{
+    const char *method;
+    struct buf cleanup_buf body = {0};
+    int err = core_need_request(s->fs->core, &l->need, &method, &body);
+    if (err) {
+        load_end(s, l, load_error(err));
+        return;
+    }
+    l->inflight = true;
+    s->loads_inflight++;
+    l->ns->loads_inflight++;
+    call_start(call_new(s, load_done, l), s->fs->opt.url, method, bytes_of(body.p, body.n), NULL, 0,
+               s->fs->opt.timeout_ms);
+}
+
+void load_step(struct sync *s)
+{
+    struct load *l, *next;
+    int64_t now = s->clock();
+    if (!s->online)
+        return;
+    for (l = TAILQ_FIRST(&s->loads); l && s->loads_inflight < LOADS_INFLIGHT_MAX; l = next) {
+        next = TAILQ_NEXT(l, link);
+        int64_t due = l->backoff.fails ? backoff_due(&l->backoff, true) : now;
+        /* a refused one comes to its answer first; then the records */
+        if (l->inflight || (journal_apply_waits(l->ns) && !l->refused))
+            continue;
+        if (due > now)
+            sync_at(s, due);
+        else
+            load_start(s, l);
+    }
+}
+
+void load_free(struct sync *s)
+{
+    struct load *l;
+    while ((l = TAILQ_FIRST(&s->loads)))
+        load_remove(s, l);
+}

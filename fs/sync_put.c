@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Puts (A8): batches of blocks that a target lacks, several under way at a time.
+ *
+ * Small batches are read from the outbox on the driver thread at once; large ones are read by a
+ * worker, so that a long upload does not delay a barrier's decisions. A batch holds blocks of one
+ * class only, and each class has its own places, so that a barrier's block never waits behind
+ * background traffic.
+ *
+ * An eager put takes fresh small blocks to the target while the question about them is under way.
+ * If the question says that the target has them, a little traffic was wasted; if not, a round trip
+ * was saved.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "frame.h"
+#include "sync_internal.h"
+
+#define PUT_BARRIER_BYTES PUT_BATCH_BYTES
+#define PUT_BACKGROUND_BYTES (8u << 20)
+#define PUT_INFLIGHT_BYTES (96u << 20) /* in memory for puts, over all servers */
+#define PUT_EAGER_BYTES (64u << 10)
+#define PUT_TIMEOUT_MS 15000
+#define PUT_SLOWEST 64 /* bytes per ms that a put may take long for: 64 KiB/s */
+
+struct batch {
+    struct sync_job job;
+    struct route *route;
+    enum upload_class class;
+    bool eager;
+    size_t n, bytes;
+    struct batch_block {
+        struct upload *u;
+        bool unreadable;
+    } * v;
+    /* what is sent: those that could be read */
+    struct m_put_item *items;
+    struct bytes *raw;
+    size_t items_n;
+    uint8_t *data;
+};
+
+static void batch_free(struct sync *s, struct batch *b)
+{
+    s->put_bytes -= b->bytes;
+    free(b->data);
+    free(b->raw);
+    free(b->items);
+    free(b->v);
+    free(b);
+}
+
+static void batch_read(struct sync *s, struct sync_job *j)
+{
+    struct batch *b = (struct batch *)(void *)j;
+    size_t at = 0;
+    b->data = malloc(b->bytes + 1);
+    if (!b->data)
+        abort();
+    for (size_t i = 0; i < b->n; i++) {
+        const struct upload *u = b->v[i].u;
+        if (blocks_read(s->fs->blocks, &u->id, 0, b->data + at, u->len)) {
+            b->v[i].unreadable = true;
+            continue;
+        }
+        b->items[b->items_n] =
+            (struct m_put_item){.block = u->id, .stored_len = u->len, .logical_len = u->len};
+        b->raw[b->items_n++] = bytes_of(b->data + at, u->len);
+        at += u->len;
+    }
+}
+
+static void put_trace(struct sync *s, const char *step, const struct batch *b)
+{
+    if (!trace_on(s->fs->log))
+        return;
+    struct block_id ids[PUT_BATCH_BLOCKS];
+    for (size_t i = 0; i < b->items_n; i++)
+        ids[i] = b->items[i].block;
+    struct trace t = trace_begin(s->fs->log, step);
+    trace_u64(&t, "ns", b->route->ns->id);
+    trace_u64(&t, "target", b->route->server->id);
+    trace_ids(&t, "ids", ids, b->items_n);
+    if (b->eager)
+        trace_u64(&t, "eager", 1);
+    trace_end(&t);
+}
+
+/* Back to the queue, first in the same order, or to the answer that its question will bring. */
+static void batch_requeue(struct batch *b)
+{
+    for (size_t i = b->n; i-- > 0;) {
+        struct upload *u = b->v[i].u;
+        u->eager = false;
+        u->refs--;
+        if (u->state == UPLOAD_PUTTING)
+            upload_enqueue_put(u, true);
+    }
+}
+
+static void batch_answer(struct sync *s, struct batch *b, const struct m_put_ans *m)
+{
+    struct route *r = b->route;
+    for (size_t i = 0; i < b->n; i++)
+        b->v[i].u->eager = false;
+    for (size_t i = 0; i < m->results_n; i++) {
+        const struct m_put_result *p = &m->results[i];
+        struct upload *u = upload_find(s, r, &p->block);
+        if (!u)
+            continue;
+        if (p->receipt.n) {
+            if (u->state == UPLOAD_PUTTING || u->state == UPLOAD_ASKED)
+                upload_receipt(s, u, p->receipt);
+            continue;
+        }
+        struct rpc_result full = {.err = p->error == ERR_FULL ? -ENOSPC : -EIO};
+        snprintf(full.message, sizeof full.message,
+                 p->error == ERR_FULL
+                     ? "%s is full: free space there or assign another block server"
+                     : "%s refuses a block",
+                 r->server->url);
+        server_failed(s, r->server, &full);
+        ns_error(s, r->ns, "%s", full.message);
+    }
+    batch_requeue(b); /* what no result named or what was refused */
+}
+
+static void put_done(struct sync *s, struct sync_call *c)
+{
+    struct batch *b = c->arg;
+    struct route *r = b->route;
+    struct arena cleanup_arena a = {0};
+    struct m_put_ans m = {0};
+    if (!c->res.err && call_decode(s, c, &m_put_ans_desc, &m, &a))
+        c->res.err = -EBADMSG;
+    pthread_mutex_lock(&s->fs->lock);
+    r->puts[b->class]--;
+    if (!c->res.err) {
+        put_trace(s, "put", b);
+        server_ok(s, r->server, c->res.seconds, b->bytes <= PUT_INLINE_BYTES);
+        batch_answer(s, b, &m);
+    } else {
+        if (c->res.err == -ENOSPC && !c->res.message[0])
+            snprintf(c->res.message, sizeof c->res.message, "%s is full", r->server->url);
+        server_failed(s, r->server, &c->res);
+        if (c->res.err != -ECANCELED)
+            ns_error(s, r->ns, "block server %s: %s", r->server->premises, c->res.message);
+        batch_requeue(b);
+    }
+    batch_free(s, b);
+    pthread_mutex_unlock(&s->fs->lock);
+    sync_wake(s);
+}
+
+/* [locked] Sends what was read. */
+static void batch_send(struct sync *s, struct batch *b)
+{
+    struct route *r = b->route;
+    for (size_t i = 0; i < b->n; i++)
+        if (b->v[i].unreadable)
+            upload_unreadable(s, b->v[i].u);
+    if (!b->items_n || s->stopping) {
+        r->puts[b->class]--;
+        batch_requeue(b);
+        batch_free(s, b);
+        return;
+    }
+    struct m_put_head h = {.ns = r->ns->id,
+                           .capability = bytes_of(r->cap, r->cap_n),
+                           .items = b->items,
+                           .items_n = b->items_n};
+    struct buf cleanup_buf head = {0};
+    frame_head(&m_put_head_desc, &h, &head);
+    put_trace(s, "A8", b);
+    call_start(call_new(s, put_done, b), r->server->url, "put", bytes_of(head.p, head.n), b->raw,
+               b->items_n, PUT_TIMEOUT_MS + (unsigned)(b->bytes / PUT_SLOWEST));
+}
+
+static void batch_was_read(struct sync *s, struct sync_event *e)
+{
+    struct batch *b = (struct batch *)(void *)e;
+    pthread_mutex_lock(&s->fs->lock);
+    batch_send(s, b);
+    pthread_mutex_unlock(&s->fs->lock);
+}
+
+static void batch_start(struct sync *s, struct batch *b)
+{
+    b->route->puts[b->class]++;
+    s->put_bytes += b->bytes;
+    if (b->bytes <= PUT_INLINE_BYTES) {
+        batch_read(s, &b->job);
+        batch_send(s, b);
+        return;
+    }
+    b->job.run = batch_read;
+    b->job.ev.fn = batch_was_read;
+    sync_job_start(s, &b->job);
+}
+
+static struct batch *batch_new(struct route *r, enum upload_class class, size_t n)
+{
+    struct batch *b = calloc(1, sizeof *b);
+    if (!b || !(b->v = calloc(n, sizeof *b->v)) || !(b->items = calloc(n, sizeof *b->items)) ||
+        !(b->raw = calloc(n, sizeof *b->raw)))
+        abort();
+    b->route = r;
+    b->class = class;
+    return b;
+}
+
+/* The first blocks of the queue, as many as fit. */
+static struct batch *batch_of_queue(struct route *r, enum upload_class class)
+{
+    size_t max = class == UPLOAD_BARRIER ? PUT_BARRIER_BYTES : PUT_BACKGROUND_BYTES, n = 0,
+           bytes = 0;
+    struct upload *u;
+    TAILQ_FOREACH(u, &r->put[class], link)
+    {
+        if (n == PUT_BATCH_BLOCKS || (n && bytes + u->len > max))
+            break;
+        bytes += u->len;
+        n++;
+    }
+    struct batch *b = batch_new(r, class, n);
+    b->bytes = bytes;
+    while (b->n < n) {
+        u = TAILQ_FIRST(&r->put[class]);
+        TAILQ_REMOVE(&r->put[class], u, link);
+        u->state = UPLOAD_PUTTING;
+        u->refs++;
+        b->v[b->n++].u = u;
+    }
+    return b;
+}
+
+void put_step(struct sync *s, struct route *r)
+{
+    if (r->server->backoff.fails || !r->cap_n)
+        return;
+    for (enum upload_class c = 0; c < UPLOAD_CLASSES; c++)
+        while (!TAILQ_EMPTY(&r->put[c]) && r->puts[c] < PUTS_INFLIGHT_MAX &&
+               (s->put_bytes < PUT_INFLIGHT_BYTES || c == UPLOAD_BARRIER))
+            batch_start(s, batch_of_queue(r, c));
+}
+
+void put_eager(struct sync *s, struct route *r, struct upload *const *v, size_t n)
+{
+    if (r->server->backoff.fails || !r->cap_n || r->puts[UPLOAD_BARRIER] >= PUTS_INFLIGHT_MAX)
+        return;
+    if (n > PUT_BATCH_BLOCKS)
+        n = PUT_BATCH_BLOCKS;
+    struct batch *b = batch_new(r, UPLOAD_BARRIER, n);
+    b->eager = true;
+    for (size_t i = 0; i < n; i++) {
+        if (b->bytes + v[i]->len > PUT_EAGER_BYTES || !blocks_has(s->fs->blocks, &v[i]->id, NULL))
+            continue;
+        v[i]->eager = true;
+        v[i]->refs++;
+        b->bytes += v[i]->len;
+        b->v[b->n++].u = v[i];
+    }
+    if (!b->n) {
+        batch_free(s, b);
+        return;
+    }
+    batch_start(s, b);
+}

@@ -1,0 +1,446 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Sessions: who serves what (A4), whether the metadata server can be reached, and how block servers
+ * fare.
+ *
+ * While the metadata server does not answer, the session request is the only thing sent to it, with
+ * back-off; when it succeeds everything else goes on. A block server that failed is left alone
+ * until an empty `have`, sent after its back-off, is answered: so that no write waits for a server
+ * known to be broken while another candidate works.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sync_internal.h"
+#include "token.h"
+#include "tree.h"
+
+#define SESSION_TIMEOUT_MS 10000
+#define SESSION_DEFAULT_MS 300000
+#define SESSION_REFUSED_MS 30000 /* between attempts when the credential is refused */
+#define SESSION_PAUSE_MS 1000    /* at least, between renewals that others ask for */
+#define PROBE_TIMEOUT_MS 5000
+#define TARGETS_AGAIN_MS 60000 /* a better candidate that came back is noticed so often */
+
+static uint32_t random_u32(void)
+{
+    uint32_t r;
+    random_bytes(&r, sizeof r);
+    return r;
+}
+
+static bool means_offline(int err)
+{
+    switch (err) {
+    case -ECONNREFUSED:
+    case -EHOSTUNREACH:
+    case -ETIMEDOUT:
+    case -ECONNRESET:
+    case -EAGAIN:
+    case -EPROTO:
+    case -EKEYREJECTED:
+    case -EACCES:
+        return true;
+    default:
+        return false;
+    }
+}
+
+int meta_result(struct sync *s, struct sync_call *c)
+{
+    int err = c->res.err;
+    if (s->stopping || err == -ECANCELED)
+        return -ECANCELED;
+    if (!err || !means_offline(err))
+        return err;
+    if (s->online)
+        log_printf(s->fs->log, LOG_L_WARN, "metadata server: %s", c->res.message);
+    s->online = false;
+    s->session_wanted = true;
+    s->session_err = err;
+    snprintf(s->session_error, sizeof s->session_error, "%s", c->res.message);
+    return err;
+}
+
+/* ---- the table ---- */
+static void text_copy(char *to, size_t cap, struct bytes b)
+{
+    size_t n = b.n < cap - 1 ? b.n : cap - 1;
+    memcpy(to, b.p ? b.p : (const uint8_t *)"", n);
+    to[n] = 0;
+}
+
+static void server_learn(struct sync *s, const struct m_server *m)
+{
+    struct sync_server *v = sync_server_find(s, m->id);
+    if (!v) {
+        v = calloc(1, sizeof *v);
+        s->servers = realloc(s->servers, (s->servers_n + 1) * sizeof *s->servers);
+        if (!v || !s->servers)
+            abort();
+        v->id = m->id;
+        s->servers[s->servers_n++] = v;
+    }
+    char url[sizeof v->url];
+    text_copy(url, sizeof url, m->url);
+    if (strcmp(url, v->url) != 0) /* it moved: what failed there counts no longer */
+        backoff_ok(&v->backoff);
+    memcpy(v->url, url, sizeof url);
+    text_copy(v->premises, sizeof v->premises, m->premises);
+    v->listed = true;
+}
+
+static void route_learn(struct sync *s, struct sync_ns *ns, const struct m_candidate *m)
+{
+    struct sync_server *v = sync_server_find(s, m->server);
+    struct route *r = route_find(ns, m->server);
+    if (!v)
+        return;
+    if (!r) {
+        if (ns->routes_n == sizeof ns->routes / sizeof *ns->routes)
+            return;
+        r = calloc(1, sizeof *r);
+        if (!r)
+            abort();
+        r->ns = ns;
+        r->server = v;
+        for (size_t i = 0; i < UPLOAD_CLASSES; i++) {
+            TAILQ_INIT(&r->ask[i]);
+            TAILQ_INIT(&r->put[i]);
+        }
+        ns->routes[ns->routes_n++] = r;
+    }
+    r->listed = true;
+    r->priority = m->priority;
+    r->cap_n = m->capability.n <= sizeof r->cap ? m->capability.n : 0;
+    if (r->cap_n)
+        memcpy(r->cap, m->capability.p, r->cap_n);
+}
+
+static void ns_learn(struct sync *s, const struct m_namespace *m)
+{
+    struct sync_ns *ns = sync_ns_need(s, m->id);
+    if (!ns->watched && s->waiting) /* the long poll that is out does not know it */
+        rpc_cancel(s->rpc, s->wait_call);
+    text_copy(ns->name, sizeof ns->name, m->name);
+    ns->listed = true;
+    ns->copies_min = m->copies_min;
+    for (size_t i = 0; i < m->candidates_n; i++)
+        route_learn(s, ns, &m->candidates[i]);
+    ns->session_head = m->head;
+    ns->targets_at = 0;
+    journal_head(s, ns, m->head);
+    if (trace_on(s->fs->log)) {
+        char list[512];
+        size_t n = 0;
+        for (size_t i = 0; i < m->candidates_n && n < sizeof list - 24; i++)
+            n += (size_t)snprintf(list + n, sizeof list - n, "%s%llu", i ? "," : "",
+                                  (unsigned long long)m->candidates[i].server);
+        list[n] = 0;
+        struct trace t = trace_begin(s->fs->log, "A4");
+        trace_str(&t, "account", s->fs->account);
+        trace_u64(&t, "device", s->identity.device);
+        trace_u64(&t, "ns", m->id);
+        trace_str(&t, "candidates", list);
+        trace_end(&t);
+    }
+}
+
+static int table_learn(struct sync *s, const struct m_session_ans *a)
+{
+    struct core_effects fx = {0};
+    int err = core_session(s->fs->core, a, &fx);
+    sync_effects(s, &fx);
+    if (err)
+        return err;
+    text_copy(s->fs->account, sizeof s->fs->account, a->account);
+    for (size_t i = 0; i < s->servers_n; i++)
+        s->servers[i]->listed = false;
+    for (size_t i = 0; i < s->nss_n; i++) {
+        s->nss[i]->listed = false;
+        for (size_t k = 0; k < s->nss[i]->routes_n; k++)
+            s->nss[i]->routes[k]->listed = false;
+    }
+    for (size_t i = 0; i < a->servers_n; i++)
+        server_learn(s, &a->servers[i]);
+    for (size_t i = 0; i < a->namespaces_n; i++)
+        ns_learn(s, &a->namespaces[i]);
+    return 0;
+}
+
+/* ---- the call ---- */
+static void session_failed(struct sync *s, int err, const char *message)
+{
+    int64_t now = s->clock();
+    backoff_failed(&s->meta_backoff, now, random_u32());
+    if (err == -EACCES || err == -EPERM || err == -EUCLEAN)
+        s->session_at = now + SESSION_REFUSED_MS;
+    else
+        s->session_at = 0;
+    s->session_err = err;
+    if (strcmp(s->session_error, message) != 0 || s->meta_backoff.fails == 1)
+        log_printf(s->fs->log, LOG_L_WARN, "metadata server: %s", message);
+    snprintf(s->session_error, sizeof s->session_error, "%s", message);
+    s->online = false;
+    s->session_wanted = true;
+}
+
+static int session_take(struct sync *s, const struct sync_call *c, char *message)
+{
+    struct arena cleanup_arena a = {0};
+    struct m_session_ans m;
+    int err = call_decode(s, c, &m_session_ans_desc, &m, &a);
+    if (err) {
+        snprintf(message, 512, "%s does not speak this protocol", s->fs->opt.url);
+        return -EPROTO;
+    }
+    if (m.cloned) {
+        snprintf(message, 512,
+                 "%s is a copy of another device's state: run `steadfs login INVITATION` for it",
+                 s->fs->opt.state);
+        return -EUCLEAN;
+    }
+    err = table_learn(s, &m);
+    if (err) {
+        snprintf(message, 512, "%s: %s", s->fs->opt.state, strerror(-err));
+        return err;
+    }
+    int64_t every = m.renew_ms ? (int64_t)m.renew_ms / 2 : SESSION_DEFAULT_MS;
+    s->session_at = s->clock() + every;
+    return 0;
+}
+
+static void session_done(struct sync *s, struct sync_call *c)
+{
+    char message[512];
+    pthread_mutex_lock(&s->fs->lock);
+    s->session_inflight = false;
+    int err = c->res.err;
+    if (s->stopping || err == -ECANCELED) {
+        pthread_mutex_unlock(&s->fs->lock);
+        return;
+    }
+    snprintf(message, sizeof message, "%s", c->res.message);
+    if (err == -EACCES)
+        snprintf(message, sizeof message,
+                 "%s refuses this device's credential: run `steadfs login INVITATION`",
+                 s->fs->opt.url);
+    if (!err)
+        err = session_take(s, c, message);
+    if (err) {
+        session_failed(s, err, message);
+    } else {
+        if (!s->online && s->had_session)
+            log_printf(s->fs->log, LOG_L_INFO, "metadata server: connected again");
+        s->session_err = 0;
+        s->session_error[0] = 0;
+        s->online = s->had_session = true;
+        backoff_ok(&s->meta_backoff);
+    }
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->fs->lock);
+    sync_wake(s);
+}
+
+static void session_start(struct sync *s)
+{
+    int64_t requests = 0, nodes = 0;
+    (void)tree_get(s->fs->tree, "request_limit", &requests); /* absent in a new state: 0 */
+    (void)tree_get(s->fs->tree, "node_limit", &nodes);
+    struct m_session_req q = {.incarnation = bytes_of(s->identity.incarnation, INCARNATION_LEN),
+                              .requests_used = (uint64_t)requests,
+                              .nodes_used = (uint64_t)nodes};
+    s->session_inflight = true;
+    s->session_wanted = false;
+    call_meta(call_new(s, session_done, NULL), "session", &m_session_req_desc, &q,
+              SESSION_TIMEOUT_MS);
+}
+
+static void probes_step(struct sync *s);
+
+void session_step(struct sync *s)
+{
+    probes_step(s);
+    if (s->session_inflight)
+        return;
+    int64_t now = s->clock(), due;
+    if (!s->online) {
+        bool refused = s->session_at > now && s->meta_backoff.fails;
+        due = refused                 ? s->session_at
+              : s->meta_backoff.fails ? backoff_due(&s->meta_backoff, sync_awaited(s))
+                                      : now;
+    } else {
+        due = s->session_at;
+        int64_t soon = s->session_asked_at + SESSION_PAUSE_MS;
+        if (s->session_wanted && soon < due)
+            due = soon;
+    }
+    if (due > now) {
+        sync_at(s, due);
+        return;
+    }
+    s->session_asked_at = now;
+    session_start(s);
+}
+
+int sync_wait_session(struct sync *s, unsigned timeout_ms, char *err)
+{
+    int64_t deadline = s->clock() + timeout_ms;
+    struct timespec t = {.tv_sec = (time_t)(deadline / 1000),
+                         .tv_nsec = (long)(deadline % 1000) * 1000000};
+    int r = 0;
+    pthread_mutex_lock(&s->fs->lock);
+    while (!s->had_session && !r) {
+        if (s->session_err == -EACCES || s->session_err == -EPERM || s->session_err == -EPROTO ||
+            s->session_err == -EUCLEAN || s->session_err == -EKEYREJECTED)
+            r = s->session_err;
+        else if (pthread_cond_timedwait(&s->changed, &s->fs->lock, &t) == ETIMEDOUT)
+            r = s->session_err ? s->session_err : -ETIMEDOUT;
+    }
+    if (r)
+        snprintf(err, 512, "%s%s",
+                 s->session_error[0] ? s->session_error : "no answer from the metadata server ",
+                 s->session_error[0] ? "" : s->fs->opt.url);
+    pthread_mutex_unlock(&s->fs->lock);
+    return r;
+}
+
+/* ---- block servers ---- */
+void server_failed(struct sync *s, struct sync_server *v, const struct rpc_result *r)
+{
+    if (r->err == -ECANCELED)
+        return;
+    if (r->err == -EACCES || r->err == -EPERM)
+        s->session_wanted = true; /* the capability may be too old */
+    if (!v->backoff.fails)
+        log_printf(s->fs->log, LOG_L_WARN, "block server %s: %s", v->premises, r->message);
+    backoff_failed(&v->backoff, s->clock(), random_u32());
+    snprintf(v->error, sizeof v->error, "%s", r->message);
+}
+
+void server_ok(struct sync *s, struct sync_server *v, double seconds, bool small)
+{
+    (void)s;
+    backoff_ok(&v->backoff);
+    v->error[0] = 0;
+    if (small)
+        v->rtt_ms = target_rtt(v->rtt_ms, seconds * 1000);
+}
+
+static void probe_done(struct sync *s, struct sync_call *c)
+{
+    struct sync_server *v = c->arg;
+    pthread_mutex_lock(&s->fs->lock);
+    v->probing = false;
+    if (c->res.err) {
+        server_failed(s, v, &c->res);
+    } else {
+        log_printf(s->fs->log, LOG_L_INFO, "block server %s: answers again", v->premises);
+        server_ok(s, v, c->res.seconds, true);
+        for (size_t i = 0; i < s->nss_n; i++)
+            s->nss[i]->targets_at = 0;
+    }
+    pthread_mutex_unlock(&s->fs->lock);
+    sync_wake(s);
+}
+
+static void probe_start(struct sync *s, struct sync_server *v)
+{
+    struct route *r = NULL;
+    for (size_t i = 0; i < s->nss_n && !r; i++)
+        r = route_find(s->nss[i], v->id);
+    if (!r || !r->cap_n)
+        return;
+    struct m_get_req q = {.ns = r->ns->id, .capability = bytes_of(r->cap, r->cap_n)};
+    struct buf cleanup_buf b = {0};
+    msg_encode(&m_get_req_desc, &q, &b);
+    v->probing = true;
+    call_start(call_new(s, probe_done, v), v->url, "have", bytes_of(b.p, b.n), NULL, 0,
+               PROBE_TIMEOUT_MS);
+}
+
+static void probes_step(struct sync *s)
+{
+    int64_t now = s->clock();
+    for (size_t i = 0; i < s->servers_n; i++) {
+        struct sync_server *v = s->servers[i];
+        if (!v->listed || !v->backoff.fails || v->probing)
+            continue;
+        int64_t due = backoff_due(&v->backoff, sync_awaited(s));
+        if (due <= now)
+            probe_start(s, v);
+        else
+            sync_at(s, due);
+    }
+}
+
+size_t targets_wanted(const struct sync *s, const struct sync_ns *ns)
+{
+    size_t n = s->fs->opt.copies;
+    if (ns->copies_min > n)
+        n = ns->copies_min;
+    return n < 1 ? 1 : n > TARGETS_MAX ? TARGETS_MAX : n;
+}
+
+static bool targets_work(const struct sync_ns *ns)
+{
+    for (size_t i = 0; i < ns->targets_n; i++) {
+        const struct route *r = NULL;
+        for (size_t k = 0; k < ns->routes_n && !r; k++)
+            if (ns->routes[k]->server->id == ns->targets[i])
+                r = ns->routes[k];
+        if (!r || !r->listed || r->server->backoff.fails)
+            return false;
+    }
+    return true;
+}
+
+bool targets_update(struct sync *s, struct sync_ns *ns)
+{
+    size_t want = targets_wanted(s, ns), n = 0;
+    int64_t now = s->clock();
+    if (ns->targets_n == want && ns->targets_at && now - ns->targets_at < TARGETS_AGAIN_MS &&
+        targets_work(ns))
+        return true;
+    struct target_candidate v[64];
+    uint64_t chosen[TARGETS_MAX];
+    for (size_t i = 0; i < ns->routes_n; i++) {
+        const struct route *r = ns->routes[i];
+        if (!r->listed)
+            continue;
+        bool current = false;
+        for (size_t k = 0; k < ns->targets_n; k++)
+            current |= ns->targets[k] == r->server->id;
+        v[n++] = (struct target_candidate){
+            .server = r->server->id,
+            .priority = r->priority,
+            .rtt_ms = r->server->rtt_ms,
+            .preferred = s->fs->opt.prefer && strcmp(s->fs->opt.prefer, r->server->premises) == 0,
+            .usable = r->server->backoff.fails == 0 && r->cap_n > 0,
+            .current = current};
+    }
+    size_t found = target_choose(v, n, chosen, want);
+    if (found != ns->targets_n || memcmp(chosen, ns->targets, found * sizeof *chosen) != 0) {
+        memcpy(ns->targets, chosen, found * sizeof *chosen);
+        ns->targets_n = found;
+        ns->targets_gen++;
+        upload_retarget(s, ns);
+    }
+    ns->targets_at = now;
+    if (found == want)
+        return true;
+    const char *trouble = "";
+    for (size_t i = 0; i < ns->routes_n; i++)
+        if (ns->routes[i]->listed && ns->routes[i]->server->error[0])
+            trouble = ns->routes[i]->server->error;
+    if (n < want)
+        ns_error(s, ns,
+                 "%zu block servers are assigned, %zu are needed: ask the administrator for "
+                 "`steadfs admin assign %s PREMISES`",
+                 n, want, ns->name);
+    else
+        ns_error(s, ns, "%zu of %zu block servers that are needed answer%s%s", found, want,
+                 *trouble ? ": " : "", trouble);
+    return false;
+}

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What is pending, and waiting until nothing is: status, drain, settle. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "sync_internal.h"
+#include "vfs.h"
+
+#define TICK_MS 100 /* between looks while waiting */
+
+/* [locked] One namespace's pending files and bytes; what is parked is not on its way. */
+static void ns_pending(struct sync *s, const struct sync_ns *ns, uint64_t *files, uint64_t *bytes)
+{
+    struct core_ns n;
+    if (core_ns_status(s->fs->core, ns->id, &n))
+        return;
+    uint64_t f = n.pending_nodes > n.parked ? n.pending_nodes - n.parked : 0;
+    if (!f && ns->lane.phase != LANE_IDLE)
+        f = 1;
+    *files += f;
+    *bytes += f ? n.pending_bytes : 0;
+}
+
+void sync_pending(struct sync *s, uint64_t only_ns, uint64_t *files, uint64_t *bytes)
+{
+    uint64_t dirty = vfs_dirty_bytes(s->fs->vfs);
+    *files = dirty > 0;
+    *bytes = dirty;
+    for (size_t i = 0; i < s->nss_n; i++)
+        if (!only_ns || s->nss[i]->id == only_ns)
+            ns_pending(s, s->nss[i], files, bytes);
+}
+
+/* [locked] Sleeps until something changed, at most a tick. */
+static void changed_wait(struct sync *s, int64_t deadline)
+{
+    int64_t until = s->clock() + TICK_MS;
+    if (until > deadline)
+        until = deadline;
+    struct timespec t = {.tv_sec = (time_t)(until / 1000),
+                         .tv_nsec = (long)(until % 1000) * 1000000};
+    pthread_cond_timedwait(&s->changed, &s->fs->lock, &t);
+}
+
+static void push(struct sync *s)
+{
+    (void)vfs_flush_all(s->fs->vfs); /* a failure shows as dirty bytes that stay */
+    for (size_t i = 0; i < s->nss_n; i++) {
+        s->nss[i]->lane.wanted = true;
+        if (s->nss[i]->lane.phase == LANE_IDLE && !s->nss[i]->lane.ahead.n)
+            s->nss[i]->lane.quiet = 0;
+    }
+    sync_wake(s);
+}
+
+int sync_drain(struct sync *s, unsigned deadline_ms,
+               void (*progress)(void *arg, uint64_t files, uint64_t bytes), void *arg)
+{
+    int64_t deadline = s->clock() + deadline_ms;
+    uint64_t files, bytes;
+    int err = 0;
+    pthread_mutex_lock(&s->fs->lock);
+    s->draining++;
+    push(s);
+    for (;;) {
+        sync_pending(s, 0, &files, &bytes);
+        if (!files || s->abandoned || s->clock() >= deadline)
+            break;
+        if (progress) {
+            pthread_mutex_unlock(&s->fs->lock);
+            progress(arg, files, bytes);
+            pthread_mutex_lock(&s->fs->lock);
+        }
+        changed_wait(s, deadline);
+        if (vfs_dirty_bytes(s->fs->vfs))
+            push(s);
+    }
+    if (files)
+        err = s->abandoned ? -ECANCELED : -ETIMEDOUT;
+    s->draining--;
+    pthread_mutex_unlock(&s->fs->lock);
+    return err;
+}
+
+void sync_abandon(struct sync *s)
+{
+    pthread_mutex_lock(&s->fs->lock);
+    s->abandoned = true;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->fs->lock);
+}
+
+/* [locked] Asks every namespace's journal for its newest number; what list_done must reach is
+ * `want`. */
+static void fresh_ask(struct sync *s, uint64_t only, uint64_t *want)
+{
+    for (size_t i = 0; i < s->nss_n; i++) {
+        struct sync_ns *ns = s->nss[i];
+        want[i] = 0;
+        if (!ns->listed || (only && ns->id != only))
+            continue;
+        ns->list_wanted = true;
+        want[i] = ns->list_started + 1;
+    }
+    sync_wake(s);
+}
+
+static bool fresh_done(const struct sync *s, const uint64_t *want, size_t n, size_t *which)
+{
+    for (size_t i = 0; i < n; i++)
+        if (want[i] && (s->nss[i]->list_done < want[i] || s->nss[i]->records)) {
+            *which = i;
+            return false;
+        }
+    return true;
+}
+
+int sync_settle(struct sync *s, uint64_t path_node, unsigned timeout_ms, char *err)
+{
+    int64_t deadline = s->clock() + timeout_ms;
+    uint64_t only = 0, files = 0, bytes = 0;
+    struct core_attr a;
+    struct core_need need;
+    size_t late = 0;
+    int r = 0;
+    pthread_mutex_lock(&s->fs->lock);
+    if (path_node && core_getattr(s->fs->core, path_node, &a, &need) == 0)
+        only = a.ns;
+    s->draining++;
+    push(s);
+    for (;;) { /* first everything here, then the number that is newest then */
+        sync_pending(s, only, &files, &bytes);
+        if (!files || s->abandoned || s->clock() >= deadline)
+            break;
+        changed_wait(s, deadline);
+        if (vfs_dirty_bytes(s->fs->vfs))
+            push(s);
+    }
+    s->draining--;
+    size_t n = s->nss_n;
+    uint64_t *want = calloc(n + 1, sizeof *want);
+    if (!want)
+        abort();
+    fresh_ask(s, only, want);
+    while (!files && !fresh_done(s, want, n, &late) && !s->abandoned && s->clock() < deadline)
+        changed_wait(s, deadline);
+    const char *why = !s->online && s->session_error[0] ? s->session_error : "";
+    if (files) {
+        r = -ETIMEDOUT;
+        for (size_t i = 0; i < s->nss_n && !*why; i++)
+            why = s->nss[i]->error;
+        snprintf(err, 512, "%llu files, %llu bytes are not sent yet%s%.400s",
+                 (unsigned long long)files, (unsigned long long)bytes, *why ? ": " : "", why);
+    } else if (!fresh_done(s, want, n, &late)) {
+        r = -ETIMEDOUT;
+        snprintf(err, 512, "the journal of %.200s is not applied up to its newest number%s%.200s",
+                 s->nss[late]->name, *why ? ": " : "", why);
+    } else if (!s->online) {
+        r = -ETIMEDOUT;
+        snprintf(err, 512, "%s", *why ? why : "the metadata server does not answer");
+    }
+    free(want);
+    pthread_mutex_unlock(&s->fs->lock);
+    return r;
+}
+
+/* ---- status ---- */
+void json_string(struct buf *b, const char *text)
+{
+    buf_append(b, "\"", 1);
+    for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
+        if (*p == '"' || *p == '\\')
+            buf_printf(b, "\\%c", *p);
+        else if (*p < 0x20)
+            buf_printf(b, "\\u%04x", *p);
+        else
+            buf_append(b, p, 1);
+    }
+    buf_append(b, "\"", 1);
+}
+
+static void json_text(struct buf *b, const char *key, const char *text)
+{
+    buf_printf(b, "\"%s\": ", key);
+    if (text && *text)
+        json_string(b, text);
+    else
+        buf_printf(b, "null");
+}
+
+static void json_since(struct buf *b, int64_t ns)
+{
+    char text[40];
+    time_t t = (time_t)(ns / 1000000000);
+    struct tm tm;
+    if (!ns || !gmtime_r(&t, &tm)) {
+        buf_printf(b, "\"since\": null");
+        return;
+    }
+    strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &tm);
+    buf_printf(b, "\"since\": \"%s\"", text);
+}
+
+static void status_ns(struct sync *s, struct sync_ns *ns, bool first, struct buf *b)
+{
+    struct core_ns n;
+    if (core_ns_status(s->fs->core, ns->id, &n))
+        return;
+    uint64_t files = 0, bytes = 0;
+    ns_pending(s, ns, &files, &bytes);
+    const char *error = ns->error;
+    if (!*error && !s->online && s->session_error[0])
+        error = s->session_error;
+    buf_printf(b, "%s{", first ? "" : ", ");
+    json_text(b, "name", ns->name);
+    buf_printf(b,
+               ", \"id\": %llu, \"cursor\": %llu, \"head\": %llu, \"pending_files\": %llu, "
+               "\"pending_bytes\": %llu, \"conflicts\": %llu, \"parked\": %llu, ",
+               (unsigned long long)ns->id, (unsigned long long)n.cursor,
+               (unsigned long long)ns->head, (unsigned long long)files, (unsigned long long)bytes,
+               (unsigned long long)n.conflicts, (unsigned long long)n.parked);
+    json_text(b, "last_error", error);
+    buf_printf(b, ", ");
+    json_since(b, n.since);
+    buf_printf(b, "}");
+}
+
+void sync_status(struct sync *s, struct buf *b)
+{
+    struct blocks_stat st;
+    pthread_mutex_lock(&s->fs->lock);
+    blocks_stat(s->fs->blocks, &st);
+    buf_printf(b, "{");
+    json_text(b, "mountpoint", s->fs->opt.mountpoint);
+    buf_printf(b, ", ");
+    json_text(b, "account", s->fs->account);
+    buf_printf(b, ", ");
+    json_text(b, "device", s->fs->device_name);
+    buf_printf(b, ", \"device_number\": %u, \"online\": %s, ", s->identity.device,
+               s->online ? "true" : "false");
+    json_text(b, "server", s->fs->opt.url);
+    buf_printf(b, ", ");
+    json_text(b, "state", s->fs->opt.state);
+    buf_printf(b, ", ");
+    json_text(b, "last_error", s->session_error);
+    buf_printf(b,
+               ", \"dirty_bytes\": %llu, \"outbox_blocks\": %llu, \"outbox_bytes\": %llu, "
+               "\"cache_bytes\": %llu, \"namespaces\": [",
+               (unsigned long long)vfs_dirty_bytes(s->fs->vfs),
+               (unsigned long long)st.unsynced_blocks, (unsigned long long)st.unsynced_bytes,
+               (unsigned long long)st.cached_bytes);
+    for (size_t i = 0; i < s->nss_n; i++)
+        status_ns(s, s->nss[i], i == 0, b);
+    buf_printf(b, "]}\n");
+    pthread_mutex_unlock(&s->fs->lock);
+}
