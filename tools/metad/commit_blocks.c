@@ -253,9 +253,9 @@ static void check_extent_len(struct commit *c, const struct m_node_change *n,
 static void refuse_claim(struct commit *c, const struct m_node_change *n, const struct m_extent *e)
 {
     const struct need *need = blocks_find(&c->blocks, &e->block);
-    if (need->claimed && need->len && need->claimed != need->len)
+    if (need->len && need->claimed > need->len)
         commit_refuse(c, ROW_NODE_CONTENT, n->node, bytes_of(NULL, 0), REFUSED_INVALID,
-                      "a block's length is not the one given");
+                      "a block is shorter than the length given");
 }
 
 static void check_lengths(struct commit *c)
@@ -264,9 +264,9 @@ static void check_lengths(struct commit *c)
     each_extent(c, refuse_claim);
     for (size_t k = 0; k < c->blocks.n && !c->rows_n; k++) {
         const struct need *need = &c->blocks.v[k];
-        bool wrong = need->named && need->len && need->claimed && need->claimed != need->len;
+        bool wrong = need->named && need->len && need->claimed > need->len;
         if (wrong || need->claimed > BLOCK_MAX)
-            commit_refuse_all(c, REFUSED_INVALID, "a block's length is not the one given");
+            commit_refuse_all(c, REFUSED_INVALID, "a block is shorter than the length given");
     }
 }
 
