@@ -50,10 +50,13 @@ void meta_secret(char secret[SECRET_LEN + 1], uint8_t hash[STORE_HASH_LEN]);
 int commit_by_server(struct meta *m, uint64_t ns, const struct m_changes *changes,
                      uint64_t target_ns, int64_t now_ms, char *why);
 
-/* A new namespace with its root directory, owned by account; assigned like namespace `like` (0: not
- * at all). Inside meta_change_begin/end. -EEXIST: the name is taken. */
-int meta_ns_create(struct meta *m, struct bytes name, uint64_t account, uint64_t like,
-                   int64_t now_ms, uint64_t *ns, struct arena *ar);
+/* A new namespace with its root directory; without members or assignments. Inside
+ * meta_change_begin/end. -EEXIST: the name is taken. */
+int meta_ns_create(struct meta *m, struct bytes name, int64_t now_ms, uint64_t *ns);
+/* Gives the block servers first priority in this order; those assigned already stay, behind them.
+ */
+int meta_assign(struct meta *m, uint64_t ns, const struct server_row *first, size_t n,
+                struct arena *ar);
 /* The version of every member rises. */
 int meta_touch_members(struct meta *m, uint64_t ns, struct arena *ar);
 /* Names of accounts, namespaces, premises and devices: 1 to 64 letters, digits, `-`, `_`, `.`, not

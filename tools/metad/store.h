@@ -127,7 +127,8 @@ struct store_ops {
                           struct arena *ar);
     int (*token_add)(struct store *s, const struct token_row *t);
     int (*token_take)(struct store *s, const uint8_t hash[STORE_HASH_LEN], struct token_row *t,
-                      struct arena *ar); /* removes it */
+                      struct arena *ar);                   /* removes it */
+    int (*token_expire)(struct store *s, uint64_t now_ms); /* removes those that expired before */
     int (*server_add)(struct store *s, struct server_row *r);
     int (*server_get)(struct store *s, uint64_t id, struct server_row *r, struct arena *ar);
     int (*server_list)(struct store *s, struct server_row **v, size_t *n, struct arena *ar);

@@ -82,6 +82,7 @@ int sq_device_revoked(struct store *s, uint64_t since_ms, size_t max, uint64_t *
 int sq_token_add(struct store *s, const struct token_row *t);
 int sq_token_take(struct store *s, const uint8_t hash[STORE_HASH_LEN], struct token_row *t,
                   struct arena *ar);
+int sq_token_expire(struct store *s, uint64_t now_ms);
 int sq_server_add(struct store *s, struct server_row *r);
 int sq_server_get(struct store *s, uint64_t id, struct server_row *r, struct arena *ar);
 int sq_server_list(struct store *s, struct server_row **v, size_t *n, struct arena *ar);

@@ -219,6 +219,11 @@ int sq_token_take(struct store *s, const uint8_t hash[STORE_HASH_LEN], struct to
     return r;
 }
 
+int sq_token_expire(struct store *s, uint64_t now_ms)
+{
+    return sq_exec(s, "DELETE FROM token WHERE expires_ms < ?", "i", now_ms);
+}
+
 /* ---- block servers -------------------------------------------------------------------------- */
 #define SERVER_COLS                                                                                \
     "id, premises, url, secret_hash, mac_key, key_id, incarnation, generation, blocks, "           \

@@ -353,6 +353,7 @@ const struct store_ops sq_ops = {
     .device_revoked = sq_device_revoked,
     .token_add = sq_token_add,
     .token_take = sq_token_take,
+    .token_expire = sq_token_expire,
     .server_add = sq_server_add,
     .server_get = sq_server_get,
     .server_list = sq_server_list,

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+/* One command line of a person being run. [internal to tools/metad]
+ *
+ * A command function returns -errno only for a broken store. What the person did wrong is said with
+ * cmd_fail; everything that the command changed before is then undone.
+ */
+#ifndef STEADFS_METAD_COMMAND_H
+#define STEADFS_METAD_COMMAND_H
+
+#include "meta_private.h"
+
+#define CMD_WORDS_MAX 256
+
+/* Exit statuses of the steadfs program. */
+enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_REFUSED = 5 };
+
+struct cmd_option {
+    struct bytes name, value; /* name without its dashes */
+};
+struct cmd {
+    struct meta *m;
+    const struct meta_caller *who;
+    int64_t now_ms;
+    struct arena *ar;
+    struct bytes arg[CMD_WORDS_MAX]; /* behind the command's own words */
+    size_t arg_n;
+    struct cmd_option option[16];
+    size_t option_n;
+    bool json;
+    unsigned status;
+    struct buf out;
+};
+
+/* The command ends with this exit status and line. Returns 0. */
+int cmd_fail(struct cmd *c, unsigned status, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+/* The option's value (empty for one without); NULL: not given. */
+const struct bytes *cmd_option(const struct cmd *c, const char *name);
+/* Appends a JSON string, quotes included. */
+void cmd_json(struct cmd *c, struct bytes text);
+/* Appends printable text: control characters become '?'. */
+void cmd_text(struct cmd *c, struct bytes text);
+#define PRB(b) (int)(b).n, (const char *)(b).p /* for "%.*s" of struct bytes */
+
+/* 0 and *found, or 0 after cmd_fail with *found false. */
+int cmd_find_ns(struct cmd *c, struct bytes name, struct ns_row *row, bool *found);
+int cmd_find_account(struct cmd *c, struct bytes name, struct account_row *row, bool *found);
+
+int cmd_account_add(struct cmd *c);
+int cmd_account_token(struct cmd *c);
+int cmd_account_list(struct cmd *c);
+int cmd_device_list(struct cmd *c);
+int cmd_device_revoke(struct cmd *c);
+int cmd_server_add(struct cmd *c);
+int cmd_server_list(struct cmd *c);
+int cmd_assign(struct cmd *c);
+int cmd_unassign(struct cmd *c);
+int cmd_admin_ns_list(struct cmd *c);
+int cmd_quota(struct cmd *c);
+int cmd_ns_create(struct cmd *c);
+int cmd_ns_mount(struct cmd *c);
+int cmd_ns_unmount(struct cmd *c);
+int cmd_ns_list(struct cmd *c);
+int cmd_share(struct cmd *c);
+
+#endif

@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: Apache-2.0
+/* steadfs admin …: accounts, devices, block servers, assignments, quotas. */
+#include "command.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- accounts
+ * ------------------------------------------------------------------------------------------ */
+/* Makes a one-time token. A line of the token alone; with --json an object. */
+static int add_token(struct cmd *c, enum token_kind kind, uint64_t account, struct bytes subject)
+{
+    char token[SECRET_LEN + 1];
+    struct token_row t = {.kind = kind,
+                          .account = account,
+                          .premises = kind == TOKEN_JOIN ? subject : bytes_str(""),
+                          .expires_ms = (uint64_t)c->now_ms + TOKEN_DAYS_MS};
+    meta_secret(token, t.hash);
+    int r = c->m->st->ops->token_expire(c->m->st, (uint64_t)c->now_ms);
+    if (!r)
+        r = c->m->st->ops->token_add(c->m->st, &t);
+    if (r)
+        return r;
+    if (!c->json) {
+        buf_printf(&c->out, "%s\n", token);
+        return 0;
+    }
+    buf_printf(&c->out, "{\"%s\": ", kind == TOKEN_JOIN ? "premises" : "account");
+    cmd_json(c, subject);
+    buf_printf(&c->out, ", \"token\": \"%s\"}\n", token);
+    return 0;
+}
+
+/* The block servers of the premises named in words, in their order, those of one premises by id. */
+static int servers_at(struct cmd *c, const struct bytes *words, size_t words_n,
+                      struct server_row **out, size_t *n)
+{
+    struct server_row *all;
+    size_t all_n;
+    int r = c->m->st->ops->server_list(c->m->st, &all, &all_n, c->ar);
+    if (r)
+        return r;
+    *out = arena_alloc(c->ar, (all_n * words_n + 1) * sizeof **out);
+    *n = 0;
+    for (size_t w = 0; w < words_n; w++) {
+        bool any = false;
+        for (size_t k = 0; k < all_n; k++) {
+            bool taken = false; /* by premises named twice */
+            for (size_t j = 0; j < *n; j++)
+                taken |= (*out)[j].id == all[k].id;
+            if (!bytes_equal(all[k].premises, words[w]))
+                continue;
+            any = true;
+            if (!taken)
+                (*out)[(*n)++] = all[k];
+        }
+        if (!any)
+            return cmd_fail(c, EXIT_FAILED,
+                            "no block server at premises %.*s; see steadfs admin server list",
+                            PRB(words[w]));
+    }
+    return 0;
+}
+
+/* The block servers that --assign names, or all of them. */
+static int servers_of_option(struct cmd *c, struct server_row **out, size_t *n)
+{
+    const struct bytes *list = cmd_option(c, "assign");
+    struct bytes words[64];
+    size_t words_n = 0;
+    if (!list)
+        return c->m->st->ops->server_list(c->m->st, out, n, c->ar);
+    const uint8_t *p = list->p, *end = list->p + list->n;
+    while (p < end) {
+        const uint8_t *comma = memchr(p, ',', (size_t)(end - p));
+        const uint8_t *stop = comma ? comma : end;
+        if (words_n == sizeof words / sizeof *words)
+            return cmd_fail(c, EXIT_USAGE, "--assign names too many premises");
+        words[words_n++] = bytes_of(p, (size_t)(stop - p));
+        p = stop + (comma != NULL);
+    }
+    return servers_at(c, words, words_n, out, n);
+}
+
+int cmd_account_add(struct cmd *c)
+{
+    const struct store_ops *ops = c->m->st->ops;
+    struct account_row a = {.name = c->arg[0], .version = 1};
+    struct server_row *servers = NULL;
+    size_t n = 0;
+    if (!meta_name_ok(a.name))
+        return cmd_fail(c, EXIT_FAILED,
+                        "an account's name is 1 to 64 letters, digits, '-', '_' or '.'");
+    int r = servers_of_option(c, &servers, &n);
+    if (r || c->status)
+        return r;
+    r = meta_ns_create(c->m, a.name, c->now_ms, &a.root_ns);
+    if (!r)
+        r = ops->account_add(c->m->st, &a);
+    if (r == -EEXIST)
+        return cmd_fail(c, EXIT_FAILED, "%.*s is taken by another account or namespace",
+                        PRB(a.name));
+    if (!r)
+        r = ops->member_set(c->m->st, a.root_ns, a.id, ROLE_OWNER);
+    if (!r)
+        r = meta_assign(c->m, a.root_ns, servers, n, c->ar);
+    if (r || cmd_option(c, "no-token"))
+        return r;
+    return add_token(c, TOKEN_LOGIN, a.id, a.name);
+}
+
+int cmd_account_token(struct cmd *c)
+{
+    struct account_row a;
+    bool found;
+    int r = cmd_find_account(c, c->arg[0], &a, &found);
+    return found ? add_token(c, TOKEN_LOGIN, a.id, a.name) : r;
+}
+
+int cmd_account_list(struct cmd *c)
+{
+    struct account_row *v;
+    size_t n;
+    int r = c->m->st->ops->account_list(c->m->st, &v, &n, c->ar);
+    if (c->json)
+        buf_printf(&c->out, "[");
+    for (size_t k = 0; !r && k < n; k++) {
+        if (!c->json) {
+            buf_printf(&c->out, "%.*s\n", PRB(v[k].name));
+            continue;
+        }
+        buf_printf(&c->out, "%s{\"id\": %llu, \"name\": ", k ? ", " : "",
+                   (unsigned long long)v[k].id);
+        cmd_json(c, v[k].name);
+        buf_printf(&c->out, ", \"root_ns\": %llu}", (unsigned long long)v[k].root_ns);
+    }
+    if (c->json)
+        buf_printf(&c->out, "]\n");
+    return r;
+}
+
+/* ---- devices
+ * ---------------------------------------------------------------------------------------------- */
+int cmd_device_list(struct cmd *c)
+{
+    struct account_row a = {0};
+    struct device_row *v;
+    size_t n;
+    bool found = true;
+    int r = c->arg_n ? cmd_find_account(c, c->arg[0], &a, &found) : 0;
+    if (r || !found)
+        return r;
+    r = c->m->st->ops->device_list(c->m->st, a.id, &v, &n, c->ar);
+    if (c->json)
+        buf_printf(&c->out, "[");
+    for (size_t k = 0; !r && k < n; k++) {
+        struct account_row owner;
+        r = c->m->st->ops->account_get(c->m->st, v[k].account, &owner, c->ar);
+        if (r)
+            break;
+        if (!c->json) {
+            buf_printf(&c->out, "%-8llu %-16.*s %-16.*s%s\n", (unsigned long long)v[k].id,
+                       PRB(owner.name), PRB(v[k].name), v[k].revoked_ms ? " revoked" : "");
+            continue;
+        }
+        buf_printf(&c->out, "%s{\"id\": %llu, \"account\": ", k ? ", " : "",
+                   (unsigned long long)v[k].id);
+        cmd_json(c, owner.name);
+        buf_printf(&c->out, ", \"name\": ");
+        cmd_json(c, v[k].name);
+        buf_printf(&c->out, ", \"created_ms\": %llu, \"revoked_ms\": %llu}",
+                   (unsigned long long)v[k].created_ms, (unsigned long long)v[k].revoked_ms);
+    }
+    if (c->json)
+        buf_printf(&c->out, "]\n");
+    return r;
+}
+
+static bool parse_number(struct bytes text, uint64_t *n)
+{
+    *n = 0;
+    for (size_t k = 0; k < text.n; k++) {
+        unsigned digit = text.p[k] - (unsigned)'0';
+        if (digit > 9 || *n > ((uint64_t)INT64_MAX - digit) / 10)
+            return false;
+        *n = *n * 10 + digit;
+    }
+    return text.n > 0;
+}
+
+int cmd_device_revoke(struct cmd *c)
+{
+    struct device_row d;
+    uint64_t id;
+    if (!parse_number(c->arg[0], &id))
+        return cmd_fail(c, EXIT_USAGE, "%.*s is no device number; see steadfs admin device list",
+                        PRB(c->arg[0]));
+    int r = c->m->st->ops->device_get(c->m->st, id, &d, c->ar);
+    if (r == -ENOENT)
+        return cmd_fail(c, EXIT_FAILED, "no device %llu; see steadfs admin device list",
+                        (unsigned long long)id);
+    if (r || d.revoked_ms)
+        return r;
+    return c->m->st->ops->device_revoke(c->m->st, id, (uint64_t)c->now_ms);
+}
+
+/* ---- block servers
+ * ----------------------------------------------------------------------------------------- */
+int cmd_server_add(struct cmd *c)
+{
+    if (!meta_name_ok(c->arg[0]))
+        return cmd_fail(c, EXIT_FAILED,
+                        "premises have a name of 1 to 64 letters, digits, '-', '_' or '.'");
+    return add_token(c, TOKEN_JOIN, 0, c->arg[0]);
+}
+
+int cmd_server_list(struct cmd *c)
+{
+    struct server_row *v;
+    size_t n;
+    int r = c->m->st->ops->server_list(c->m->st, &v, &n, c->ar);
+    if (c->json)
+        buf_printf(&c->out, "[");
+    for (size_t k = 0; !r && k < n; k++) {
+        if (!c->json) {
+            buf_printf(&c->out, "%-4llu %-16.*s ", (unsigned long long)v[k].id, PRB(v[k].premises));
+            cmd_text(c, v[k].url);
+            buf_printf(&c->out, "  %llu blocks, %llu bytes, %llu free\n",
+                       (unsigned long long)v[k].blocks, (unsigned long long)v[k].used_bytes,
+                       (unsigned long long)v[k].free_bytes);
+            continue;
+        }
+        buf_printf(&c->out, "%s{\"id\": %llu, \"premises\": ", k ? ", " : "",
+                   (unsigned long long)v[k].id);
+        cmd_json(c, v[k].premises);
+        buf_printf(&c->out, ", \"url\": ");
+        cmd_json(c, v[k].url);
+        buf_printf(&c->out,
+                   ", \"generation\": %llu, \"blocks\": %llu, \"used_bytes\": %llu, "
+                   "\"free_bytes\": %llu, \"beat_ms\": %llu}",
+                   (unsigned long long)v[k].generation, (unsigned long long)v[k].blocks,
+                   (unsigned long long)v[k].used_bytes, (unsigned long long)v[k].free_bytes,
+                   (unsigned long long)v[k].beat_ms);
+    }
+    if (c->json)
+        buf_printf(&c->out, "]\n");
+    return r;
+}
+
+/* ---- assignments
+ * ------------------------------------------------------------------------------------------- */
+int cmd_assign(struct cmd *c)
+{
+    struct server_row *v;
+    struct ns_row ns;
+    size_t n;
+    bool found;
+    int r = cmd_find_ns(c, c->arg[0], &ns, &found);
+    if (!found)
+        return r;
+    r = servers_at(c, c->arg + 1, c->arg_n - 1, &v, &n);
+    if (r || c->status)
+        return r;
+    r = meta_assign(c->m, ns.id, v, n, c->ar);
+    if (r == -E2BIG)
+        return cmd_fail(c, EXIT_FAILED, "a namespace has at most %d block servers", CANDIDATES_MAX);
+    return r ? r : meta_touch_members(c->m, ns.id, c->ar);
+}
+
+int cmd_unassign(struct cmd *c)
+{
+    struct server_row *v;
+    struct ns_row ns;
+    size_t n;
+    bool found;
+    int r = cmd_find_ns(c, c->arg[0], &ns, &found);
+    if (!found)
+        return r;
+    r = servers_at(c, c->arg + 1, c->arg_n - 1, &v, &n);
+    for (size_t k = 0; !r && !c->status && k < n; k++)
+        r = c->m->st->ops->unassign(c->m->st, ns.id, v[k].id);
+    return r || c->status ? r : meta_touch_members(c->m, ns.id, c->ar);
+}
+
+/* ---- namespaces
+ * -------------------------------------------------------------------------------------------- */
+int cmd_admin_ns_list(struct cmd *c)
+{
+    struct ns_row *v;
+    size_t n;
+    int r = c->m->st->ops->ns_list(c->m->st, 0, &v, &n, c->ar);
+    if (c->json)
+        buf_printf(&c->out, "[");
+    for (size_t k = 0; !r && k < n; k++) {
+        struct server_row *servers;
+        size_t servers_n;
+        r = c->m->st->ops->assigned(c->m->st, v[k].id, &servers, &servers_n, c->ar);
+        if (r)
+            break;
+        if (c->json) {
+            buf_printf(&c->out, "%s{\"id\": %llu, \"name\": ", k ? ", " : "",
+                       (unsigned long long)v[k].id);
+            cmd_json(c, v[k].name);
+            buf_printf(&c->out,
+                       ", \"head\": %llu, \"used_bytes\": %llu, \"used_nodes\": %llu, "
+                       "\"quota_bytes\": %llu, \"quota_nodes\": %llu, \"premises\": [",
+                       (unsigned long long)v[k].head, (unsigned long long)v[k].used_bytes,
+                       (unsigned long long)v[k].used_nodes, (unsigned long long)v[k].quota_bytes,
+                       (unsigned long long)v[k].quota_nodes);
+        } else {
+            buf_printf(&c->out, "%-16.*s %12llu bytes %9llu nodes  ", PRB(v[k].name),
+                       (unsigned long long)v[k].used_bytes, (unsigned long long)v[k].used_nodes);
+        }
+        for (size_t s = 0; s < servers_n; s++) {
+            buf_printf(&c->out, "%s", s ? (c->json ? ", " : ",") : "");
+            if (c->json)
+                cmd_json(c, servers[s].premises);
+            else
+                buf_printf(&c->out, "%.*s", PRB(servers[s].premises));
+        }
+        buf_printf(&c->out, "%s", c->json ? "]}" : "\n");
+    }
+    if (c->json)
+        buf_printf(&c->out, "]\n");
+    return r;
+}
+
+int cmd_quota(struct cmd *c)
+{
+    const struct bytes *bytes = cmd_option(c, "bytes"), *nodes = cmd_option(c, "nodes");
+    struct ns_row ns;
+    bool found;
+    int r = cmd_find_ns(c, c->arg[0], &ns, &found);
+    if (!found)
+        return r;
+    if ((bytes && !parse_number(*bytes, &ns.quota_bytes)) ||
+        (nodes && !parse_number(*nodes, &ns.quota_nodes)))
+        return cmd_fail(c, EXIT_USAGE, "a quota is a whole number; 0: none");
+    if (bytes || nodes) {
+        r = c->m->st->ops->ns_set(c->m->st, &ns);
+        return r ? r : meta_touch_members(c->m, ns.id, c->ar);
+    }
+    buf_printf(&c->out,
+               c->json ? "{\"quota_bytes\": %llu, \"quota_nodes\": %llu, \"used_bytes\": %llu, "
+                         "\"used_nodes\": %llu}\n"
+                       : "%llu bytes, %llu nodes (0: no quota); used %llu bytes, %llu nodes\n",
+               (unsigned long long)ns.quota_bytes, (unsigned long long)ns.quota_nodes,
+               (unsigned long long)ns.used_bytes, (unsigned long long)ns.used_nodes);
+    return 0;
+}
