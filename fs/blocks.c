@@ -1,0 +1,793 @@
+// SPDX-License-Identifier: Apache-2.0
+/* A directory of shard files (blockshard.h) and one index in memory (blockindex.h).
+ *
+ * Four files at a time take new blocks: outbox and cache, each for large and for small blocks. A
+ * full file gets no further blocks; the keeper thread makes it durable and takes the suffix `.open`
+ * off its name, which records that a power loss cannot have torn it. When the last unsynced block
+ * of an outbox file is acknowledged, the file is part of the cache, without a copy. The keeper
+ * holds the cache within its size by removing whole files, the least recently used first: eviction
+ * costs one unlink.
+ *
+ * Names: NUMBER-{out,fetched}-{large,small}.db[.open]. The file `boot` holds the machine's boot id
+ * of the last owner: if it differs, `.open` files may lack what the page cache had, and every block
+ * in them is checked against its id before it is believed.
+ *
+ * Locks: `lock` protects index, list of files and counters; each file has a lock for its database.
+ * They are never held together; a file in use is kept by `refs`.
+ */
+#include "blocks.h"
+
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "blockindex.h"
+#include "blockshard.h"
+
+#define FILES_AWAKE_MAX 16 /* open databases; each costs descriptors and a page cache */
+#define CACHE_DEFAULT (10ull << 30)
+
+enum { KIND_OUT, KIND_FETCHED, KINDS };
+
+struct file {
+    struct file *next;
+    struct shard *shard;
+    pthread_mutex_t lock; /* the shard */
+    uint32_t no;
+    int kind;
+    bool large;
+    /* blocks.lock: */
+    bool open;  /* not known to be durable: named .open */
+    bool full;  /* takes no more blocks */
+    bool dirty; /* written since the last sync */
+    bool awake;
+    unsigned refs;
+    uint64_t bytes, unsynced, unsynced_bytes, used;
+};
+
+struct blocks {
+    pthread_mutex_t lock;
+    char *dir;
+    struct log *log;
+    uint64_t cache_size;
+    struct block_index index;
+    struct file *files;
+    struct file *writer[KINDS][2]; /* [kind][large] */
+    uint32_t next_no;
+    uint64_t clock; /* rises with every use of a file */
+    pthread_t keeper;
+    pthread_cond_t keeper_wake;
+    bool keeper_runs, stop, work;
+};
+
+/* ---- files -------------------------------------------------------------------------------- */
+
+static void file_path(const struct blocks *b, const struct file *f, bool open, char *out,
+                      size_t cap)
+{
+    snprintf(out, cap, "%s/%08x-%s-%s.db%s", b->dir, f->no, f->kind == KIND_OUT ? "out" : "fetched",
+             f->large ? "large" : "small", open ? ".open" : "");
+}
+
+static struct file *file_new(struct blocks *b, uint32_t no, int kind, bool large, bool open)
+{
+    struct file *f = calloc(1, sizeof(*f));
+    if (f == NULL)
+        abort();
+    f->no = no;
+    f->kind = kind;
+    f->large = large;
+    f->open = open;
+    pthread_mutex_init(&f->lock, NULL);
+    char path[4400];
+    file_path(b, f, open, path, sizeof(path));
+    f->shard = shard_new(path, large);
+    return f;
+}
+
+static void file_free(struct file *f)
+{
+    shard_free(f->shard);
+    pthread_mutex_destroy(&f->lock);
+    free(f);
+}
+
+static void file_unlink(struct file *f)
+{
+    char journal[4420];
+    snprintf(journal, sizeof(journal), "%s-journal", shard_path(f->shard));
+    shard_hibernate(f->shard);
+    unlink(shard_path(f->shard));
+    unlink(journal);
+}
+
+static struct file *file_by_no(struct blocks *b, uint32_t no)
+{
+    for (struct file *f = b->files; f != NULL; f = f->next)
+        if (f->no == no)
+            return f;
+    return NULL;
+}
+
+static void keeper_call(struct blocks *b)
+{
+    b->work = true;
+    pthread_cond_signal(&b->keeper_wake);
+}
+
+/* [b->lock] Keeps the file for a use that follows without the lock. */
+static void file_ref(struct blocks *b, struct file *f)
+{
+    f->refs++;
+    f->used = ++b->clock;
+    f->awake = true;
+}
+
+/* [b->lock] Ends the use; closes the database unused for longest when too many are open. */
+static void file_unref(struct blocks *b, struct file *f)
+{
+    f->refs--;
+    unsigned awake = 0;
+    struct file *oldest = NULL;
+    for (struct file *i = b->files; i != NULL; i = i->next) {
+        awake += i->awake ? 1 : 0;
+        if (i->awake && i->refs == 0 && (oldest == NULL || i->used < oldest->used))
+            oldest = i;
+    }
+    if (awake <= FILES_AWAKE_MAX || oldest == NULL)
+        return;
+    oldest->awake = false;
+    oldest->refs++;
+    pthread_mutex_unlock(&b->lock);
+    pthread_mutex_lock(&oldest->lock);
+    shard_hibernate(oldest->shard);
+    pthread_mutex_unlock(&oldest->lock);
+    pthread_mutex_lock(&b->lock);
+    oldest->refs--;
+}
+
+/* [b->lock] The file that takes the next blocks of a kind. */
+static struct file *writer(struct blocks *b, int kind, bool large)
+{
+    struct file *f = b->writer[kind][large];
+    if (f != NULL && f->bytes >= SHARD_MAX) {
+        f->full = true;
+        f = NULL;
+        keeper_call(b);
+    }
+    if (f == NULL) {
+        f = file_new(b, b->next_no++, kind, large, true);
+        f->next = b->files;
+        b->files = f;
+        b->writer[kind][large] = f;
+    }
+    return f;
+}
+
+/* ---- putting and reading ------------------------------------------------------------------- */
+
+/* [b->lock] */
+static void set_unsynced(struct file *f, struct block_at *at, bool unsynced)
+{
+    if (at->unsynced == unsynced)
+        return;
+    at->unsynced = unsynced;
+    f->unsynced += unsynced ? 1 : (uint64_t)-1;
+    f->unsynced_bytes += unsynced ? at->len : -(uint64_t)at->len;
+}
+
+/* [b->lock] Enters what shard_put stored; another thread may have put the same block meanwhile:
+ * then the row of this one is noted in surplus. Returns how many. */
+static size_t enter(struct blocks *b, struct file *f, const struct blocks_item *v, size_t n,
+                    const uint32_t *row, bool unsynced, uint32_t *surplus)
+{
+    size_t surplus_n = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct block_at *at = block_index_find(&b->index, &v[i].id);
+        if (at != NULL) {
+            surplus[surplus_n++] = row[i];
+            continue;
+        }
+        block_index_add(&b->index, &v[i].id, f->no, row[i], v[i].len, unsynced);
+        f->bytes += v[i].len;
+        f->unsynced += unsynced;
+        f->unsynced_bytes += unsynced ? v[i].len : 0;
+    }
+    f->dirty = true;
+    return surplus_n;
+}
+
+/* Puts blocks of one size class that the index does not have. */
+static int put_new(struct blocks *b, const struct blocks_item *v, size_t n, int kind, bool large)
+{
+    if (n == 0)
+        return 0;
+    uint32_t *row = calloc(n, 2 * sizeof(*row)), *surplus = row + n;
+    if (row == NULL)
+        return -ENOMEM;
+    pthread_mutex_lock(&b->lock);
+    struct file *f = writer(b, kind, large);
+    file_ref(b, f);
+    pthread_mutex_unlock(&b->lock);
+    pthread_mutex_lock(&f->lock);
+    int rc = shard_put(f->shard, v, n, kind == KIND_OUT, row);
+    pthread_mutex_unlock(&f->lock);
+    size_t surplus_n = 0;
+    pthread_mutex_lock(&b->lock);
+    if (rc == 0)
+        surplus_n = enter(b, f, v, n, row, kind == KIND_OUT, surplus);
+    pthread_mutex_unlock(&b->lock);
+    pthread_mutex_lock(&f->lock);
+    for (size_t i = 0; i < surplus_n; i++)
+        shard_delete(f->shard, surplus[i]);
+    pthread_mutex_unlock(&f->lock);
+    pthread_mutex_lock(&b->lock);
+    file_unref(b, f);
+    pthread_mutex_unlock(&b->lock);
+    free(row);
+    return rc;
+}
+
+/* Marks a block that is already here; -ENOENT when it is not. */
+static int mark(struct blocks *b, const struct block_id *id, bool unsynced)
+{
+    pthread_mutex_lock(&b->lock);
+    struct block_at *at = block_index_find(&b->index, id);
+    struct file *f = at != NULL ? file_by_no(b, at->file) : NULL;
+    if (f == NULL || at->unsynced == unsynced) {
+        pthread_mutex_unlock(&b->lock);
+        return f == NULL ? -ENOENT : 0;
+    }
+    uint32_t row = at->row;
+    set_unsynced(f, at, unsynced);
+    file_ref(b, f);
+    pthread_mutex_unlock(&b->lock);
+    pthread_mutex_lock(&f->lock);
+    int rc = shard_mark(f->shard, &row, 1, unsynced);
+    pthread_mutex_unlock(&f->lock);
+    pthread_mutex_lock(&b->lock);
+    file_unref(b, f);
+    pthread_mutex_unlock(&b->lock);
+    return rc;
+}
+
+int blocks_put_unsynced(struct blocks *b, const struct blocks_item *v, size_t n)
+{
+    struct blocks_item *class[2] = {calloc(n, sizeof(*v)), calloc(n, sizeof(*v))};
+    size_t count[2] = {0, 0};
+    int rc = class[0] != NULL && class[1] != NULL ? 0 : -ENOMEM;
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        rc = mark(b, &v[i].id, true);
+        bool large = v[i].len >= SHARD_LARGE, twice = false;
+        for (size_t k = 0; k < count[large]; k++)
+            twice = twice || block_id_equal(&class[large][k].id, &v[i].id);
+        if (rc == -ENOENT && !twice)
+            class[large][count[large]++] = v[i];
+        rc = rc == -ENOENT ? 0 : rc;
+    }
+    for (int large = 0; rc == 0 && large < 2; large++)
+        rc = put_new(b, class[large], count[large], KIND_OUT, large != 0);
+    free(class[0]);
+    free(class[1]);
+    return rc;
+}
+
+void blocks_put_cached(struct blocks *b, const struct blocks_item *v, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!blocks_has(b, &v[i].id, NULL))
+            put_new(b, &v[i], 1, KIND_FETCHED, v[i].len >= SHARD_LARGE);
+    pthread_mutex_lock(&b->lock);
+    keeper_call(b);
+    pthread_mutex_unlock(&b->lock);
+}
+
+int blocks_read(struct blocks *b, const struct block_id *id, uint32_t off, void *p, uint32_t len)
+{
+    pthread_mutex_lock(&b->lock);
+    struct block_at *at = block_index_find(&b->index, id);
+    struct file *f = at != NULL ? file_by_no(b, at->file) : NULL;
+    if (f == NULL || off > at->len || len > at->len - off) {
+        pthread_mutex_unlock(&b->lock);
+        return f == NULL ? -ENOENT : -EIO;
+    }
+    uint32_t row = at->row;
+    file_ref(b, f);
+    pthread_mutex_unlock(&b->lock);
+    pthread_mutex_lock(&f->lock);
+    int rc = shard_read(f->shard, row, off, p, len);
+    pthread_mutex_unlock(&f->lock);
+    pthread_mutex_lock(&b->lock);
+    if (rc != 0 && rc != -ENOMEM) {
+        at = block_index_find(&b->index, id);
+        bool cached = at != NULL && !at->unsynced;
+        if (cached)
+            block_index_remove(&b->index, at);
+        log_printf(b->log, LOG_L_ERROR, "a block in %s cannot be read%s", shard_path(f->shard),
+                   cached ? "; it is fetched again" : "");
+        rc = cached ? -ENOENT : -EIO;
+    }
+    file_unref(b, f);
+    pthread_mutex_unlock(&b->lock);
+    return rc;
+}
+
+bool blocks_has(struct blocks *b, const struct block_id *id, uint32_t *len)
+{
+    pthread_mutex_lock(&b->lock);
+    struct block_at *at = block_index_find(&b->index, id);
+    if (at != NULL && len != NULL)
+        *len = at->len;
+    pthread_mutex_unlock(&b->lock);
+    return at != NULL;
+}
+
+void blocks_synced(struct blocks *b, const struct block_id *v, size_t n)
+{
+    /* One transaction a file: of what is left, take all that lie in the file of the first. */
+    uint32_t *row = calloc(n, sizeof(*row));
+    bool *done = calloc(n, sizeof(*done));
+    for (size_t i = 0; row != NULL && done != NULL && i < n; i++) {
+        if (done[i])
+            continue;
+        size_t rows = 0;
+        struct file *f = NULL;
+        pthread_mutex_lock(&b->lock);
+        for (size_t k = i; k < n; k++) {
+            struct block_at *at = done[k] ? NULL : block_index_find(&b->index, &v[k]);
+            if (at == NULL || (f != NULL && at->file != f->no))
+                continue;
+            done[k] = true;
+            if (!at->unsynced)
+                continue;
+            f = f != NULL ? f : file_by_no(b, at->file);
+            set_unsynced(f, at, false);
+            row[rows++] = at->row;
+        }
+        if (f != NULL)
+            file_ref(b, f);
+        pthread_mutex_unlock(&b->lock);
+        if (f == NULL)
+            continue;
+        pthread_mutex_lock(&f->lock);
+        /* If this fails the blocks are unsynced again after a restart, and acknowledged again then.
+         */
+        shard_mark(f->shard, row, rows, false);
+        pthread_mutex_unlock(&f->lock);
+        pthread_mutex_lock(&b->lock);
+        file_unref(b, f);
+        if (f->unsynced == 0)
+            keeper_call(b);
+        pthread_mutex_unlock(&b->lock);
+    }
+    free(row);
+    free(done);
+}
+
+void blocks_drop(struct blocks *b, const struct block_id *id)
+{
+    pthread_mutex_lock(&b->lock);
+    struct block_at *at = block_index_find(&b->index, id);
+    struct file *f = at != NULL && at->unsynced ? file_by_no(b, at->file) : NULL;
+    if (f == NULL) {
+        pthread_mutex_unlock(&b->lock);
+        return;
+    }
+    uint32_t row = at->row;
+    set_unsynced(f, at, false);
+    f->bytes -= at->len;
+    block_index_remove(&b->index, at);
+    file_ref(b, f);
+    pthread_mutex_unlock(&b->lock);
+    pthread_mutex_lock(&f->lock);
+    shard_delete(f->shard, row);
+    pthread_mutex_unlock(&f->lock);
+    pthread_mutex_lock(&b->lock);
+    file_unref(b, f);
+    pthread_mutex_unlock(&b->lock);
+}
+
+static int by_id(const void *a, const void *b)
+{
+    return block_id_compare(a, b);
+}
+
+/* [b->lock] All files, kept; *n of them. */
+static struct file **all_files(struct blocks *b, size_t *n)
+{
+    *n = 0;
+    for (struct file *f = b->files; f != NULL; f = f->next)
+        ++*n;
+    struct file **v = calloc(*n + 1, sizeof(struct file *));
+    if (v == NULL)
+        abort();
+    size_t i = 0;
+    for (struct file *f = b->files; f != NULL; f = f->next) {
+        v[i++] = f;
+        f->refs++;
+    }
+    return v;
+}
+
+size_t blocks_unsynced(struct blocks *b, const struct block_id *after, struct block_id *v,
+                       size_t max)
+{
+    struct block_id *all = calloc(2 * max, sizeof(*all));
+    if (all == NULL)
+        return 0;
+    size_t files_n, n = 0;
+    pthread_mutex_lock(&b->lock);
+    struct file **files = all_files(b, &files_n);
+    pthread_mutex_unlock(&b->lock);
+    for (size_t i = 0; i < files_n; i++) {
+        pthread_mutex_lock(&b->lock);
+        bool some = files[i]->unsynced != 0;
+        if (some)
+            files[i]->awake = true;
+        pthread_mutex_unlock(&b->lock);
+        if (some) {
+            pthread_mutex_lock(&files[i]->lock);
+            int got = shard_unsynced(files[i]->shard, after, all + n, max);
+            pthread_mutex_unlock(&files[i]->lock);
+            n += got > 0 ? (size_t)got : 0;
+            qsort(all, n, sizeof(*all), by_id);
+            n = n > max ? max : n;
+        }
+        pthread_mutex_lock(&b->lock);
+        file_unref(b, files[i]);
+        pthread_mutex_unlock(&b->lock);
+    }
+    memcpy(v, all, n * sizeof(*v));
+    free(files);
+    free(all);
+    return n;
+}
+
+void blocks_stat(struct blocks *b, struct blocks_stat *out)
+{
+    *out = (struct blocks_stat){0};
+    pthread_mutex_lock(&b->lock);
+    for (struct file *f = b->files; f != NULL; f = f->next) {
+        out->unsynced_blocks += f->unsynced;
+        out->unsynced_bytes += f->unsynced_bytes;
+        out->cached_bytes += f->bytes - f->unsynced_bytes;
+    }
+    pthread_mutex_unlock(&b->lock);
+}
+
+static int sync_dir(const struct blocks *b)
+{
+    int fd = open(b->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    int rc = fsync(fd) == 0 ? 0 : -errno;
+    close(fd);
+    return rc;
+}
+
+int blocks_flush(struct blocks *b)
+{
+    size_t n;
+    int rc = 0;
+    pthread_mutex_lock(&b->lock);
+    struct file **files = all_files(b, &n);
+    pthread_mutex_unlock(&b->lock);
+    for (size_t i = 0; i < n; i++) {
+        struct file *f = files[i];
+        pthread_mutex_lock(&b->lock);
+        bool dirty = f->dirty && f->kind == KIND_OUT;
+        f->dirty = f->dirty && !dirty;
+        f->awake = f->awake || dirty;
+        pthread_mutex_unlock(&b->lock);
+        int one = 0;
+        if (dirty) {
+            pthread_mutex_lock(&f->lock);
+            one = shard_careful(f->shard);
+            if (one == 0)
+                one = shard_sync(f->shard);
+            pthread_mutex_unlock(&f->lock);
+        }
+        pthread_mutex_lock(&b->lock);
+        f->dirty = f->dirty || one != 0;
+        file_unref(b, f);
+        pthread_mutex_unlock(&b->lock);
+        rc = rc != 0 ? rc : one;
+    }
+    free(files);
+    return rc != 0 ? rc : sync_dir(b);
+}
+
+/* ---- the keeper ---------------------------------------------------------------------------- */
+
+/* Makes a full file durable and takes `.open` off its name. */
+static void seal(struct blocks *b, struct file *f)
+{
+    char from[4400], to[4400], journal[4420];
+    file_path(b, f, true, from, sizeof(from));
+    file_path(b, f, false, to, sizeof(to));
+    snprintf(journal, sizeof(journal), "%s-journal", from);
+    pthread_mutex_lock(&f->lock);
+    int rc = shard_sync(f->shard);
+    if (rc == 0) {
+        shard_hibernate(f->shard);
+        unlink(journal); /* empty after a clean close */
+        rc = rename(from, to) == 0 ? 0 : -errno;
+    }
+    if (rc == 0) {
+        shard_free(f->shard);
+        f->shard = shard_new(to, f->large);
+    }
+    pthread_mutex_unlock(&f->lock);
+    if (rc != 0 && rc != -ENOENT)
+        log_printf(b->log, LOG_L_WARN, "%s cannot be made durable: %s", from, strerror(-rc));
+}
+
+/* [b->lock] The least recently used file that may go, while the cache is larger than it may be. */
+static struct file *evictable(struct blocks *b)
+{
+    uint64_t cached = 0;
+    struct file *oldest = NULL;
+    for (struct file *f = b->files; f != NULL; f = f->next) {
+        cached += f->unsynced == 0 ? f->bytes : 0;
+        if (f->unsynced == 0 && f->full && f->refs == 0 &&
+            (oldest == NULL || f->used < oldest->used))
+            oldest = f;
+    }
+    uint64_t limit = b->cache_size;
+    struct statvfs st;
+    if (statvfs(b->dir, &st) == 0) {
+        uint64_t half = ((uint64_t)st.f_bavail * st.f_frsize + cached) / 2;
+        limit = limit < half ? limit : half;
+    }
+    return cached > limit ? oldest : NULL;
+}
+
+static void evict(struct blocks *b, struct file *f)
+{
+    struct file **at = &b->files;
+    while (*at != f)
+        at = &(*at)->next;
+    *at = f->next;
+    block_index_remove_file(&b->index, f->no);
+    pthread_mutex_unlock(&b->lock);
+    file_unlink(f);
+    file_free(f);
+    pthread_mutex_lock(&b->lock);
+}
+
+static void *keeper(void *arg)
+{
+    struct blocks *b = arg;
+    pthread_mutex_lock(&b->lock);
+    while (!b->stop) {
+        if (!b->work) {
+            pthread_cond_wait(&b->keeper_wake, &b->lock);
+            continue;
+        }
+        b->work = false;
+        for (struct file *f = b->files; f != NULL && !b->stop; f = f->next) {
+            if (!f->open || !f->full)
+                continue;
+            f->open = false;
+            f->refs++; /* files are only removed by this thread */
+            pthread_mutex_unlock(&b->lock);
+            seal(b, f);
+            pthread_mutex_lock(&b->lock);
+            f->awake = false;
+            f->refs--;
+        }
+        struct file *f;
+        while (!b->stop && (f = evictable(b)) != NULL)
+            evict(b, f);
+    }
+    pthread_mutex_unlock(&b->lock);
+    return NULL;
+}
+
+/* ---- opening ------------------------------------------------------------------------------- */
+
+struct seen {
+    struct blocks *b;
+    struct file *f;
+};
+
+static void on_block(void *arg, uint32_t row, const struct block_id *id, uint32_t len,
+                     bool unsynced)
+{
+    struct seen *s = arg;
+    struct block_at *at = block_index_find(&s->b->index, id);
+    if (at != NULL) { /* two copies (a crash between two puts): one that is unsynced counts */
+        struct file *other = file_by_no(s->b, at->file);
+        if (unsynced && !at->unsynced && other != NULL) {
+            set_unsynced(other, at, true);
+        }
+        return;
+    }
+    block_index_add(&s->b->index, id, s->f->no, row, len, unsynced);
+    s->f->bytes += len;
+    s->f->unsynced += unsynced;
+    s->f->unsynced_bytes += unsynced ? len : 0;
+}
+
+/* A file whose list of blocks cannot be read. Of the outbox, all that can be is brought into a new
+ * one. */
+static void replace_damaged(struct blocks *b, struct file *f, size_t *lost)
+{
+    block_index_remove_file(&b->index, f->no);
+    f->bytes = f->unsynced = f->unsynced_bytes = 0;
+    char aside[4420];
+    snprintf(aside, sizeof(aside), "%s.damaged", shard_path(f->shard));
+    if (f->kind == KIND_FETCHED) {
+        log_printf(b->log, LOG_L_WARN, "%s is damaged; its blocks are fetched again",
+                   shard_path(f->shard));
+        file_unlink(f);
+        return;
+    }
+    struct file *to = file_new(b, b->next_no++, KIND_OUT, f->large, true);
+    size_t saved = 0, gone = 0, bad[2] = {0, 0};
+    shard_salvage(f->shard, to->shard, &saved, &gone);
+    struct seen s = {b, to};
+    if (saved > 0)
+        shard_scan(to->shard, false, on_block, &s, &bad[0], &bad[1]);
+    *lost += gone > 0 || saved > 0 ? gone : 1;
+    log_printf(b->log, LOG_L_ERROR,
+               "%s is damaged: %zu blocks were saved, %zu or more are lost; it is kept as %s",
+               shard_path(f->shard), saved, gone, aside);
+    shard_hibernate(f->shard);
+    if (rename(shard_path(f->shard), aside) != 0)
+        log_printf(b->log, LOG_L_WARN, "%s: %s", aside, strerror(errno));
+    to->full = true;
+    to->next = b->files;
+    b->files = to;
+}
+
+/* Reads the list of one file; a file left by an unclean end of the machine is checked block by
+ * block. */
+static void load_file(struct blocks *b, struct file *f, bool verify, size_t *lost)
+{
+    struct seen s = {b, f};
+    size_t bad_unsynced = 0, bad_cached = 0;
+    f->next = b->files;
+    b->files = f;
+    int rc = shard_scan(f->shard, verify, on_block, &s, &bad_unsynced, &bad_cached);
+    shard_hibernate(f->shard);
+    if (rc != 0) {
+        b->files = f->next;
+        replace_damaged(b, f, lost);
+        file_free(f);
+        return;
+    }
+    *lost += bad_unsynced;
+    if (bad_unsynced + bad_cached > 0)
+        log_printf(
+            b->log, bad_unsynced > 0 ? LOG_L_ERROR : LOG_L_WARN,
+            "%s: the machine stopped before %zu blocks not yet synced and %zu cached ones were "
+            "on disk",
+            shard_path(f->shard), bad_unsynced, bad_cached);
+    f->full = !f->open || verify || f->bytes >= SHARD_MAX || b->writer[f->kind][f->large] != NULL;
+    if (!f->full)
+        b->writer[f->kind][f->large] = f;
+    b->work = true;
+}
+
+static bool parse_name(const char *name, uint32_t *no, int *kind, bool *large, bool *open)
+{
+    char k[8], size[6], rest[16] = "";
+    if (sscanf(name, "%8x-%7[a-z]-%5[a-z].db%15s", no, k, size, rest) < 3 || *no == 0)
+        return false;
+    *kind = strcmp(k, "out") == 0 ? KIND_OUT : KIND_FETCHED;
+    *large = strcmp(size, "large") == 0;
+    *open = strcmp(rest, ".open") == 0;
+    return rest[0] == '\0' || *open;
+}
+
+/* Whether the machine has been running since the last owner; notes the present boot. */
+static bool same_boot(const struct blocks *b)
+{
+    char now[64] = "", then[64] = "", path[4400];
+    FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
+    if (f != NULL) {
+        if (fgets(now, sizeof(now), f) == NULL)
+            now[0] = '\0';
+        fclose(f);
+    }
+    snprintf(path, sizeof(path), "%s/boot", b->dir);
+    if ((f = fopen(path, "re")) != NULL) {
+        if (fgets(then, sizeof(then), f) == NULL)
+            then[0] = '\0';
+        fclose(f);
+    }
+    return now[0] != '\0' && strcmp(now, then) == 0;
+}
+
+static int note_boot(const struct blocks *b)
+{
+    char now[64] = "", path[4400];
+    FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
+    if (f == NULL)
+        return 0; /* then every start checks */
+    if (fgets(now, sizeof(now), f) == NULL)
+        now[0] = '\0';
+    fclose(f);
+    snprintf(path, sizeof(path), "%s/boot", b->dir);
+    if ((f = fopen(path, "we")) == NULL)
+        return -errno;
+    bool good = fputs(now, f) >= 0;
+    return fclose(f) == 0 && good ? 0 : -EIO;
+}
+
+static int load_all(struct blocks *b, size_t *lost)
+{
+    DIR *d = opendir(b->dir);
+    if (d == NULL)
+        return -errno;
+    bool verify_open = !same_boot(b);
+    struct dirent *e;
+    while ((e = readdir(d)) != NULL) {
+        uint32_t no;
+        int kind;
+        bool large, open;
+        if (!parse_name(e->d_name, &no, &kind, &large, &open))
+            continue;
+        b->next_no = no >= b->next_no ? no + 1 : b->next_no;
+        load_file(b, file_new(b, no, kind, large, open), open && verify_open, lost);
+    }
+    closedir(d);
+    return note_boot(b);
+}
+
+int blocks_open(struct blocks **out, const struct blocks_options *o, size_t *lost)
+{
+    *lost = 0;
+    if (mkdir(o->dir, 0700) != 0 && errno != EEXIST)
+        return -errno;
+    struct blocks *b = calloc(1, sizeof(*b));
+    if (b == NULL || (b->dir = strdup(o->dir)) == NULL)
+        abort();
+    pthread_mutex_init(&b->lock, NULL);
+    pthread_cond_init(&b->keeper_wake, NULL);
+    b->log = o->log;
+    b->cache_size = o->cache_size != 0 ? o->cache_size : CACHE_DEFAULT;
+    b->next_no = 1;
+    int rc = load_all(b, lost);
+    if (rc == 0)
+        rc = -pthread_create(&b->keeper, NULL, keeper, b);
+    b->keeper_runs = rc == 0;
+    if (rc != 0) {
+        blocks_close(b);
+        return rc;
+    }
+    *out = b;
+    return 0;
+}
+
+void blocks_close(struct blocks *b)
+{
+    if (b == NULL)
+        return;
+    if (b->keeper_runs) {
+        pthread_mutex_lock(&b->lock);
+        b->stop = true;
+        pthread_cond_signal(&b->keeper_wake);
+        pthread_mutex_unlock(&b->lock);
+        pthread_join(b->keeper, NULL);
+    }
+    while (b->files != NULL) {
+        struct file *f = b->files;
+        b->files = f->next;
+        file_free(f);
+    }
+    block_index_free(&b->index);
+    pthread_cond_destroy(&b->keeper_wake);
+    pthread_mutex_destroy(&b->lock);
+    free(b->dir);
+    free(b);
+}
