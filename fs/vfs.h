@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* File operations on the tree and on dirty data, and the kernel-visible inodes (handles).
  *
- * Requests come from the FUSE front (fuse_front.c, the only file that calls libfuse). An operation runs
- * under fs.lock on the thread that read it from the kernel; where it must wait for the network it parks
- * itself and is run again when what it needs has come, so that no thread is ever held. See vfs.c.
+ * Requests come from the FUSE front (fuse_front.c, the only file that calls libfuse). An operation
+ * runs under fs.lock on the thread that read it from the kernel; where it must wait for the network
+ * it parks itself and is run again when what it needs has come, so that no thread is ever held. See
+ * vfs.c.
  */
 #ifndef STEADFS_VFS_H
 #define STEADFS_VFS_H
@@ -17,16 +18,20 @@ void vfs_free(struct vfs *v);
 /* The hooks the core wants; ctx is the fs. */
 void vfs_core_hooks(struct fs *fs, struct core_hooks *out);
 
-/* [fs.lock held] Turns the node's dirty data in memory into blocks of the outbox and extents of the tree.
- * final: finish its stretches (last writable close); otherwise provisional blocks, the stretch goes on.
- * 0, -ENOSPC, -EIO … (the data stay dirty) */
+/* [fs.lock held] Turns the node's dirty data in memory into blocks of the outbox and extents of the
+ * tree. final: finish its stretches (last writable close); otherwise provisional blocks, the
+ * stretch goes on. 0, -ENOSPC, -EIO … (the data stay dirty) */
 int vfs_flush_node(struct vfs *v, uint64_t node, bool final);
 /* [fs.lock held] The same for all nodes: sync, unmount. */
 int vfs_flush_all(struct vfs *v);
 /* [fs.lock held] Bytes of dirty data in memory, and whether any node has some. */
 uint64_t vfs_dirty_bytes(struct vfs *v);
-/* [fs.lock held] Before a record is applied: dirty data of the nodes it changes go into the tree, so
- * that the core sees them. */
+/* [fs.lock held] Whether there may be blocks in the outbox that no extent refers to yet, because
+ * they were put a moment ago: they must not be taken for garbage. */
+bool vfs_putting(struct vfs *v);
+/* [fs.lock held] Before a record is applied: dirty data of the nodes it changes go into the tree,
+ * so that the core sees them. Gives the lock back for a while when the kernel is behind with
+ * invalidations. */
 void vfs_before_apply(struct vfs *v, const struct m_record *r);
 /* [fs.lock held] Acts on effects: handles, invalidations (queued for the notifier thread). */
 void vfs_effects(struct vfs *v, const struct core_effects *fx);

@@ -1,0 +1,750 @@
+// SPDX-License-Identifier: Apache-2.0
+/* FUSE: turns the kernel's requests into vfs operations and their results into answers. The only
+ * file that calls libfuse.
+ *
+ * One thread serves the session: waking another thread for a request costs more than most requests
+ * do, and none of them waits here (vfs.c). It polls the device together with an event that vfs_stop
+ * raises, so that it can be told to end while nothing comes from the kernel.
+ *
+ * Locks: libfuse holds a request's lock while it calls interrupted(), which takes fs.lock; so no
+ * function of libfuse that takes a request's lock is called with fs.lock held. unwatch() takes the
+ * interrupt function back before the answer: libfuse itself does not order the two.
+ */
+#define FUSE_USE_VERSION 312
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <fuse_lowlevel.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "vfs_int.h"
+
+#define TIMEOUT_S 3600.0     /* of names and attributes: changes are invalidated */
+#define MAX_WRITE (1u << 20) /* the largest request Linux makes by default */
+#define MAX_BACKGROUND 64    /* reads ahead and the like under way in the kernel */
+#define READ_AHEAD_KB 4096
+#define STAT_BLOCK 4096 /* in st_blksize and statfs */
+
+struct front {
+    struct vfs *vfs;
+    struct fuse_session *se;
+    int stop; /* eventfd */
+};
+
+static struct front *front_of(fuse_req_t req)
+{
+    return fuse_req_userdata(req);
+}
+
+static struct vfs_op op_of(fuse_req_t req, enum vfs_op_type type, fuse_ino_t ino)
+{
+    const struct fuse_ctx *c = fuse_req_ctx(req);
+    return (struct vfs_op){.type = type, .req = req, .nodeid = ino, .uid = c->uid, .gid = c->gid};
+}
+
+static void submit(const struct vfs_op *op)
+{
+    vfs_submit(front_of(op->req)->vfs, op);
+}
+
+static struct vfs_file *file_of(const struct fuse_file_info *fi)
+{
+    return (struct vfs_file *)(uintptr_t)fi->fh;
+}
+
+/* ---- answers -------------------------------------------------------------------------------- */
+
+static const mode_t type_bits[] = {
+    [NODE_NONE] = 0,          [NODE_REG] = S_IFREG,  [NODE_DIR] = S_IFDIR,
+    [NODE_SYMLINK] = S_IFLNK, [NODE_FIFO] = S_IFIFO, [NODE_SOCK] = S_IFSOCK,
+    [NODE_CHR] = S_IFCHR,     [NODE_BLK] = S_IFBLK,  [NODE_MOUNT] = S_IFDIR,
+};
+
+static struct timespec time_of(int64_t ns)
+{
+    int64_t s = ns / 1000000000, rest = ns % 1000000000;
+    if (rest < 0) {
+        s--;
+        rest += 1000000000;
+    }
+    return (struct timespec){.tv_sec = s, .tv_nsec = rest};
+}
+
+static void stat_of(const struct core_attr *a, struct stat *st)
+{
+    *st = (struct stat){
+        .st_ino = a->node,
+        .st_mode = type_bits[a->type] | a->mode,
+        .st_nlink = a->nlink,
+        .st_uid = a->uid,
+        .st_gid = a->gid,
+        .st_rdev = a->rdev,
+        .st_size = (off_t)(a->type == NODE_SYMLINK ? a->target_len : a->size),
+        .st_blksize = STAT_BLOCK,
+        .st_blocks = (blkcnt_t)((a->stored + 511) / 512),
+        .st_atim = time_of(a->atime),
+        .st_mtim = time_of(a->mtime),
+        .st_ctim = time_of(a->ctime),
+    };
+    if (a->type == NODE_DIR && st->st_size == 0)
+        st->st_size = STAT_BLOCK;
+}
+
+static struct fuse_entry_param entry_of(uint64_t nodeid, const struct core_attr *a)
+{
+    struct fuse_entry_param e = {
+        .ino = nodeid, .attr_timeout = TIMEOUT_S, .entry_timeout = TIMEOUT_S};
+    if (nodeid != 0)
+        stat_of(a, &e.attr);
+    return e;
+}
+
+static int reply_entries(fuse_req_t req, const struct vfs_op *op)
+{
+    char *buf = malloc(op->len);
+    size_t n = 0;
+    if (buf == NULL)
+        return fuse_reply_err(req, ENOMEM);
+    for (size_t i = 0; i < op->entries_n; i++) {
+        const struct vfs_dirent *d = &op->entries[i];
+        struct fuse_entry_param e = entry_of(d->nodeid, &d->attr);
+        if (d->nodeid == 0)
+            e.attr = (struct stat){.st_ino = d->node, .st_mode = type_bits[d->type]};
+        n += op->plus
+                 ? fuse_add_direntry_plus(req, buf + n, op->len - n, d->name, &e, (off_t)d->cookie)
+                 : fuse_add_direntry(req, buf + n, op->len - n, d->name, &e.attr, (off_t)d->cookie);
+        assert(n <= op->len); /* the vfs counts as libfuse does */
+    }
+    int rc = fuse_reply_buf(req, buf, n);
+    free(buf);
+    return rc;
+}
+
+static int reply_statfs(fuse_req_t req, const struct vfs_op *op)
+{
+    struct statvfs st = {
+        .f_bsize = STAT_BLOCK,
+        .f_frsize = STAT_BLOCK,
+        .f_blocks = op->all_bytes / STAT_BLOCK,
+        .f_bfree = op->free_bytes / STAT_BLOCK,
+        .f_bavail = op->free_bytes / STAT_BLOCK,
+        .f_files = op->all_nodes,
+        .f_ffree = op->free_nodes,
+        .f_favail = op->free_nodes,
+        .f_namemax = NAME_LEN_MAX,
+    };
+    return fuse_reply_statfs(req, &st);
+}
+
+static int reply_open(fuse_req_t req, const struct vfs_op *op)
+{
+    struct fuse_file_info fi = {.fh = (uint64_t)(uintptr_t)op->file, .keep_cache = op->keep_cache};
+    if (op->type == OP_OPENDIR)
+        fi.cache_readdir = fi.keep_cache = 1;
+    if (op->type == OP_CREATE) {
+        struct fuse_entry_param e = entry_of(op->entry, &op->attr);
+        return fuse_reply_create(req, &e, &fi);
+    }
+    return fuse_reply_open(req, &fi);
+}
+
+static int reply_good(fuse_req_t req, const struct vfs_op *op)
+{
+    struct fuse_entry_param e;
+    struct stat st;
+    switch (op->type) {
+    case OP_LOOKUP:
+    case OP_MKNOD:
+    case OP_LINK:
+        e = entry_of(op->entry, &op->attr);
+        return fuse_reply_entry(req, &e);
+    case OP_GETATTR:
+    case OP_SETATTR:
+        stat_of(&op->attr, &st);
+        return fuse_reply_attr(req, &st, TIMEOUT_S);
+    case OP_READLINK:
+        return fuse_reply_readlink(req, (const char *)op->out);
+    case OP_OPEN:
+    case OP_CREATE:
+    case OP_OPENDIR:
+        return reply_open(req, op);
+    case OP_READ:
+        return fuse_reply_buf(req, (const char *)op->out, op->out_n);
+    case OP_WRITE:
+    case OP_COPY:
+        return fuse_reply_write(req, op->result);
+    case OP_READDIR:
+        return reply_entries(req, op);
+    case OP_STATFS:
+        return reply_statfs(req, op);
+    case OP_GETXATTR:
+    case OP_LISTXATTR:
+        if (op->len == 0)
+            return fuse_reply_xattr(req, op->result);
+        return fuse_reply_buf(req, (const char *)op->out, op->out_n);
+    case OP_LSEEK:
+        return fuse_reply_lseek(req, (off_t)op->result);
+    default:
+        return fuse_reply_err(req, 0);
+    }
+}
+
+static bool reply(void *ctx, struct vfs_op *op, int result)
+{
+    (void)ctx;
+    return (result != 0 ? fuse_reply_err(op->req, -result) : reply_good(op->req, op)) == 0;
+}
+
+/* ---- interrupts and invalidation ------------------------------------------------------------ */
+
+static void interrupted(fuse_req_t req, void *op)
+{
+    vfs_interrupt(front_of(req)->vfs, op);
+}
+
+static void watch(void *ctx, struct vfs_op *op)
+{
+    (void)ctx;
+    fuse_req_interrupt_func(op->req, interrupted, op);
+}
+
+static void unwatch(void *ctx, struct vfs_op *op)
+{
+    (void)ctx;
+    fuse_req_interrupt_func(op->req, NULL, NULL);
+}
+
+static void inval_entry(void *ctx, uint64_t parent, const char *name, size_t len)
+{
+    fuse_lowlevel_notify_inval_entry(((struct front *)ctx)->se, parent, name, len);
+}
+
+static void inval_inode(void *ctx, uint64_t nodeid, int64_t off)
+{
+    fuse_lowlevel_notify_inval_inode(((struct front *)ctx)->se, nodeid, off, 0);
+}
+
+/* ---- requests ------------------------------------------------------------------------------- */
+
+static void on_init(void *userdata, struct fuse_conn_info *conn)
+{
+    (void)userdata;
+    conn->want |=
+        conn->capable & (FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ATOMIC_O_TRUNC |
+                         FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_ASYNC_DIO |
+                         FUSE_CAP_CACHE_SYMLINKS);
+    conn->want &=
+        ~(unsigned)(FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_HANDLE_KILLPRIV |
+                    FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
+                    FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS);
+    conn->max_write = MAX_WRITE;
+    conn->max_background = MAX_BACKGROUND;
+    conn->congestion_threshold = MAX_BACKGROUND * 3 / 4;
+    conn->time_gran = 1;
+}
+
+static void on_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    struct vfs_op op = op_of(req, OP_LOOKUP, parent);
+    op.name = bytes_str(name);
+    submit(&op);
+}
+
+static void on_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n)
+{
+    vfs_forget(front_of(req)->vfs, ino, n);
+    fuse_reply_none(req);
+}
+
+static void on_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *v)
+{
+    for (size_t i = 0; i < count; i++)
+        vfs_forget(front_of(req)->vfs, v[i].ino, v[i].nlookup);
+    fuse_reply_none(req);
+}
+
+static void on_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    (void)fi;
+    struct vfs_op op = op_of(req, OP_GETATTR, ino);
+    submit(&op);
+}
+
+static int64_t ns_of(struct timespec t)
+{
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static void on_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set,
+                       struct fuse_file_info *fi)
+{
+    (void)fi;
+    struct vfs_op op = op_of(req, OP_SETATTR, ino);
+    const struct {
+        int fuse;
+        unsigned core;
+    } bits[] = {
+        {FUSE_SET_ATTR_MODE, CORE_SET_MODE},       {FUSE_SET_ATTR_UID, CORE_SET_UID},
+        {FUSE_SET_ATTR_GID, CORE_SET_GID},         {FUSE_SET_ATTR_SIZE, OP_SET_SIZE},
+        {FUSE_SET_ATTR_ATIME, CORE_SET_ATIME},     {FUSE_SET_ATTR_MTIME, CORE_SET_MTIME},
+        {FUSE_SET_ATTR_ATIME_NOW, CORE_SET_ATIME}, {FUSE_SET_ATTR_MTIME_NOW, CORE_SET_MTIME},
+    };
+    for (size_t i = 0; i < sizeof(bits) / sizeof(bits[0]); i++)
+        op.set |= (set & bits[i].fuse) != 0 ? bits[i].core : 0;
+    int64_t now = fs_now();
+    op.attr.mode = st->st_mode & 07777;
+    op.attr.uid = st->st_uid;
+    op.attr.gid = st->st_gid;
+    op.attr.size = (uint64_t)st->st_size;
+    op.attr.atime = (set & FUSE_SET_ATTR_ATIME_NOW) != 0 ? now : ns_of(st->st_atim);
+    op.attr.mtime = (set & FUSE_SET_ATTR_MTIME_NOW) != 0 ? now : ns_of(st->st_mtim);
+    submit(&op);
+}
+
+static void on_readlink(fuse_req_t req, fuse_ino_t ino)
+{
+    struct vfs_op op = op_of(req, OP_READLINK, ino);
+    submit(&op);
+}
+
+static void make(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev,
+                 const char *target)
+{
+    struct vfs_op op = op_of(req, OP_MKNOD, parent);
+    op.name = bytes_str(name);
+    op.mode = mode;
+    op.rdev = rdev;
+    if (target != NULL)
+        op.data = bytes_str(target);
+    submit(&op);
+}
+
+static void on_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+    make(req, parent, name, mode, rdev, NULL);
+}
+
+static void on_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+    make(req, parent, name, (mode & 07777) | S_IFDIR, 0, NULL);
+}
+
+static void on_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+    make(req, parent, name, S_IFLNK | 0777, 0, target);
+}
+
+static void unlink_name(fuse_req_t req, fuse_ino_t parent, const char *name, bool dir)
+{
+    struct vfs_op op = op_of(req, OP_UNLINK, parent);
+    op.name = bytes_str(name);
+    op.dir = dir;
+    submit(&op);
+}
+
+static void on_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    unlink_name(req, parent, name, false);
+}
+
+static void on_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    unlink_name(req, parent, name, true);
+}
+
+static void on_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t to,
+                      const char *to_name, unsigned flags)
+{
+    struct vfs_op op = op_of(req, OP_RENAME, parent);
+    op.nodeid2 = to;
+    op.name = bytes_str(name);
+    op.name2 = bytes_str(to_name);
+    op.flags = flags;
+    submit(&op);
+}
+
+static void on_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)
+{
+    struct vfs_op op = op_of(req, OP_LINK, ino);
+    op.nodeid2 = parent;
+    op.name = bytes_str(name);
+    submit(&op);
+}
+
+static void on_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct vfs_op op = op_of(req, OP_OPEN, ino);
+    op.flags = (unsigned)fi->flags;
+    submit(&op);
+}
+
+static void on_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+                      struct fuse_file_info *fi)
+{
+    struct vfs_op op = op_of(req, OP_CREATE, parent);
+    op.name = bytes_str(name);
+    op.mode = (mode & 07777) | S_IFREG;
+    op.flags = (unsigned)fi->flags;
+    submit(&op);
+}
+
+static void on_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+                    struct fuse_file_info *fi)
+{
+    struct vfs_op op = op_of(req, OP_READ, ino);
+    op.file = file_of(fi);
+    op.off = (uint64_t)off;
+    op.len = size;
+    submit(&op);
+}
+
+static void on_write(fuse_req_t req, fuse_ino_t ino, const char *p, size_t n, off_t off,
+                     struct fuse_file_info *fi)
+{
+    struct vfs_op op = op_of(req, OP_WRITE, ino);
+    op.file = file_of(fi);
+    op.off = (uint64_t)off;
+    op.data = bytes_of(p, n);
+    submit(&op);
+}
+
+static void with_file(fuse_req_t req, enum vfs_op_type type, fuse_ino_t ino,
+                      struct fuse_file_info *fi)
+{
+    struct vfs_op op = op_of(req, type, ino);
+    op.file = file_of(fi);
+    submit(&op);
+}
+
+static void on_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    with_file(req, OP_FLUSH, ino, fi);
+}
+
+static void on_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    with_file(req, OP_RELEASE, ino, fi);
+}
+
+static void on_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+    (void)datasync; /* size and times travel with the content anyway */
+    with_file(req, OP_FSYNC, ino, fi);
+}
+
+static void on_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    (void)fi;
+    struct vfs_op op = op_of(req, OP_OPENDIR, ino);
+    submit(&op);
+}
+
+static void read_dir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+                     struct fuse_file_info *fi, bool plus)
+{
+    struct vfs_op op = op_of(req, OP_READDIR, ino);
+    op.file = file_of(fi);
+    op.off = (uint64_t)off;
+    op.len = size;
+    op.plus = plus;
+    submit(&op);
+}
+
+static void on_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+                       struct fuse_file_info *fi)
+{
+    read_dir(req, ino, size, off, fi, false);
+}
+
+static void on_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+                           struct fuse_file_info *fi)
+{
+    read_dir(req, ino, size, off, fi, true);
+}
+
+static void on_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+    struct vfs_op op = op_of(req, OP_STATFS, ino);
+    submit(&op);
+}
+
+static void on_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
+{
+    struct vfs_op op = op_of(req, OP_GETXATTR, ino);
+    op.name = bytes_str(name);
+    op.len = size;
+    submit(&op);
+}
+
+static void on_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
+{
+    struct vfs_op op = op_of(req, OP_LISTXATTR, ino);
+    op.len = size;
+    submit(&op);
+}
+
+static void on_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
+                        size_t size, int flags)
+{
+    struct vfs_op op = op_of(req, OP_SETXATTR, ino);
+    op.name = bytes_str(name);
+    op.data = bytes_of(value != NULL ? value : "", size);
+    op.flags = (unsigned)flags;
+    submit(&op);
+}
+
+static void on_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
+{
+    struct vfs_op op = op_of(req, OP_SETXATTR, ino);
+    op.name = bytes_str(name);
+    submit(&op);
+}
+
+static void on_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
+                         struct fuse_file_info *fi)
+{
+    struct vfs_op op = op_of(req, OP_FALLOCATE, ino);
+    op.file = file_of(fi);
+    op.flags = (unsigned)mode;
+    op.off = (uint64_t)off;
+    op.len = (uint64_t)len;
+    submit(&op);
+}
+
+static void on_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
+                     struct fuse_file_info *fi)
+{
+    struct vfs_op op = op_of(req, OP_LSEEK, ino);
+    op.file = file_of(fi);
+    op.off = (uint64_t)off;
+    op.flags = (unsigned)whence;
+    submit(&op);
+}
+
+static void on_copy(fuse_req_t req, fuse_ino_t ino, off_t off, struct fuse_file_info *fi,
+                    fuse_ino_t to, off_t to_off, struct fuse_file_info *to_fi, size_t len,
+                    int flags)
+{
+    struct vfs_op op = op_of(req, OP_COPY, ino);
+    op.nodeid2 = to;
+    op.file = file_of(fi);
+    op.file2 = file_of(to_fi);
+    op.off = (uint64_t)off;
+    op.off2 = (uint64_t)to_off;
+    op.len = len;
+    op.flags = (unsigned)flags;
+    submit(&op);
+}
+
+/* No getlk, setlk, flock: the kernel then keeps locks itself, for this machine. */
+static const struct fuse_lowlevel_ops operations = {
+    .init = on_init,
+    .lookup = on_lookup,
+    .forget = on_forget,
+    .forget_multi = on_forget_multi,
+    .getattr = on_getattr,
+    .setattr = on_setattr,
+    .readlink = on_readlink,
+    .mknod = on_mknod,
+    .mkdir = on_mkdir,
+    .symlink = on_symlink,
+    .unlink = on_unlink,
+    .rmdir = on_rmdir,
+    .rename = on_rename,
+    .link = on_link,
+    .open = on_open,
+    .create = on_create,
+    .read = on_read,
+    .write = on_write,
+    .flush = on_flush,
+    .release = on_release,
+    .fsync = on_fsync,
+    .opendir = on_opendir,
+    .readdir = on_readdir,
+    .readdirplus = on_readdirplus,
+    .releasedir = on_release,
+    .fsyncdir = on_fsync,
+    .statfs = on_statfs,
+    .getxattr = on_getxattr,
+    .listxattr = on_listxattr,
+    .setxattr = on_setxattr,
+    .removexattr = on_removexattr,
+    .fallocate = on_fallocate,
+    .lseek = on_lseek,
+    .copy_file_range = on_copy,
+};
+
+/* ---- mounting and serving -------------------------------------------------------------------- */
+
+/* Raises the kernel's readahead, which only root may; the default halves the speed of large reads.
+ */
+static void raise_readahead(const char *mountpoint)
+{
+    struct stat st;
+    char path[64];
+    if (geteuid() != 0 || stat(mountpoint, &st) != 0)
+        return;
+    snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", major(st.st_dev),
+             minor(st.st_dev));
+    FILE *f = fopen(path, "we");
+    if (f == NULL)
+        return;
+    fprintf(f, "%d\n", READ_AHEAD_KB);
+    fclose(f);
+}
+
+/* stat of the mount point is answered by the serving thread, so another one waits for that. */
+static void *after_mount(void *arg)
+{
+    const struct fs *fs = arg;
+    raise_readahead(fs->opt.mountpoint);
+    return NULL;
+}
+
+static void serve(struct front *f)
+{
+    struct fuse_buf buf = {0};
+    struct pollfd fds[2] = {{.fd = fuse_session_fd(f->se), .events = POLLIN},
+                            {.fd = f->stop, .events = POLLIN}};
+    while (!fuse_session_exited(f->se)) {
+        if (poll(fds, 2, -1) < 0 && errno != EINTR)
+            break;
+        if (fds[1].revents != 0)
+            break;
+        if (fds[0].revents == 0)
+            continue;
+        int n = fuse_session_receive_buf(f->se, &buf);
+        if (n == -EINTR || n == -EAGAIN)
+            continue;
+        if (n <= 0)
+            break;
+        fuse_session_process_buf(f->se, &buf);
+    }
+    free(buf.mem);
+}
+
+static int session_args(const struct fs *fs, struct fuse_args *args)
+{
+    char opts[1024];
+    int n = snprintf(opts, sizeof(opts), "subtype=steadfs,fsname=%s%s%s%s%s%s",
+                     fs->opt.source != NULL ? fs->opt.source : "steadfs",
+                     fs->opt.allow_other ? ",allow_other" : "",
+                     fs->opt.default_permissions ? ",default_permissions" : "",
+                     fs->opt.read_only ? ",ro" : "", fs->opt.kernel_options != NULL ? "," : "",
+                     fs->opt.kernel_options != NULL ? fs->opt.kernel_options : "");
+    if (n < 0 || (size_t)n >= sizeof(opts))
+        return -E2BIG;
+    bool good = fuse_opt_add_arg(args, "steadfs") == 0 && fuse_opt_add_arg(args, "-o") == 0 &&
+                fuse_opt_add_arg(args, opts) == 0;
+    return good ? 0 : -ENOMEM;
+}
+
+static int mount_session(struct front *f, struct fs *fs, char *err)
+{
+    struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+    int rc = session_args(fs, &args);
+    if (rc == 0)
+        f->se = fuse_session_new(&args, &operations, sizeof(operations), f);
+    fuse_opt_free_args(&args);
+    if (f->se == NULL) {
+        snprintf(err, 512, "the mount options are not understood");
+        return rc != 0 ? rc : -EINVAL;
+    }
+    if (fuse_session_mount(f->se, fs->opt.mountpoint) != 0) {
+        snprintf(err, 512,
+                 "%s cannot be mounted on: is it an empty directory of yours, and is /dev/fuse "
+                 "there and open to you?",
+                 fs->opt.mountpoint);
+        fuse_session_destroy(f->se);
+        return -EIO;
+    }
+    int fd = fuse_session_fd(f->se);
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+    return 0;
+}
+
+int vfs_serve(struct vfs *v, void (*mount_done)(void *arg), void *arg, char *err)
+{
+    struct fs *fs = vfs_fs(v);
+    struct front f = {.vfs = v, .stop = eventfd(0, EFD_CLOEXEC)};
+    if (f.stop < 0)
+        return -errno;
+    int rc = mount_session(&f, fs, err);
+    if (rc != 0) {
+        close(f.stop);
+        return rc;
+    }
+    struct vfs_front front = {&f, reply, watch, unwatch, inval_entry, inval_inode};
+    rc = vfs_attach_front(v, &front);
+    if (rc == 0) {
+        pthread_mutex_lock(&fs->lock);
+        v->serving = &f;
+        pthread_mutex_unlock(&fs->lock);
+        pthread_t helper;
+        bool helped = pthread_create(&helper, NULL, after_mount, fs) == 0;
+        if (mount_done != NULL)
+            mount_done(arg);
+        serve(&f);
+        pthread_mutex_lock(&fs->lock);
+        v->serving = NULL;
+        pthread_mutex_unlock(&fs->lock);
+        vfs_detach_front(v);
+        if (helped)
+            pthread_join(helper, NULL);
+    } else {
+        snprintf(err, 512, "the root directory is not known yet: %s", strerror(-rc));
+    }
+    fuse_session_unmount(f.se);
+    fuse_session_destroy(f.se);
+    close(f.stop);
+    return rc;
+}
+
+static bool run_fusermount(const char *mountpoint, bool lazy)
+{
+    char *args[] = {"fusermount3", "-u", "-q", lazy ? "-z" : "--", (char *)(uintptr_t)mountpoint,
+                    NULL};
+    extern char **environ;
+    pid_t pid;
+    int status;
+    return posix_spawnp(&pid, args[0], NULL, NULL, args, environ) == 0 &&
+           waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+void vfs_stop(struct vfs *v)
+{
+    struct fs *fs = vfs_fs(v);
+    const char *mountpoint = fs->opt.mountpoint;
+    pthread_mutex_lock(&fs->lock);
+    bool serving = v->serving != NULL;
+    pthread_mutex_unlock(&fs->lock);
+    if (!serving)
+        return;
+    int fd = open(mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+        syncfs(fd); /* pages dirtied through mmap reach us while we still serve */
+        close(fd);
+    }
+    bool gone = umount2(mountpoint, 0) == 0 || run_fusermount(mountpoint, false);
+    if (gone)
+        return; /* the serving thread sees the end of the session */
+    if (umount2(mountpoint, MNT_DETACH) != 0)
+        run_fusermount(mountpoint, true);
+    pthread_mutex_lock(&fs->lock);
+    uint64_t one = 1;
+    if (v->serving != NULL && write(((struct front *)v->serving)->stop, &one, sizeof(one)) < 0)
+        log_printf(fs->log, LOG_L_ERROR, "the serving thread cannot be stopped: %s",
+                   strerror(errno));
+    pthread_mutex_unlock(&fs->lock);
+}

@@ -1,0 +1,493 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Operations, and how they wait.
+ *
+ * One thread reads requests from the kernel and runs each at once, under fs.lock: most are answered
+ * from the local tree within microseconds, and handing them to another thread would cost several
+ * times that. An operation that cannot go on returns what it waits for (VFS_NEED, VFS_WB,
+ * VFS_FETCH, VFS_BARRIER) and must not have changed anything that running it again would repeat. It
+ * is then copied to the heap and *parked*: the driver's done function, or the thread that finished
+ * a job of dirty data, runs it again from its beginning and answers. So no thread is ever held by a
+ * request, and any number of them may wait.
+ *
+ * Interrupts: the front calls vfs_interrupt when the waiting process got a signal. The wait is
+ * cancelled through the driver, whose done function then answers EINTR. Dirty data is waited for
+ * uninterrupted, as that depends on the local disk only. An operation is answered exactly once, by
+ * whoever runs it last: there is never more than one thread at it, because it is either running or
+ * waiting for one thing.
+ *
+ * The kernel's writeback cache is off. With it, the kernel would keep its own size and times of
+ * every inode it holds and ignore ours, and dirty pages would be written through an inode whose
+ * version had been overtaken; small writes cost a request each instead.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tree.h"
+#include "vfs_int.h"
+
+#define WB_THREADS 2 /* one hashes while the other stores */
+
+static const vfs_run run_table[OP_TYPES] = {
+    [OP_LOOKUP] = vfs_lookup,       [OP_GETATTR] = vfs_getattr,     [OP_SETATTR] = vfs_setattr,
+    [OP_READLINK] = vfs_readlink,   [OP_MKNOD] = vfs_mknod,         [OP_UNLINK] = vfs_unlink,
+    [OP_RENAME] = vfs_rename,       [OP_LINK] = vfs_link,           [OP_OPEN] = vfs_open,
+    [OP_CREATE] = vfs_create,       [OP_READ] = vfs_read,           [OP_WRITE] = vfs_write,
+    [OP_FLUSH] = vfs_flush,         [OP_RELEASE] = vfs_release,     [OP_FSYNC] = vfs_fsync,
+    [OP_OPENDIR] = vfs_opendir,     [OP_READDIR] = vfs_readdir,     [OP_STATFS] = vfs_statfs,
+    [OP_GETXATTR] = vfs_getxattr,   [OP_LISTXATTR] = vfs_listxattr, [OP_SETXATTR] = vfs_setxattr,
+    [OP_FALLOCATE] = vfs_fallocate, [OP_LSEEK] = vfs_lseek,         [OP_COPY] = vfs_copy,
+};
+
+/* ---- running ------------------------------------------------------------------------------- */
+
+static void free_answer(struct vfs_op *op)
+{
+    free(op->out);
+    free(op->ids);
+    for (size_t i = 0; i < op->entries_n; i++)
+        free(op->entries[i].name);
+    free(op->entries);
+    if (op->extents != NULL) {
+        extent_list_free(op->extents);
+        free(op->extents);
+    }
+    op->out = NULL;
+    op->ids = NULL;
+    op->entries = NULL;
+    op->extents = NULL;
+    op->out_n = op->ids_n = op->entries_n = 0;
+}
+
+/* [locked] */
+static int run(struct vfs *v, struct vfs_op *op)
+{
+    free_answer(op);
+    op->barrier_node = 0;
+    bool ends = op->type == OP_FLUSH || op->type == OP_RELEASE; /* done whatever happens */
+    if (v->stopping && !ends)
+        return -ENOTCONN;
+    if (op->interrupted && !op->barrier_done && !ends)
+        return -EINTR;
+    return run_table[op->type](v, op);
+}
+
+/* [not locked] What needs no lock, after run returned 0. */
+static int run_unlocked(struct vfs *v, struct vfs_op *op)
+{
+    if (op->type == OP_READ && op->extents != NULL)
+        return vfs_read_blocks(v, op);
+    if (op->local_sync)
+        return vfs_sync_local(v);
+    return 0;
+}
+
+/* [not locked] Takes back what an answer gave that the kernel did not take. */
+static void undo(struct vfs *v, struct vfs_op *op)
+{
+    pthread_mutex_lock(&v->fs->lock);
+    if (op->file != NULL &&
+        (op->type == OP_OPEN || op->type == OP_CREATE || op->type == OP_OPENDIR))
+        vfs_file_close(v, op->file);
+    pthread_mutex_unlock(&v->fs->lock);
+    if (op->entry != 0)
+        vfs_forget(v, op->entry, 1);
+    for (size_t i = 0; i < op->entries_n; i++)
+        if (op->entries[i].nodeid != 0)
+            vfs_forget(v, op->entries[i].nodeid, 1);
+}
+
+static void unpark(struct vfs *v, struct vfs_op *op)
+{
+    pthread_mutex_lock(&v->fs->lock);
+    *op->prev = op->next;
+    if (op->next != NULL)
+        op->next->prev = op->prev;
+    if (--v->parked_n == 0)
+        pthread_cond_broadcast(&v->none_parked);
+    pthread_mutex_unlock(&v->fs->lock);
+    free(op->copied);
+    free(op);
+}
+
+/* [not locked] Answers and ends op. */
+static void complete(struct vfs *v, struct vfs_op *op, int rc)
+{
+    if (op->heap)
+        v->front.unwatch(v->front.ctx, op);
+    if (!v->front.reply(v->front.ctx, op, rc) && rc == 0)
+        undo(v, op);
+    free_answer(op);
+    if (op->heap)
+        unpark(v, op);
+}
+
+/* [locked] Begins the wait that run asked for. True: it waits; false: *rc is what to go on with. */
+static bool begin_wait(struct vfs *v, struct vfs_op *op, int *rc);
+
+/* [not locked] Runs a heap operation until it is answered or waits again. */
+static void resume(struct vfs_op *op, int rc)
+{
+    struct vfs *v = op->vfs;
+    for (;;) {
+        bool waits = false;
+        pthread_mutex_lock(&v->fs->lock);
+        if (rc == 0) {
+            rc = run(v, op);
+            while (rc > 0 && !(waits = begin_wait(v, op, &rc)) && rc == 0)
+                rc = run(v, op);
+        }
+        pthread_mutex_unlock(&v->fs->lock);
+        if (waits)
+            return;
+        if (rc == 0)
+            rc = run_unlocked(v, op);
+        if (rc != -EAGAIN) {
+            complete(v, op, rc);
+            return;
+        }
+        rc = 0;
+    }
+}
+
+/* [not locked] The driver's answer to what op waits for. */
+static void waited(void *arg, int err)
+{
+    struct vfs_op *op = arg;
+    struct vfs *v = op->vfs;
+    pthread_mutex_lock(&v->fs->lock);
+    op->wait_id = 0;
+    if (op->barrier_node != 0) { /* the operation itself says what the result means */
+        op->barrier_done = err != -EINTR;
+        op->barrier_err = err;
+        op->barrier_node = 0;
+        err = err == -EINTR ? err : 0;
+    }
+    pthread_mutex_unlock(&v->fs->lock);
+    resume(op, err == -ESHUTDOWN ? -ENOTCONN : err);
+}
+
+static bool begin_wait(struct vfs *v, struct vfs_op *op, int *rc)
+{
+    int err = 0;
+    switch (*rc) {
+    case VFS_NEED:
+        op->wait_id = sync_load(v->fs->sync, &op->need, waited, op);
+        break;
+    case VFS_FETCH:
+        op->wait_id = sync_fetch(v->fs->sync, op->ids_ns, op->ids, op->ids_n, waited, op);
+        break;
+    case VFS_BARRIER:
+        op->wait_id = sync_barrier(v->fs->sync, op->barrier_node, waited, op, &err);
+        if (op->wait_id == 0) {
+            op->barrier_done = true;
+            op->barrier_err = err;
+            op->barrier_node = 0;
+            *rc = 0;
+            return false;
+        }
+        break;
+    default:
+        assert(*rc == VFS_WB);
+        op->waits_wb = true;
+        return true;
+    }
+    if (op->wait_id == 0) { /* the driver takes no more */
+        op->barrier_node = 0;
+        *rc = -EIO;
+        return false;
+    }
+    return true;
+}
+
+static struct bytes keep(uint8_t **at, struct bytes b)
+{
+    if (b.p == NULL)
+        return b;
+    memcpy(*at, b.p, b.n);
+    struct bytes kept = {*at, b.n};
+    *at += b.n;
+    return kept;
+}
+
+/* [not locked] A copy that outlives the request's buffer, among the parked ones. */
+static struct vfs_op *park(struct vfs *v, const struct vfs_op *from)
+{
+    struct vfs_op *op = malloc(sizeof(*op));
+    uint8_t *bytes = malloc(from->name.n + from->name2.n + from->data.n + 1);
+    if (op == NULL || bytes == NULL)
+        abort();
+    *op = *from;
+    op->heap = true;
+    op->copied = bytes;
+    op->name = keep(&bytes, from->name);
+    op->name2 = keep(&bytes, from->name2);
+    op->data = keep(&bytes, from->data);
+    pthread_mutex_lock(&v->fs->lock);
+    op->next = v->parked;
+    op->prev = &v->parked;
+    if (v->parked != NULL)
+        v->parked->prev = &op->next;
+    v->parked = op;
+    v->parked_n++;
+    pthread_mutex_unlock(&v->fs->lock);
+    return op;
+}
+
+void vfs_submit(struct vfs *v, const struct vfs_op *request)
+{
+    struct vfs_op op = *request;
+    op.vfs = v;
+    pthread_mutex_lock(&v->fs->lock);
+    int rc = run(v, &op);
+    pthread_mutex_unlock(&v->fs->lock);
+    if (rc == 0)
+        rc = run_unlocked(v, &op);
+    if (rc <= 0 && rc != -EAGAIN) {
+        complete(v, &op, rc);
+        return;
+    }
+    /* Nothing is waited for yet: the interrupt is armed first, then the operation is run again. */
+    struct vfs_op *parked = park(v, &op);
+    v->front.watch(v->front.ctx, parked);
+    resume(parked, 0);
+}
+
+void vfs_interrupt(struct vfs *v, struct vfs_op *op)
+{
+    pthread_mutex_lock(&v->fs->lock);
+    op->interrupted = true;
+    uint64_t id = op->wait_id;
+    if (id != 0)
+        sync_cancel(v->fs->sync, id);
+    pthread_mutex_unlock(&v->fs->lock);
+}
+
+void vfs_forget(struct vfs *v, uint64_t nodeid, uint64_t n)
+{
+    pthread_mutex_lock(&v->fs->lock);
+    struct handle *h = handle_find(v->handles, nodeid);
+    if (h != NULL && nodeid != HANDLE_ROOT) {
+        h->nlookup -= n < h->nlookup ? n : h->nlookup;
+        vfs_handle_release(v, h);
+    }
+    pthread_mutex_unlock(&v->fs->lock);
+}
+
+/* ---- what dirty data needs ------------------------------------------------------------------ */
+
+static int put_blocks(void *ctx, const struct blocks_item *v, size_t n)
+{
+    return blocks_put_unsynced(((struct vfs *)ctx)->fs->blocks, v, n);
+}
+
+/* The same bytes in other blocks: the times stay. */
+static int write_recut(struct core *c, uint64_t node, const struct wb_extent *e,
+                       const struct extent_list *with)
+{
+    struct core_attr a;
+    struct core_need need;
+    int rc = core_getattr(c, node, &a, &need);
+    if (rc != 0)
+        return rc < 0 ? rc : 0; /* not known any more: then there is nothing to re-cut */
+    struct core_who who = {.now = a.ctime};
+    rc = core_write(c, &who, node, e->off, e->len, with, false);
+    if (rc == 0 && a.mtime != a.ctime)
+        rc = core_setattr(c, &who, node, CORE_SET_MTIME, &a, &need);
+    return rc;
+}
+
+static int apply_extents(void *ctx, uint64_t node, int64_t mtime, const struct wb_extent *e,
+                         size_t n, bool final)
+{
+    struct vfs *v = ctx;
+    struct core *c = v->fs->core;
+    int rc = core_begin(c);
+    if (rc != 0)
+        return rc;
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        struct m_extent one = {.off = e[i].off, .len = e[i].len, .block = e[i].id};
+        struct extent_list with = {.v = &one, .n = 1, .cap = 1};
+        struct core_who who = {.now = mtime};
+        if (e[i].recut) {
+            rc = write_recut(c, node, &e[i], &with);
+            continue;
+        }
+        vfs_save_old(v, node, e[i].off, e[i].off + e[i].len);
+        rc = core_write(c, &who, node, e[i].off, e[i].len, &with, true);
+    }
+    int ended = core_end(c, rc == 0);
+    rc = rc != 0 ? rc : ended;
+    struct core_attr a;
+    struct core_need need;
+    if (rc == 0 && final && core_getattr(c, node, &a, &need) == 0) {
+        for (size_t i = 0; i < n; i++) {
+            struct m_block_ref ref = {.block = e[i].id, .len = e[i].len};
+            sync_upload(v->fs->sync, a.ns, &ref, 1);
+        }
+    }
+    if (rc == -ESTALE) /* the node is gone for good: nobody can read these bytes */
+        rc = 0;
+    if (rc == 0)
+        sync_kick(v->fs->sync);
+    return rc;
+}
+
+static int read_back(void *ctx, uint64_t node, uint64_t off, void *p, size_t len)
+{
+    struct vfs *v = ctx;
+    struct core_need need;
+    cleanup_extents struct extent_list l = {0};
+    int rc = core_extents(v->fs->core, node, off, len, &l, &need);
+    if (rc != 0)
+        return rc < 0 ? rc : -ENODATA;
+    uint64_t at = off;
+    for (size_t i = 0; rc == 0 && i < l.n; i++) {
+        const struct m_extent *e = &l.v[i];
+        if (e->off != at)
+            return -ENODATA;
+        rc = blocks_read(v->fs->blocks, &e->block, (uint32_t)e->block_off,
+                         (uint8_t *)p + (e->off - off), (uint32_t)e->len);
+        at = e->off + e->len;
+    }
+    return rc != 0 || at == off + len ? rc : -ENODATA;
+}
+
+static void wake_waiting(void *ctx)
+{
+    struct vfs *v = ctx;
+    struct vfs_op *op;
+    pthread_mutex_lock(&v->fs->lock);
+    for (op = v->parked; op != NULL; op = op->next) {
+        op->woken = op->woken || op->waits_wb;
+        op->waits_wb = false;
+    }
+    for (;;) {
+        for (op = v->parked; op != NULL && !op->woken; op = op->next)
+            continue;
+        if (op == NULL)
+            break;
+        op->woken = false;
+        pthread_mutex_unlock(&v->fs->lock);
+        resume(op, 0);
+        pthread_mutex_lock(&v->fs->lock);
+    }
+    pthread_mutex_unlock(&v->fs->lock);
+}
+
+static int64_t now(void *ctx)
+{
+    (void)ctx;
+    return fs_now();
+}
+
+/* ---- interface ------------------------------------------------------------------------------ */
+
+int vfs_new(struct vfs **out, struct fs *fs)
+{
+    struct vfs *v = calloc(1, sizeof(*v));
+    if (v == NULL)
+        return -ENOMEM;
+    v->fs = fs;
+    v->handles = handles_new();
+    pthread_cond_init(&v->none_parked, NULL);
+    struct wb_options o = {
+        .owner = {.ctx = v,
+                  .lock = &fs->lock,
+                  .put = put_blocks,
+                  .apply = apply_extents,
+                  .load = read_back,
+                  .settled = wake_waiting,
+                  .now = now},
+        .max = fs->opt.dirty_max,
+        .threads = WB_THREADS,
+    };
+    int rc = wb_new(&v->wb, &o);
+    if (rc != 0) {
+        vfs_free(v);
+        return rc;
+    }
+    *out = v;
+    return 0;
+}
+
+void vfs_free(struct vfs *v)
+{
+    if (v == NULL)
+        return;
+    assert(v->parked == NULL);
+    wb_free(v->wb);
+    handles_free(v->handles);
+    pthread_cond_destroy(&v->none_parked);
+    free(v);
+}
+
+struct fs *vfs_fs(struct vfs *v)
+{
+    return v->fs;
+}
+
+int vfs_attach_front(struct vfs *v, const struct vfs_front *front)
+{
+    uint64_t ns, root;
+    pthread_mutex_lock(&v->fs->lock);
+    int rc = core_root(v->fs->core, &ns, &root);
+    if (rc == 0) {
+        handle_root(v->handles, root);
+        v->front = *front;
+        v->stopping = false;
+        struct notify_sink sink = {front->ctx, front->inval_entry, front->inval_inode};
+        rc = notify_new(&v->notify, &sink);
+    }
+    pthread_mutex_unlock(&v->fs->lock);
+    return rc;
+}
+
+void vfs_detach_front(struct vfs *v)
+{
+    pthread_mutex_lock(&v->fs->lock);
+    v->stopping = true;
+    for (struct vfs_op *op = v->parked; op != NULL; op = op->next)
+        if (op->wait_id != 0)
+            sync_cancel(v->fs->sync, op->wait_id);
+    while (v->parked_n > 0)
+        pthread_cond_wait(&v->none_parked, &v->fs->lock);
+    while (v->files != NULL) /* of programs that a lazy unmount cut off */
+        vfs_file_close(v, v->files);
+    struct notify *n = v->notify;
+    v->notify = NULL;
+    pthread_mutex_unlock(&v->fs->lock);
+    notify_free(n);
+}
+
+int vfs_flush_node(struct vfs *v, uint64_t node, bool final)
+{
+    return wb_flush_now(v->wb, node, final);
+}
+
+int vfs_flush_all(struct vfs *v)
+{
+    return wb_flush_all(v->wb);
+}
+
+uint64_t vfs_dirty_bytes(struct vfs *v)
+{
+    return wb_bytes(v->wb);
+}
+
+bool vfs_putting(struct vfs *v)
+{
+    return wb_putting(v->wb);
+}
+
+int vfs_sync_local(struct vfs *v)
+{
+    int rc = blocks_flush(v->fs->blocks);
+    if (rc != 0)
+        return rc;
+    pthread_mutex_lock(&v->fs->lock);
+    rc = tree_flush(v->fs->tree);
+    pthread_mutex_unlock(&v->fs->lock);
+    return rc;
+}

@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Content: open files, reading, writing, and what makes it durable.
+ *
+ * A read is put together from dirty data (writeback.h) over the extents of the tree, and holes.
+ * What the extents say is copied from the block store after the lock is given back; a block that is
+ * not here is fetched first. Reads that follow each other start fetching what lies ahead, in a
+ * window that doubles.
+ *
+ * A write only copies into dirty data. flush (close) returns when all of the node's dirty data is
+ * in outbox and tree, which is safe against a crash of this process; fsync when it is committed
+ * besides.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vfs_int.h"
+
+#define AHEAD_MIN (1u << 20)
+#define AHEAD_MAX (32u << 20)
+#define AHEAD_BLOCKS 64        /* asked for at a time */
+#define SEEK_STEP (1ull << 30) /* range looked at in one step of SEEK_DATA, SEEK_HOLE */
+
+/* ---- open files ----------------------------------------------------------------------------- */
+
+void vfs_file_open(struct vfs *v, struct vfs_op *op, struct handle *h, const struct core_ns *ns,
+                   bool dir)
+{
+    struct vfs_file *f = calloc(1, sizeof(*f));
+    if (f == NULL)
+        abort();
+    f->h = h;
+    f->ns = ns->id;
+    f->fixed = (size_t)ns->fixed_cuts;
+    f->dir = dir;
+    f->writable = !dir && (op->flags & O_ACCMODE) != O_RDONLY;
+    f->sync = (op->flags & (O_SYNC | O_DSYNC)) != 0;
+    h->opens++;
+    if (f->writable) {
+        h->writers++;
+        wb_open(v->wb, h->node);
+    }
+    f->next = v->files;
+    f->prev = &v->files;
+    if (v->files != NULL)
+        v->files->prev = &f->next;
+    v->files = f;
+    op->file = f;
+    op->keep_cache = h->cached_version == h->version;
+    h->cached_version = h->version;
+    h->stale_opens = 0;
+}
+
+void vfs_file_close(struct vfs *v, struct vfs_file *f)
+{
+    struct handle *h = f->h;
+    *f->prev = f->next;
+    if (f->next != NULL)
+        f->next->prev = f->prev;
+    h->opens--;
+    if (f->writable) {
+        h->writers--;
+        wb_close(v->wb, h->node);
+        sync_kick(v->fs->sync);
+    }
+    free(f);
+    vfs_handle_release(v, h);
+}
+
+int vfs_release(struct vfs *v, struct vfs_op *op)
+{
+    vfs_file_close(v, op->file);
+    return 0;
+}
+
+/* ---- reading -------------------------------------------------------------------------------- */
+
+static int extents_of(struct vfs *v, struct vfs_op *op, const struct handle *h, uint64_t off,
+                      uint64_t end, struct extent_list *out)
+{
+    if (h->old != NULL)
+        return vfs_old_extents(v, h, off, end, out, &op->need);
+    return core_extents(v->fs->core, h->node, off, end - off, out, &op->need);
+}
+
+/* Notes the blocks of the list that are not here in op->ids. */
+static void find_missing(struct vfs *v, struct vfs_op *op, const struct extent_list *l, size_t max)
+{
+    for (size_t i = 0; i < l->n && op->ids_n < max; i++) {
+        const struct block_id *id = &l->v[i].block;
+        if (blocks_has(v->fs->blocks, id, NULL))
+            continue;
+        bool twice = false;
+        for (size_t k = 0; k < op->ids_n && !twice; k++)
+            twice = block_id_equal(&op->ids[k], id);
+        if (twice)
+            continue;
+        if (op->ids == NULL)
+            op->ids = calloc(max, sizeof(*op->ids));
+        if (op->ids == NULL)
+            abort();
+        op->ids[op->ids_n++] = *id;
+    }
+}
+
+/* Starts fetching what a sequential reader will want next. */
+static void read_ahead(struct vfs *v, struct vfs_file *f, const struct handle *h, uint64_t off,
+                       uint64_t end, uint64_t size)
+{
+    bool follows = off == f->expected || (off > 0 && off <= f->expected && end > f->expected);
+    if (!follows)
+        f->window = f->ahead = 0;
+    else if (f->window < AHEAD_MAX)
+        f->window = f->window == 0 ? AHEAD_MIN : f->window * 2;
+    f->expected = end;
+    if (f->window == 0 || end >= size || h->old != NULL)
+        return;
+    uint64_t from = f->ahead > end ? f->ahead : end;
+    uint64_t to = end + f->window < size ? end + f->window : size;
+    if (to <= from || (to - from < f->window / 2 && to < size))
+        return;
+    cleanup_extents struct extent_list l = {0};
+    struct vfs_op ahead = {0};
+    if (core_extents(v->fs->core, h->node, from, to - from, &l, &ahead.need) != 0)
+        return; /* not loaded: the read that gets there loads it */
+    find_missing(v, &ahead, &l, AHEAD_BLOCKS);
+    if (ahead.ids_n > 0)
+        sync_prefetch(v->fs->sync, f->ns, ahead.ids, ahead.ids_n);
+    free(ahead.ids);
+    f->ahead = to;
+}
+
+/* Zeros what neither dirty data nor extents give. */
+static void zero_holes(struct vfs_op *op, const struct ranges *want)
+{
+    struct ranges holes = {0};
+    for (size_t i = 0; i < want->n; i++)
+        ranges_add(&holes, want->v[i].off, want->v[i].end);
+    for (size_t i = 0; i < op->extents->n; i++)
+        ranges_remove(&holes, op->extents->v[i].off, op->extents->v[i].off + op->extents->v[i].len);
+    for (size_t i = 0; i < holes.n; i++)
+        memset(op->out + (holes.v[i].off - op->off), 0, (size_t)(holes.v[i].end - holes.v[i].off));
+    ranges_free(&holes);
+}
+
+int vfs_read(struct vfs *v, struct vfs_op *op)
+{
+    struct vfs_file *f = op->file;
+    struct handle *h = f->h;
+    struct core_attr a;
+    int rc = vfs_attr(v, h, &a, &op->need);
+    if (rc != 0)
+        return rc;
+    if (op->off >= a.size || op->len == 0)
+        return 0;
+    uint64_t end = op->len < a.size - op->off ? op->off + op->len : a.size;
+    cleanup_ranges struct ranges want = {0};
+    ranges_add(&want, op->off, end);
+    if (h->old == NULL)
+        wb_missing(v->wb, h->node, &want);
+    op->extents = calloc(1, sizeof(*op->extents));
+    if (op->extents == NULL)
+        return -ENOMEM;
+    for (size_t i = 0; i < want.n; i++)
+        if ((rc = extents_of(v, op, h, want.v[i].off, want.v[i].end, op->extents)) != 0)
+            return rc;
+    find_missing(v, op, op->extents, op->extents->n);
+    read_ahead(v, f, h, op->off, end, a.size);
+    if (op->ids_n > 0) {
+        op->ids_ns = a.ns;
+        return VFS_FETCH;
+    }
+    op->out_n = (size_t)(end - op->off);
+    op->out = malloc(op->out_n);
+    if (op->out == NULL)
+        return -ENOMEM;
+    zero_holes(op, &want);
+    if (h->old == NULL)
+        wb_copy(v->wb, h->node, op->off, op->out, op->out_n);
+    return 0;
+}
+
+int vfs_read_blocks(struct vfs *v, struct vfs_op *op)
+{
+    for (size_t i = 0; i < op->extents->n; i++) {
+        const struct m_extent *e = &op->extents->v[i];
+        int rc = blocks_read(v->fs->blocks, &e->block, (uint32_t)e->block_off,
+                             op->out + (e->off - op->off), (uint32_t)e->len);
+        if (rc == -ENOENT) /* evicted since it was looked for */
+            return ++op->tries < READ_TRIES_MAX ? -EAGAIN : -EIO;
+        if (rc != 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* ---- writing -------------------------------------------------------------------------------- */
+
+/* What has to follow a change when it must be durable before the answer. */
+static int make_durable(struct vfs *v, struct vfs_op *op, uint64_t node)
+{
+    if (op->barrier_done)
+        return op->barrier_err;
+    if (v->fs->opt.fsync == FSYNC_LOCAL) {
+        op->local_sync = true;
+        return 0;
+    }
+    op->barrier_node = node;
+    return VFS_BARRIER;
+}
+
+int vfs_write(struct vfs *v, struct vfs_op *op)
+{
+    struct vfs_file *f = op->file;
+    struct handle *h = f->h;
+    if (op->result == 0) { /* not yet taken */
+        if (op->off > FILE_SIZE_MAX - op->data.n)
+            return -EFBIG;
+        int rc = vfs_fork(v, op, h);
+        struct core_attr a;
+        if (rc == 0)
+            rc = core_getattr(v->fs->core, h->node, &a, &op->need);
+        if (rc == 0)
+            rc = wb_write(v->wb, h->node, a.size, f->fixed, op->off, op->data.p, op->data.n);
+        if (rc != 0)
+            return rc == -ENOENT ? -ESTALE : rc;
+        op->result = op->data.n;
+    }
+    if (!f->sync)
+        return 0;
+    int rc = wb_flush(v->wb, h->node, &op->ticket);
+    return rc != 0 ? rc : make_durable(v, op, h->node);
+}
+
+int vfs_flush(struct vfs *v, struct vfs_op *op)
+{
+    return op->file->writable ? wb_flush(v->wb, op->file->h->node, &op->ticket) : 0;
+}
+
+int vfs_fsync(struct vfs *v, struct vfs_op *op)
+{
+    uint64_t node = op->file->h->node;
+    int rc = op->file->dir || op->barrier_done ? 0 : wb_flush(v->wb, node, &op->ticket);
+    return rc != 0 ? rc : make_durable(v, op, node);
+}
+
+/* Waits until none of the node's dirty data is on its way. */
+static int settle(struct vfs *v, uint64_t node, uint64_t *ticket)
+{
+    return wb_idle(v->wb, node) ? 0 : wb_flush(v->wb, node, ticket);
+}
+
+int vfs_truncate(struct vfs *v, struct vfs_op *op, struct handle *h, uint64_t size)
+{
+    if (size > FILE_SIZE_MAX)
+        return -EFBIG;
+    int rc = vfs_fork(v, op, h);
+    if (rc == 0)
+        rc = settle(v, h->node, &op->ticket2);
+    if (rc != 0)
+        return rc;
+    struct core_who who = vfs_who(op);
+    vfs_save_old(v, h->node, size, FILE_SIZE_MAX);
+    rc = core_truncate(v->fs->core, &who, h->node, size, &op->need);
+    if (rc == 0) {
+        wb_truncate(v->wb, h->node, size);
+        sync_kick(v->fs->sync);
+    }
+    return rc;
+}
+
+/* All of the node's dirty data into the tree, and none kept: its extents are about to change. */
+static int let_go(struct vfs *v, struct handle *h, uint64_t *ticket)
+{
+    int rc = wb_flush(v->wb, h->node, ticket);
+    return rc != 0 ? rc : wb_flush_now(v->wb, h->node, true);
+}
+
+int vfs_fallocate(struct vfs *v, struct vfs_op *op)
+{
+    unsigned mode = op->flags;
+    if ((mode & ~(unsigned)(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) !=
+        0)
+        return -EOPNOTSUPP;
+    if (op->len == 0 || op->off > FILE_SIZE_MAX - op->len)
+        return op->len == 0 ? -EINVAL : -EFBIG;
+    struct handle *h = op->file->h;
+    bool zero = (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) != 0;
+    bool keep = (mode & FALLOC_FL_KEEP_SIZE) != 0;
+    if (!zero && keep)
+        return 0; /* there is no space to reserve */
+    int rc = vfs_fork(v, op, h);
+    if (rc == 0)
+        rc = let_go(v, h, &op->ticket);
+    struct core_attr a;
+    if (rc == 0)
+        rc = core_getattr(v->fs->core, h->node, &a, &op->need);
+    if (rc != 0)
+        return rc;
+    struct core_who who = vfs_who(op);
+    uint64_t end = op->off + op->len, cut = end < a.size ? end : a.size;
+    if (zero && op->off < cut) {
+        vfs_save_old(v, h->node, op->off, cut);
+        rc = core_write(v->fs->core, &who, h->node, op->off, cut - op->off, NULL, false);
+    }
+    if (rc == 0 && !keep && end > a.size)
+        rc = core_truncate(v->fs->core, &who, h->node, end, &op->need);
+    sync_kick(v->fs->sync);
+    return rc;
+}
+
+int vfs_copy(struct vfs *v, struct vfs_op *op)
+{
+    struct handle *from = op->file->h, *to = op->file2->h;
+    if (from->old != NULL || op->flags != 0)
+        return from->old != NULL ? -EXDEV : -EINVAL;
+    int rc = vfs_fork(v, op, to);
+    if (rc == 0)
+        rc = wb_flush(v->wb, from->node, &op->ticket);
+    if (rc == 0)
+        rc = let_go(v, to, &op->ticket2);
+    struct core_attr a;
+    if (rc == 0)
+        rc = core_getattr(v->fs->core, from->node, &a, &op->need);
+    if (rc != 0)
+        return rc;
+    op->result = 0;
+    if (op->off >= a.size)
+        return 0;
+    uint64_t len = op->len < a.size - op->off ? op->len : a.size - op->off;
+    len = len < UINT32_MAX / 2 ? len : (1u << 30); /* the answer is a 32-bit number */
+    struct core_who who = vfs_who(op);
+    vfs_save_old(v, to->node, op->off2, op->off2 + len);
+    rc = core_clone(v->fs->core, &who, from->node, op->off, to->node, op->off2, len, &op->need);
+    if (rc == 0) {
+        op->result = len;
+        sync_kick(v->fs->sync);
+    }
+    return rc;
+}
+
+/* The first offset from off on that is data (or in a hole). */
+static int seek_in(struct vfs *v, struct vfs_op *op, const struct handle *h, uint64_t size,
+                   bool data)
+{
+    uint64_t at = op->off;
+    while (at < size) {
+        cleanup_extents struct extent_list l = {0};
+        uint64_t end = size - at > SEEK_STEP ? at + SEEK_STEP : size;
+        int rc = extents_of(v, op, h, at, end, &l);
+        if (rc != 0)
+            return rc;
+        if (data && l.n > 0) {
+            op->result = l.v[0].off;
+            return 0;
+        }
+        for (size_t i = 0; !data && i < l.n && l.v[i].off == at; i++)
+            at = l.v[i].off + l.v[i].len;
+        if (!data && at < end)
+            break;
+        at = end;
+    }
+    op->result = at;
+    return data ? -ENXIO : 0; /* behind the last byte is a hole */
+}
+
+int vfs_lseek(struct vfs *v, struct vfs_op *op)
+{
+    struct handle *h = op->file->h;
+    int rc = h->old == NULL ? wb_flush(v->wb, h->node, &op->ticket) : 0;
+    struct core_attr a;
+    if (rc == 0)
+        rc = vfs_attr(v, h, &a, &op->need);
+    if (rc != 0)
+        return rc;
+    if (op->off >= a.size)
+        return -ENXIO;
+    if (op->flags != SEEK_DATA && op->flags != SEEK_HOLE)
+        return -EINVAL;
+    return seek_in(v, op, h, a.size, op->flags == SEEK_DATA);
+}

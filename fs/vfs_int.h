@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What the files of the vfs share. Reading order: vfs.c (operations and waiting), vfs_ops.c (names
+ * and attributes), vfs_file.c (content), vfs_xattr.c, vfs_remote.c (what other devices changed).
+ * All with fs.lock held unless said otherwise. */
+#ifndef STEADFS_VFS_INT_H
+#define STEADFS_VFS_INT_H
+
+#include "handle.h"
+#include "notify.h"
+#include "sync.h"
+#include "vfs_op.h"
+#include "writeback.h"
+
+/* What an operation returns besides 0 and -errno: it waits, and is run again from its beginning. */
+#define VFS_NEED CORE_NEED /* for op->need */
+#define VFS_WB WB_WAIT     /* for dirty data on its way */
+#define VFS_FETCH 3        /* for the blocks op->ids */
+#define VFS_BARRIER 4      /* for a barrier on op->barrier_node; barrier_done is set then */
+_Static_assert(VFS_NEED == 1 && VFS_WB == 2, "results that wait are distinct");
+
+#define READ_TRIES_MAX 4 /* times a block may vanish between looking and reading */
+
+struct vfs_file {
+    struct vfs_file *next, **prev; /* of all open ones */
+    struct handle *h;
+    uint64_t ns;
+    size_t fixed; /* the namespace's cuts */
+    bool dir, writable, sync;
+    uint64_t expected, ahead; /* end of the last read; how far blocks were asked for */
+    uint64_t window;          /* bytes to read ahead; 0: not sequential */
+};
+
+struct vfs {
+    struct fs *fs;
+    struct wb *wb;
+    struct handles *handles;
+    struct notify *notify; /* NULL: no front */
+    struct vfs_front front;
+    struct vfs_file *files;
+    struct vfs_op *parked;
+    size_t parked_n;
+    pthread_cond_t none_parked;
+    bool stopping;
+    uint64_t turn; /* counts vfs_effects */
+    void *serving; /* fuse_front's, while it serves */
+};
+
+typedef int (*vfs_run)(struct vfs *v, struct vfs_op *op);
+
+int vfs_lookup(struct vfs *v, struct vfs_op *op);
+int vfs_getattr(struct vfs *v, struct vfs_op *op);
+int vfs_setattr(struct vfs *v, struct vfs_op *op);
+int vfs_readlink(struct vfs *v, struct vfs_op *op);
+int vfs_mknod(struct vfs *v, struct vfs_op *op);
+int vfs_unlink(struct vfs *v, struct vfs_op *op);
+int vfs_rename(struct vfs *v, struct vfs_op *op);
+int vfs_link(struct vfs *v, struct vfs_op *op);
+int vfs_opendir(struct vfs *v, struct vfs_op *op);
+int vfs_readdir(struct vfs *v, struct vfs_op *op);
+int vfs_statfs(struct vfs *v, struct vfs_op *op);
+int vfs_open(struct vfs *v, struct vfs_op *op);
+int vfs_create(struct vfs *v, struct vfs_op *op);
+int vfs_read(struct vfs *v, struct vfs_op *op);
+int vfs_write(struct vfs *v, struct vfs_op *op);
+int vfs_flush(struct vfs *v, struct vfs_op *op);
+int vfs_release(struct vfs *v, struct vfs_op *op);
+int vfs_fsync(struct vfs *v, struct vfs_op *op);
+int vfs_fallocate(struct vfs *v, struct vfs_op *op);
+int vfs_lseek(struct vfs *v, struct vfs_op *op);
+int vfs_copy(struct vfs *v, struct vfs_op *op);
+int vfs_getxattr(struct vfs *v, struct vfs_op *op);
+int vfs_listxattr(struct vfs *v, struct vfs_op *op);
+int vfs_setxattr(struct vfs *v, struct vfs_op *op);
+
+/* [not locked] The part of a read that needs no lock: copies from blocks. -EAGAIN: run the
+ * operation again. */
+int vfs_read_blocks(struct vfs *v, struct vfs_op *op);
+/* [not locked] fsync that is only local: outbox and tree to disk. */
+int vfs_sync_local(struct vfs *v);
+
+/* The handle of a request, or NULL: -ESTALE. */
+struct handle *vfs_handle(struct vfs *v, uint64_t nodeid);
+/* Attributes as this handle shows them. 0, VFS_NEED, -errno */
+int vfs_attr(struct vfs *v, const struct handle *h, struct core_attr *out, struct core_need *need);
+/* The answer to an operation that gives a name: a lookup more of the node's handle. */
+void vfs_entry(struct vfs *v, struct vfs_op *op, uint64_t parent, struct bytes name,
+               const struct core_attr *a);
+struct core_who vfs_who(const struct vfs_op *op);
+/* Sets the size of the handle's node (forking from an old version); waits for dirty data on its
+ * way. */
+int vfs_truncate(struct vfs *v, struct vfs_op *op, struct handle *h, uint64_t size);
+/* Begins an open file of h in op->file. */
+void vfs_file_open(struct vfs *v, struct vfs_op *op, struct handle *h, const struct core_ns *ns,
+                   bool dir);
+void vfs_file_close(struct vfs *v, struct vfs_file *f);
+/* The node lost a name, or all: frees what nothing uses. */
+void vfs_lost_name(struct vfs *v, uint64_t node);
+void vfs_handle_release(struct vfs *v, struct handle *h);
+
+/* Before extents of [off, end) of a node change: detached handles keep the old ones. */
+void vfs_save_old(struct vfs *v, uint64_t node, uint64_t off, uint64_t end);
+/* The content of a detached handle in [off, end): extents; -ESTALE where it is lost. */
+int vfs_old_extents(struct vfs *v, const struct handle *h, uint64_t off, uint64_t end,
+                    struct extent_list *out, struct core_need *need);
+/* A detached handle is about to be written to: its version becomes a conflicted copy, which it
+ * shows from now on. No-op for a live one. */
+int vfs_fork(struct vfs *v, struct vfs_op *op, struct handle *h);
+#endif

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+/* One request of the kernel, and what answers the kernel and invalidates its caches: the seam
+ * between file operations (vfs*.c) and FUSE (fuse_front.c). A test can be a front as well.
+ */
+#ifndef STEADFS_VFS_OP_H
+#define STEADFS_VFS_OP_H
+
+#include "vfs.h"
+
+enum vfs_op_type {
+    OP_LOOKUP,
+    OP_GETATTR,
+    OP_SETATTR,
+    OP_READLINK,
+    OP_MKNOD,  /* mkdir and symlink too */
+    OP_UNLINK, /* rmdir too */
+    OP_RENAME,
+    OP_LINK,
+    OP_OPEN,
+    OP_CREATE,
+    OP_READ,
+    OP_WRITE,
+    OP_FLUSH,
+    OP_RELEASE,
+    OP_FSYNC, /* fsyncdir too */
+    OP_OPENDIR,
+    OP_READDIR, /* readdirplus too */
+    OP_STATFS,
+    OP_GETXATTR,
+    OP_LISTXATTR,
+    OP_SETXATTR, /* removexattr too */
+    OP_FALLOCATE,
+    OP_LSEEK,
+    OP_COPY,
+    OP_TYPES,
+};
+
+struct vfs_file; /* an open file or directory; what fi->fh is */
+
+struct vfs_dirent {
+    uint64_t cookie, node;
+    enum node_type type;
+    uint64_t nodeid; /* readdirplus: of its handle; 0: without attributes */
+    struct core_attr attr;
+    char *name;
+};
+
+struct vfs_op {
+    enum vfs_op_type type;
+    void *req; /* the front's */
+    uint32_t uid, gid;
+    uint64_t nodeid,
+        nodeid2; /* nodeid2: new parent (rename), directory (link), target file (copy) */
+    struct bytes name, name2, data; /* of the request: valid until the answer */
+    uint32_t mode;                  /* with the type's bits */
+    uint64_t rdev, off, off2, len;
+    unsigned flags; /* open, rename, xattr, copy: theirs; lseek: whence; fallocate: mode */
+    unsigned set;   /* setattr: CORE_SET_ bits and OP_SET_SIZE; attr holds the values */
+#define OP_SET_SIZE 0x100u
+    bool dir;  /* unlink: rmdir; fsync: of a directory */
+    bool plus; /* readdir: with attributes */
+    struct vfs_file *file, *file2;
+
+    /* The answer. */
+    uint64_t entry;        /* nodeid; 0: a negative entry */
+    struct core_attr attr; /* entry, getattr, setattr */
+    bool keep_cache;       /* open */
+    uint64_t result;       /* write, copy: bytes; lseek: offset; getxattr of size 0: length */
+    uint8_t *out;          /* read, readlink, getxattr, listxattr: malloc'd */
+    size_t out_n;
+    struct vfs_dirent *entries;
+    size_t entries_n;
+    uint64_t free_bytes, all_bytes, free_nodes, all_nodes; /* statfs */
+
+    /* The way of an operation that has to wait; see vfs.c. */
+    struct vfs *vfs;
+    struct vfs_op *next, **prev; /* in the list of parked ones */
+    bool heap, interrupted, waits_wb, woken, barrier_done;
+    bool local_sync; /* the operation ends with outbox and tree brought to disk */
+    int barrier_err;
+    uint64_t wait_id, ticket, ticket2;
+    struct core_need need;
+    struct block_id *ids; /* blocks to fetch; malloc'd */
+    size_t ids_n;
+    uint64_t ids_ns, barrier_node;
+    struct extent_list *extents; /* read: what to copy from blocks, without the lock; malloc'd */
+    unsigned tries;
+    uint8_t *copied; /* the request's bytes, when it had to outlive its buffer */
+};
+
+struct vfs_front {
+    void *ctx;
+    /* Answers; result 0 or -errno. False: the kernel did not take it (the caller was interrupted).
+     */
+    bool (*reply)(void *ctx, struct vfs_op *op, int result);
+    /* From now on vfs_interrupt may be called for op, at once too; and from when on not any more.
+     */
+    void (*watch)(void *ctx, struct vfs_op *op);
+    void (*unwatch)(void *ctx, struct vfs_op *op);
+    void (*inval_entry)(void *ctx, uint64_t parent, const char *name, size_t len);
+    void (*inval_inode)(void *ctx, uint64_t nodeid, int64_t off);
+};
+
+/* The mount's front, from here until vfs_detach_front. 0 or -errno (no root known yet: -ENOENT). */
+int vfs_attach_front(struct vfs *v, const struct vfs_front *front);
+/* Answers all that waits (-ENOTCONN) and stops invalidating. */
+void vfs_detach_front(struct vfs *v);
+/* Runs an operation; op is the caller's and used only until this returns. */
+void vfs_submit(struct vfs *v, const struct vfs_op *op);
+/* The process that waits for op was interrupted. Called between watch and unwatch only. */
+void vfs_interrupt(struct vfs *v, struct vfs_op *op);
+/* The kernel forgets a nodeid n times. */
+void vfs_forget(struct vfs *v, uint64_t nodeid, uint64_t n);
+struct fs *vfs_fs(struct vfs *v);
+#endif

@@ -1,0 +1,448 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Names and attributes: mostly one call of the core each.
+ *
+ * A create, mkdir or rename whose answer the kernel does not take (its process was killed) has
+ * happened all the same, as on any filesystem. set-id bits that a write or chown must drop are
+ * dropped by the kernel, which sends a setattr first (FUSE_CAP_HANDLE_KILLPRIV is off); permissions
+ * are the kernel's, too, with the default_permissions option.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "vfs_int.h"
+
+#define COOKIE_DOT 1
+#define COOKIE_DOTDOT 2      /* those of the core follow, shifted by it */
+#define DIRENT_BYTES 24      /* struct fuse_dirent without the name */
+#define DIRENTPLUS_BYTES 152 /* struct fuse_direntplus */
+
+struct handle *vfs_handle(struct vfs *v, uint64_t nodeid)
+{
+    return handle_find(v->handles, nodeid);
+}
+
+struct core_who vfs_who(const struct vfs_op *op)
+{
+    return (struct core_who){.uid = op->uid, .gid = op->gid, .now = fs_now()};
+}
+
+int vfs_attr(struct vfs *v, const struct handle *h, struct core_attr *out, struct core_need *need)
+{
+    int rc = core_getattr(v->fs->core, h->node, out, need);
+    if (rc != 0)
+        return rc == -ENOENT ? -ESTALE : rc;
+    if (h->old != NULL) {
+        out->size = h->old->size;
+        out->mtime = h->old->mtime;
+        out->ctime = h->old->ctime;
+    } else if (out->type == NODE_REG) {
+        int64_t mtime = out->mtime;
+        wb_attr(v->wb, h->node, &out->size, &out->mtime);
+        out->ctime = out->mtime > mtime && out->mtime > out->ctime ? out->mtime : out->ctime;
+    }
+    return 0;
+}
+
+void vfs_entry(struct vfs *v, struct vfs_op *op, uint64_t parent, struct bytes name,
+               const struct core_attr *a)
+{
+    struct handle *h = handle_get(v->handles, a->node);
+    h->nlookup++;
+    h->stale = false;
+    op->attr = *a;
+    op->entry = h->nodeid;
+    if (a->type != NODE_REG)
+        return;
+    handle_name_add(h, parent, name);
+    struct core_need need;
+    vfs_attr(v, h, &op->attr, &need);
+}
+
+void vfs_handle_release(struct vfs *v, struct handle *h)
+{
+    uint64_t node = h->node;
+    bool unlinked = h->unlinked;
+    if (handle_release(v->handles, h) && unlinked && !handle_in_use(v->handles, node)) {
+        wb_forget(v->wb, node);
+        core_purge(v->fs->core, node);
+    }
+}
+
+void vfs_lost_name(struct vfs *v, uint64_t node)
+{
+    struct core_attr a;
+    struct core_need need;
+    if (node == 0 || core_getattr(v->fs->core, node, &a, &need) != 0 || a.nlink != 0)
+        return;
+    struct handle *h = handle_of(v->handles, node);
+    if (h == NULL) {
+        wb_forget(v->wb, node);
+        core_purge(v->fs->core, node);
+    }
+    for (; h != NULL; h = handle_next_of(h))
+        h->unlinked = true;
+}
+
+int vfs_lookup(struct vfs *v, struct vfs_op *op)
+{
+    struct handle *dir = vfs_handle(v, op->nodeid);
+    if (dir == NULL)
+        return -ESTALE;
+    if (op->name.n > NAME_LEN_MAX)
+        return -ENAMETOOLONG;
+    struct core_attr a;
+    op->entry = 0;
+    int rc = core_lookup(v->fs->core, dir->node, op->name, &a, &op->need);
+    if (rc == 0)
+        vfs_entry(v, op, dir->node, op->name, &a);
+    return rc == -ENOENT ? 0 : rc; /* a negative entry */
+}
+
+int vfs_getattr(struct vfs *v, struct vfs_op *op)
+{
+    struct handle *h = vfs_handle(v, op->nodeid);
+    if (h == NULL)
+        return -ESTALE;
+    int rc = vfs_attr(v, h, &op->attr, &op->need);
+    if (rc == 0)
+        h->stale = false;
+    return rc;
+}
+
+int vfs_setattr(struct vfs *v, struct vfs_op *op)
+{
+    struct handle *h = vfs_handle(v, op->nodeid);
+    if (h == NULL)
+        return -ESTALE;
+    if ((op->set & OP_SET_SIZE) != 0) {
+        int rc = vfs_truncate(v, op, h, op->attr.size);
+        if (rc != 0)
+            return rc;
+    }
+    unsigned mask = op->set & ~OP_SET_SIZE;
+    if ((mask & CORE_SET_MTIME) != 0) { /* otherwise the flush would set its own, later */
+        int rc = wb_flush(v->wb, h->node, &op->ticket);
+        if (rc != 0)
+            return rc;
+    }
+    if (mask != 0) {
+        struct core_who who = vfs_who(op);
+        struct core_attr a = op->attr; /* this may be run again */
+        int rc = core_setattr(v->fs->core, &who, h->node, mask, &a, &op->need);
+        if (rc != 0)
+            return rc;
+        if (h->old != NULL && (mask & CORE_SET_MTIME) != 0)
+            h->old->mtime = a.mtime;
+        sync_kick(v->fs->sync);
+    }
+    struct core_attr out;
+    int rc = vfs_attr(v, h, &out, &op->need);
+    if (rc == 0)
+        op->attr = out;
+    return rc;
+}
+
+int vfs_readlink(struct vfs *v, struct vfs_op *op)
+{
+    struct handle *h = vfs_handle(v, op->nodeid);
+    if (h == NULL)
+        return -ESTALE;
+    op->out = malloc(TARGET_LEN_MAX + 1);
+    if (op->out == NULL)
+        return -ENOMEM;
+    int rc =
+        core_readlink(v->fs->core, h->node, (char *)op->out, TARGET_LEN_MAX, &op->out_n, &op->need);
+    if (rc == 0 && op->out_n > TARGET_LEN_MAX)
+        rc = -EIO;
+    op->out[rc == 0 ? op->out_n : 0] = '\0';
+    return rc;
+}
+
+static enum node_type type_of(uint32_t mode)
+{
+    switch (mode & S_IFMT) {
+    case S_IFDIR:
+        return NODE_DIR;
+    case S_IFLNK:
+        return NODE_SYMLINK;
+    case S_IFIFO:
+        return NODE_FIFO;
+    case S_IFSOCK:
+        return NODE_SOCK;
+    case S_IFCHR:
+        return NODE_CHR;
+    case S_IFBLK:
+        return NODE_BLK;
+    default:
+        return NODE_REG;
+    }
+}
+
+/* Makes a node in the directory; a set-id directory gives it its group, and a new directory the
+ * bit. */
+static int make(struct vfs *v, struct vfs_op *op, struct handle *dir, struct core_attr *out)
+{
+    struct core_who who = vfs_who(op);
+    struct core_attr parent;
+    uint32_t mode = op->mode & 07777;
+    int rc = core_getattr(v->fs->core, dir->node, &parent, &op->need);
+    if (rc != 0)
+        return rc;
+    if ((parent.mode & S_ISGID) != 0) {
+        who.gid = parent.gid;
+        if (S_ISDIR(op->mode))
+            mode |= S_ISGID;
+    }
+    rc = core_create(v->fs->core, &who, dir->node, op->name, type_of(op->mode), mode, op->rdev,
+                     op->data, out, &op->need);
+    if (rc == 0)
+        sync_kick(v->fs->sync);
+    return rc;
+}
+
+int vfs_mknod(struct vfs *v, struct vfs_op *op)
+{
+    struct handle *dir = vfs_handle(v, op->nodeid);
+    if (dir == NULL)
+        return -ESTALE;
+    if (S_ISLNK(op->mode) && op->data.n > TARGET_LEN_MAX)
+        return -ENAMETOOLONG;
+    struct core_attr a;
+    int rc = make(v, op, dir, &a);
+    if (rc == 0)
+        vfs_entry(v, op, dir->node, op->name, &a);
+    return rc;
+}
+
+/* Whether an account may change the namespace: 0, -EROFS. */
+static int writable(struct vfs *v, uint64_t ns_id, struct core_ns *ns)
+{
+    int rc = core_ns_get(v->fs->core, ns_id, ns);
+    if (rc != 0)
+        return rc;
+    return v->fs->opt.read_only || ns->role < ROLE_EDITOR ? -EROFS : 0;
+}
+
+int vfs_create(struct vfs *v, struct vfs_op *op)
+{
+    struct handle *dir = vfs_handle(v, op->nodeid);
+    if (dir == NULL)
+        return -ESTALE;
+    struct core_attr a;
+    struct core_ns ns;
+    int rc = make(v, op, dir, &a);
+    bool exists = rc == -EEXIST && (op->flags & O_EXCL) == 0;
+    if (exists) /* another device was first, and the kernel does not know yet */
+        rc = core_lookup(v->fs->core, dir->node, op->name, &a, &op->need);
+    if (rc == 0 && exists && a.type != NODE_REG)
+        rc = a.type == NODE_DIR ? -EISDIR : -ELOOP;
+    if (rc == 0)
+        rc = writable(v, a.ns, &ns);
+    if (rc == 0 && exists && (op->flags & O_TRUNC) != 0)
+        rc = vfs_truncate(v, op, handle_get(v->handles, a.node), 0);
+    if (rc != 0)
+        return rc;
+    vfs_entry(v, op, dir->node, op->name, &a);
+    vfs_file_open(v, op, handle_find(v->handles, op->entry), &ns, false);
+    return 0;
+}
+
+int vfs_open(struct vfs *v, struct vfs_op *op)
+{
+    struct handle *h = vfs_handle(v, op->nodeid);
+    if (h == NULL)
+        return -ESTALE;
+    /* The kernel has yet to be told of new content: let it look the name up first, so that it does
+     * not show that content within the old size. (It asks again at once, and anew.) */
+    if (h->stale && h->stale_opens++ < 4)
+        return -ESTALE;
+    struct core_attr a;
+    struct core_ns ns;
+    int rc = vfs_attr(v, h, &a, &op->need);
+    if (rc == 0)
+        rc = core_ns_get(v->fs->core, a.ns, &ns);
+    bool writes = (op->flags & O_ACCMODE) != O_RDONLY;
+    if (rc == 0 && (writes || (op->flags & O_TRUNC) != 0))
+        rc = writable(v, a.ns, &ns);
+    if (rc == 0 && (op->flags & O_TRUNC) != 0)
+        rc = vfs_truncate(v, op, h, 0);
+    if (rc == 0)
+        vfs_file_open(v, op, h, &ns, false);
+    return rc;
+}
+
+int vfs_unlink(struct vfs *v, struct vfs_op *op)
+{
+    struct handle *dir = vfs_handle(v, op->nodeid);
+    if (dir == NULL)
+        return -ESTALE;
+    struct core_who who = vfs_who(op);
+    uint64_t node = 0;
+    int rc = core_unlink(v->fs->core, &who, dir->node, op->name, op->dir, &node, &op->need);
+    if (rc != 0)
+        return rc;
+    struct handle *h = handle_live(v->handles, node);
+    if (h != NULL)
+        handle_name_remove(h, dir->node, op->name);
+    vfs_lost_name(v, node);
+    sync_kick(v->fs->sync);
+    return 0;
+}
+
+/* A name of a file moves with it. */
+static void name_moved(struct vfs *v, uint64_t node, uint64_t from, struct bytes old, uint64_t to,
+                       struct bytes name)
+{
+    struct handle *h = handle_live(v->handles, node);
+    if (h == NULL || h->names == NULL)
+        return;
+    handle_name_remove(h, from, old);
+    handle_name_add(h, to, name);
+}
+
+int vfs_rename(struct vfs *v, struct vfs_op *op)
+{
+    struct handle *from = vfs_handle(v, op->nodeid), *to = vfs_handle(v, op->nodeid2);
+    if (from == NULL || to == NULL)
+        return -ESTALE;
+    struct core_attr a = {0}, b = {0};
+    struct core_who who = vfs_who(op);
+    int rc = core_lookup(v->fs->core, from->node, op->name, &a, &op->need);
+    if (rc == 0 && (op->flags & RENAME_EXCHANGE) != 0)
+        rc = core_lookup(v->fs->core, to->node, op->name2, &b, &op->need);
+    if (rc != 0)
+        return rc;
+    uint64_t replaced = 0;
+    rc = core_rename(v->fs->core, &who, from->node, op->name, to->node, op->name2, op->flags,
+                     &replaced, &op->need);
+    if (rc != 0)
+        return rc;
+    name_moved(v, a.node, from->node, op->name, to->node, op->name2);
+    if ((op->flags & RENAME_EXCHANGE) != 0) {
+        name_moved(v, b.node, to->node, op->name2, from->node, op->name);
+    } else if (replaced != 0 && replaced != a.node) {
+        struct handle *h = handle_live(v->handles, replaced);
+        if (h != NULL)
+            handle_name_remove(h, to->node, op->name2);
+        vfs_lost_name(v, replaced);
+    }
+    sync_kick(v->fs->sync);
+    return 0;
+}
+
+int vfs_link(struct vfs *v, struct vfs_op *op)
+{
+    struct handle *h = vfs_handle(v, op->nodeid), *dir = vfs_handle(v, op->nodeid2);
+    if (h == NULL || dir == NULL)
+        return -ESTALE;
+    struct core_who who = vfs_who(op);
+    struct core_attr a;
+    int rc = core_link(v->fs->core, &who, h->node, dir->node, op->name, &a, &op->need);
+    if (rc != 0)
+        return rc;
+    for (struct handle *i = handle_of(v->handles, h->node); i != NULL; i = handle_next_of(i))
+        i->unlinked = false;
+    vfs_entry(v, op, dir->node, op->name, &a);
+    sync_kick(v->fs->sync);
+    return 0;
+}
+
+int vfs_opendir(struct vfs *v, struct vfs_op *op)
+{
+    struct handle *h = vfs_handle(v, op->nodeid);
+    if (h == NULL)
+        return -ESTALE;
+    struct core_ns none = {0};
+    vfs_file_open(v, op, h, &none, true);
+    return 0;
+}
+
+/* ---- reading directories -------------------------------------------------------------------- */
+
+struct fill {
+    struct vfs_op *op;
+    size_t cap, left; /* left: bytes of the kernel's buffer */
+};
+
+static bool add_entry(struct fill *f, uint64_t cookie, uint64_t node, enum node_type type,
+                      struct bytes name)
+{
+    struct vfs_op *op = f->op;
+    size_t bytes = ((op->plus ? DIRENTPLUS_BYTES : DIRENT_BYTES) + name.n + 7) & ~(size_t)7;
+    if (bytes > f->left)
+        return false;
+    if (op->entries_n == f->cap) {
+        f->cap = f->cap == 0 ? 64 : f->cap * 2;
+        op->entries = realloc(op->entries, f->cap * sizeof(*op->entries));
+        if (op->entries == NULL)
+            abort();
+    }
+    char *copy = malloc(name.n + 1);
+    if (copy == NULL)
+        abort();
+    memcpy(copy, name.p, name.n);
+    copy[name.n] = '\0';
+    op->entries[op->entries_n++] =
+        (struct vfs_dirent){.cookie = cookie, .node = node, .type = type, .name = copy};
+    f->left -= bytes;
+    return true;
+}
+
+static bool on_entry(void *arg, const struct core_dirent *e)
+{
+    return add_entry(arg, e->cookie + COOKIE_DOTDOT, e->node, e->type, e->name);
+}
+
+/* Attributes and a lookup for what readdirplus lists; what is not loaded is listed without. */
+static void look_up(struct vfs *v, struct handle *dir, struct vfs_dirent *e)
+{
+    struct core_need need;
+    if (e->cookie <= COOKIE_DOTDOT || core_getattr(v->fs->core, e->node, &e->attr, &need) != 0)
+        return;
+    struct handle *h = handle_get(v->handles, e->attr.node);
+    h->nlookup++;
+    e->nodeid = h->nodeid;
+    vfs_attr(v, h, &e->attr, &need);
+    if (e->attr.type == NODE_REG)
+        handle_name_add(h, dir->node, bytes_str(e->name));
+}
+
+int vfs_readdir(struct vfs *v, struct vfs_op *op)
+{
+    struct handle *dir = vfs_handle(v, op->nodeid);
+    if (dir == NULL)
+        return -ESTALE;
+    struct fill f = {.op = op, .left = op->len};
+    uint64_t parent = dir->node, from = op->off;
+    if (from < COOKIE_DOT) {
+        add_entry(&f, COOKIE_DOT, dir->node, NODE_DIR, bytes_str("."));
+        from = COOKIE_DOT;
+    }
+    if (from < COOKIE_DOTDOT) {
+        core_parent(v->fs->core, dir->node, &parent);
+        add_entry(&f, COOKIE_DOTDOT, parent, NODE_DIR, bytes_str(".."));
+        from = COOKIE_DOTDOT;
+    }
+    int rc = core_readdir(v->fs->core, dir->node, from - COOKIE_DOTDOT, on_entry, &f, &op->need);
+    if (rc == 0 && op->plus)
+        for (size_t i = 0; i < op->entries_n; i++)
+            look_up(v, dir, &op->entries[i]);
+    return rc;
+}
+
+int vfs_statfs(struct vfs *v, struct vfs_op *op)
+{
+    struct statvfs st;
+    if (statvfs(v->fs->opt.state, &st) != 0)
+        return -errno;
+    op->all_bytes = (uint64_t)st.f_blocks * st.f_frsize;
+    op->free_bytes = (uint64_t)st.f_bavail * st.f_frsize;
+    op->all_nodes = (uint64_t)st.f_files;
+    op->free_nodes = (uint64_t)st.f_favail;
+    return 0;
+}

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What other devices changed: how open files keep their version, and what the kernel is told.
+ *
+ * The core calls content_changes before it changes the extents of a file. If the file is open here,
+ * its handle is detached (handle.h) and what is about to go is saved, as extents: the blocks
+ * themselves stay where they are. Its names are invalidated, so that whoever opens the file next
+ * gets the new version under a new nodeid. If it is not open, the kernel is told to drop what it
+ * has cached; until it has done so, opening fails once with ESTALE, on which the kernel looks the
+ * name up again and gets the new size: otherwise a program could read new content within an old
+ * size.
+ *
+ * Content that was never loaded cannot be saved; reading it through a detached handle gives ESTALE.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "vfs_int.h"
+
+/* ---- old versions --------------------------------------------------------------------------- */
+
+void vfs_save_old(struct vfs *v, uint64_t node, uint64_t off, uint64_t end)
+{
+    for (struct handle *h = handle_of(v->handles, node); h != NULL; h = handle_next_of(h)) {
+        if (h->old == NULL)
+            continue;
+        cleanup_ranges struct ranges todo = {0};
+        handle_unsaved(h, off, end, &todo);
+        for (size_t i = 0; i < todo.n; i++) {
+            cleanup_extents struct extent_list l = {0};
+            struct core_need need;
+            int rc = core_extents(v->fs->core, node, todo.v[i].off, todo.v[i].end - todo.v[i].off,
+                                  &l, &need);
+            handle_save(h, todo.v[i].off, todo.v[i].end, rc == 0 ? &l : NULL);
+        }
+    }
+}
+
+int vfs_old_extents(struct vfs *v, const struct handle *h, uint64_t off, uint64_t end,
+                    struct extent_list *out, struct core_need *need)
+{
+    const struct handle_old *old = h->old;
+    for (size_t i = 0; i < old->lost.n; i++)
+        if (old->lost.v[i].off < end && old->lost.v[i].end > off)
+            return -ESTALE;
+    cleanup_extents struct extent_list all = {0};
+    cleanup_ranges struct ranges current = {0};
+    handle_unsaved(h, off, end, &current);
+    for (size_t i = 0; i < current.n; i++) {
+        int rc = core_extents(v->fs->core, h->node, current.v[i].off,
+                              current.v[i].end - current.v[i].off, &all, need);
+        if (rc != 0)
+            return rc;
+    }
+    for (size_t i = 0; i < old->saved.n; i++) {
+        const struct range *r = &old->saved.v[i];
+        uint64_t a = r->off > off ? r->off : off, b = r->end < end ? r->end : end;
+        cleanup_extents struct extent_list part = {0};
+        if (a >= b)
+            continue;
+        extent_list_slice(&old->extents, a, b - a, &part);
+        extent_list_splice(&all, a, b - a, &part);
+    }
+    for (size_t i = 0; i < all.n; i++)
+        extent_list_append(out, &all.v[i]);
+    return 0;
+}
+
+/* The handle shows `node`, live, from now on, and its writers write to that. */
+static void follow(struct vfs *v, struct handle *h, uint64_t node)
+{
+    for (unsigned i = 0; i < h->writers; i++) {
+        wb_open(v->wb, node);
+        wb_close(v->wb, h->node);
+    }
+    handle_attach(h);
+    handle_move(v->handles, h, node);
+    h->unlinked = false;
+    h->version++;
+}
+
+int vfs_fork(struct vfs *v, struct vfs_op *op, struct handle *h)
+{
+    if (h->old == NULL)
+        return 0;
+    cleanup_extents struct extent_list l = {0};
+    struct core_who who = vfs_who(op);
+    struct core_attr a;
+    int rc = vfs_old_extents(v, h, 0, h->old->size, &l, &op->need);
+    if (rc != 0)
+        return rc;
+    struct core_effects fx = {0};
+    rc = core_fork(v->fs->core, &who, h->node, &l, h->old->size, &a, &fx);
+    if (rc == 0) {
+        follow(v, h, a.node);
+        h->cached_version = h->version; /* the same content as before */
+        vfs_effects(v, &fx);
+        sync_kick(v->fs->sync);
+    }
+    core_effects_free(&fx);
+    return rc;
+}
+
+/* ---- hooks of the core ---------------------------------------------------------------------- */
+
+static void inval_inode(struct vfs *v, const struct handle *h, int64_t off)
+{
+    if (v->notify != NULL && h->nlookup > 0)
+        notify_inode(v->notify, h->nodeid, off);
+}
+
+/* The names of a file lead nowhere any more: the next use looks them up. */
+static void inval_names(struct vfs *v, struct handle *h)
+{
+    while (h->names != NULL) {
+        struct handle_name *n = h->names;
+        struct handle *dir = handle_live(v->handles, n->parent);
+        if (v->notify != NULL && dir != NULL)
+            notify_entry(v->notify, dir->nodeid, bytes_of(n->name, n->len));
+        h->names = n->next;
+        free(n);
+    }
+}
+
+static void content_changes(void *ctx, uint64_t node, uint64_t off, uint64_t len)
+{
+    struct vfs *v = ((struct fs *)ctx)->vfs;
+    if (v == NULL)
+        return;
+    struct handle *live = handle_live(v->handles, node);
+    struct core_attr a;
+    struct core_need need;
+    if (live != NULL && live->opens > 0 && core_getattr(v->fs->core, node, &a, &need) == 0) {
+        handle_detach(live, a.size, a.mtime, a.ctime);
+        live->turn = v->turn;
+        inval_names(v, live);
+    } else if (live != NULL) {
+        live->version++;
+        live->stale = true;
+        inval_inode(v, live, 0);
+    }
+    wb_drop_clean(v->wb, node); /* vfs_before_apply has brought the rest into the tree */
+    vfs_save_old(v, node, off, len > FILE_SIZE_MAX - off ? FILE_SIZE_MAX : off + len);
+}
+
+static bool may_commit(void *ctx, uint64_t node)
+{
+    struct vfs *v = ((struct fs *)ctx)->vfs;
+    return v == NULL || wb_may_commit(v->wb, node);
+}
+
+static bool in_use(void *ctx, uint64_t node)
+{
+    struct vfs *v = ((struct fs *)ctx)->vfs;
+    return v != NULL && (handle_in_use(v->handles, node) || wb_dirty(v->wb, node));
+}
+
+void vfs_core_hooks(struct fs *fs, struct core_hooks *out)
+{
+    *out = (struct core_hooks){
+        .ctx = fs, .content_changes = content_changes, .may_commit = may_commit, .in_use = in_use};
+}
+
+/* ---- effects -------------------------------------------------------------------------------- */
+
+void vfs_before_apply(struct vfs *v, const struct m_record *r)
+{
+    if (v->notify != NULL)
+        notify_wait_room(v->notify, &v->fs->lock);
+    for (size_t i = 0; i < r->contents_n; i++) {
+        int rc = wb_flush_now(v->wb, r->contents[i].node, false);
+        if (rc != 0)
+            log_printf(v->fs->log, LOG_L_ERROR,
+                       "data written to node %llu cannot be put on disk before a change by another "
+                       "device: %d",
+                       (unsigned long long)r->contents[i].node, rc);
+    }
+    for (size_t i = 0; i < r->inodes_n; i++) /* a new size comes without contents */
+        if (wb_dirty(v->wb, r->inodes[i].node))
+            wb_flush_now(v->wb, r->inodes[i].node, false);
+}
+
+/* The local content lost against another device's and lives on as a copy: open files go with it. */
+static void forked(struct vfs *v, uint64_t node, uint64_t copy)
+{
+    for (struct handle *h = handle_of(v->handles, node); h != NULL; h = handle_next_of(h)) {
+        bool detached_now = h->old != NULL && h->turn == v->turn;
+        if (h->opens == 0 || (h->old != NULL && !detached_now))
+            continue;
+        if (h->old == NULL)
+            inval_names(v, h);
+        follow(v, h, copy);
+        inval_inode(v, h, -1);
+        break;
+    }
+}
+
+static void merged(struct vfs *v, uint64_t dir, uint64_t into)
+{
+    struct handle *next;
+    for (struct handle *h = handle_of(v->handles, dir); h != NULL; h = next) {
+        next = handle_next_of(h);
+        handle_move(v->handles, h, into);
+        inval_inode(v, h, 0);
+    }
+}
+
+static void entry_changed(struct vfs *v, const struct core_effect *e)
+{
+    for (struct handle *h = handle_of(v->handles, e->node); h != NULL; h = handle_next_of(h)) {
+        if (v->notify == NULL || h->nlookup == 0)
+            continue;
+        notify_entry(v->notify, h->nodeid, bytes_of(e->name, e->name_len));
+        inval_inode(v, h, 0);
+    }
+}
+
+static void gone(struct vfs *v, uint64_t node)
+{
+    for (struct handle *h = handle_of(v->handles, node); h != NULL; h = handle_next_of(h)) {
+        h->unlinked = true;
+        inval_inode(v, h, -1);
+    }
+}
+
+static void attr_changed(struct vfs *v, uint64_t node)
+{
+    for (struct handle *h = handle_of(v->handles, node); h != NULL; h = handle_next_of(h))
+        inval_inode(v, h, -1);
+}
+
+void vfs_effects(struct vfs *v, const struct core_effects *fx)
+{
+    for (size_t i = 0; i < fx->n; i++) {
+        const struct core_effect *e = &fx->v[i];
+        switch (e->kind) {
+        case EFFECT_ENTRY:
+            entry_changed(v, e);
+            break;
+        case EFFECT_DATA: /* content_changes has dealt with the content */
+        case EFFECT_ATTR:
+        case EFFECT_XATTR:
+            attr_changed(v, e->node);
+            break;
+        case EFFECT_FORK:
+            forked(v, e->node, e->other);
+            break;
+        case EFFECT_ALIAS:
+            merged(v, e->node, e->other);
+            break;
+        case EFFECT_GONE:
+            gone(v, e->node);
+            break;
+        default: /* the driver's */
+            break;
+        }
+    }
+    v->turn++;
+}
