@@ -316,10 +316,12 @@ static int deep_paths(void)
     int fd = openat(at, "leaf", O_CREAT | O_RDWR, 0644);
     MUST(fd >= 0 && write(fd, "x", 1) == 1 && !close(fd) && !close(at));
     MUST(!rename("directory", "top"));
-    char path[1024] = "top";
+    char path[1024];
+    size_t n = (size_t)snprintf(path, sizeof path, "top");
     for (int i = 1; i < DEPTH; i++)
-        strcat(path, "/directory");
-    MUST(has_text(strcat(path, "/leaf"), "x"));
+        n += (size_t)snprintf(path + n, sizeof path - n, "/directory");
+    snprintf(path + n, sizeof path - n, "/leaf");
+    MUST(has_text(path, "x"));
     return 0;
 }
 

@@ -50,7 +50,7 @@ static void *next(const char *name)
 }
 
 /* The library's own calls go past its wrappers. */
-#define REAL(name) ((__typeof__(&name))next(#name))
+#define REAL(name) ((__typeof__(&(name)))next(#name))
 
 static void note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 static void note(const char *fmt, ...)
@@ -90,22 +90,19 @@ static bool resolve(int dirfd, const char *name, char path[PATH_MAX], struct ino
     char parent[PATH_MAX];
     struct stat st;
     int saved = errno;
-    if (!u.prefix || strlen(name) >= PATH_MAX)
+    int n = snprintf(parent, sizeof parent, "%s", name);
+    if (!u.prefix || n >= PATH_MAX)
         return false;
-    strcpy(parent, name);
-    size_t n = strlen(parent);
     while (n > 1 && parent[n - 1] == '/')
         parent[--n] = 0;
     char *slash = strrchr(parent, '/');
     const char *last = slash ? slash + 1 : parent;
     char base[NAME_MAX + 1];
     snprintf(base, sizeof base, "%.*s", NAME_MAX, last);
-    if (slash == parent)
-        strcpy(parent, "/");
-    else if (slash)
-        *slash = 0;
+    if (!slash)
+        snprintf(parent, sizeof parent, ".");
     else
-        strcpy(parent, ".");
+        slash[slash == parent] = 0; /* the root stays "/" */
     int fd = REAL(openat)(dirfd, parent, O_PATH | O_DIRECTORY | O_CLOEXEC);
     bool ok = fd >= 0 && !fstat(fd, &st) && path_of(fd, parent);
     if (fd >= 0)

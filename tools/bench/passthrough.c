@@ -495,11 +495,13 @@ int main(int argc, char **argv)
         fputs("usage: passthrough SOURCE MOUNTPOINT [-o OPTIONS]\n", stderr);
         return 2;
     }
-    struct passthrough *p = calloc(1, sizeof *p);
-    if (!p || (p->root.fd = open(argv[1], O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0) {
+    int root = open(argv[1], O_PATH | O_DIRECTORY | O_CLOEXEC);
+    struct passthrough *p = root < 0 ? NULL : calloc(1, sizeof *p);
+    if (!p) {
         fprintf(stderr, "passthrough: %s: %s\n", argv[1], strerror(errno));
         return 1;
     }
+    p->root.fd = root;
     umask(0);
     struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
     fuse_opt_add_arg(&args, argv[0]);
