@@ -434,39 +434,3 @@ void control_free(struct control *c)
     free(c->name);
     free(c);
 }
-
-/* ---- the other side ---- */
-int control_ask(const char *state, const char *line, unsigned timeout_ms, char *answer, size_t cap)
-{
-    struct sockaddr_un a = {.sun_family = AF_UNIX};
-    struct timeval t = {.tv_sec = timeout_ms / 1000,
-                        .tv_usec = (suseconds_t)(timeout_ms % 1000) * 1000};
-    char *path, target[sizeof a.sun_path];
-    if (asprintf(&path, "%s/control.sock", state) < 0)
-        return -ENOMEM;
-    ssize_t n = readlink(path, target, sizeof target - 1);
-    int r = 0;
-    if (n > 0)
-        memcpy(a.sun_path, target, (size_t)n);
-    else if (strlen(path) < sizeof a.sun_path)
-        memcpy(a.sun_path, path, strlen(path));
-    else
-        r = -ENAMETOOLONG;
-    free(path);
-    if (r)
-        return r;
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -errno;
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t);
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &t, sizeof t);
-    if (connect(fd, (struct sockaddr *)&a, sizeof a)) {
-        r = -errno;
-        close(fd);
-        return r;
-    }
-    say(fd, "%s\n", line);
-    r = line_read(fd, answer, cap) ? 0 : -ETIMEDOUT;
-    close(fd);
-    return r ? r : strncmp(answer, "OK", 2) == 0 ? 0 : -EREMOTEIO;
-}

@@ -1,0 +1,1144 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The driver against scripted servers and a core of few words.
+ *
+ * This file defines the functions of rpc, core, blocks, tree and vfs that the driver calls, so that
+ * a test sees each remote call, decides its answer and its time, and knows what the core was told.
+ * The core here knows nodes with one pending block each; its cursor moves with commits and records.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "frame.h"
+#include "rpc.h"
+#include "sync.h"
+#include "sync_internal.h"
+#include "tree.h"
+#include "vfs.h"
+
+#define NS 1
+#define WAIT_MS 10000
+
+/* ---- time-outs of the test itself ---- */
+static int64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+#define WAIT_FOR(condition)                                                                        \
+    do {                                                                                           \
+        int64_t end = now_ms() + WAIT_MS;                                                          \
+        while (!(condition)) {                                                                     \
+            if (now_ms() > end)                                                                    \
+                fail_msg("never: %s", #condition);                                                 \
+            usleep(500);                                                                           \
+        }                                                                                          \
+    } while (0)
+
+/* ---- the network ---- */
+#define CALLS_MAX 512
+struct fake_call {
+    uint64_t id;
+    char url[64], method[16];
+    struct buf body;
+    rpc_done done;
+    void *arg;
+    bool open;
+};
+struct rpc {
+    int unused;
+};
+static struct rpc the_rpc;
+static pthread_mutex_t net_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct fake_call calls[CALLS_MAX];
+static size_t calls_n;
+
+int rpc_new(struct rpc **out, const struct rpc_options *o)
+{
+    (void)o;
+    *out = &the_rpc;
+    return 0;
+}
+
+static void call_end(struct fake_call *c, struct rpc_result *r)
+{
+    c->open = false;
+    c->done(c->arg, r);
+    buf_free(&r->body);
+}
+
+void rpc_free(struct rpc *r)
+{
+    (void)r;
+    for (size_t i = 0; i < calls_n; i++)
+        if (calls[i].open) {
+            struct rpc_result gone = {.err = -ECANCELED};
+            call_end(&calls[i], &gone);
+        }
+}
+
+uint64_t rpc_start(struct rpc *r, const struct rpc_call *q)
+{
+    (void)r;
+    pthread_mutex_lock(&net_lock);
+    assert_true(calls_n < CALLS_MAX);
+    struct fake_call *c = &calls[calls_n];
+    *c = (struct fake_call){.id = calls_n + 1, .done = q->done, .arg = q->arg, .open = true};
+    snprintf(c->url, sizeof c->url, "%s", q->url);
+    snprintf(c->method, sizeof c->method, "%s", q->method);
+    buf_append(&c->body, q->head.p, q->head.n);
+    for (size_t i = 0; i < q->bodies_n; i++)
+        buf_append(&c->body, q->bodies[i].p, q->bodies[i].n);
+    calls_n++;
+    pthread_mutex_unlock(&net_lock);
+    return c->id;
+}
+
+void rpc_cancel(struct rpc *r, uint64_t id)
+{
+    (void)r;
+    struct rpc_result gone = {.err = -ECANCELED};
+    if (calls[id - 1].open)
+        call_end(&calls[id - 1], &gone);
+}
+
+/* The oldest open call of the method, or NULL. */
+static struct fake_call *call_open(const char *method)
+{
+    struct fake_call *found = NULL;
+    pthread_mutex_lock(&net_lock);
+    for (size_t i = 0; i < calls_n && !found; i++)
+        if (calls[i].open && strcmp(calls[i].method, method) == 0)
+            found = &calls[i];
+    pthread_mutex_unlock(&net_lock);
+    return found;
+}
+
+static struct fake_call *call_wait(const char *method)
+{
+    struct fake_call *c;
+    WAIT_FOR((c = call_open(method)) != NULL);
+    return c;
+}
+
+static size_t calls_of(const char *method)
+{
+    size_t n = 0;
+    pthread_mutex_lock(&net_lock);
+    for (size_t i = 0; i < calls_n; i++)
+        n += strcmp(calls[i].method, method) == 0;
+    pthread_mutex_unlock(&net_lock);
+    return n;
+}
+
+static void answer(struct fake_call *c, const struct msg_desc *d, const void *msg)
+{
+    struct rpc_result r = {.status = 200, .seconds = 0.001};
+    msg_encode(d, msg, &r.body);
+    call_end(c, &r);
+}
+
+static void answer_error(struct fake_call *c, int err)
+{
+    struct rpc_result r = {.err = err};
+    snprintf(r.message, sizeof r.message, "%s: %s", c->url, strerror(-err));
+    call_end(c, &r);
+}
+
+/* ---- the block store ---- */
+#define BLOCKS_MAX 32
+static struct {
+    struct block_id id;
+    uint8_t data[64];
+    uint32_t len;
+    bool here, synced;
+} store[BLOCKS_MAX];
+static size_t store_n, flushes;
+static pthread_mutex_t store_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static size_t store_find(const struct block_id *id)
+{
+    size_t i = 0;
+    while (i < store_n && !block_id_equal(&store[i].id, id))
+        i++;
+    return i;
+}
+
+static struct block_id store_add(const char *text, bool here)
+{
+    struct block_id id;
+    block_id_of(&id, text, strlen(text));
+    pthread_mutex_lock(&store_lock);
+    store[store_n].id = id;
+    store[store_n].here = here;
+    store[store_n].len = (uint32_t)strlen(text);
+    memcpy(store[store_n].data, text, strlen(text));
+    store_n++;
+    pthread_mutex_unlock(&store_lock);
+    return id;
+}
+
+bool blocks_has(struct blocks *b, const struct block_id *id, uint32_t *len)
+{
+    (void)b;
+    pthread_mutex_lock(&store_lock);
+    size_t i = store_find(id);
+    bool has = i < store_n && store[i].here;
+    if (has && len)
+        *len = store[i].len;
+    pthread_mutex_unlock(&store_lock);
+    return has;
+}
+
+int blocks_read(struct blocks *b, const struct block_id *id, uint32_t off, void *p, uint32_t len)
+{
+    (void)b;
+    pthread_mutex_lock(&store_lock);
+    size_t i = store_find(id);
+    int r = i < store_n && store[i].here ? 0 : -ENOENT;
+    if (!r)
+        memcpy(p, store[i].data + off, len);
+    pthread_mutex_unlock(&store_lock);
+    return r;
+}
+
+void blocks_put_cached(struct blocks *b, const struct blocks_item *v, size_t n)
+{
+    (void)b;
+    pthread_mutex_lock(&store_lock);
+    for (size_t k = 0; k < n; k++) {
+        size_t i = store_find(&v[k].id);
+        if (i < store_n)
+            store[i].here = true;
+    }
+    pthread_mutex_unlock(&store_lock);
+}
+
+void blocks_synced(struct blocks *b, const struct block_id *v, size_t n)
+{
+    (void)b;
+    pthread_mutex_lock(&store_lock);
+    for (size_t k = 0; k < n; k++) {
+        size_t i = store_find(&v[k]);
+        if (i < store_n)
+            store[i].synced = true;
+    }
+    pthread_mutex_unlock(&store_lock);
+}
+
+void blocks_drop(struct blocks *b, const struct block_id *id)
+{
+    (void)b;
+    (void)id;
+}
+
+size_t blocks_unsynced(struct blocks *b, const struct block_id *after, struct block_id *v,
+                       size_t max)
+{
+    (void)b;
+    (void)after;
+    (void)v;
+    (void)max;
+    return 0;
+}
+
+void blocks_stat(struct blocks *b, struct blocks_stat *out)
+{
+    (void)b;
+    *out = (struct blocks_stat){0};
+}
+
+int blocks_flush(struct blocks *b)
+{
+    (void)b;
+    __atomic_add_fetch(&flushes, 1, __ATOMIC_SEQ_CST);
+    return 0;
+}
+
+int tree_flush(struct tree *t)
+{
+    (void)t;
+    return 0;
+}
+
+int tree_get(struct tree *t, const char *key, int64_t *value)
+{
+    (void)t;
+    (void)key;
+    *value = 5;
+    return 0;
+}
+
+/* ---- the core ---- */
+#define NODES_MAX 8
+static struct {
+    uint64_t node, sent; /* sent: request */
+    struct block_id id;
+    uint32_t len;
+    bool dirty, conflict;
+} nodes[NODES_MAX];
+static size_t nodes_n;
+static uint64_t cursor, next_request, need_answers, need_refusals;
+static bool known, background_ok;
+
+int core_ns_get(struct core *c, uint64_t ns, struct core_ns *out)
+{
+    (void)c;
+    if (!known || ns != NS)
+        return -ENOENT;
+    *out = (struct core_ns){.id = NS, .root = 1, .cursor = cursor, .head = cursor, .member = true};
+    return 0;
+}
+int core_ns_at(struct core *c, size_t k, struct core_ns *out)
+{
+    return k ? -ENOENT : core_ns_get(c, NS, out);
+}
+int core_ns_status(struct core *c, uint64_t ns, struct core_ns *out)
+{
+    int r = core_ns_get(c, ns, out);
+    for (size_t i = 0; !r && i < nodes_n; i++)
+        out->pending_nodes += nodes[i].dirty || nodes[i].sent;
+    return r;
+}
+int core_session(struct core *c, const struct m_session_ans *s, struct core_effects *fx)
+{
+    (void)c;
+    (void)s;
+    (void)fx;
+    known = true;
+    return 0;
+}
+int core_begin(struct core *c)
+{
+    (void)c;
+    return 0;
+}
+int core_end(struct core *c, bool keep)
+{
+    (void)c;
+    for (size_t i = 0; i < nodes_n && !keep; i++)
+        if (nodes[i].sent == next_request) {
+            nodes[i].sent = 0;
+            nodes[i].dirty = true;
+        }
+    return 0;
+}
+void core_effects_free(struct core_effects *e)
+{
+    free(e->v);
+    *e = (struct core_effects){0};
+}
+void core_plan_free(struct core_plan *p)
+{
+    buf_free(&p->changes);
+    free(p->ids);
+    *p = (struct core_plan){0};
+}
+static size_t node_find(uint64_t node)
+{
+    size_t i = 0;
+    while (i < nodes_n && nodes[i].node != node)
+        i++;
+    return i;
+}
+int core_barrier(struct core *c, uint64_t node, struct core_barrier *out)
+{
+    (void)c;
+    size_t i = node_find(node);
+    *out = (struct core_barrier){0};
+    if (i == nodes_n)
+        return -ESTALE;
+    out->dirty = nodes[i].dirty;
+    out->request = nodes[i].sent;
+    return 0;
+}
+int core_getattr(struct core *c, uint64_t node, struct core_attr *out, struct core_need *need)
+{
+    (void)c;
+    (void)need;
+    *out = (struct core_attr){.node = node, .ns = NS};
+    return 0;
+}
+static void ref_of(size_t i, struct m_block_ref *ref)
+{
+    *ref = (struct m_block_ref){.block = nodes[i].id, .len = nodes[i].len};
+}
+int core_closure_blocks(struct core *c, uint64_t node, struct m_block_ref **out, size_t *n)
+{
+    (void)c;
+    size_t i = node_find(node);
+    if (nodes[i].sent)
+        return -EAGAIN;
+    *out = malloc(sizeof **out);
+    ref_of(i, *out);
+    *n = 1;
+    return 0;
+}
+int core_plan(struct core *c, uint64_t ns, const uint64_t *v, size_t n, int64_t quiet,
+              struct core_plan *plan, struct core_need *need)
+{
+    (void)c;
+    (void)quiet;
+    (void)need;
+    *plan = (struct core_plan){0};
+    for (size_t i = 0; i < nodes_n; i++) {
+        bool want = n == 0 && background_ok;
+        for (size_t k = 0; k < n; k++)
+            want |= v[k] == nodes[i].node;
+        if (!want || !nodes[i].dirty)
+            continue;
+        if (!plan->rows++) {
+            plan->ns = ns;
+            plan->request = ++next_request;
+            plan->ids = malloc(NODES_MAX * sizeof *plan->ids);
+            buf_append(&plan->changes, "c", 1);
+        }
+        nodes[i].dirty = false;
+        nodes[i].sent = plan->request;
+        ref_of(i, &plan->ids[plan->ids_n++]);
+    }
+    return 0;
+}
+int core_resend(struct core *c, uint64_t ns, size_t k, struct core_plan *plan)
+{
+    (void)c;
+    (void)ns;
+    (void)k;
+    (void)plan;
+    return -ENOENT;
+}
+static void effect(struct core_effects *fx, struct core_effect e)
+{
+    fx->v = realloc(fx->v, (fx->n + 1) * sizeof e);
+    fx->v[fx->n++] = e;
+}
+int core_commit_answer(struct core *c, uint64_t ns, uint64_t request, const struct m_commit_ans *a,
+                       struct core_effects *fx)
+{
+    (void)c;
+    if (a->status == COMMIT_COMMITTED)
+        cursor = a->sjid;
+    for (size_t i = 0; i < nodes_n; i++)
+        if (nodes[i].sent == request) {
+            nodes[i].sent = 0;
+            nodes[i].dirty = a->status != COMMIT_COMMITTED;
+        }
+    effect(fx, (struct core_effect){.kind = EFFECT_DONE,
+                                    .ns = ns,
+                                    .other = request,
+                                    .status = (enum commit_status)a->status,
+                                    .sjid = a->sjid});
+    return 0;
+}
+int core_apply(struct core *c, uint64_t ns, const struct m_record *r, int64_t now,
+               struct core_effects *fx)
+{
+    (void)c;
+    (void)now;
+    cursor = r->sjid;
+    /* a record with our device and a request settles it; one by device 9 forks node 100 to 101 */
+    if (r->device == 9)
+        effect(fx, (struct core_effect){.kind = EFFECT_FORK, .ns = ns, .node = 100, .other = 101});
+    if (r->request)
+        for (size_t i = 0; i < nodes_n; i++)
+            if (nodes[i].sent == r->request) {
+                nodes[i].sent = 0;
+                effect(fx, (struct core_effect){.kind = EFFECT_DONE,
+                                                .ns = ns,
+                                                .other = r->request,
+                                                .status = COMMIT_COMMITTED,
+                                                .sjid = r->sjid});
+            }
+    return 0;
+}
+int core_resync(struct core *c, uint64_t ns, uint64_t at, struct core_effects *fx)
+{
+    (void)c;
+    (void)ns;
+    (void)fx;
+    cursor = at;
+    return 0;
+}
+int core_block_used(struct core *c, const struct block_id *id, bool *referenced, bool *pending)
+{
+    (void)c;
+    (void)id;
+    *referenced = true;
+    *pending = false;
+    return 0;
+}
+int core_need_request(struct core *c, struct core_need *need, const char **method, struct buf *body)
+{
+    (void)c;
+    need->at = cursor;
+    *method = "lookup";
+    buf_append(body, "x", 1);
+    return 0;
+}
+int core_need_answer(struct core *c, const struct core_need *need, struct bytes body, int64_t now,
+                     struct core_effects *fx)
+{
+    (void)now;
+    (void)fx;
+    (void)c;
+    (void)body;
+    if (need->at != cursor) {
+        need_refusals++;
+        return -EAGAIN;
+    }
+    need_answers++;
+    return 0;
+}
+
+/* ---- what programs do ---- */
+void vfs_effects(struct vfs *v, const struct core_effects *fx)
+{
+    (void)v;
+    (void)fx;
+}
+void vfs_before_apply(struct vfs *v, const struct m_record *r)
+{
+    (void)v;
+    (void)r;
+}
+int vfs_flush_all(struct vfs *v)
+{
+    (void)v;
+    return 0;
+}
+uint64_t vfs_dirty_bytes(struct vfs *v)
+{
+    (void)v;
+    return 0;
+}
+
+/* ---- one driver ---- */
+static struct fs fs;
+static char dir[64];
+
+static void file_write(const char *name, const char *text)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    char err[512];
+    snprintf(dir, sizeof dir, "/tmp/steadfs-test-XXXXXX");
+    assert_non_null(mkdtemp(dir));
+    file_write("identity", "url=http://127.0.0.1:1\naccount=alice\ndevice=3\ncredential=d.3.x\n");
+    fs = (struct fs){.opt = {.state = dir,
+                             .mountpoint = dir,
+                             .fsync_timeout_ms = 60000,
+                             .timeout_ms = 5000,
+                             .connect_timeout_ms = 1000,
+                             .copies = 1}};
+    pthread_mutex_init(&fs.lock, NULL);
+    calls_n = store_n = nodes_n = flushes = 0;
+    cursor = next_request = need_answers = need_refusals = 0;
+    known = background_ok = false;
+    assert_int_equal(sync_new(&fs.sync, &fs, err), 0);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    char command[128];
+    sync_free(fs.sync);
+    free(fs.opt.url);
+    for (size_t i = 0; i < calls_n; i++)
+        buf_free(&calls[i].body);
+    pthread_mutex_destroy(&fs.lock);
+    snprintf(command, sizeof command, "rm -r '%s'", dir);
+    return system(command);
+}
+
+/* Two candidates: 11 on hq first, 12 in the cloud. */
+static void answer_session(struct fake_call *c)
+{
+    struct m_candidate cand[] = {
+        {.server = 11, .priority = 0, .capability = {(const uint8_t *)"cap", 3}},
+        {.server = 12, .priority = 1, .capability = {(const uint8_t *)"cap", 3}}};
+    struct m_namespace n = {.id = NS,
+                            .name = {(const uint8_t *)"alice", 5},
+                            .root = 1,
+                            .role = ROLE_OWNER,
+                            .head = cursor,
+                            .candidates = cand,
+                            .candidates_n = 2};
+    struct m_server v[] = {{.id = 11,
+                            .premises = {(const uint8_t *)"hq", 2},
+                            .url = {(const uint8_t *)"http://hq", 9}},
+                           {.id = 12,
+                            .premises = {(const uint8_t *)"cloud", 5},
+                            .url = {(const uint8_t *)"http://cloud", 12}}};
+    struct m_session_ans a = {.device = 3,
+                              .account = {(const uint8_t *)"alice", 5},
+                              .namespaces = &n,
+                              .namespaces_n = 1,
+                              .servers = v,
+                              .servers_n = 2,
+                              .root_ns = NS,
+                              .renew_ms = 600000};
+    answer(c, &m_session_ans_desc, &a);
+}
+
+static void start(void)
+{
+    char err[512];
+    answer_session(call_wait("session"));
+    assert_int_equal(sync_wait_session(fs.sync, WAIT_MS, err), 0);
+}
+
+static void node_add(uint64_t node, const char *text)
+{
+    struct block_id id = store_add(text, true);
+    pthread_mutex_lock(&fs.lock);
+    nodes[nodes_n].node = node;
+    nodes[nodes_n].sent = 0;
+    nodes[nodes_n].id = id;
+    nodes[nodes_n].len = (uint32_t)strlen(text);
+    nodes[nodes_n].dirty = true;
+    nodes_n++;
+    pthread_mutex_unlock(&fs.lock);
+}
+
+struct result {
+    int err, calls;
+};
+static void result_done(void *arg, int err)
+{
+    struct result *r = arg;
+    __atomic_store_n(&r->err, err, __ATOMIC_SEQ_CST);
+    __atomic_add_fetch(&r->calls, 1, __ATOMIC_SEQ_CST);
+}
+#define CALLED(r) (__atomic_load_n(&(r).calls, __ATOMIC_SEQ_CST) > 0)
+
+static uint64_t barrier(uint64_t node, struct result *r)
+{
+    int err;
+    pthread_mutex_lock(&fs.lock);
+    uint64_t id = sync_barrier(fs.sync, node, result_done, r, &err);
+    pthread_mutex_unlock(&fs.lock);
+    assert_true(id != 0);
+    return id;
+}
+
+/* The diff's answer: all that it asks about is missing. */
+static void answer_diff_missing(struct fake_call *c, uint64_t target)
+{
+    struct arena cleanup_arena a = {0};
+    struct m_diff_req q;
+    assert_int_equal(msg_decode(&m_diff_req_desc, &q, c->body.p, c->body.n, MSG_STRICT, &a, NULL),
+                     0);
+    assert_int_equal(q.target, target);
+    struct block_id ids[8];
+    assert_true(q.ids_n <= 8);
+    for (size_t i = 0; i < q.ids_n; i++)
+        ids[i] = q.ids[i].block;
+    struct m_diff_ans m = {.missing = ids, .missing_n = q.ids_n};
+    answer(c, &m_diff_ans_desc, &m);
+}
+
+/* Receipts for all that is put; checks that the bytes are those of the ids. */
+static size_t answer_put(struct fake_call *c, const char *receipt)
+{
+    struct arena cleanup_arena a = {0};
+    struct m_put_head h;
+    struct bytes head, raw;
+    size_t at = 0;
+    assert_int_equal(frame_split(bytes_of(c->body.p, c->body.n), &head, &raw), 0);
+    assert_int_equal(msg_decode(&m_put_head_desc, &h, head.p, head.n, MSG_STRICT, &a, NULL), 0);
+    struct m_put_result r[8];
+    assert_true(h.items_n <= 8);
+    for (size_t i = 0; i < h.items_n; i++) {
+        assert_true(block_id_matches(&h.items[i].block, raw.p + at, h.items[i].stored_len));
+        at += h.items[i].stored_len;
+        r[i] = (struct m_put_result){.block = h.items[i].block, .receipt = bytes_str(receipt)};
+    }
+    assert_int_equal(at, raw.n);
+    struct m_put_ans m = {.results = r, .results_n = h.items_n};
+    answer(c, &m_put_ans_desc, &m);
+    return h.items_n;
+}
+
+static struct m_commit_req commit_of(struct fake_call *c, struct arena *a)
+{
+    struct m_commit_req q;
+    assert_int_equal(msg_decode(&m_commit_req_desc, &q, c->body.p, c->body.n, MSG_STRICT, a, NULL),
+                     0);
+    return q;
+}
+
+static void answer_committed(struct fake_call *c, uint64_t sjid)
+{
+    struct m_commit_ans m = {.status = COMMIT_COMMITTED, .sjid = sjid, .head = sjid};
+    answer(c, &m_commit_ans_desc, &m);
+}
+
+/* ---- tests ---- */
+static void a_barrier_asks_puts_commits(void **state)
+{
+    (void)state;
+    struct arena cleanup_arena a = {0};
+    struct result r = {0};
+    start();
+    node_add(100, "hello");
+    barrier(100, &r);
+    answer_diff_missing(call_wait("diff"), 11);
+    struct fake_call *put = call_wait("put");
+    assert_string_equal(put->url, "http://hq");
+    assert_int_equal(answer_put(put, "receipt"), 1);
+    struct fake_call *commit = call_wait("commit");
+    struct m_commit_req q = commit_of(commit, &a);
+    assert_int_equal(q.targets_n, 1);
+    assert_int_equal(q.targets[0], 11);
+    assert_int_equal(q.ids_n, 1);
+    assert_int_equal(q.receipts_n, 1);
+    assert_true(bytes_equal(q.receipts[0].receipt, bytes_str("receipt")));
+    assert_false(CALLED(r)); /* not before the server said so */
+    answer_committed(commit, 1);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(r.err, 0);
+    WAIT_FOR(store[0].synced);
+    assert_int_equal(calls_of("diff"), 1);
+    assert_int_equal(calls_of("put"), 1);
+    assert_int_equal(calls_of("commit"), 1);
+    int err = 1; /* again: nothing is pending */
+    pthread_mutex_lock(&fs.lock);
+    assert_int_equal(sync_barrier(fs.sync, 100, result_done, &r, &err), 0);
+    pthread_mutex_unlock(&fs.lock);
+    assert_int_equal(err, 0);
+}
+
+static void a_present_block_is_not_put(void **state)
+{
+    (void)state;
+    struct result r = {0};
+    struct m_diff_ans none = {0};
+    start();
+    node_add(100, "hello");
+    barrier(100, &r);
+    answer(call_wait("diff"), &m_diff_ans_desc, &none);
+    answer_committed(call_wait("commit"), 1);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(calls_of("put"), 0);
+}
+
+static void missing_is_put_and_sent_under_the_same_number(void **state)
+{
+    (void)state;
+    struct arena cleanup_arena a = {0};
+    struct result r = {0};
+    struct m_diff_ans none = {0};
+    start();
+    node_add(100, "hello");
+    barrier(100, &r);
+    answer(call_wait("diff"), &m_diff_ans_desc, &none);
+    struct fake_call *commit = call_wait("commit");
+    uint64_t number = commit_of(commit, &a).request;
+    struct m_missing lacking = {.server = 11, .block = nodes[0].id};
+    struct m_commit_ans m = {.status = COMMIT_MISSING, .missing = &lacking, .missing_n = 1};
+    answer(commit, &m_commit_ans_desc, &m);
+    answer_put(call_wait("put"), "later");
+    commit = call_wait("commit");
+    assert_int_equal(commit_of(commit, &a).request, number);
+    assert_int_equal(commit_of(commit, &a).receipts_n, 1);
+    answer_committed(commit, 1);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(r.err, 0);
+}
+
+static void a_lost_answer_is_asked_for_under_the_same_number(void **state)
+{
+    (void)state;
+    struct arena cleanup_arena a = {0};
+    struct result r = {0};
+    struct m_diff_ans none = {0};
+    start();
+    node_add(100, "hello");
+    barrier(100, &r);
+    answer(call_wait("diff"), &m_diff_ans_desc, &none);
+    struct fake_call *commit = call_wait("commit");
+    uint64_t number = commit_of(commit, &a).request;
+    answer_error(commit, -ECONNRESET);
+    struct fake_call *session = call_wait("session"); /* first: is it there again? */
+    assert_null(call_open("commit"));
+    answer_session(session);
+    commit = call_wait("commit");
+    assert_int_equal(commit_of(commit, &a).request, number);
+    answer_committed(commit, 1);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(r.err, 0);
+}
+
+static void a_failed_target_is_replaced_and_the_question_asked_anew(void **state)
+{
+    (void)state;
+    struct arena cleanup_arena a = {0};
+    struct result r = {0};
+    start();
+    node_add(100, "hello");
+    barrier(100, &r);
+    answer_diff_missing(call_wait("diff"), 11);
+    answer_error(call_wait("put"), -ECONNREFUSED);
+    answer_diff_missing(call_wait("diff"), 12);
+    struct fake_call *put = call_wait("put");
+    assert_string_equal(put->url, "http://cloud");
+    answer_put(put, "cloud");
+    struct fake_call *commit = call_wait("commit");
+    assert_int_equal(commit_of(commit, &a).targets[0], 12);
+    answer_committed(commit, 1);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(r.err, 0);
+    struct m_put_ans probe = {0}; /* the first one is tried with an empty have */
+    answer(call_wait("have"), &m_put_ans_desc, &probe);
+}
+
+static void many_barriers_share_commits(void **state)
+{
+    (void)state;
+    struct arena cleanup_arena a = {0};
+    struct result r[4] = {0};
+    start();
+    static const char *const text[] = {"a", "b", "c", "d"};
+    for (size_t i = 0; i < 4; i++)
+        node_add(100 + i, text[i]);
+    barrier(100, &r[0]);
+    answer_diff_missing(call_wait("diff"), 11);
+    answer_put(call_wait("put"), "x");
+    struct fake_call *first = call_wait("commit");
+    for (size_t i = 1; i < 4; i++)
+        barrier(100 + i, &r[i]);
+    for (size_t put = 0; put < 3;) { /* their blocks do not wait for the commit under way */
+        struct fake_call *c = call_open("diff");
+        if (c)
+            answer_diff_missing(c, 11);
+        c = call_open("put");
+        if (c)
+            put += answer_put(c, "x");
+        usleep(500);
+    }
+    usleep(20000);
+    assert_int_equal(calls_of("commit"), 1); /* one at a time */
+    answer_committed(first, 1);
+    struct fake_call *second = call_wait("commit");
+    assert_int_equal(commit_of(second, &a).ids_n, 3);
+    answer_committed(second, 2);
+    for (size_t i = 0; i < 4; i++) {
+        WAIT_FOR(CALLED(r[i]));
+        assert_int_equal(r[i].err, 0);
+    }
+}
+
+static void a_conflict_goes_on_until_the_copy_is_committed(void **state)
+{
+    (void)state;
+    struct result r = {0};
+    struct m_diff_ans none = {0};
+    start();
+    node_add(100, "hello");
+    barrier(100, &r);
+    answer(call_wait("diff"), &m_diff_ans_desc, &none);
+    struct m_commit_ans m = {.status = COMMIT_CONFLICT, .head = 1};
+    struct fake_call *commit = call_wait("commit");
+    pthread_mutex_lock(&fs.lock);
+    nodes[0].conflict = true;
+    pthread_mutex_unlock(&fs.lock);
+    answer(commit, &m_commit_ans_desc, &m);
+    struct fake_call *list = call_wait("list");
+    pthread_mutex_lock(&fs.lock); /* what the core does with the record: the node moves to a copy */
+    nodes[0].node = 101;
+    nodes[0].sent = 0;
+    nodes[0].dirty = true;
+    nodes[nodes_n++].node = 100;
+    nodes[1].dirty = false;
+    nodes[1].sent = 0;
+    pthread_mutex_unlock(&fs.lock);
+    struct m_record rec = {.sjid = 1, .device = 9};
+    struct m_list_ans l = {.records = &rec, .records_n = 1, .cursor = bytes_str("1"), .head = 1};
+    answer(list, &m_list_ans_desc, &l);
+    while (!call_open("commit")) {
+        struct fake_call *c = call_open("diff");
+        if (c)
+            answer(c, &m_diff_ans_desc, &none);
+        usleep(500);
+    }
+    assert_false(CALLED(r));
+    answer_committed(call_wait("commit"), 2);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(r.err, 0);
+}
+
+static void the_journal_settles_a_commit_whose_answer_is_lost(void **state)
+{
+    (void)state;
+    struct arena cleanup_arena a = {0};
+    struct result r = {0};
+    struct m_diff_ans none = {0};
+    start();
+    node_add(100, "hello");
+    barrier(100, &r);
+    answer(call_wait("diff"), &m_diff_ans_desc, &none);
+    struct fake_call *commit = call_wait("commit");
+    uint64_t number = commit_of(commit, &a).request;
+    struct m_watch w = {.ns = NS, .sjid = 1};
+    struct m_wait_ans wa = {.changed = &w, .changed_n = 1};
+    answer(call_wait("wait"), &m_wait_ans_desc, &wa);
+    struct m_record rec = {.sjid = 1, .device = 3, .request = number};
+    struct m_list_ans l = {.records = &rec, .records_n = 1, .cursor = bytes_str("1"), .head = 1};
+    answer(call_wait("list"), &m_list_ans_desc, &l);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(r.err, 0);
+    answer_error(commit, -ETIMEDOUT); /* and what comes later changes nothing */
+    answer_session(call_wait("session"));
+    assert_int_equal(r.calls, 1);
+}
+
+static void a_cancelled_barrier_ends_once(void **state)
+{
+    (void)state;
+    struct result r = {0};
+    struct m_diff_ans none = {0};
+    start();
+    node_add(100, "hello");
+    uint64_t id = barrier(100, &r);
+    sync_cancel(fs.sync, id);
+    sync_cancel(fs.sync, id);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(r.err, -EINTR);
+    struct fake_call *c = call_open("diff");
+    if (c)
+        answer(c, &m_diff_ans_desc, &none);
+    usleep(20000);
+    assert_int_equal(r.calls, 1);
+}
+
+static void a_barrier_in_vain_flushes_and_times_out(void **state)
+{
+    (void)state;
+    struct result r = {0};
+    start();
+    node_add(100, "hello");
+    fs.opt.fsync_timeout_ms = 100;
+    barrier(100, &r);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(r.err, -ETIMEDOUT);
+    assert_true(flushes > 0); /* before it said so */
+    struct result again = {0};
+    barrier(100, &again); /* still queued: the next one waits too */
+    WAIT_FOR(CALLED(again));
+    assert_int_equal(again.err, -ETIMEDOUT);
+}
+
+static void equal_loads_share_a_call_and_a_moved_cursor_repeats_it(void **state)
+{
+    (void)state;
+    struct result r[2] = {0};
+    struct core_need need = {.kind = NEED_NAME, .ns = NS, .node = 1, .name = "x", .name_len = 1};
+    start();
+    pthread_mutex_lock(&fs.lock);
+    sync_load(fs.sync, &need, result_done, &r[0]);
+    sync_load(fs.sync, &need, result_done, &r[1]);
+    pthread_mutex_unlock(&fs.lock);
+    struct fake_call *c = call_wait("lookup");
+    usleep(20000);
+    assert_int_equal(calls_of("lookup"), 1);
+    pthread_mutex_lock(&fs.lock);
+    cursor = 7;
+    pthread_mutex_unlock(&fs.lock);
+    struct m_lookup_ans m = {0};
+    answer(c, &m_lookup_ans_desc, &m);
+    answer(call_wait("lookup"), &m_lookup_ans_desc, &m);
+    for (int i = 0; i < 2; i++) {
+        WAIT_FOR(CALLED(r[i]));
+        assert_int_equal(r[i].err, 0);
+    }
+    assert_int_equal(need_refusals, 1);
+    assert_int_equal(need_answers, 1);
+}
+
+static void records_wait_for_loads_and_loads_for_records(void **state)
+{
+    (void)state;
+    struct result r[2] = {0};
+    struct core_need need = {.kind = NEED_NAME, .ns = NS, .node = 1, .name = "x", .name_len = 1};
+    start();
+    pthread_mutex_lock(&fs.lock);
+    sync_load(fs.sync, &need, result_done, &r[0]);
+    pthread_mutex_unlock(&fs.lock);
+    struct fake_call *load = call_wait("lookup");
+    struct m_watch w = {.ns = NS, .sjid = 1};
+    struct m_wait_ans wa = {.changed = &w, .changed_n = 1};
+    answer(call_wait("wait"), &m_wait_ans_desc, &wa);
+    struct m_record rec = {.sjid = 1, .device = 4};
+    struct m_list_ans l = {.records = &rec, .records_n = 1, .cursor = bytes_str("1"), .head = 1};
+    answer(call_wait("list"), &m_list_ans_desc, &l);
+    usleep(20000);
+    assert_int_equal(cursor, 0); /* held */
+    need.name[0] = 'y';
+    pthread_mutex_lock(&fs.lock);
+    sync_load(fs.sync, &need, result_done, &r[1]);
+    pthread_mutex_unlock(&fs.lock);
+    usleep(20000);
+    assert_int_equal(calls_of("lookup"), 1); /* held, too */
+    struct m_lookup_ans m = {0};
+    answer(load, &m_lookup_ans_desc, &m);
+    WAIT_FOR(CALLED(r[0]));
+    answer(call_wait("lookup"), &m_lookup_ans_desc, &m);
+    WAIT_FOR(CALLED(r[1]));
+    assert_int_equal(cursor, 1);
+    assert_int_equal(need_refusals, 0);
+}
+
+static void answer_get(struct fake_call *c, const struct block_id *id, const char *text)
+{
+    struct rpc_result r = {.status = 200};
+    struct m_get_item item = {.block = *id,
+                              .stored_len = text ? strlen(text) : 0,
+                              .logical_len = text ? strlen(text) : 0,
+                              .error = text ? 0 : ERR_NOT_FOUND};
+    struct m_get_head h = {.items = &item, .items_n = 1};
+    frame_head(&m_get_head_desc, &h, &r.body);
+    if (text)
+        buf_append(&r.body, text, strlen(text));
+    call_end(c, &r);
+}
+
+static void a_damaged_block_is_fetched_elsewhere(void **state)
+{
+    (void)state;
+    struct result r[2] = {0};
+    start();
+    struct block_id id = store_add("right", false);
+    pthread_mutex_lock(&fs.lock);
+    sync_fetch(fs.sync, NS, &id, 1, result_done, &r[0]);
+    sync_fetch(fs.sync, NS, &id, 1, result_done, &r[1]);
+    pthread_mutex_unlock(&fs.lock);
+    struct fake_call *c = call_wait("get");
+    assert_string_equal(c->url, "http://hq");
+    answer_get(c, &id, "wrong");
+    uint64_t both[] = {11, 12};
+    struct m_location at = {.block = id, .servers = both, .servers_n = 2};
+    struct m_locate_ans m = {.locations = &at, .locations_n = 1};
+    answer(call_wait("locate"), &m_locate_ans_desc, &m);
+    c = call_wait("get");
+    assert_string_equal(c->url, "http://cloud");
+    assert_false(CALLED(r[0]));
+    answer_get(c, &id, "right");
+    for (int i = 0; i < 2; i++) {
+        WAIT_FOR(CALLED(r[i]));
+        assert_int_equal(r[i].err, 0);
+    }
+    assert_int_equal(calls_of("get"), 2);
+}
+
+static void a_block_that_nobody_has_is_eio(void **state)
+{
+    (void)state;
+    struct result r = {0};
+    fs.opt.timeout_ms = 300;
+    start();
+    struct block_id id = store_add("gone", false);
+    pthread_mutex_lock(&fs.lock);
+    sync_fetch(fs.sync, NS, &id, 1, result_done, &r);
+    pthread_mutex_unlock(&fs.lock);
+    while (!CALLED(r)) {
+        struct m_locate_ans none = {0};
+        struct fake_call *c = call_open("get");
+        if (c)
+            answer_get(c, &id, NULL);
+        c = call_open("locate");
+        if (c)
+            answer(c, &m_locate_ans_desc, &none);
+        usleep(500);
+    }
+    assert_int_equal(r.err, -EIO);
+}
+
+static void background_uploads_before_it_takes_the_lane(void **state)
+{
+    (void)state;
+    struct result r = {0};
+    start();
+    node_add(100, "quiet");
+    background_ok = true;
+    pthread_mutex_lock(&fs.lock);
+    sync_kick(fs.sync);
+    pthread_mutex_unlock(&fs.lock);
+    struct fake_call *diff = call_wait("diff");
+    usleep(20000);
+    assert_int_equal(calls_of("commit"), 0);
+    pthread_mutex_lock(&fs.lock);
+    assert_int_equal(nodes[0].sent, 0); /* the plan was taken back */
+    pthread_mutex_unlock(&fs.lock);
+    answer_diff_missing(diff, 11);
+    answer_put(call_wait("put"), "x");
+    answer_committed(call_wait("commit"), 1);
+    assert_int_equal(sync_drain(fs.sync, WAIT_MS, NULL, NULL), 0);
+    (void)r;
+}
+
+static void the_end_ends_every_waiter(void **state)
+{
+    struct result r[3] = {0};
+    struct core_need need = {.kind = NEED_NODE, .ns = NS, .node = 1};
+    start();
+    node_add(100, "hello");
+    barrier(100, &r[0]);
+    struct block_id id = store_add("far", false);
+    pthread_mutex_lock(&fs.lock);
+    sync_load(fs.sync, &need, result_done, &r[1]);
+    sync_fetch(fs.sync, NS, &id, 1, result_done, &r[2]);
+    pthread_mutex_unlock(&fs.lock);
+    usleep(20000);
+    sync_free(fs.sync);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(r[i].calls, 1);
+        assert_int_equal(r[i].err, -ESHUTDOWN);
+    }
+    fs.sync = NULL;
+    (void)state;
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        T(a_barrier_asks_puts_commits),
+        T(a_present_block_is_not_put),
+        T(missing_is_put_and_sent_under_the_same_number),
+        T(a_lost_answer_is_asked_for_under_the_same_number),
+        T(a_failed_target_is_replaced_and_the_question_asked_anew),
+        T(many_barriers_share_commits),
+        T(a_conflict_goes_on_until_the_copy_is_committed),
+        T(the_journal_settles_a_commit_whose_answer_is_lost),
+        T(a_cancelled_barrier_ends_once),
+        T(a_barrier_in_vain_flushes_and_times_out),
+        T(equal_loads_share_a_call_and_a_moved_cursor_repeats_it),
+        T(records_wait_for_loads_and_loads_for_records),
+        T(a_damaged_block_is_fetched_elsewhere),
+        T(a_block_that_nobody_has_is_eio),
+        T(background_uploads_before_it_takes_the_lane),
+        T(the_end_ends_every_waiter),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
