@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Sizes go over the edges at which storages change their ways: empty of meaning for the interface,
+ * but a storage keeps small and large blocks differently. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "conformance.h"
+
+#include "blockid.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const size_t sizes[] = {1, 4096, (256 << 10) - 1, 256 << 10, 1 << 20, 4 << 20};
+#define SIZES (sizeof sizes / sizeof *sizes)
+
+struct env {
+    const struct storage_fixture *f;
+    void *place;
+    struct storage *s;
+};
+
+uint8_t *block_make(size_t n, unsigned seed, struct block_id *id)
+{
+    uint8_t *p = malloc(n ? n : 1);
+    assert_non_null(p);
+    uint32_t x = seed * 2654435761u + 1;
+    for (size_t i = 0; i < n; i++) {
+        x = x * 1664525u + 1013904223u;
+        p[i] = (uint8_t)(x >> 24);
+    }
+    block_id_of(id, p, n);
+    return p;
+}
+
+int put_one(struct storage *s, uint64_t ns, const struct block_id *id, const uint8_t *p, size_t n)
+{
+    struct storage_put v = {.id = *id, .stored = {p, n}, .logical_len = n};
+    s->ops->put(s, ns, &v, 1);
+    return v.err;
+}
+
+void expect_block(struct storage *s, uint64_t ns, const struct block_id *id, const uint8_t *p,
+                  size_t n)
+{
+    struct buf b = {0};
+    uint64_t logical = 0;
+    struct storage_info info;
+    buf_append(&b, "front", 5); /* get appends */
+    assert_int_equal(s->ops->get(s, ns, id, &b, &logical), 0);
+    assert_int_equal(b.n, n + 5);
+    assert_memory_equal(b.p, "front", 5);
+    assert_memory_equal(b.p + 5, p, n);
+    assert_int_equal(logical, n);
+    buf_free(&b);
+    assert_int_equal(s->ops->have(s, ns, id, 1, &info), 0);
+    assert_true(info.there);
+    assert_int_equal(info.stored_len, n);
+    assert_int_equal(info.logical_len, n);
+}
+
+void expect_absent(struct storage *s, uint64_t ns, const struct block_id *id)
+{
+    struct buf b = {0};
+    uint64_t logical = 0;
+    struct storage_info info;
+    assert_int_equal(s->ops->get(s, ns, id, &b, &logical), -ENOENT);
+    assert_int_equal(b.n, 0);
+    assert_int_equal(s->ops->have(s, ns, id, 1, &info), 0);
+    assert_false(info.there);
+    buf_free(&b);
+}
+
+static int set_up(void **state)
+{
+    struct env *e = *state;
+    e->place = e->f->make();
+    e->s = e->f->open(e->place);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct env *e = *state;
+    if (e->s)
+        e->s->ops->close(e->s);
+    e->f->discard(e->place);
+    e->s = NULL;
+    return 0;
+}
+
+static void reopen(struct env *e)
+{
+    e->s->ops->close(e->s);
+    e->s = e->f->open(e->place);
+}
+
+static void test_put_and_get(void **state)
+{
+    struct env *e = *state;
+    struct block_id id[SIZES];
+    uint8_t *p[SIZES];
+    for (size_t i = 0; i < SIZES; i++) {
+        p[i] = block_make(sizes[i], (unsigned)i, &id[i]);
+        expect_absent(e->s, 1, &id[i]);
+        assert_int_equal(put_one(e->s, 1, &id[i], p[i], sizes[i]), 0);
+        expect_block(e->s, 1, &id[i], p[i], sizes[i]);
+    }
+    reopen(e);
+    struct storage_usage u;
+    e->s->ops->usage(e->s, &u);
+    uint64_t sum = 0;
+    for (size_t i = 0; i < SIZES; i++) {
+        expect_block(e->s, 1, &id[i], p[i], sizes[i]);
+        sum += sizes[i];
+        free(p[i]);
+    }
+    assert_int_equal(u.blocks, SIZES);
+    assert_int_equal(u.bytes, sum);
+}
+
+static void test_batch(void **state)
+{
+    struct env *e = *state;
+    enum { N = 40 };
+    struct storage_put v[N];
+    for (unsigned i = 0; i < N; i++) {
+        size_t n = i % 10 == 9 ? 300000 : 100 + i;
+        v[i] = (struct storage_put){.logical_len = n};
+        v[i].stored = (struct bytes){block_make(n, i < N - 2 ? i : 3 + 6 * (i % 2), &v[i].id), n};
+        if (i >= N - 2) /* the last two are the small and the large one again */
+            v[i] = v[i == N - 1 ? 9 : 3];
+    }
+    e->s->ops->put(e->s, 7, v, N);
+    for (unsigned i = 0; i < N; i++) {
+        assert_int_equal(v[i].err, 0);
+        expect_block(e->s, 7, &v[i].id, v[i].stored.p, v[i].stored.n);
+    }
+    struct storage_usage u;
+    e->s->ops->usage(e->s, &u);
+    assert_int_equal(u.blocks, N - 2);
+    e->s->ops->put(e->s, 7, v, 0); /* an empty batch */
+    for (unsigned i = 0; i < N - 2; i++)
+        free((void *)(uintptr_t)v[i].stored.p);
+}
+
+static void test_namespaces(void **state)
+{
+    struct env *e = *state;
+    for (size_t i = 0; i < SIZES; i++) {
+        struct block_id id;
+        uint8_t *p = block_make(sizes[i], (unsigned)i, &id);
+        assert_int_equal(put_one(e->s, 1, &id, p, sizes[i]), 0);
+        expect_absent(e->s, 2, &id);
+        expect_absent(e->s, 0, &id);
+        assert_int_equal(put_one(e->s, 2, &id, p, sizes[i]), 0);
+        expect_block(e->s, 2, &id, p, sizes[i]);
+        expect_block(e->s, 1, &id, p, sizes[i]);
+        expect_absent(e->s, 3, &id);
+        free(p);
+    }
+    struct storage_usage u;
+    e->s->ops->usage(e->s, &u);
+    assert_int_equal(u.blocks, SIZES); /* stored once */
+    reopen(e);
+    struct block_id id;
+    uint8_t *p = block_make(sizes[0], 0, &id);
+    expect_block(e->s, 2, &id, p, sizes[0]);
+    expect_absent(e->s, 3, &id);
+    free(p);
+}
+
+static void test_have_many(void **state)
+{
+    struct env *e = *state;
+    enum { N = 3000 };
+    struct block_id *ids = calloc(N, sizeof *ids);
+    struct storage_info *info = calloc(N, sizeof *info);
+    for (unsigned i = 0; i < N; i++) {
+        uint8_t *p = block_make(16, i, &ids[i]);
+        if (i % 3 == 0)
+            assert_int_equal(put_one(e->s, 5, &ids[i], p, 16), 0);
+        free(p);
+    }
+    assert_int_equal(e->s->ops->have(e->s, 5, ids, N, info), 0);
+    for (unsigned i = 0; i < N; i++)
+        assert_int_equal(info[i].there, i % 3 == 0);
+    free(ids);
+    free(info);
+}
+
+static void test_damage(void **state)
+{
+    struct env *e = *state;
+    for (size_t i = 0; i < SIZES; i++) {
+        struct block_id id;
+        uint8_t *p = block_make(sizes[i], 70 + (unsigned)i, &id);
+        assert_int_equal(e->s->ops->set_aside(e->s, &id), -EALREADY); /* unknown */
+        assert_int_equal(put_one(e->s, 1, &id, p, sizes[i]), 0);
+        assert_int_equal(put_one(e->s, 2, &id, p, sizes[i]), 0);
+        assert_int_equal(e->s->ops->set_aside(e->s, &id), -EALREADY); /* nothing wrong with it */
+        expect_block(e->s, 1, &id, p, sizes[i]);
+        e->s->ops->close(e->s);
+        e->f->damage(e->place, &id);
+        e->s = e->f->open(e->place);
+        struct buf b = {0};
+        uint64_t logical;
+        int r = e->s->ops->get(e->s, 1, &id, &b, &logical);
+        assert_true(r == -EUCLEAN || (!r && !block_id_matches(&id, b.p, b.n)));
+        buf_free(&b);
+        assert_int_equal(e->s->ops->set_aside(e->s, &id), 0);
+        expect_absent(e->s, 1, &id);
+        expect_absent(e->s, 2, &id);
+        /* stored anew, it is there again, for who stored it */
+        assert_int_equal(put_one(e->s, 2, &id, p, sizes[i]), 0);
+        expect_block(e->s, 2, &id, p, sizes[i]);
+        expect_absent(e->s, 1, &id);
+        free(p);
+    }
+    struct storage_usage u;
+    e->s->ops->usage(e->s, &u);
+    assert_int_equal(u.blocks, SIZES);
+}
+
+static void test_incarnation(void **state)
+{
+    struct env *e = *state;
+    uint8_t first[INCARNATION_LEN], again[INCARNATION_LEN], lost[INCARNATION_LEN];
+    static const uint8_t zero[INCARNATION_LEN];
+    e->s->ops->incarnation(e->s, first);
+    assert_memory_not_equal(first, zero, sizeof zero);
+    reopen(e);
+    e->s->ops->incarnation(e->s, again);
+    assert_memory_equal(first, again, sizeof first);
+    struct block_id id;
+    uint8_t *p = block_make(10, 1, &id);
+    assert_int_equal(put_one(e->s, 1, &id, p, 10), 0);
+    e->s->ops->close(e->s);
+    e->f->lose(e->place);
+    e->s = e->f->open(e->place);
+    e->s->ops->incarnation(e->s, lost);
+    assert_memory_not_equal(first, lost, sizeof first);
+    expect_absent(e->s, 1, &id);
+    free(p);
+}
+
+struct putter {
+    struct storage *s;
+    unsigned number;
+    int errors;
+};
+
+enum { PUTTERS = 8, ROUNDS = 30 };
+
+/* Half of the blocks are those of every other putter too. */
+static void *put_many(void *arg)
+{
+    struct putter *w = arg;
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        struct block_id id;
+        size_t n = i % 5 ? 1000 : 300000;
+        uint8_t *p = block_make(n, i % 2 ? i : 1000 * (w->number + 1) + i, &id);
+        struct buf b = {0};
+        uint64_t logical;
+        w->errors += put_one(w->s, 1 + w->number % 2, &id, p, n) != 0;
+        w->errors += w->s->ops->get(w->s, 1 + w->number % 2, &id, &b, &logical) != 0;
+        w->errors += b.n != n || memcmp(b.p, p, n) != 0;
+        buf_free(&b);
+        free(p);
+    }
+    return NULL;
+}
+
+static void test_concurrent(void **state)
+{
+    struct env *e = *state;
+    pthread_t threads[PUTTERS];
+    struct putter w[PUTTERS];
+    for (unsigned i = 0; i < PUTTERS; i++) {
+        w[i] = (struct putter){.s = e->s, .number = i};
+        assert_int_equal(pthread_create(&threads[i], NULL, put_many, &w[i]), 0);
+    }
+    for (unsigned i = 0; i < PUTTERS; i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(w[i].errors, 0);
+    }
+    struct storage_usage u;
+    e->s->ops->usage(e->s, &u);
+    assert_int_equal(u.blocks, ROUNDS / 2 + PUTTERS * (ROUNDS / 2));
+    reopen(e);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        struct block_id id;
+        size_t n = i % 5 ? 1000 : 300000;
+        uint8_t *p = block_make(n, i % 2 ? i : 1000 + i, &id);
+        expect_block(e->s, 1, &id, p, n);
+        free(p);
+    }
+}
+
+int conformance_run(const struct storage_fixture *f)
+{
+    struct env env = {.f = f};
+#define TEST(t)                                                                                    \
+    {                                                                                              \
+#t, t, set_up, tear_down, &env                                                             \
+    }
+    const struct CMUnitTest tests[] = {
+        TEST(test_put_and_get), TEST(test_batch),       TEST(test_namespaces), TEST(test_have_many),
+        TEST(test_damage),      TEST(test_incarnation), TEST(test_concurrent),
+    };
+#undef TEST
+    return cmocka_run_group_tests_name(f->name, tests, NULL, NULL);
+}

@@ -1,0 +1,375 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The directory storage: conformance, and what is its own: files, locks, a full disk, listing. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "blockid.h"
+#include "conformance.h"
+#include "durable.h"
+#include "tempdir.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <signal.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static void *make(void)
+{
+    return tempdir_make();
+}
+
+static void discard(void *place)
+{
+    tempdir_remove(place);
+}
+
+static struct storage *open_dir(void *place)
+{
+    struct storage *s = NULL;
+    char err[512];
+    if (storage_dir_open(&s, place, err))
+        fail_msg("%s", err);
+    return s;
+}
+
+static char *path_in(const char *dir, const char *name)
+{
+    char *path;
+    if (asprintf(&path, "%s/%s", dir, name) < 0)
+        abort();
+    return path;
+}
+
+/* Runs one statement on the index; its first column as text, malloc'd, or NULL. */
+static char *query(const char *dir, const char *sql, const struct block_id *id)
+{
+    char *path = path_in(dir, "index.db"), *out = NULL;
+    sqlite3 *db;
+    sqlite3_stmt *st;
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &st, NULL), SQLITE_OK);
+    if (id)
+        sqlite3_bind_blob(st, 1, id->b, BLOCK_ID_LEN, SQLITE_STATIC);
+    int rc = sqlite3_step(st);
+    assert_true(rc == SQLITE_ROW || rc == SQLITE_DONE);
+    if (rc == SQLITE_ROW && sqlite3_column_text(st, 0))
+        out = strdup((const char *)sqlite3_column_text(st, 0));
+    sqlite3_finalize(st);
+    sqlite3_close(db);
+    free(path);
+    return out;
+}
+
+static char *file_of(const char *dir, const struct block_id *id)
+{
+    char *name = query(dir, "SELECT file FROM block WHERE id = ?1", id), *path = NULL;
+    if (name && asprintf(&path, "%s/blocks/%s", dir, name) < 0)
+        abort();
+    free(name);
+    return path;
+}
+
+static void damage(void *place, const struct block_id *id)
+{
+    char *file = file_of(place, id);
+    if (!file) {
+        free(query(place,
+                   "UPDATE small SET bytes = CAST(x'ff' || substr(bytes, 2) AS BLOB)"
+                   " WHERE n = (SELECT n FROM block WHERE id = ?1)",
+                   id));
+        return;
+    }
+    int fd = open(file, O_RDWR);
+    assert_true(fd >= 0);
+    uint8_t byte;
+    assert_int_equal(pread(fd, &byte, 1, 1000), 1);
+    byte ^= 4;
+    assert_int_equal(pwrite(fd, &byte, 1, 1000), 1);
+    close(fd);
+    free(file);
+}
+
+static void lose(void *place)
+{
+    char *copy = strdup(place);
+    tempdir_remove(copy);
+    assert_int_equal(mkdir(place, 0700), 0);
+}
+
+static const struct storage_fixture fixture = {
+    .name = "storage in a directory",
+    .make = make,
+    .open = open_dir,
+    .damage = damage,
+    .lose = lose,
+    .discard = discard,
+};
+
+static size_t files_in(const char *dir, const char *name)
+{
+    char *path = path_in(dir, name);
+    DIR *d = opendir(path);
+    size_t n = 0;
+    assert_non_null(d);
+    while (readdir(d))
+        n++;
+    closedir(d);
+    free(path);
+    return n - 2;
+}
+
+static void touch(const char *dir, const char *name)
+{
+    char *path = path_in(dir, name);
+    int fd = open(path, O_CREAT | O_WRONLY, 0600);
+    assert_true(fd >= 0);
+    close(fd);
+    free(path);
+}
+
+static void test_one_at_a_time(void **state)
+{
+    (void)state;
+    char *dir = tempdir_make(), err[512];
+    struct storage *s = open_dir(dir), *second = NULL;
+    assert_int_equal(storage_dir_open(&second, dir, err), -EBUSY);
+    assert_non_null(strstr(err, "in use"));
+    assert_null(second);
+    s->ops->close(s);
+    s = open_dir(dir);
+    s->ops->close(s);
+    tempdir_remove(dir);
+}
+
+static void test_leftovers(void **state)
+{
+    (void)state;
+    char *dir = tempdir_make();
+    struct storage *s = open_dir(dir);
+    struct block_id id;
+    uint8_t *p = block_make(300000, 1, &id);
+    assert_int_equal(put_one(s, 1, &id, p, 300000), 0);
+    assert_int_equal(put_one(s, 2, &id, p, 300000), 0);
+    assert_int_equal(files_in(dir, "blocks/00000001"), 1);
+    assert_int_equal(files_in(dir, "tmp"), 0);
+    s->ops->close(s);
+    touch(dir, "tmp/half-written");
+    touch(dir, "blocks/00000001/no-row");
+    s = open_dir(dir);
+    assert_int_equal(files_in(dir, "tmp"), 0);
+    assert_int_equal(files_in(dir, "blocks/00000001"), 1);
+    expect_block(s, 1, &id, p, 300000);
+    s->ops->close(s);
+    /* the bytes are gone, the row is there */
+    char *file = file_of(dir, &id);
+    assert_int_equal(truncate(file, 299999), 0);
+    free(file);
+    s = open_dir(dir);
+    struct buf b = {0};
+    uint64_t logical;
+    assert_int_equal(s->ops->get(s, 1, &id, &b, &logical), -EUCLEAN);
+    assert_int_equal(b.n, 0);
+    assert_int_equal(s->ops->set_aside(s, &id), 0);
+    assert_int_equal(files_in(dir, "corrupt"), 1);
+    expect_absent(s, 1, &id);
+    s->ops->close(s);
+    free(p);
+    tempdir_remove(dir);
+}
+
+/* A limit of file sizes stands for a full disk: both kinds of block meet it. */
+static void test_full(void **state)
+{
+    (void)state;
+    char *dir = tempdir_make();
+    struct storage *s = open_dir(dir);
+    struct rlimit before, low;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    low = before;
+    low.rlim_cur = 1 << 20;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
+    struct storage_put v[3] = {
+        {.logical_len = 2 << 20}, {.logical_len = 500000}, {.logical_len = 50}};
+    for (unsigned i = 0; i < 3; i++)
+        v[i].stored = (struct bytes){block_make(v[i].logical_len, i, &v[i].id), v[i].logical_len};
+    s->ops->put(s, 1, v, 3);
+    assert_int_equal(v[0].err, -ENOSPC);
+    assert_int_equal(v[1].err, 0);
+    assert_int_equal(v[2].err, 0);
+    expect_absent(s, 1, &v[0].id);
+    expect_block(s, 1, &v[1].id, v[1].stored.p, v[1].stored.n);
+    assert_int_equal(files_in(dir, "tmp"), 0);
+    assert_int_equal(files_in(dir, "blocks/00000001"), 1);
+    /* the database's log fills up too */
+    size_t stored = 0, refused = 0;
+    struct block_id first_refused;
+    for (unsigned i = 0; i < 40; i++) {
+        struct block_id id;
+        uint8_t *p = block_make(60000, 100 + i, &id);
+        int r = put_one(s, 1, &id, p, 60000);
+        assert_true(r == 0 || r == -ENOSPC);
+        if (r && !refused++)
+            first_refused = id;
+        if (r)
+            expect_absent(s, 1, &id);
+        else
+            expect_block(s, 1, &id, p, 60000);
+        stored += !r;
+        free(p);
+    }
+    assert_true(stored > 0 && refused > 0);
+    struct storage_usage u;
+    s->ops->usage(s, &u);
+    assert_int_equal(u.blocks, 2 + stored);
+    /* with room again all is well */
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    expect_absent(s, 1, &first_refused);
+    s->ops->put(s, 1, v, 3);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(v[i].err, 0);
+        expect_block(s, 1, &v[i].id, v[i].stored.p, v[i].stored.n);
+        free((void *)(uintptr_t)v[i].stored.p);
+    }
+    s->ops->close(s);
+    tempdir_remove(dir);
+}
+
+static void test_incarnation_file(void **state)
+{
+    (void)state;
+    char *dir = tempdir_make();
+    uint8_t first[INCARNATION_LEN], second[INCARNATION_LEN];
+    struct storage *s = open_dir(dir);
+    s->ops->incarnation(s, first);
+    s->ops->close(s);
+    struct buf file = {0};
+    assert_int_equal(durable_read(dir, "incarnation", 16, &file), 0);
+    assert_int_equal(file.n, 16);
+    assert_memory_equal(file.p, first, 16);
+    buf_free(&file);
+    char *path = path_in(dir, "incarnation");
+    assert_int_equal(unlink(path), 0);
+    s = open_dir(dir);
+    s->ops->incarnation(s, second);
+    assert_memory_not_equal(first, second, 16);
+    s->ops->close(s);
+    /* another storage's file */
+    assert_int_equal(durable_write(dir, "incarnation", first, 16, 0600), 0);
+    s = open_dir(dir);
+    s->ops->incarnation(s, first);
+    assert_memory_not_equal(first, second, 16);
+    s->ops->close(s);
+    free(path);
+    tempdir_remove(dir);
+}
+
+struct listing {
+    struct block_id last;
+    size_t n;
+    uint64_t bytes;
+};
+
+static void note(void *arg, const struct block_id *id, uint64_t len)
+{
+    struct listing *l = arg;
+    assert_true(!l->n || block_id_compare(&l->last, id) < 0);
+    l->last = *id;
+    l->n++;
+    l->bytes += len;
+}
+
+static void test_list(void **state)
+{
+    (void)state;
+    char *dir = tempdir_make(), err[512];
+    struct storage *s = open_dir(dir);
+    for (unsigned i = 0; i < 20; i++) {
+        struct block_id id;
+        size_t n = i % 4 ? 100 : 300000;
+        uint8_t *p = block_make(n, i, &id);
+        assert_int_equal(put_one(s, 1, &id, p, n), 0);
+        assert_int_equal(put_one(s, 2, &id, p, n), 0);
+        free(p);
+    }
+    for (int running = 1; running >= 0; running--) {
+        struct listing l = {0};
+        if (!running)
+            s->ops->close(s);
+        assert_int_equal(storage_dir_list(dir, note, &l, err), 0);
+        assert_int_equal(l.n, 20);
+        assert_int_equal(l.bytes, 5 * 300000 + 15 * 100);
+    }
+    char *none = path_in(dir, "tmp");
+    struct listing l = {0};
+    assert_int_equal(storage_dir_list(none, note, &l, err), -EIO);
+    assert_non_null(strstr(err, "cannot read"));
+    free(none);
+    tempdir_remove(dir);
+}
+
+static void test_newer_refused(void **state)
+{
+    (void)state;
+    char *dir = tempdir_make(), err[512];
+    struct storage *s = open_dir(dir);
+    s->ops->close(s);
+    free(query(dir, "PRAGMA user_version = 99", NULL));
+    assert_int_equal(storage_dir_open(&s, dir, err), -EPROTO);
+    assert_non_null(strstr(err, "newer"));
+    tempdir_remove(dir);
+}
+
+/* Beyond a directory's worth of files the next one is begun; names stay good over it. */
+static void test_many_files(void **state)
+{
+    (void)state;
+    char *dir = tempdir_make();
+    struct storage *s = open_dir(dir);
+    s->ops->close(s);
+    for (unsigned i = 0; i < 4096; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "blocks/00000001/%u", i);
+        if (!i)
+            free(path_in(dir, ""));
+        char *sub = path_in(dir, "blocks/00000001");
+        mkdir(sub, 0700);
+        free(sub);
+        touch(dir, name);
+    }
+    s = open_dir(dir); /* counts them, then sweeps them: the directory is full all the same */
+    struct block_id id;
+    uint8_t *p = block_make(300000, 1, &id);
+    assert_int_equal(put_one(s, 1, &id, p, 300000), 0);
+    assert_int_equal(files_in(dir, "blocks/00000002"), 1);
+    expect_block(s, 1, &id, p, 300000);
+    s->ops->close(s);
+    s = open_dir(dir);
+    expect_block(s, 1, &id, p, 300000);
+    s->ops->close(s);
+    free(p);
+    tempdir_remove(dir);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_one_at_a_time), cmocka_unit_test(test_leftovers),
+        cmocka_unit_test(test_full),          cmocka_unit_test(test_incarnation_file),
+        cmocka_unit_test(test_list),          cmocka_unit_test(test_newer_refused),
+        cmocka_unit_test(test_many_files),
+    };
+    int failed = conformance_run(&fixture);
+    return failed + cmocka_run_group_tests_name("directory", tests, NULL, NULL);
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The order matters for what a refused client should do: what only a new capability can mend is
+ * said before what the capability itself says. */
+#include "access.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#define WHY_LEN 128
+
+static unsigned refuse(char *why, unsigned code, const char *text)
+{
+    snprintf(why, WHY_LEN, "%s", text);
+    return code;
+}
+
+static bool expired(const struct access *x, const struct m_capability *c, int64_t mono,
+                    int64_t wall)
+{
+    int64_t now = feed_now_ms(x->feed, mono, wall);
+    int64_t grace = feed_is_reached(x->feed) ? 0 : ACCESS_GRACE_MS;
+    int64_t expiry = c->expiry_ms > INT64_MAX / 2 ? INT64_MAX / 2 : (int64_t)c->expiry_ms;
+    return now > expiry + grace;
+}
+
+unsigned access_check(const struct access *x, struct bytes token, uint64_t ns, uint64_t right,
+                      int64_t mono, int64_t wall, char *why)
+{
+    struct arena a cleanup_arena = {0};
+    struct m_capability c;
+    int r = capability_open(&c, token, &x->key, &a);
+    if (r == -EKEYREJECTED)
+        return refuse(why, ERR_UNAUTHENTICATED, "the capability is for another key; renew it");
+    if (r)
+        return refuse(why, ERR_UNAUTHENTICATED, "the capability is not genuine; renew it");
+    if (c.server != x->server)
+        return refuse(why, ERR_FORBIDDEN, "the capability is for another block server");
+    if (c.ns != ns || !ns)
+        return refuse(why, ERR_FORBIDDEN, "the capability is for another namespace");
+    if (feed_is_revoked(x->feed, c.device))
+        return refuse(why, ERR_FORBIDDEN, "this device has been revoked");
+    if (expired(x, &c, mono, wall))
+        return refuse(why, ERR_UNAUTHENTICATED, "the capability has expired; renew it");
+    if (right ? (c.rights & right) != right : !c.rights)
+        return refuse(why, ERR_FORBIDDEN,
+                      right & RIGHT_WRITE ? "no right to write to this namespace"
+                                          : "no right to read this namespace");
+    return 0;
+}

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Who may do what here: capabilities, judged without asking the metadata server. */
+#ifndef ACCESS_H
+#define ACCESS_H
+
+#include "feed.h"
+#include "token.h"
+
+#define ACCESS_GRACE_MS (24 * 3600 * 1000ll) /* past expiry, while the metadata server is away */
+
+struct access {
+    uint64_t server; /* this one's id */
+    struct token_key key;
+    struct feed *feed;
+};
+
+/* Whether the token gives `right` (RIGHT_ bits; 0: any) on the namespace at this server. 0 or an
+ * enum error_code, then with a line for people in why (128 bytes): ERR_UNAUTHENTICATED where a
+ * fresh capability may help, ERR_FORBIDDEN where none will. */
+unsigned access_check(const struct access *x, struct bytes token, uint64_t ns, uint64_t right,
+                      int64_t mono, int64_t wall, char *why);
+#endif

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Revocations are kept on disk too: a restart while the metadata server is away must not let
+ * revoked devices in again. */
+#include "beat.h"
+
+#include "durable.h"
+#include "rpc.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define BEAT_EVERY_MS 5000u
+#define BEAT_TIMEOUT_MS 5000u
+#define REVOKED_FILE_MAX (65536u * 24)
+
+struct beat {
+    struct beat_options o;
+    struct rpc *rpc;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    bool stop;
+    int last; /* outcome that was logged */
+};
+
+static void load_revoked(struct beat *b)
+{
+    struct buf text cleanup_buf = {0};
+    if (durable_read(b->o.dir, "revoked", REVOKED_FILE_MAX, &text))
+        return;
+    uint64_t *v = calloc(text.n / 2 + 1, sizeof *v);
+    if (!v)
+        abort();
+    size_t n = 0;
+    char *save = NULL;
+    for (char *s = strtok_r((char *)text.p, "\n", &save); s; s = strtok_r(NULL, "\n", &save))
+        v[n++] = strtoull(s, NULL, 10);
+    feed_set_revoked(b->o.feed, v, n);
+    free(v);
+}
+
+static void save_revoked(struct beat *b)
+{
+    struct buf text cleanup_buf = {0};
+    size_t n;
+    uint64_t *v = feed_copy_revoked(b->o.feed, &n);
+    for (size_t i = 0; i < n; i++)
+        buf_printf(&text, "%llu\n", (unsigned long long)v[i]);
+    free(v);
+    int r = durable_write(b->o.dir, "revoked", text.p, text.n, 0600);
+    if (r)
+        log_printf(b->o.log, LOG_L_ERROR, "cannot write %s/revoked: %s", b->o.dir, strerror(-r));
+}
+
+/* An answer came, even if it is a refusal. */
+static bool reached(int err)
+{
+    return err == 0 || err == -EACCES || err == -EPERM || err == -ENOENT || err == -EPROTO ||
+           err == -EBADMSG || err == -EMSGSIZE || err == -EIO || err == -ENOSPC;
+}
+
+static void log_change(struct beat *b, int err, const char *message)
+{
+    if (err == b->last)
+        return;
+    b->last = err;
+    if (err)
+        log_printf(b->o.log, LOG_L_WARN, "heartbeat: %s", message);
+    else
+        log_printf(b->o.log, LOG_L_INFO, "heartbeat: the metadata server answers");
+}
+
+static void beat_once(struct beat *b)
+{
+    struct arena a cleanup_arena = {0};
+    struct storage *s = b->o.storage;
+    struct storage_usage u;
+    uint8_t incarnation[INCARNATION_LEN];
+    char message[512] = "";
+    s->ops->usage(s, &u);
+    s->ops->incarnation(s, incarnation);
+    struct m_beat_req q = {
+        .incarnation = bytes_of(incarnation, sizeof incarnation),
+        .url = bytes_str(b->o.url),
+        .blocks = u.blocks,
+        .used_bytes = u.bytes,
+        .free_bytes = u.free_bytes,
+    };
+    struct m_beat_ans ans;
+    int64_t sent = mono_ms();
+    int r = rpc_wait(b->rpc, b->o.identity->meta, "beat", &m_beat_req_desc, &q, &m_beat_ans_desc,
+                     &ans, &a, BEAT_TIMEOUT_MS, message);
+    if (!r && feed_answered(b->o.feed, &ans, sent, mono_ms()))
+        save_revoked(b);
+    if (r)
+        feed_reached(b->o.feed, reached(r));
+    log_change(b, r, message);
+}
+
+static void *beat_main(void *arg)
+{
+    struct beat *b = arg;
+    unsigned every = b->o.every_ms ? b->o.every_ms : BEAT_EVERY_MS;
+    pthread_mutex_lock(&b->lock);
+    while (!b->stop) {
+        pthread_mutex_unlock(&b->lock);
+        beat_once(b);
+        pthread_mutex_lock(&b->lock);
+        struct timespec until;
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_sec += every / 1000;
+        until.tv_nsec += (long)(every % 1000) * 1000000;
+        if (until.tv_nsec >= 1000000000) {
+            until.tv_sec++;
+            until.tv_nsec -= 1000000000;
+        }
+        while (!b->stop && pthread_cond_timedwait(&b->wake, &b->lock, &until) != ETIMEDOUT)
+            continue;
+    }
+    pthread_mutex_unlock(&b->lock);
+    return NULL;
+}
+
+static void release(struct beat *b)
+{
+    rpc_free(b->rpc);
+    pthread_cond_destroy(&b->wake);
+    pthread_mutex_destroy(&b->lock);
+    free(b);
+}
+
+int beat_start(struct beat **out, const struct beat_options *o)
+{
+    *out = NULL;
+    struct beat *b = calloc(1, sizeof *b);
+    if (!b)
+        abort();
+    b->o = *o;
+    b->last = 1; /* no outcome: the first one is logged */
+    pthread_mutex_init(&b->lock, NULL);
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&b->wake, &attr);
+    pthread_condattr_destroy(&attr);
+    load_revoked(b);
+    int r = rpc_new(&b->rpc, &(struct rpc_options){.ca_pem = o->identity->ca_pem,
+                                                   .credential = o->identity->credential,
+                                                   .log = o->log});
+    if (!r)
+        r = -pthread_create(&b->thread, NULL, beat_main, b);
+    if (r) {
+        release(b);
+        return r;
+    }
+    *out = b;
+    return 0;
+}
+
+void beat_stop(struct beat *b)
+{
+    if (!b)
+        return;
+    pthread_mutex_lock(&b->lock);
+    b->stop = true;
+    pthread_cond_signal(&b->wake);
+    pthread_mutex_unlock(&b->lock);
+    pthread_join(b->thread, NULL);
+    release(b);
+}

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The heartbeat: a thread that reports this block server to the metadata server every few seconds
+ * and keeps the feed fresh. Fails softly: while nobody answers the server goes on serving. */
+#ifndef BEAT_H
+#define BEAT_H
+
+#include "feed.h"
+#include "identity.h"
+#include "storage.h"
+
+struct beat;
+
+struct beat_options {
+    const char *dir; /* revoked devices are kept there, in `revoked` */
+    const char *url; /* where clients reach this server */
+    const struct identity *identity;
+    struct storage *storage;
+    struct feed *feed;
+    struct log *log;
+    unsigned every_ms; /* 0: 5000 */
+};
+
+/* What is pointed to must outlive it. The feed begins with the revocations kept in dir. 0 or
+ * -errno. */
+int beat_start(struct beat **out, const struct beat_options *o);
+void beat_stop(struct beat *b);
+#endif

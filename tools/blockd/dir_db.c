@@ -1,0 +1,694 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The index in SQLite.
+ *
+ * WAL with synchronous=FULL: a commit is one sync, and readers go on meanwhile. The price, small
+ * blocks written twice, is paid later: the writer checkpoints when nothing waits, or when the log
+ * has grown past a bound.
+ *
+ * Group commit: the writer takes all jobs that wait, applies them in one transaction and answers
+ * them together. Where that transaction fails (a full disk), each row is tried again in one of its
+ * own, so that only those fail which cannot be stored.
+ */
+#include "dir_db.h"
+
+#include "durable.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+
+#include "blocks.sql.h"
+
+#define SCHEMA_VERSION 1
+#define READERS_KEPT 8
+#define BUSY_MS 10000
+#define CHECKPOINT_PAGES 512      /* of 16 KiB: when idle */
+#define CHECKPOINT_PAGES_MAX 8192 /* whatever waits */
+
+enum {
+    FIND,
+    INSERT,
+    INSERT_SMALL,
+    HOLD,
+    TOTALS,
+    DROP_HELD,
+    DROP_SMALL,
+    DROP_BLOCK,
+    INCARNATION,
+    WRITES
+};
+static const char *const write_sql[WRITES] = {
+    [FIND] = "SELECT n, stored_len FROM block WHERE id = ?1",
+    [INSERT] = "INSERT INTO block (id, stored_len, logical_len, file) VALUES (?1, ?2, ?3, ?4)",
+    [INSERT_SMALL] = "INSERT INTO small (n, bytes) VALUES (?1, ?2)",
+    [HOLD] = "INSERT OR IGNORE INTO held (ns, n) VALUES (?1, ?2)",
+    [TOTALS] = "UPDATE store SET blocks = blocks + ?1, bytes = bytes + ?2",
+    [DROP_HELD] = "DELETE FROM held WHERE n = ?1",
+    [DROP_SMALL] = "DELETE FROM small WHERE n = ?1",
+    [DROP_BLOCK] = "DELETE FROM block WHERE n = ?1",
+    [INCARNATION] = "UPDATE store SET incarnation = ?1",
+};
+
+enum { READ_ANY, READ_NS, READ_BYTES, READ_FILE, READ_STORE, READS };
+static const char *const read_sql[READS] = {
+    [READ_ANY] = "SELECT stored_len, logical_len, file FROM block WHERE id = ?1",
+    [READ_NS] = "SELECT stored_len, logical_len, file FROM block JOIN held USING (n) "
+                "WHERE id = ?1 AND ns = ?2",
+    [READ_BYTES] = "SELECT bytes FROM small JOIN block USING (n) WHERE id = ?1",
+    [READ_FILE] = "SELECT 1 FROM block WHERE file = ?1",
+    [READ_STORE] = "SELECT blocks, bytes, incarnation FROM store",
+};
+
+struct reader {
+    sqlite3 *db;
+    sqlite3_stmt *st[READS];
+    struct reader *next;
+};
+
+/* What the writer is asked to do. Lives on the asker's stack. */
+struct job {
+    enum { JOB_PUT, JOB_REMOVE, JOB_INCARNATION } kind;
+    uint64_t ns;
+    struct dir_record *v; /* JOB_PUT */
+    size_t n;
+    const struct block_id *id;  /* JOB_REMOVE */
+    const uint8_t *incarnation; /* JOB_INCARNATION */
+    int err;
+    bool done;
+    STAILQ_ENTRY(job) link;
+};
+STAILQ_HEAD(jobs, job);
+
+struct dir_db {
+    char *path;
+    sqlite3 *db; /* the writer's, with what follows */
+    sqlite3_stmt *st[WRITES];
+    int log_pages; /* of the WAL, after the last commit */
+    pthread_t thread;
+    bool started;
+
+    pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t there, done;
+    struct jobs jobs;
+    bool quit;
+    struct reader *readers;
+    size_t readers_n;
+    uint64_t blocks, bytes;
+};
+
+/* ---- SQLite -----------------------------------------------------------------------------------
+ */
+
+/* SQLite says "full" for ENOSPC only; quota and file size limit are among its I/O errors, and just
+ * the file at fault, the log or the database, remembers the number. */
+static bool out_of_room(sqlite3 *db)
+{
+    int of_db = 0, of_log = 0;
+    sqlite3_file *log = NULL;
+    sqlite3_file_control(db, "main", SQLITE_FCNTL_LAST_ERRNO, &of_db);
+    sqlite3_file_control(db, "main", SQLITE_FCNTL_JOURNAL_POINTER, (void *)&log);
+    if (log && log->pMethods)
+        log->pMethods->xFileControl(log, SQLITE_FCNTL_LAST_ERRNO, &of_log);
+    return write_error(of_db) == -ENOSPC || write_error(of_log) == -ENOSPC;
+}
+
+static int errno_of(sqlite3 *db, int rc)
+{
+    if ((rc & 0xff) == SQLITE_FULL || ((rc & 0xff) == SQLITE_IOERR && out_of_room(db)))
+        return -ENOSPC;
+    return -EIO;
+}
+
+static void bind_id(sqlite3_stmt *st, int at, const struct block_id *id)
+{
+    sqlite3_bind_blob(st, at, id->b, BLOCK_ID_LEN, SQLITE_STATIC);
+}
+
+static void bind_u64(sqlite3_stmt *st, int at, uint64_t v)
+{
+    sqlite3_bind_int64(st, at, (sqlite3_int64)v);
+}
+
+/* Steps once and resets: for statements that give no rows. */
+static int run(sqlite3 *db, sqlite3_stmt *st)
+{
+    int rc = sqlite3_step(st);
+    int r = rc == SQLITE_DONE || rc == SQLITE_ROW ? 0 : errno_of(db, rc);
+    sqlite3_reset(st);
+    sqlite3_clear_bindings(st);
+    return r;
+}
+
+static int exec(sqlite3 *db, const char *sql)
+{
+    int rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
+    return rc == SQLITE_OK ? 0 : errno_of(db, rc);
+}
+
+static int prepare(sqlite3 *db, const char *const *sql, sqlite3_stmt **st, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (sqlite3_prepare_v3(db, sql[i], -1, SQLITE_PREPARE_PERSISTENT, &st[i], NULL))
+            return -EIO;
+    return 0;
+}
+
+/* ---- readers ----------------------------------------------------------------------------------
+ */
+
+static void reader_free(struct reader *r)
+{
+    for (int i = 0; i < READS; i++)
+        sqlite3_finalize(r->st[i]);
+    sqlite3_close(r->db);
+    free(r);
+}
+
+static struct reader *reader_open(const char *path, int flags)
+{
+    struct reader *r = calloc(1, sizeof *r);
+    if (!r)
+        abort();
+    if (sqlite3_open_v2(path, &r->db, flags | SQLITE_OPEN_NOMUTEX, NULL) ||
+        sqlite3_busy_timeout(r->db, BUSY_MS) || exec(r->db, "PRAGMA query_only = 1") ||
+        prepare(r->db, read_sql, r->st, READS)) {
+        reader_free(r);
+        return NULL;
+    }
+    return r;
+}
+
+static struct reader *reader_take(struct dir_db *d)
+{
+    pthread_mutex_lock(&d->lock);
+    struct reader *r = d->readers;
+    if (r) {
+        d->readers = r->next;
+        d->readers_n--;
+    }
+    pthread_mutex_unlock(&d->lock);
+    return r ? r : reader_open(d->path, SQLITE_OPEN_READWRITE);
+}
+
+static void reader_give(struct dir_db *d, struct reader *r)
+{
+    pthread_mutex_lock(&d->lock);
+    bool keep = d->readers_n < READERS_KEPT;
+    if (keep) {
+        r->next = d->readers;
+        d->readers = r;
+        d->readers_n++;
+    }
+    pthread_mutex_unlock(&d->lock);
+    if (!keep)
+        reader_free(r);
+}
+
+/* 0; -ENOENT; -EIO */
+static int look_up(struct reader *r, uint64_t ns, const struct block_id *id, struct dir_place *out)
+{
+    sqlite3_stmt *st = r->st[ns ? READ_NS : READ_ANY];
+    bind_id(st, 1, id);
+    if (ns)
+        bind_u64(st, 2, ns);
+    int rc = sqlite3_step(st);
+    if (rc == SQLITE_ROW) {
+        const char *file = (const char *)sqlite3_column_text(st, 2);
+        out->stored_len = (uint64_t)sqlite3_column_int64(st, 0);
+        out->logical_len = (uint64_t)sqlite3_column_int64(st, 1);
+        snprintf(out->file, sizeof out->file, "%s", file ? file : "");
+    }
+    sqlite3_reset(st);
+    return rc == SQLITE_ROW ? 0 : rc == SQLITE_DONE ? -ENOENT : -EIO;
+}
+
+int dir_db_find(struct dir_db *d, uint64_t ns, const struct block_id *ids, size_t n,
+                struct dir_place *out, bool *found)
+{
+    struct reader *r = reader_take(d);
+    if (!r)
+        return -EIO;
+    int err = exec(r->db, "BEGIN");
+    for (size_t i = 0; !err && i < n; i++) {
+        err = look_up(r, ns, &ids[i], &out[i]);
+        found[i] = !err;
+        if (err == -ENOENT)
+            err = 0;
+    }
+    exec(r->db, "COMMIT");
+    reader_give(d, r);
+    return err;
+}
+
+int dir_db_get(struct dir_db *d, uint64_t ns, const struct block_id *id, struct dir_place *place,
+               struct buf *out)
+{
+    struct reader *r = reader_take(d);
+    if (!r)
+        return -EIO;
+    int err = exec(r->db, "BEGIN");
+    if (!err)
+        err = look_up(r, ns, id, place);
+    if (!err && !place->file[0]) {
+        sqlite3_stmt *st = r->st[READ_BYTES];
+        bind_id(st, 1, id);
+        int rc = sqlite3_step(st);
+        if (rc == SQLITE_ROW)
+            buf_append(out, sqlite3_column_blob(st, 0), (size_t)sqlite3_column_bytes(st, 0));
+        err = rc == SQLITE_ROW ? 0 : -EIO;
+        sqlite3_reset(st);
+    }
+    exec(r->db, "COMMIT");
+    reader_give(d, r);
+    return err;
+}
+
+bool dir_db_knows_file(struct dir_db *d, const char *file)
+{
+    struct reader *r = reader_take(d);
+    if (!r)
+        return true; /* nothing is thrown away on a doubt */
+    sqlite3_bind_text(r->st[READ_FILE], 1, file, -1, SQLITE_STATIC);
+    int rc = sqlite3_step(r->st[READ_FILE]);
+    sqlite3_reset(r->st[READ_FILE]);
+    reader_give(d, r);
+    return rc != SQLITE_DONE;
+}
+
+/* ---- the writer -------------------------------------------------------------------------------
+ */
+
+/* Row number of a block; 0: none, -errno. Its stored length in *len. */
+static int64_t row_of(struct dir_db *d, const struct block_id *id, int64_t *len)
+{
+    sqlite3_stmt *st = d->st[FIND];
+    bind_id(st, 1, id);
+    int rc = sqlite3_step(st);
+    int64_t n = rc == SQLITE_ROW    ? sqlite3_column_int64(st, 0)
+                : rc == SQLITE_DONE ? 0
+                                    : errno_of(d->db, rc);
+    *len = n > 0 ? sqlite3_column_int64(st, 1) : 0;
+    sqlite3_reset(st);
+    return n;
+}
+
+static int add_totals(struct dir_db *d, int64_t blocks, int64_t bytes)
+{
+    sqlite3_bind_int64(d->st[TOTALS], 1, blocks);
+    sqlite3_bind_int64(d->st[TOTALS], 2, bytes);
+    return run(d->db, d->st[TOTALS]);
+}
+
+static int insert_block(struct dir_db *d, const struct dir_record *p, int64_t *n)
+{
+    sqlite3_stmt *st = d->st[INSERT];
+    bind_id(st, 1, &p->id);
+    bind_u64(st, 2, p->stored_len);
+    bind_u64(st, 3, p->logical_len);
+    if (p->file)
+        sqlite3_bind_text(st, 4, p->file, -1, SQLITE_STATIC);
+    int r = run(d->db, st);
+    *n = sqlite3_last_insert_rowid(d->db);
+    if (!r && !p->file) {
+        st = d->st[INSERT_SMALL];
+        sqlite3_bind_int64(st, 1, *n);
+        sqlite3_bind_blob64(st, 2, p->data.p ? p->data.p : (const void *)"", p->data.n,
+                            SQLITE_STATIC);
+        r = run(d->db, st);
+    }
+    return r ? r : add_totals(d, 1, (int64_t)p->stored_len);
+}
+
+/* One row of a put, inside a transaction. -EAGAIN is the row's own outcome. */
+static int put_row(struct dir_db *d, uint64_t ns, struct dir_record *p)
+{
+    int64_t len, n = row_of(d, &p->id, &len);
+    p->taken = false;
+    p->err = 0;
+    if (n < 0)
+        return (int)n;
+    if (n == 0) {
+        if (p->known) {
+            p->err = -EAGAIN;
+            return 0;
+        }
+        int r = insert_block(d, p, &n);
+        if (r)
+            return r;
+        p->taken = true;
+    }
+    bind_u64(d->st[HOLD], 1, ns);
+    sqlite3_bind_int64(d->st[HOLD], 2, n);
+    return run(d->db, d->st[HOLD]);
+}
+
+static int remove_row(struct dir_db *d, const struct block_id *id)
+{
+    int64_t len, n = row_of(d, id, &len);
+    if (n <= 0)
+        return n < 0 ? (int)n : 0;
+    for (int i = DROP_HELD; i <= DROP_BLOCK; i++) {
+        sqlite3_bind_int64(d->st[i], 1, n);
+        int r = run(d->db, d->st[i]);
+        if (r)
+            return r;
+    }
+    return add_totals(d, -1, -len);
+}
+
+static int apply(struct dir_db *d, struct job *j)
+{
+    int r = 0;
+    switch (j->kind) {
+    case JOB_PUT:
+        for (size_t i = 0; !r && i < j->n; i++)
+            r = put_row(d, j->ns, &j->v[i]);
+        return r;
+    case JOB_REMOVE:
+        return remove_row(d, j->id);
+    case JOB_INCARNATION:
+        sqlite3_bind_blob(d->st[INCARNATION], 1, j->incarnation, INCARNATION_LEN, SQLITE_STATIC);
+        return run(d->db, d->st[INCARNATION]);
+    }
+    abort();
+}
+
+static int end_transaction(struct dir_db *d, int r)
+{
+    if (!r)
+        r = exec(d->db, "COMMIT");
+    if (r && !sqlite3_get_autocommit(d->db))
+        exec(d->db, "ROLLBACK");
+    return r;
+}
+
+/* A part of a job in a transaction of its own. */
+static int apply_alone(struct dir_db *d, struct job *j)
+{
+    int r = exec(d->db, "BEGIN IMMEDIATE");
+    if (!r)
+        r = apply(d, j);
+    return end_transaction(d, r);
+}
+
+static void apply_each(struct dir_db *d, struct job *j)
+{
+    if (j->kind != JOB_PUT) {
+        j->err = apply_alone(d, j);
+        return;
+    }
+    for (size_t i = 0; i < j->n; i++) {
+        struct job one = {.kind = JOB_PUT, .ns = j->ns, .v = &j->v[i], .n = 1};
+        int r = apply_alone(d, &one);
+        if (r) {
+            j->v[i].err = r;
+            j->v[i].taken = false;
+        }
+    }
+}
+
+static void read_totals(struct dir_db *d, struct reader *r)
+{
+    sqlite3_stmt *st = r->st[READ_STORE];
+    if (sqlite3_step(st) == SQLITE_ROW) {
+        uint64_t blocks = (uint64_t)sqlite3_column_int64(st, 0);
+        uint64_t bytes = (uint64_t)sqlite3_column_int64(st, 1);
+        pthread_mutex_lock(&d->lock);
+        d->blocks = blocks;
+        d->bytes = bytes;
+        pthread_mutex_unlock(&d->lock);
+    }
+    sqlite3_reset(st);
+}
+
+static void apply_all(struct dir_db *d, struct jobs *jobs)
+{
+    struct job *j;
+    int r = exec(d->db, "BEGIN IMMEDIATE");
+    STAILQ_FOREACH(j, jobs, link)
+    if (!r)
+        r = apply(d, j);
+    if (end_transaction(d, r))
+        STAILQ_FOREACH(j, jobs, link)
+    apply_each(d, j);
+}
+
+static int note_log_pages(void *arg, sqlite3 *db, const char *name, int pages)
+{
+    (void)db;
+    (void)name;
+    struct dir_db *d = arg;
+    d->log_pages = pages;
+    return SQLITE_OK;
+}
+
+static void checkpoint(struct dir_db *d)
+{
+    if (!sqlite3_wal_checkpoint_v2(d->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL))
+        d->log_pages = 0;
+}
+
+static void *writer_main(void *arg)
+{
+    struct dir_db *d = arg;
+    struct reader *own = reader_open(d->path, SQLITE_OPEN_READWRITE);
+    pthread_mutex_lock(&d->lock);
+    for (;;) {
+        while (STAILQ_EMPTY(&d->jobs) && !d->quit && d->log_pages < CHECKPOINT_PAGES)
+            pthread_cond_wait(&d->there, &d->lock);
+        struct jobs jobs = STAILQ_HEAD_INITIALIZER(jobs);
+        STAILQ_CONCAT(&jobs, &d->jobs);
+        bool quit = d->quit;
+        pthread_mutex_unlock(&d->lock);
+        if (STAILQ_EMPTY(&jobs)) {
+            if (quit)
+                break;
+            checkpoint(d);
+        } else {
+            apply_all(d, &jobs);
+            if (own)
+                read_totals(d, own);
+        }
+        pthread_mutex_lock(&d->lock);
+        struct job *j;
+        while ((j = STAILQ_FIRST(&jobs))) {
+            STAILQ_REMOVE_HEAD(&jobs, link);
+            j->done = true; /* its owner may go as soon as the lock is given up */
+        }
+        pthread_cond_broadcast(&d->done);
+        if (d->log_pages >= CHECKPOINT_PAGES_MAX) {
+            pthread_mutex_unlock(&d->lock);
+            checkpoint(d);
+            pthread_mutex_lock(&d->lock);
+        }
+    }
+    if (own)
+        reader_free(own);
+    return NULL;
+}
+
+static void submit(struct dir_db *d, struct job *j)
+{
+    pthread_mutex_lock(&d->lock);
+    STAILQ_INSERT_TAIL(&d->jobs, j, link);
+    pthread_cond_signal(&d->there);
+    while (!j->done)
+        pthread_cond_wait(&d->done, &d->lock);
+    pthread_mutex_unlock(&d->lock);
+}
+
+void dir_db_put(struct dir_db *d, uint64_t ns, struct dir_record *v, size_t n)
+{
+    struct job j = {.kind = JOB_PUT, .ns = ns, .v = v, .n = n};
+    submit(d, &j);
+}
+
+int dir_db_remove(struct dir_db *d, const struct block_id *id)
+{
+    struct job j = {.kind = JOB_REMOVE, .id = id};
+    submit(d, &j);
+    return j.err;
+}
+
+int dir_db_set_incarnation(struct dir_db *d, const uint8_t incarnation[INCARNATION_LEN])
+{
+    struct job j = {.kind = JOB_INCARNATION, .incarnation = incarnation};
+    submit(d, &j);
+    return j.err;
+}
+
+int dir_db_incarnation(struct dir_db *d, uint8_t out[INCARNATION_LEN])
+{
+    struct reader *r = reader_take(d);
+    if (!r)
+        return -EIO;
+    sqlite3_stmt *st = r->st[READ_STORE];
+    int err = -EIO;
+    if (sqlite3_step(st) == SQLITE_ROW && sqlite3_column_bytes(st, 2) == INCARNATION_LEN) {
+        memcpy(out, sqlite3_column_blob(st, 2), INCARNATION_LEN);
+        err = 0;
+    }
+    sqlite3_reset(st);
+    reader_give(d, r);
+    return err;
+}
+
+void dir_db_totals(struct dir_db *d, uint64_t *blocks, uint64_t *bytes)
+{
+    pthread_mutex_lock(&d->lock);
+    *blocks = d->blocks;
+    *bytes = d->bytes;
+    pthread_mutex_unlock(&d->lock);
+}
+
+/* ---- opening ----------------------------------------------------------------------------------
+ */
+
+static int schema_version(sqlite3 *db)
+{
+    sqlite3_stmt *st = NULL;
+    int v = -1;
+    if (!sqlite3_prepare_v2(db, "PRAGMA user_version", -1, &st, NULL) &&
+        sqlite3_step(st) == SQLITE_ROW)
+        v = sqlite3_column_int(st, 0);
+    sqlite3_finalize(st);
+    return v;
+}
+
+/* All tables and the one row of `store`, or nothing. */
+static int create(sqlite3 *db, const uint8_t fresh[INCARNATION_LEN])
+{
+    sqlite3_stmt *st = NULL;
+    int r = exec(db, "BEGIN IMMEDIATE");
+    if (!r)
+        r = exec(db, sql_blocks);
+    if (!r && sqlite3_prepare_v2(db, "INSERT INTO store VALUES (1, 0, 0, ?1)", -1, &st, NULL))
+        r = -EIO;
+    if (!r) {
+        sqlite3_bind_blob(st, 1, fresh, INCARNATION_LEN, SQLITE_STATIC);
+        r = run(db, st);
+    }
+    sqlite3_finalize(st);
+    char version[64];
+    snprintf(version, sizeof version, "PRAGMA user_version = %d", SCHEMA_VERSION);
+    if (!r)
+        r = exec(db, version);
+    return r ? r : exec(db, "COMMIT");
+}
+
+static int open_writer(struct dir_db *d, const char *dir, const uint8_t *fresh, char *err)
+{
+    int rc = sqlite3_open_v2(
+        d->path, &d->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
+    int r = rc ? errno_of(d->db, rc) : 0;
+    sqlite3_busy_timeout(d->db, BUSY_MS);
+    if (!r)
+        r = exec(d->db, "PRAGMA page_size = 16384; PRAGMA journal_mode = WAL;"
+                        "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;"
+                        "PRAGMA secure_delete = OFF; PRAGMA cache_size = -16384");
+    int version = r ? -1 : schema_version(d->db);
+    if (version > SCHEMA_VERSION) {
+        snprintf(err, 512, "%s was written by a newer steadfs-blockd; update this one", d->path);
+        return -EPROTO;
+    }
+    if (!r && version == 0)
+        r = create(d->db, fresh);
+    if (!r)
+        r = durable_sync_dir(dir);
+    if (!r)
+        r = prepare(d->db, write_sql, d->st, WRITES);
+    if (r)
+        snprintf(err, 512, "cannot use %s: %s", d->path, sqlite3_errmsg(d->db));
+    sqlite3_wal_hook(d->db, note_log_pages, d);
+    return r;
+}
+
+int dir_db_open(struct dir_db **out, const char *dir, const uint8_t fresh[INCARNATION_LEN],
+                char *err)
+{
+    *out = NULL;
+    struct dir_db *d = calloc(1, sizeof *d);
+    if (!d || asprintf(&d->path, "%s/index.db", dir) < 0)
+        abort();
+    STAILQ_INIT(&d->jobs);
+    pthread_mutex_init(&d->lock, NULL);
+    pthread_cond_init(&d->there, NULL);
+    pthread_cond_init(&d->done, NULL);
+    int r = open_writer(d, dir, fresh, err);
+    struct reader *first = r ? NULL : reader_take(d);
+    if (first) {
+        read_totals(d, first);
+        reader_give(d, first);
+        r = -pthread_create(&d->thread, NULL, writer_main, d);
+        d->started = !r;
+    } else if (!r) {
+        snprintf(err, 512, "cannot read %s", d->path);
+        r = -EIO;
+    }
+    if (r) {
+        dir_db_close(d);
+        return r;
+    }
+    *out = d;
+    return 0;
+}
+
+void dir_db_close(struct dir_db *d)
+{
+    if (!d)
+        return;
+    if (d->started) {
+        pthread_mutex_lock(&d->lock);
+        d->quit = true;
+        pthread_cond_signal(&d->there);
+        pthread_mutex_unlock(&d->lock);
+        pthread_join(d->thread, NULL);
+    }
+    struct reader *r;
+    while ((r = d->readers)) {
+        d->readers = r->next;
+        reader_free(r);
+    }
+    for (int i = 0; i < WRITES; i++)
+        sqlite3_finalize(d->st[i]);
+    sqlite3_close(d->db);
+    pthread_cond_destroy(&d->there);
+    pthread_cond_destroy(&d->done);
+    pthread_mutex_destroy(&d->lock);
+    free(d->path);
+    free(d);
+}
+
+int dir_db_list(const char *dir,
+                void (*fn)(void *arg, const struct block_id *id, uint64_t stored_len), void *arg,
+                char *err)
+{
+    char *path;
+    if (asprintf(&path, "%s/index.db", dir) < 0)
+        abort();
+    /* read-only fails where the log of a killed server is still to be looked through */
+    struct reader *r = reader_open(path, SQLITE_OPEN_READONLY);
+    if (!r)
+        r = reader_open(path, SQLITE_OPEN_READWRITE);
+    sqlite3_stmt *st = NULL;
+    int rc = SQLITE_ERROR;
+    if (r &&
+        !sqlite3_prepare_v2(r->db, "SELECT id, stored_len FROM block ORDER BY id", -1, &st, NULL)) {
+        while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+            struct block_id id;
+            memcpy(id.b, sqlite3_column_blob(st, 0), BLOCK_ID_LEN);
+            fn(arg, &id, (uint64_t)sqlite3_column_int64(st, 1));
+        }
+    }
+    sqlite3_finalize(st);
+    if (rc != SQLITE_DONE)
+        snprintf(err, 512, "cannot read %s: is it the data directory of a block server?", path);
+    if (r)
+        reader_free(r);
+    free(path);
+    return rc == SQLITE_DONE ? 0 : -EIO;
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The index of a directory storage in SQLite: which blocks there are, for which namespaces, where;
+ * and the bytes of the small ones.
+ *
+ * Changes go through one writer thread that gathers what waits into one transaction
+ * (synchronous=FULL): concurrent puts share the sync. Reads take a connection of their own from a
+ * small pool and never wait for the writer.
+ */
+#ifndef DIR_DB_H
+#define DIR_DB_H
+
+#include "dir_files.h"
+#include "storage.h"
+
+struct dir_db;
+
+/* A block to be recorded. */
+struct dir_record {
+    struct block_id id;
+    uint64_t stored_len, logical_len;
+    struct bytes data; /* kept in the database, where there is no file */
+    const char *file;  /* or NULL */
+    bool known;        /* neither: the block was seen in the index */
+    int err;           /* out: 0 durable; -EAGAIN: known, but no longer there; -ENOSPC, -EIO */
+    bool taken;        /* out: file belongs to the index now; else the block was there already */
+};
+
+/* Where a block is. */
+struct dir_place {
+    uint64_t stored_len, logical_len;
+    char file[DIR_FILE_NAME]; /* empty: in the database */
+};
+
+/* Opens DIR/index.db; a new one gets the incarnation given. err: 512 bytes. */
+int dir_db_open(struct dir_db **out, const char *dir, const uint8_t fresh[INCARNATION_LEN],
+                char *err);
+void dir_db_close(struct dir_db *d);
+/* Records the n blocks for the namespace; returns when those with err 0 are durable. */
+void dir_db_put(struct dir_db *d, uint64_t ns, struct dir_record *v, size_t n);
+/* Removes the block from the index, for every namespace, durably. */
+int dir_db_remove(struct dir_db *d, const struct block_id *id);
+int dir_db_set_incarnation(struct dir_db *d, const uint8_t incarnation[INCARNATION_LEN]);
+int dir_db_incarnation(struct dir_db *d, uint8_t out[INCARNATION_LEN]);
+/* Looks each id up for the namespace (0: for any, or none); found[i] tells. 0 or -EIO. */
+int dir_db_find(struct dir_db *d, uint64_t ns, const struct block_id *ids, size_t n,
+                struct dir_place *out, bool *found);
+/* The same for one block, and appends its bytes where they are in the database. -ENOENT, -EIO */
+int dir_db_get(struct dir_db *d, uint64_t ns, const struct block_id *id, struct dir_place *place,
+               struct buf *out);
+bool dir_db_knows_file(struct dir_db *d, const char *file);
+void dir_db_totals(struct dir_db *d, uint64_t *blocks, uint64_t *bytes);
+int dir_db_list(const char *dir,
+                void (*fn)(void *arg, const struct block_id *id, uint64_t stored_len), void *arg,
+                char *err);
+#endif

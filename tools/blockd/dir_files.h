@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The larger blocks of a directory storage: a file each.
+ *
+ *   DIR/blocks/NNNNNNNN/HEX-RANDOM   the bytes; numbered directories of some thousand files, filled
+ * one after the other, so that a batch touches one directory DIR/tmp/                         being
+ * written; emptied at every start DIR/corrupt/                     set aside
+ *
+ * Names are given out once: a file belongs to the one record that names it.
+ */
+#ifndef DIR_FILES_H
+#define DIR_FILES_H
+
+#include "buf.h"
+
+#define DIR_FILE_NAME 96 /* "NNNNNNNN/HEX-RANDOM" and NUL fit */
+
+struct dir_files;
+
+/* A file on its way. */
+struct dir_file {
+    char name[DIR_FILE_NAME]; /* below DIR/blocks once settled */
+    int fd;                   /* -1: none */
+    int err;
+};
+
+int dir_files_open(struct dir_files **out, const char *dir, char *err);
+void dir_files_close(struct dir_files *f);
+/* Writes the bytes aside; f->err tells how it went. */
+void dir_files_write(struct dir_files *f, const struct block_id *id, struct bytes data,
+                     struct dir_file *file);
+/* Makes the written ones of a batch durable under their names: every file's data, the names, then
+ * the one directory. Those without err are durable; the others are gone. */
+void dir_files_settle(struct dir_files *f, struct dir_file *v, size_t n);
+void dir_files_remove(struct dir_files *f, const char *name);
+/* Appends exactly len bytes. -ENOENT, -EUCLEAN (another length), -EIO */
+int dir_files_read(struct dir_files *f, const char *name, uint64_t len, struct buf *out);
+/* Moves a file to DIR/corrupt. */
+void dir_files_move_aside(struct dir_files *f, const char *name);
+/* Puts bytes into DIR/corrupt. */
+void dir_files_keep_aside(struct dir_files *f, const struct block_id *id, struct bytes data);
+/* Removes files of the newest directories that known() does not know: what a crash left between the
+ * file and its record. */
+void dir_files_sweep(struct dir_files *f, bool (*known)(void *arg, const char *name), void *arg);
+#endif

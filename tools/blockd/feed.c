@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The metadata server's clock is kept as its reading at an instant of the monotonic clock: the
+ * middle of the question's round trip. So setting this machine's calendar moves nothing. */
+#include "feed.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+struct feed {
+    pthread_mutex_t lock;
+    bool reached, clock_known;
+    int64_t meta_ms, at_mono;
+    uint64_t *revoked; /* rising */
+    size_t revoked_n;
+};
+
+static int64_t clock_ms(clockid_t which)
+{
+    struct timespec t;
+    clock_gettime(which, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+int64_t mono_ms(void)
+{
+    return clock_ms(CLOCK_BOOTTIME);
+}
+
+int64_t wall_ms(void)
+{
+    return clock_ms(CLOCK_REALTIME);
+}
+
+struct feed *feed_new(void)
+{
+    struct feed *f = calloc(1, sizeof *f);
+    if (!f)
+        abort();
+    pthread_mutex_init(&f->lock, NULL);
+    return f;
+}
+
+void feed_free(struct feed *f)
+{
+    if (!f)
+        return;
+    pthread_mutex_destroy(&f->lock);
+    free(f->revoked);
+    free(f);
+}
+
+static int by_number(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+static uint64_t *sorted_copy(const uint64_t *v, size_t n)
+{
+    uint64_t *copy = calloc(n ? n : 1, sizeof *copy);
+    if (!copy)
+        abort();
+    if (n)
+        memcpy(copy, v, n * sizeof *copy);
+    qsort(copy, n, sizeof *copy, by_number);
+    return copy;
+}
+
+static bool set_revoked_locked(struct feed *f, const uint64_t *devices, size_t n)
+{
+    uint64_t *fresh = sorted_copy(devices, n);
+    bool same = n == f->revoked_n && (!n || !memcmp(fresh, f->revoked, n * sizeof *fresh));
+    free(f->revoked);
+    f->revoked = fresh;
+    f->revoked_n = n;
+    return !same;
+}
+
+bool feed_answered(struct feed *f, const struct m_beat_ans *a, int64_t sent_mono, int64_t came_mono)
+{
+    pthread_mutex_lock(&f->lock);
+    f->reached = f->clock_known = true;
+    f->meta_ms = (int64_t)a->now_ms;
+    f->at_mono = sent_mono + (came_mono - sent_mono) / 2;
+    bool changed = set_revoked_locked(f, a->revoked_devices, a->revoked_devices_n);
+    pthread_mutex_unlock(&f->lock);
+    return changed;
+}
+
+void feed_reached(struct feed *f, bool reached)
+{
+    pthread_mutex_lock(&f->lock);
+    f->reached = reached;
+    pthread_mutex_unlock(&f->lock);
+}
+
+bool feed_is_reached(struct feed *f)
+{
+    pthread_mutex_lock(&f->lock);
+    bool reached = f->reached;
+    pthread_mutex_unlock(&f->lock);
+    return reached;
+}
+
+int64_t feed_now_ms(struct feed *f, int64_t mono, int64_t wall)
+{
+    pthread_mutex_lock(&f->lock);
+    int64_t now = f->clock_known ? f->meta_ms + (mono - f->at_mono) : wall;
+    pthread_mutex_unlock(&f->lock);
+    return now;
+}
+
+void feed_set_revoked(struct feed *f, const uint64_t *devices, size_t n)
+{
+    pthread_mutex_lock(&f->lock);
+    set_revoked_locked(f, devices, n);
+    pthread_mutex_unlock(&f->lock);
+}
+
+uint64_t *feed_copy_revoked(struct feed *f, size_t *n)
+{
+    pthread_mutex_lock(&f->lock);
+    uint64_t *copy = sorted_copy(f->revoked, f->revoked_n);
+    *n = f->revoked_n;
+    pthread_mutex_unlock(&f->lock);
+    return copy;
+}
+
+bool feed_is_revoked(struct feed *f, uint64_t device)
+{
+    pthread_mutex_lock(&f->lock);
+    bool revoked =
+        f->revoked_n && bsearch(&device, f->revoked, f->revoked_n, sizeof device, by_number);
+    pthread_mutex_unlock(&f->lock);
+    return revoked;
+}

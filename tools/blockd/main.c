@@ -1,0 +1,455 @@
+// SPDX-License-Identifier: Apache-2.0
+/* steadfs-blockd: options, joining, running.
+ *
+ * Order at start: the storage (its lock keeps a second server off the directory), the identity,
+ * which the first start gets by joining, the sockets, the heartbeat. Before joining, the address is
+ * tried: a taken port must not use up the one-time token. Signals are waited for by a thread of
+ * their own.
+ */
+#include "beat.h"
+#include "blockid.h"
+#include "durable.h"
+#include "httpd.h"
+#include "identity.h"
+#include "service.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <getopt.h>
+#include <netdb.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define LISTEN_DEFAULT "127.0.0.1:7441"
+#define DRAIN_DEFAULT_S 30
+#define CA_FILE_MAX 65536
+
+struct options {
+    const char *data, *listen, *meta, *token, *ca_fingerprint, *ca_file, *url, *log, *trace;
+    unsigned drain_s;
+    bool list;
+};
+
+/* Where to listen, in pieces. */
+struct place {
+    char host[256];
+    uint16_t port;
+};
+
+struct program {
+    struct options o;
+    struct log *log;
+    struct storage *storage;
+    struct identity identity;
+    bool joined;
+    struct place place;
+    char url[300];
+    struct feed *feed;
+    struct service service;
+    struct httpd *httpd;
+    struct beat *beat;
+};
+
+static const char help[] =
+    "Usage: steadfs-blockd --data DIR [OPTION]...\n"
+    "Stores blocks for the namespaces that the metadata server assigns to it.\n"
+    "\n"
+    "  --data DIR            where blocks and identity are kept; made if need be\n"
+    "  --list                print each stored block's hash and length, and exit\n"
+    "\n"
+    "First start only (kept in DIR):\n"
+    "  --meta URL            the metadata server, https://HOST:PORT\n"
+    "  --join TOKEN          one-time token, from `steadfs admin server add PREMISES`\n"
+    "  --ca-fingerprint HEX  SHA-256 of the installation's CA certificate; or\n"
+    "  --ca FILE             that certificate, PEM\n"
+    "\n"
+    "  --listen ADDR:PORT    default: as at the first start, else " LISTEN_DEFAULT "\n"
+    "  --url URL             where clients reach this server; default: the listening address\n"
+    "  --log FILE            append log lines here instead of stderr\n"
+    "  --trace FILE          append a line per protocol step\n"
+    "  --drain SECONDS       on SIGTERM, finish requests for at most this long (default 30)\n"
+    "  --help, --version\n";
+
+/* ---- options ----------------------------------------------------------------------------------
+ */
+
+static int usage_error(const char *text)
+{
+    fprintf(stderr, "steadfs-blockd: %s (see --help)\n", text);
+    return 2;
+}
+
+enum {
+    OPT_DATA = 1,
+    OPT_LISTEN,
+    OPT_META,
+    OPT_JOIN,
+    OPT_FINGERPRINT,
+    OPT_CA,
+    OPT_URL,
+    OPT_LOG,
+    OPT_TRACE,
+    OPT_DRAIN,
+    OPT_LIST,
+    OPT_HELP,
+    OPT_VERSION
+};
+
+static const struct option long_options[] = {
+    {"data", required_argument, NULL, OPT_DATA},
+    {"listen", required_argument, NULL, OPT_LISTEN},
+    {"meta", required_argument, NULL, OPT_META},
+    {"join", required_argument, NULL, OPT_JOIN},
+    {"ca-fingerprint", required_argument, NULL, OPT_FINGERPRINT},
+    {"ca", required_argument, NULL, OPT_CA},
+    {"url", required_argument, NULL, OPT_URL},
+    {"log", required_argument, NULL, OPT_LOG},
+    {"trace", required_argument, NULL, OPT_TRACE},
+    {"drain", required_argument, NULL, OPT_DRAIN},
+    {"list", no_argument, NULL, OPT_LIST},
+    {"help", no_argument, NULL, OPT_HELP},
+    {"version", no_argument, NULL, OPT_VERSION},
+    {0},
+};
+
+static bool parse_drain(const char *text, unsigned *seconds)
+{
+    char *end;
+    unsigned long v = strtoul(text, &end, 10);
+    *seconds = (unsigned)v;
+    return end != text && !*end && v <= 3600;
+}
+
+/* -1: go on; else the exit status. */
+static int parse_options(struct options *o, int argc, char **argv)
+{
+    const char **texts[] = {
+        [OPT_DATA] = &o->data,
+        [OPT_LISTEN] = &o->listen,
+        [OPT_META] = &o->meta,
+        [OPT_JOIN] = &o->token,
+        [OPT_FINGERPRINT] = &o->ca_fingerprint,
+        [OPT_CA] = &o->ca_file,
+        [OPT_URL] = &o->url,
+        [OPT_LOG] = &o->log,
+        [OPT_TRACE] = &o->trace,
+    };
+    *o = (struct options){.drain_s = DRAIN_DEFAULT_S};
+    for (int c; (c = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
+        if (c == OPT_HELP) {
+            fputs(help, stdout);
+            return 0;
+        }
+        if (c == OPT_VERSION) {
+            puts("steadfs-blockd " STEADFS_VERSION);
+            return 0;
+        }
+        if (c == '?')
+            return 2; /* getopt_long has said why */
+        if (c == OPT_LIST)
+            o->list = true;
+        else if (c == OPT_DRAIN && !parse_drain(optarg, &o->drain_s))
+            return usage_error("--drain takes seconds, at most 3600");
+        else if (c != OPT_DRAIN)
+            *texts[c] = optarg;
+    }
+    if (optind < argc)
+        return usage_error("unexpected argument");
+    if (!o->data)
+        return usage_error("--data is missing");
+    return -1;
+}
+
+/* "HOST:PORT", "[ADDR]:PORT" */
+static bool parse_place(const char *text, struct place *p)
+{
+    const char *colon = strrchr(text, ':');
+    char *end;
+    if (!colon || colon == text)
+        return false;
+    unsigned long port = strtoul(colon + 1, &end, 10);
+    size_t n = (size_t)(colon - text);
+    if (text[0] == '[' && text[n - 1] == ']') {
+        text++;
+        n -= 2;
+    }
+    if (end == colon + 1 || *end || port > 65535 || !n || n >= sizeof p->host)
+        return false;
+    memcpy(p->host, text, n);
+    p->host[n] = '\0';
+    p->port = (uint16_t)port;
+    return true;
+}
+
+/* ---- joining ----------------------------------------------------------------------------------
+ */
+
+/* Whether the place can be bound now; port 0 becomes a free one. */
+static int try_place(struct place *p, char *err)
+{
+    char port[8];
+    snprintf(port, sizeof port, "%u", p->port);
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *ai = NULL;
+    int g = getaddrinfo(p->host, port, &hints, &ai), on = 1;
+    if (g) {
+        snprintf(err, 512, "cannot listen on %s: %s", p->host, gai_strerror(g));
+        return -EADDRNOTAVAIL;
+    }
+    struct sockaddr_storage ss;
+    socklen_t n = sizeof ss;
+    int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0), r = 0;
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
+        bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 || listen(fd, 1) < 0 ||
+        getsockname(fd, (struct sockaddr *)&ss, &n) < 0)
+        r = -errno;
+    freeaddrinfo(ai);
+    if (fd >= 0)
+        close(fd);
+    if (r)
+        snprintf(err, 512, "cannot listen on %s port %s: %s", p->host, port,
+                 r == -EADDRINUSE ? "the port is in use; is it already running?" : strerror(-r));
+    else
+        p->port = ntohs(ss.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&ss)->sin6_port
+                                                 : ((struct sockaddr_in *)&ss)->sin_port);
+    return r;
+}
+
+static void place_text(const struct place *p, const char *prefix, char out[300])
+{
+    bool v6 = strchr(p->host, ':') != NULL;
+    snprintf(out, 300, "%s%s%.255s%s:%u", prefix, v6 ? "[" : "", p->host, v6 ? "]" : "", p->port);
+}
+
+/* The host of a URL. */
+static bool url_host(const char *url, char out[256])
+{
+    struct place p;
+    const char *at = strstr(url, "://");
+    if (!at)
+        return false;
+    at += 3;
+    char copy[300];
+    snprintf(copy, sizeof copy, "%.*s", (int)strcspn(at, "/"), at);
+    bool has_port = copy[0] && copy[strlen(copy) - 1] != ']' && strrchr(copy, ':');
+    if (!has_port && strlen(copy) < sizeof copy - 5)
+        strcat(copy, ":443");
+    if (!parse_place(copy, &p))
+        return false;
+    snprintf(out, 256, "%s", p.host);
+    return true;
+}
+
+static char *copy_of(const char *s)
+{
+    char *c = s ? strdup(s) : NULL;
+    if (s && !c)
+        abort();
+    return c;
+}
+
+static int read_ca(const char *path, struct buf *out, char *err)
+{
+    const char *slash = strrchr(path, '/');
+    char *dir = slash ? strndup(path, (size_t)(slash - path)) : strdup(".");
+    if (!dir)
+        abort();
+    int r = durable_read(*dir ? dir : "/", slash ? slash + 1 : path, CA_FILE_MAX, out);
+    free(dir);
+    if (r)
+        snprintf(err, 512, "cannot read %s: %s", path, strerror(-r));
+    return r;
+}
+
+static int join(struct program *p, char *err)
+{
+    struct options *o = &p->o;
+    struct buf ca cleanup_buf = {0};
+    char host[256], listen_text[300];
+    uint8_t incarnation[INCARNATION_LEN];
+    if (!o->meta || !o->token || !(o->ca_fingerprint || o->ca_file)) {
+        snprintf(err, 512,
+                 "%s has no identity yet: the first start needs --meta, --join and --ca or "
+                 "--ca-fingerprint",
+                 o->data);
+        return -EINVAL;
+    }
+    if (!url_host(p->url, host)) {
+        snprintf(err, 512, "%s is not a URL like https://HOST:PORT", p->url);
+        return -EINVAL;
+    }
+    int r = o->ca_file ? read_ca(o->ca_file, &ca, err) : 0;
+    if (r)
+        return r;
+    place_text(&p->place, "", listen_text);
+    p->identity.meta = copy_of(o->meta);
+    p->identity.listen = copy_of(listen_text);
+    p->identity.url = copy_of(o->url);
+    p->storage->ops->incarnation(p->storage, incarnation);
+    struct join j = {
+        .token = o->token,
+        .ca_pem = o->ca_file ? (const char *)ca.p : NULL,
+        .ca_fingerprint = o->ca_fingerprint,
+        .url = p->url,
+        .host = host,
+    };
+    r = identity_join(&p->identity, o->data, &j, incarnation, p->log, err);
+    if (!r)
+        log_printf(p->log, LOG_L_INFO, "joined %s as server %llu, premises %s", o->meta,
+                   (unsigned long long)p->identity.server, p->identity.premises);
+    return r;
+}
+
+/* ---- running ----------------------------------------------------------------------------------
+ */
+
+/* Loads or gets the identity; settles where to listen and what URL to tell. */
+static int settle_identity(struct program *p, char *err)
+{
+    int r = identity_load(&p->identity, p->o.data, err);
+    if (r && r != -ENOENT)
+        return r;
+    p->joined = !r;
+    const char *listen_text = p->o.listen ? p->o.listen
+                              : p->joined ? p->identity.listen
+                                          : LISTEN_DEFAULT;
+    if (!parse_place(listen_text, &p->place)) {
+        snprintf(err, 512, "--listen: %s is not ADDR:PORT", listen_text);
+        return -EINVAL;
+    }
+    if ((r = try_place(&p->place, err)))
+        return r;
+    const char *url = p->o.url ? p->o.url : p->identity.url;
+    if (url)
+        snprintf(p->url, sizeof p->url, "%s", url);
+    else
+        place_text(&p->place, "https://", p->url);
+    return p->joined ? 0 : join(p, err);
+}
+
+static int start(struct program *p, char *err)
+{
+    int r = storage_dir_open(&p->storage, p->o.data, err);
+    if (!r)
+        r = settle_identity(p, err);
+    if (r)
+        return r;
+    p->feed = feed_new();
+    p->service = (struct service){
+        .storage = p->storage,
+        .access = {.server = p->identity.server, .key = p->identity.key, .feed = p->feed},
+        .log = p->log,
+    };
+    struct buf chain cleanup_buf = {0};
+    buf_printf(&chain, "%s%s", p->identity.cert_pem, p->identity.ca_pem);
+    buf_append(&chain, "", 1);
+    struct httpd_options h = {
+        .address = p->place.host,
+        .port = p->place.port,
+        .cert_pem = (const char *)chain.p,
+        .key_pem = p->identity.key_pem,
+        .log = p->log,
+        .ctx = &p->service,
+        .metrics = service_metrics,
+        .name = "steadfs_blockd",
+    };
+    if ((r = httpd_new(&p->httpd, &h, err)))
+        return r;
+    service_routes(p->httpd);
+    r = beat_start(&p->beat, &(struct beat_options){.dir = p->o.data,
+                                                    .url = p->url,
+                                                    .identity = &p->identity,
+                                                    .storage = p->storage,
+                                                    .feed = p->feed,
+                                                    .log = p->log});
+    if (r)
+        snprintf(err, 512, "cannot start the heartbeat: %s", strerror(-r));
+    return r;
+}
+
+static void *wait_for_signal(void *arg)
+{
+    struct program *p = arg;
+    sigset_t set;
+    int number;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigwait(&set, &number);
+    log_printf(p->log, LOG_L_INFO, "stopping: finishing what is under way");
+    httpd_stop(p->httpd, p->o.drain_s * 1000);
+    return NULL;
+}
+
+static int run(struct program *p, char *err)
+{
+    pthread_t signals;
+    int r = start(p, err);
+    if (!r && (r = -pthread_create(&signals, NULL, wait_for_signal, p)))
+        snprintf(err, 512, "cannot start a thread: %s", strerror(-r));
+    if (!r) {
+        log_printf(p->log, LOG_L_INFO, "server %llu of premises %s serves %s",
+                   (unsigned long long)p->identity.server, p->identity.premises, p->url);
+        httpd_run(p->httpd);
+        pthread_join(signals, NULL);
+    }
+    httpd_free(p->httpd);
+    beat_stop(p->beat);
+    feed_free(p->feed);
+    identity_free(&p->identity);
+    if (p->storage)
+        p->storage->ops->close(p->storage);
+    return r;
+}
+
+static void print_block(void *arg, const struct block_id *id, uint64_t stored_len)
+{
+    (void)arg;
+    char hex[BLOCK_HEX_LEN + 1];
+    block_id_hex(id, hex);
+    printf("%s %llu\n", hex, (unsigned long long)stored_len);
+}
+
+/* Every thread inherits this. The first two are for wait_for_signal; the others are told by the
+ * calls that raise them: EPIPE, EFBIG. */
+static void block_signals(void)
+{
+    static const int numbers[] = {SIGTERM, SIGINT, SIGPIPE, SIGXFSZ};
+    sigset_t set;
+    sigemptyset(&set);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        sigaddset(&set, numbers[i]);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
+int main(int argc, char **argv)
+{
+    struct program p = {0};
+    char err[512] = "";
+    int status = parse_options(&p.o, argc, argv);
+    if (status >= 0)
+        return status;
+    int r;
+    if (p.o.list) {
+        r = storage_dir_list(p.o.data, print_block, NULL, err);
+        if (!r && fflush(stdout) == EOF) {
+            snprintf(err, sizeof err, "cannot write the list: %s", strerror(errno));
+            r = -EIO;
+        }
+    } else {
+        block_signals();
+        r = log_open(&p.log, "blockd", p.o.log, p.o.trace, LOG_L_INFO);
+        if (r)
+            snprintf(err, sizeof err, "cannot open the log: %s", strerror(-r));
+        else
+            r = run(&p, err);
+        log_close(p.log);
+    }
+    if (r)
+        fprintf(stderr, "steadfs-blockd: %s\n", err);
+    return r ? 1 : 0;
+}

@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: Apache-2.0
+/* put, get and have. All run on workers: they hash, and wait for the disk.
+ *
+ * put: the whole frame is checked first (capability, counts, lengths that add up), then each block
+ * against its id, also one that is stored already: who puts must have the bytes, and only then may
+ * the namespace read them. What is right goes to the storage in one batch, which answers when it is
+ * durable; only then is a receipt signed.
+ *
+ * get: each block is checked against its id before it leaves. A wrong one is set aside and is then
+ * not found; the client fetches it from elsewhere.
+ */
+#include "service.h"
+
+#include "blockid.h"
+#include "frame.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NAME "steadfs_blockd"
+#define PUT_HEAD_MAX (256u << 10)
+#define PUT_BODY_MAX (PUT_BATCH_BYTES + PUT_HEAD_MAX)
+#define GET_BODY_MAX (IDS_MAX * 40u + 4096u)
+
+/* Answers itself and returns false where the capability does not allow it. */
+static bool allowed(struct service *s, struct httpd_req *q, struct bytes capability, uint64_t ns,
+                    uint64_t right)
+{
+    char why[128];
+    unsigned code = access_check(&s->access, capability, ns, right, mono_ms(), wall_ms(), why);
+    if (!code)
+        return true;
+    log_printf(s->log, LOG_L_INFO, "%s refused: %s", httpd_peer(q), why);
+    httpd_reply_error(q, (enum error_code)code, "%s", why);
+    return false;
+}
+
+static struct bytes receipt_for(struct service *s, struct arena *a, uint64_t ns,
+                                const struct block_id *id, uint64_t logical_len)
+{
+    uint8_t incarnation[INCARNATION_LEN];
+    struct buf b cleanup_buf = {0};
+    s->storage->ops->incarnation(s->storage, incarnation);
+    struct m_receipt r = {
+        .server = s->access.server,
+        .ns = ns,
+        .block = *id,
+        .len = logical_len,
+        .incarnation = bytes_of(incarnation, sizeof incarnation),
+        .time_ms = (uint64_t)feed_now_ms(s->access.feed, mono_ms(), wall_ms()),
+        .key_id = s->access.key.id,
+    };
+    receipt_seal(&r, &s->access.key, &b);
+    return arena_bytes(a, b.p, b.n);
+}
+
+static unsigned code_of(int err)
+{
+    return err == 0 ? 0 : err == -ENOSPC ? ERR_FULL : ERR_INTERNAL;
+}
+
+/* ---- put --------------------------------------------------------------------------------------
+ */
+
+/* The items' lengths add up to the raw bytes, and each is a block's. */
+static bool lengths_fit(const struct m_put_head *h, struct bytes raw)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < h->items_n; i++) {
+        const struct m_put_item *it = &h->items[i];
+        if (!it->stored_len || it->stored_len > BLOCK_MAX || !it->logical_len ||
+            it->logical_len > BLOCK_MAX)
+            return false;
+        sum += it->stored_len;
+    }
+    return sum == raw.n && sum <= PUT_BATCH_BYTES;
+}
+
+/* A block of kind 0 is stored as it is. */
+static bool item_right(const struct m_put_item *it, const uint8_t *p)
+{
+    if (it->block.b[0] == BLOCK_KIND_SHA256 && it->stored_len != it->logical_len)
+        return false;
+    return block_id_matches(&it->block, p, it->stored_len);
+}
+
+static void trace_put(struct service *s, const struct m_put_head *h, const struct m_put_ans *ans)
+{
+    if (!trace_on(s->log))
+        return;
+    struct block_id *ids = calloc(ans->results_n + 1, sizeof *ids);
+    if (!ids)
+        abort();
+    size_t n = 0;
+    for (size_t i = 0; i < ans->results_n; i++)
+        if (!ans->results[i].error)
+            ids[n++] = ans->results[i].block;
+    struct trace t = trace_begin(s->log, "put");
+    trace_u64(&t, "ns", h->ns);
+    trace_u64(&t, "target", s->access.server);
+    trace_ids(&t, "ids", ids, n);
+    trace_end(&t);
+    free(ids);
+}
+
+/* Stores the items that are what they say, and fills the results of all. */
+static void put_items(struct service *s, struct arena *a, const struct m_put_head *h,
+                      struct bytes raw, struct m_put_ans *ans)
+{
+    struct storage_put *v = arena_alloc(a, (h->items_n + 1) * sizeof *v);
+    size_t *item = arena_alloc(a, (h->items_n + 1) * sizeof *item);
+    size_t n = 0;
+    const uint8_t *p = raw.p;
+    for (size_t i = 0; i < h->items_n; p += h->items[i++].stored_len) {
+        const struct m_put_item *it = &h->items[i];
+        ans->results[i] = (struct m_put_result){.block = it->block, .error = ERR_BAD_MESSAGE};
+        if (!item_right(it, p))
+            continue;
+        item[n] = i;
+        v[n++] = (struct storage_put){
+            .id = it->block, .stored = bytes_of(p, it->stored_len), .logical_len = it->logical_len};
+    }
+    if (n)
+        s->storage->ops->put(s->storage, h->ns, v, n);
+    for (size_t k = 0; k < n; k++) {
+        struct m_put_result *r = &ans->results[item[k]];
+        r->error = code_of(v[k].err);
+        if (!v[k].err)
+            r->receipt = receipt_for(s, a, h->ns, &v[k].id, v[k].logical_len);
+        else
+            log_printf(s->log, LOG_L_ERROR, "block not stored: %s", strerror(-v[k].err));
+    }
+}
+
+static void handle_put(void *ctx, struct httpd_req *q)
+{
+    struct service *s = ctx;
+    struct arena *a = httpd_arena(q);
+    struct bytes head, raw;
+    struct m_put_head h;
+    const char *why = NULL;
+    if (frame_split(httpd_body(q), &head, &raw) || head.n > PUT_HEAD_MAX ||
+        msg_decode(&m_put_head_desc, &h, head.p, head.n, MSG_STRICT, a, &why)) {
+        httpd_reply_error(q, ERR_BAD_MESSAGE, "malformed put: %s", why ? why : "bad frame");
+        return;
+    }
+    if (!allowed(s, q, h.capability, h.ns, RIGHT_WRITE))
+        return;
+    if (!lengths_fit(&h, raw)) {
+        httpd_reply_error(q, ERR_BAD_MESSAGE, "malformed put: lengths do not fit the bytes sent");
+        return;
+    }
+    atomic_fetch_add(&s->put_bytes, raw.n);
+    struct m_put_ans ans = {
+        .results = arena_alloc(a, (h.items_n + 1) * sizeof *ans.results),
+        .results_n = h.items_n,
+    };
+    put_items(s, a, &h, raw, &ans);
+    trace_put(s, &h, &ans);
+    httpd_reply_msg(q, &m_put_ans_desc, &ans);
+}
+
+/* ---- get --------------------------------------------------------------------------------------
+ */
+
+static void report_corrupt(struct service *s, const struct block_id *id)
+{
+    char hex[BLOCK_HEX_LEN + 1];
+    block_id_hex(id, hex);
+    int r = s->storage->ops->set_aside(s->storage, id);
+    if (r == -EALREADY)
+        return;
+    atomic_fetch_add(&s->corrupt, 1);
+    log_printf(s->log, LOG_L_ERROR, "block %s is damaged; %s", hex,
+               r ? "it could not be set aside" : "set aside in the data directory's corrupt/");
+}
+
+/* One block of a get: appended to raw, or an error in it. */
+static void get_item(struct service *s, uint64_t ns, const struct block_id *id, struct buf *raw,
+                     struct m_get_item *it)
+{
+    size_t start = raw->n;
+    *it = (struct m_get_item){.block = *id};
+    int r = s->storage->ops->get(s->storage, ns, id, raw, &it->logical_len);
+    size_t n = raw->n - start;
+    if (!r && !block_id_matches(id, raw->p + start, n))
+        r = -EUCLEAN;
+    if (r == -EUCLEAN)
+        report_corrupt(s, id);
+    if (r) {
+        raw->n = start;
+        it->logical_len = 0;
+        it->error = r == -ENOENT || r == -EUCLEAN ? ERR_NOT_FOUND : ERR_INTERNAL;
+        return;
+    }
+    it->stored_len = n;
+}
+
+static void handle_get(void *ctx, struct httpd_req *q)
+{
+    struct service *s = ctx;
+    struct arena *a = httpd_arena(q);
+    struct m_get_req g;
+    if (!httpd_decode(q, &m_get_req_desc, &g) || !allowed(s, q, g.capability, g.ns, RIGHT_READ))
+        return;
+    struct storage_info *info = arena_alloc(a, (g.blocks_n + 1) * sizeof *info);
+    if (s->storage->ops->have(s->storage, g.ns, g.blocks, g.blocks_n, info)) {
+        httpd_reply_error(q, ERR_INTERNAL, "the storage cannot be read");
+        return;
+    }
+    struct m_get_head head = {
+        .items = arena_alloc(a, (g.blocks_n + 1) * sizeof *head.items),
+        .items_n = g.blocks_n,
+    };
+    struct buf raw cleanup_buf = {0}, out = {0};
+    bool full = false;
+    for (size_t i = 0; i < g.blocks_n; i++) {
+        full |= info[i].there && raw.n + info[i].stored_len > PUT_BATCH_BYTES;
+        if (!info[i].there)
+            head.items[i] = (struct m_get_item){.block = g.blocks[i], .error = ERR_NOT_FOUND};
+        else if (full)
+            head.items[i] = (struct m_get_item){.block = g.blocks[i], .error = ERR_UNAVAILABLE};
+        else
+            get_item(s, g.ns, &g.blocks[i], &raw, &head.items[i]);
+    }
+    atomic_fetch_add(&s->get_bytes, raw.n);
+    frame_head(&m_get_head_desc, &head, &out);
+    buf_append(&out, raw.p, raw.n);
+    httpd_reply(q, 200, &out);
+}
+
+/* ---- have -------------------------------------------------------------------------------------
+ */
+
+static void handle_have(void *ctx, struct httpd_req *q)
+{
+    struct service *s = ctx;
+    struct arena *a = httpd_arena(q);
+    struct m_get_req g;
+    if (!httpd_decode(q, &m_get_req_desc, &g) || !allowed(s, q, g.capability, g.ns, 0))
+        return;
+    struct storage_info *info = arena_alloc(a, (g.blocks_n + 1) * sizeof *info);
+    if (s->storage->ops->have(s->storage, g.ns, g.blocks, g.blocks_n, info)) {
+        httpd_reply_error(q, ERR_INTERNAL, "the storage cannot be read");
+        return;
+    }
+    struct m_put_ans ans = {
+        .results = arena_alloc(a, (g.blocks_n + 1) * sizeof *ans.results),
+        .results_n = g.blocks_n,
+    };
+    for (size_t i = 0; i < g.blocks_n; i++) {
+        ans.results[i].block = g.blocks[i];
+        if (info[i].there)
+            ans.results[i].receipt = receipt_for(s, a, g.ns, &g.blocks[i], info[i].logical_len);
+    }
+    httpd_reply_msg(q, &m_put_ans_desc, &ans);
+}
+
+/* ---- the whole --------------------------------------------------------------------------------
+ */
+
+void service_routes(struct httpd *h)
+{
+    httpd_route(h, "put", HTTPD_ON_WORKER, PUT_BODY_MAX, handle_put);
+    httpd_route(h, "get", HTTPD_ON_WORKER, GET_BODY_MAX, handle_get);
+    httpd_route(h, "have", HTTPD_ON_WORKER, GET_BODY_MAX, handle_have);
+}
+
+void service_metrics(void *ctx, struct buf *out)
+{
+    struct service *s = ctx;
+    struct storage_usage u;
+    s->storage->ops->usage(s->storage, &u);
+    const struct {
+        const char *name, *type;
+        uint64_t value;
+    } lines[] = {
+        {"blocks", "gauge", u.blocks},
+        {"bytes", "gauge", u.bytes},
+        {"free_bytes", "gauge", u.free_bytes},
+        {"put_bytes_total", "counter", atomic_load(&s->put_bytes)},
+        {"get_bytes_total", "counter", atomic_load(&s->get_bytes)},
+        {"corrupt_total", "counter", atomic_load(&s->corrupt)},
+    };
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
+        buf_printf(out, "# TYPE " NAME "_%s %s\n" NAME "_%s %llu\n", lines[i].name, lines[i].type,
+                   lines[i].name, (unsigned long long)lines[i].value);
+}

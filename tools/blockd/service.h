@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What the block server does with a request: put, get, have. */
+#ifndef SERVICE_H
+#define SERVICE_H
+
+#include "access.h"
+#include "httpd.h"
+#include "storage.h"
+
+#include <stdatomic.h>
+
+struct service {
+    struct storage *storage;
+    struct access access;
+    struct log *log;
+    atomic_uint_least64_t put_bytes, get_bytes, corrupt;
+};
+
+/* Adds the routes; httpd's ctx must be the service. */
+void service_routes(struct httpd *h);
+/* httpd_options.metrics */
+void service_metrics(void *ctx, struct buf *out);
+#endif

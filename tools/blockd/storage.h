@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Where blocks are kept: the interface that every kind of storage implements.
+ *
+ * A block's bytes are stored once, however many namespaces they were stored for; a block is there
+ * for exactly those namespaces that it was put for. The storage does not look at the bytes: whoever
+ * puts has checked them against the id, whoever gets checks them again. All functions may be called
+ * from any thread. Errors are -errno; a full disk, quota or file size limit is always -ENOSPC.
+ *
+ * What an implementation must do is written down as tests: tests/unit/blockd/conformance.c.
+ */
+#ifndef STORAGE_H
+#define STORAGE_H
+
+#include "buf.h"
+
+#define INCARNATION_LEN 16
+
+struct storage;
+
+/* One block of a put. The bytes belong to the caller. */
+struct storage_put {
+    struct block_id id;
+    struct bytes stored;
+    uint64_t logical_len;
+    int err; /* out: 0, the block is durable and there for the namespace; -ENOSPC, -EIO */
+};
+
+struct storage_info {
+    bool there; /* for the namespace asked about */
+    uint64_t stored_len, logical_len;
+};
+
+struct storage_usage {
+    uint64_t blocks, bytes; /* stored; bytes of blocks, without the storage's own */
+    uint64_t free_bytes;    /* 0: not known */
+};
+
+struct storage_ops {
+    /* Stores all n for the namespace; each item has its own outcome. Returns when those with err 0
+     * are durable: first the bytes, then the record that the namespace has them. A failed item
+     * leaves nothing that a get or have would show. */
+    void (*put)(struct storage *s, uint64_t ns, struct storage_put *v, size_t n);
+    /* Appends the stored bytes. -ENOENT: not there for this namespace; -EUCLEAN: they should be,
+     * but their bytes cannot be had (see set_aside). */
+    int (*get)(struct storage *s, uint64_t ns, const struct block_id *id, struct buf *out,
+               uint64_t *logical_len);
+    int (*have)(struct storage *s, uint64_t ns, const struct block_id *ids, size_t n,
+                struct storage_info *out);
+    /* The block's bytes were found wrong: takes it away from every namespace and keeps the bytes
+     * for people to look at. Looks again first: 0, or -EALREADY where the bytes are right (they
+     * were stored anew meanwhile) or the block is gone. */
+    int (*set_aside)(struct storage *s, const struct block_id *id);
+    void (*usage)(struct storage *s, struct storage_usage *u);
+    /* A random name of this storage's content: another one after every loss of it. */
+    void (*incarnation)(struct storage *s, uint8_t out[INCARNATION_LEN]);
+    void (*close)(struct storage *s);
+};
+
+/* First member of every implementation. */
+struct storage {
+    const struct storage_ops *ops;
+};
+
+/* In a directory, which is made if need be. One process at a time: -EBUSY. -EPROTO: written by a
+ * newer program. err (512 bytes): a line for people. */
+int storage_dir_open(struct storage **out, const char *dir, char *err);
+/* Calls fn for every block of such a directory in the order of ids, without changing anything; also
+ * while a server runs on it. 0 or -errno with a line in err. */
+int storage_dir_list(const char *dir,
+                     void (*fn)(void *arg, const struct block_id *id, uint64_t stored_len),
+                     void *arg, char *err);
+#endif

@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Blocks in a directory: the small ones and the index in SQLite (dir_db), the others a file each
+ * (dir_files).
+ *
+ * A put looks which of its blocks are in the index already, writes files for the larger ones that
+ * are not, makes them durable together, and then has the index record them all. The index decides
+ * under its one writer: where two puts bring the same new block, one's file is taken and the
+ * other's removed; where a block that was seen in the index has been set aside meanwhile, the put
+ * starts over for it.
+ *
+ *   DIR/lock           held while in use
+ *   DIR/incarnation    16 random bytes, equal to those in the index; else content was lost, and a
+ * new name is made for what is there DIR/index.db       see blocks.sql
+ */
+#include "storage.h"
+
+#include "blockid.h"
+#include "dir_db.h"
+#include "durable.h"
+#include "token.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+/* Below it a block is a row: a file each costs more syncs. */
+#define SMALL_BLOCK (256u << 10)
+#define PUT_ROUNDS 3 /* a block is set aside at most this often while it is being put */
+
+struct storage_dir {
+    struct storage base;
+    char *dir;
+    int lock_fd;
+    struct dir_db *db;
+    struct dir_files *files;
+    uint8_t incarnation[INCARNATION_LEN];
+};
+
+static struct storage_dir *self(struct storage *s)
+{
+    return (struct storage_dir *)(void *)s;
+}
+
+/* ---- put --------------------------------------------------------------------------------------
+ */
+
+/* The working arrays of one put. */
+struct batch {
+    struct dir_record *records;
+    struct dir_file *files;
+    struct dir_place *places;
+    struct block_id *ids;
+    bool *found;
+};
+
+static void *zeroed(size_t n, size_t size)
+{
+    void *p = calloc(n ? n : 1, size);
+    if (!p)
+        abort();
+    return p;
+}
+
+static void batch_free(struct batch *b)
+{
+    free(b->records);
+    free(b->files);
+    free(b->places);
+    free(b->ids);
+    free(b->found);
+}
+
+static void batch_make(struct batch *b, size_t n)
+{
+    *b = (struct batch){
+        .records = zeroed(n, sizeof *b->records),
+        .files = zeroed(n, sizeof *b->files),
+        .places = zeroed(n, sizeof *b->places),
+        .ids = zeroed(n, sizeof *b->ids),
+        .found = zeroed(n, sizeof *b->found),
+    };
+}
+
+/* Files for the larger new blocks, durable; err for those that could not be written. */
+static void write_files(struct storage_dir *d, struct storage_put *const *v, size_t n,
+                        struct batch *b)
+{
+    for (size_t i = 0; i < n; i++) {
+        b->files[i].fd = -1;
+        b->files[i].err = 0;
+        if (!b->found[i] && v[i]->stored.n >= SMALL_BLOCK)
+            dir_files_write(d->files, &v[i]->id, v[i]->stored, &b->files[i]);
+    }
+    dir_files_settle(d->files, b->files, n);
+}
+
+/* Puts those of v once; leaves -EAGAIN where a block that was in the index no longer is. */
+static void put_once(struct storage_dir *d, uint64_t ns, struct storage_put **v, size_t n,
+                     struct batch *b)
+{
+    for (size_t i = 0; i < n; i++)
+        b->ids[i] = v[i]->id;
+    int r = dir_db_find(d->db, 0, b->ids, n, b->places, b->found);
+    if (!r)
+        write_files(d, v, n, b);
+    size_t records = 0;
+    for (size_t i = 0; i < n; i++) {
+        v[i]->err = r ? r : b->files[i].err;
+        if (v[i]->err)
+            continue;
+        bool in_file = b->files[i].fd >= 0;
+        b->records[records++] = (struct dir_record){
+            .id = v[i]->id,
+            .stored_len = v[i]->stored.n,
+            .logical_len = v[i]->logical_len,
+            .data = in_file ? (struct bytes){0} : v[i]->stored,
+            .file = in_file ? b->files[i].name : NULL,
+            .known = b->found[i] && v[i]->stored.n >= SMALL_BLOCK,
+        };
+    }
+    if (records)
+        dir_db_put(d->db, ns, b->records, records);
+    for (size_t i = 0, k = 0; i < n; i++) {
+        if (v[i]->err)
+            continue;
+        v[i]->err = b->records[k].err;
+        if (b->files[i].fd >= 0 && !b->records[k].taken)
+            dir_files_remove(d->files, b->files[i].name);
+        k++;
+    }
+}
+
+static void put(struct storage *s, uint64_t ns, struct storage_put *v, size_t n)
+{
+    struct storage_put **todo = zeroed(n, sizeof *todo);
+    struct batch b;
+    batch_make(&b, n);
+    size_t left = n;
+    for (size_t i = 0; i < n; i++)
+        todo[i] = &v[i];
+    for (int round = 0; left && round < PUT_ROUNDS; round++) {
+        put_once(self(s), ns, todo, left, &b);
+        size_t again = 0;
+        for (size_t i = 0; i < left; i++)
+            if (todo[i]->err == -EAGAIN)
+                todo[again++] = todo[i];
+        left = again;
+    }
+    for (size_t i = 0; i < left; i++)
+        todo[i]->err = -EIO;
+    batch_free(&b);
+    free(todo);
+}
+
+/* ---- get --------------------------------------------------------------------------------------
+ */
+
+static int read_block(struct storage_dir *d, uint64_t ns, const struct block_id *id,
+                      struct dir_place *p, struct buf *out)
+{
+    size_t start = out->n;
+    int r = dir_db_get(d->db, ns, id, p, out);
+    if (r)
+        return r;
+    if (p->file[0])
+        r = dir_files_read(d->files, p->file, p->stored_len, out);
+    if (r || out->n - start != p->stored_len) {
+        out->n = start;
+        return -EUCLEAN;
+    }
+    return 0;
+}
+
+static int get(struct storage *s, uint64_t ns, const struct block_id *id, struct buf *out,
+               uint64_t *logical_len)
+{
+    if (!ns)
+        return -ENOENT;
+    struct dir_place p;
+    int r = read_block(self(s), ns, id, &p, out);
+    if (!r)
+        *logical_len = p.logical_len;
+    return r;
+}
+
+static int have(struct storage *s, uint64_t ns, const struct block_id *ids, size_t n,
+                struct storage_info *out)
+{
+    struct dir_place *places = zeroed(n, sizeof *places);
+    bool *found = zeroed(n, sizeof *found);
+    int r = ns ? dir_db_find(self(s)->db, ns, ids, n, places, found) : 0;
+    for (size_t i = 0; i < n; i++)
+        out[i] = (struct storage_info){
+            .there = !r && found[i],
+            .stored_len = places[i].stored_len,
+            .logical_len = places[i].logical_len,
+        };
+    free(places);
+    free(found);
+    return r;
+}
+
+static int set_aside(struct storage *s, const struct block_id *id)
+{
+    struct storage_dir *d = self(s);
+    struct dir_place p;
+    struct buf bytes cleanup_buf = {0};
+    int r = read_block(d, 0, id, &p, &bytes);
+    if (r == -ENOENT || (!r && block_id_matches(id, bytes.p, bytes.n)))
+        return -EALREADY;
+    if (r && r != -EUCLEAN)
+        return r;
+    if (p.file[0])
+        dir_files_move_aside(d->files, p.file);
+    else if (bytes.n)
+        dir_files_keep_aside(d->files, id, bytes_of(bytes.p, bytes.n));
+    return dir_db_remove(d->db, id);
+}
+
+/* ---- the whole --------------------------------------------------------------------------------
+ */
+
+static void usage(struct storage *s, struct storage_usage *u)
+{
+    struct statvfs v;
+    *u = (struct storage_usage){0};
+    dir_db_totals(self(s)->db, &u->blocks, &u->bytes);
+    if (!statvfs(self(s)->dir, &v))
+        u->free_bytes = (uint64_t)v.f_bavail * v.f_frsize;
+}
+
+static void incarnation(struct storage *s, uint8_t out[INCARNATION_LEN])
+{
+    memcpy(out, self(s)->incarnation, INCARNATION_LEN);
+}
+
+static void close_dir(struct storage *s)
+{
+    struct storage_dir *d = self(s);
+    dir_db_close(d->db);
+    dir_files_close(d->files);
+    if (d->lock_fd >= 0)
+        close(d->lock_fd);
+    free(d->dir);
+    free(d);
+}
+
+static const struct storage_ops ops = {
+    .put = put,
+    .get = get,
+    .have = have,
+    .set_aside = set_aside,
+    .usage = usage,
+    .incarnation = incarnation,
+    .close = close_dir,
+};
+
+static int take_lock(struct storage_dir *d, char *err)
+{
+    char *path;
+    if (asprintf(&path, "%s/lock", d->dir) < 0)
+        abort();
+    d->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    int r = d->lock_fd < 0 ? -errno : flock(d->lock_fd, LOCK_EX | LOCK_NB) < 0 ? -EBUSY : 0;
+    if (r == -EBUSY)
+        snprintf(err, 512, "%s is in use by another block server", d->dir);
+    else if (r)
+        snprintf(err, 512, "cannot use %s: %s", path, strerror(-r));
+    free(path);
+    return r;
+}
+
+/* Index and file must agree on the name; where they do not, one of them is not what it was. */
+static int settle_incarnation(struct storage_dir *d, const uint8_t fresh[INCARNATION_LEN])
+{
+    struct buf file cleanup_buf = {0};
+    int r = durable_read(d->dir, "incarnation", INCARNATION_LEN, &file);
+    if (r && r != -ENOENT && r != -EMSGSIZE)
+        return r;
+    if ((r = dir_db_incarnation(d->db, d->incarnation)))
+        return r;
+    if (file.n == INCARNATION_LEN && !memcmp(file.p, d->incarnation, INCARNATION_LEN))
+        return 0;
+    memcpy(d->incarnation, fresh, INCARNATION_LEN);
+    if ((r = dir_db_set_incarnation(d->db, fresh)))
+        return r;
+    return durable_write(d->dir, "incarnation", fresh, INCARNATION_LEN, 0600);
+}
+
+static bool file_known(void *arg, const char *name)
+{
+    return dir_db_knows_file(arg, name);
+}
+
+int storage_dir_open(struct storage **out, const char *dir, char *err)
+{
+    *out = NULL;
+    struct storage_dir *d = zeroed(1, sizeof *d);
+    uint8_t fresh[INCARNATION_LEN];
+    random_bytes(fresh, sizeof fresh);
+    d->base.ops = &ops;
+    d->lock_fd = -1;
+    if (!(d->dir = strdup(dir)))
+        abort();
+    int r = durable_mkdir(dir);
+    if (r)
+        snprintf(err, 512, "cannot make %s: %s", dir, strerror(-r));
+    if (!r)
+        r = take_lock(d, err);
+    if (!r)
+        r = dir_files_open(&d->files, dir, err);
+    if (!r)
+        r = dir_db_open(&d->db, dir, fresh, err);
+    if (!r && (r = settle_incarnation(d, fresh)))
+        snprintf(err, 512, "cannot write %s/incarnation: %s", dir, strerror(-r));
+    if (r) {
+        close_dir(&d->base);
+        return r;
+    }
+    dir_files_sweep(d->files, file_known, d->db);
+    *out = &d->base;
+    return 0;
+}
+
+int storage_dir_list(const char *dir,
+                     void (*fn)(void *arg, const struct block_id *id, uint64_t stored_len),
+                     void *arg, char *err)
+{
+    return dir_db_list(dir, fn, arg, err);
+}
