@@ -204,9 +204,9 @@ int datadir_certificate(const struct datadir *d, const char *names, char **cert_
 {
     char *csr = NULL, *leaf = NULL;
     *cert_pem = *key_pem = NULL;
-    size_t first = strcspn(names, ",");
-    cleanup_text char *common = strndup(names, first);
-    int err = common ? tls_csr_new(common, key_pem, &csr) : -ENOMEM;
+    char first[256]; /* longer ones are refused by tls_issue */
+    snprintf(first, sizeof first, "%.*s", (int)strcspn(names, ","), names);
+    int err = tls_csr_new(first, key_pem, &csr);
     if (!err)
         err = tls_issue(d->ca_pem, d->ca_key_pem, csr, names, &leaf);
     if (!err && asprintf(cert_pem, "%s%s", leaf, d->ca_pem) < 0)

@@ -206,9 +206,10 @@ static int run_join(struct service *s, struct meta *m, const struct meta_caller 
 static int run_command(struct service *s, struct meta *m, const struct meta_caller *who,
                        const void *req, int64_t now_ms, void *ans, struct arena *ar, char *why)
 {
-    (void)why;
     struct m_command_ans *a = ans;
     int err = meta_command(m, who, req, now_ms, a, ar);
+    if (err)
+        snprintf(why, 512, "the store failed at this command; nothing was changed");
     struct bytes account;
     if (!err && a->exit_status == 0 && invite_asked(req, &account))
         invite_compose(a, account, s->public_host, httpd_port(s->httpd), s->ca_fingerprint, ar);

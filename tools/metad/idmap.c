@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Open addressing with linear probing, at most three quarters full. A removal moves the followers
- * of its run back instead of leaving a marker, so that a table with a steady coming and going of
- * keys (devices that wait) does not silt up. */
+/* Open addressing with linear probing, at most three quarters full. */
 #include "idmap.h"
 
 #include <stdlib.h>
@@ -55,24 +53,6 @@ void idmap_put(struct idmap *m, uint64_t key, void *value)
     if (!m->slots[i].key)
         m->n++;
     m->slots[i] = (struct idmap_slot){key, value};
-}
-
-void idmap_remove(struct idmap *m, uint64_t key)
-{
-    if (m->cap == 0)
-        return;
-    size_t hole = find(m, key), mask = m->cap - 1;
-    if (!m->slots[hole].key)
-        return;
-    m->n--;
-    for (size_t i = (hole + 1) & mask; m->slots[i].key; i = (i + 1) & mask) {
-        size_t distance_home = (i - home(m, m->slots[i].key)) & mask;
-        if (distance_home >= ((i - hole) & mask)) {
-            m->slots[hole] = m->slots[i];
-            hole = i;
-        }
-    }
-    m->slots[hole] = (struct idmap_slot){0, NULL};
 }
 
 void idmap_each(const struct idmap *m, void (*fn)(void *arg, uint64_t key, void *value), void *arg)

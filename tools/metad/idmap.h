@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* A hash table from a non-zero 64-bit number to a pointer; grows as needed, never shrinks.
+/* A hash table from a non-zero 64-bit number to a pointer; grows as needed; nothing is ever
+ * removed.
  *
  * Not thread-safe. The table owns nothing but itself. Aborts when memory is exhausted, as buf does.
  */
@@ -16,7 +17,6 @@ struct idmap {
 
 void *idmap_get(const struct idmap *m, uint64_t key);       /* NULL: absent */
 void idmap_put(struct idmap *m, uint64_t key, void *value); /* value not NULL; replaces */
-void idmap_remove(struct idmap *m, uint64_t key);
 /* Calls fn for each, in no order; fn must not change the table. */
 void idmap_each(const struct idmap *m, void (*fn)(void *arg, uint64_t key, void *value), void *arg);
 void idmap_free(struct idmap *m);

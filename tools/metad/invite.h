@@ -13,7 +13,8 @@
 
 /* Whether these words ask for an account's token; the account's name in *account. */
 bool invite_asked(const struct m_command_req *q, struct bytes *account);
-/* Replaces a->text, which must be the token alone (white space around it is dropped). */
+/* Replaces a->text: the token alone becomes the invitation; a JSON object with a member "token"
+ * gets a member "invitation". Without a token (none was asked for) nothing changes. */
 void invite_compose(struct m_command_ans *a, struct bytes account, const char *host, unsigned port,
                     const char *fingerprint, struct arena *ar);
 #endif

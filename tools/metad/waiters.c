@@ -5,8 +5,8 @@
  * topic's list. All lists are doubly linked through the objects, so that answering a waiter costs
  * the number of its watches, however many others are held.
  *
- * Waiters and watches live in the request's arena and disappear with the answer; topics stay (a few
- * dozen bytes per namespace ever watched or committed to); holders go with their last waiter. */
+ * Waiters and watches live in the request's arena and disappear with the answer; topics
+ * and holders stay, a few dozen bytes for each namespace and device that ever waited. */
 #include "waiters.h"
 
 #include <stdlib.h>
@@ -134,10 +134,7 @@ static void unlink_waiter(struct waiter *x)
     if (x->all_next)
         x->all_next->all_prev = x->all_prev;
     x->all->held--;
-    if (--h->n == 0) {
-        idmap_remove(&x->all->holders, h->device);
-        free(h);
-    }
+    h->n--;
 }
 
 /* Takes the waiter out of all lists and answers with those of its namespaces that are ahead. */

@@ -87,8 +87,10 @@ char *cli_read_file(const char *path, size_t max)
     if (fd < 0)
         return NULL;
     char *text = malloc(max + 1);
+    if (!text)
+        abort();
     size_t n = 0;
-    ssize_t got = text ? 1 : -1;
+    ssize_t got = 1;
     while (got > 0 && n < max) {
         got = read(fd, text + n, max - n);
         n += got > 0 ? (size_t)got : 0;

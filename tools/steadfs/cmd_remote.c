@@ -10,11 +10,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "control.h"
 #include "identity.h"
+#include "json.h"
 #include "mounts.h"
 #include "rpc.h"
 
 #define CALL_MS 30000u
+#define ANSWER_MS 10000u
 #define WORDS_MAX 256
 
 struct words {
@@ -87,6 +90,18 @@ static size_t path_word(const struct words *w)
     return 0;
 }
 
+/* The mount's state directory, malloc'd, or NULL; it says so itself. */
+static char *state_of(const struct mount *m)
+{
+    char text[512];
+    cleanup_buf struct buf body = {0};
+    cleanup_arena struct arena a = {0};
+    if (!m->control || control_ask(m->control, "status", ANSWER_MS, NULL, NULL, &body, text, NULL))
+        return NULL;
+    const char *state = json_text(json_parse(&a, (const char *)body.p, body.n), "state");
+    return *state ? cli_format("%s", state) : NULL;
+}
+
 /* Whose mount the command means, by an absolute PATH word or the current directory: its state
  * directory (malloc'd) in *state, or NULL. An absolute PATH is replaced by the one inside the
  * mount. */
@@ -106,8 +121,7 @@ static int find_mount(const struct subcommand *c, struct words *w, char **state)
                    : EXIT_DONE;
     struct mount *m = &l.v[found - l.v];
     mount_ask(m);
-    if (m->state)
-        *state = cli_format("%s", m->state);
+    *state = state_of(m);
     if (absolute_path) {
         w->translated = cli_format("%s", mount_inside(m, absolute));
         w->v[at] = w->translated;
@@ -192,7 +206,8 @@ const struct subcommand cmd_admin = {
     .usage =
         "WORDS…   [--admin FILE]\n"
         "\n"
-        "  account add NAME         make an account; prints an invitation for its first device\n"
+        "  account add NAME [--assign PREMISES,…] [--no-token]\n"
+        "                           make an account; prints an invitation for its first device\n"
         "  account token NAME       an invitation for a further device\n"
         "  account list\n"
         "  device list [ACCOUNT]\n"
@@ -201,6 +216,8 @@ const struct subcommand cmd_admin = {
         "  server list\n"
         "  assign NAMESPACE PREMISES…\n"
         "  unassign NAMESPACE PREMISES…\n"
+        "  namespace list\n"
+        "  quota NAMESPACE [--bytes N] [--nodes N]\n"
         "\n"
         "Lists take --json. FILE (default $STEADFS_ADMIN, ~/.config/steadfs/admin,\n"
         "/etc/steadfs/admin) has the lines url=, credential= and ca=: it is admin.credential of "

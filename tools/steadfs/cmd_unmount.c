@@ -83,8 +83,8 @@ static int unmount(const char *mountpoint, bool dead)
 }
 
 /* Exit status; dead is set when nobody answers. */
-static int drain(const struct subcommand *c, const struct mount *m, unsigned timeout_ms, pid_t *pid,
-                 bool *dead)
+static int drain(const struct subcommand *c, const struct mount *m, unsigned timeout_ms, bool force,
+                 pid_t *pid, bool *dead)
 {
     char text[512];
     cleanup_free char *request = cli_format("drain %u", timeout_ms);
@@ -96,8 +96,9 @@ static int drain(const struct subcommand *c, const struct mount *m, unsigned tim
     if (status == EXIT_DONE)
         return EXIT_DONE;
     return cli_fail(c, status,
-                    "%s: %s; still mounted, nothing is lost; try again, or with --force "
-                    "to unmount now and send the rest at the next mount",
+                    force ? "%s: %s; unmounting all the same, nothing is lost"
+                          : "%s: %s; still mounted, nothing is lost; try again, or with --force to "
+                            "unmount now and send the rest at the next mount",
                     m->mountpoint, text);
 }
 
@@ -118,7 +119,7 @@ static int unmount_one(const struct subcommand *c, const char *path, unsigned ti
     pid_t pid = 0;
     bool dead;
     int64_t until = now_ms() + timeout_ms;
-    int status = drain(c, m, timeout_ms, &pid, &dead);
+    int status = drain(c, m, timeout_ms, force, &pid, &dead);
     if (status && !force)
         return status;
     unsigned long long started = pid ? start_time(pid) : 0;
@@ -126,8 +127,7 @@ static int unmount_one(const struct subcommand *c, const char *path, unsigned ti
     if (err)
         return cli_fail(c, EXIT_FAILED, "%s: %s%s", m->mountpoint, strerror(-err),
                         err == -EBUSY ? "; a program has a file open there or works in it" : "");
-    /* a drain that used up its time leaves the process as much again to end */
-    if (!wait_gone(pid, started, status ? now_ms() + timeout_ms : until + ANSWER_SLACK_MS))
+    if (!status && !wait_gone(pid, started, until + ANSWER_SLACK_MS))
         return cli_fail(c, EXIT_PENDING,
                         "%s is unmounted; process %d goes on sending what is pending",
                         m->mountpoint, (int)pid);

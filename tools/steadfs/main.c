@@ -8,14 +8,13 @@
 static const struct subcommand *const commands[] = {
     &cmd_mount,   &cmd_unmount,   &cmd_status, &cmd_sync,  &cmd_conflicts,
     &cmd_login,   &cmd_namespace, &cmd_share,  &cmd_admin, &cmd_history,
-    &cmd_restore, &cmd_pin,       &cmd_evict,
+    &cmd_restore, &cmd_pin,       &cmd_evict,  NULL,
 };
-#define COMMANDS_N (sizeof commands / sizeof *commands)
 
 static int help(FILE *to)
 {
     fprintf(to, "usage: steadfs COMMAND [ARGUMENT…]\n\n");
-    for (size_t i = 0; i < COMMANDS_N; i++)
+    for (size_t i = 0; commands[i]; i++)
         fprintf(to, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
     fprintf(
         to,
@@ -34,7 +33,7 @@ int main(int argc, char **argv)
         puts("steadfs " STEADFS_VERSION);
         return EXIT_DONE;
     }
-    for (size_t i = 0; i < COMMANDS_N; i++)
+    for (size_t i = 0; commands[i]; i++)
         if (!strcmp(argv[1], commands[i]->name)) {
             if (argc > 2 && !strcmp(argv[2], "--help"))
                 return cli_help(commands[i]);

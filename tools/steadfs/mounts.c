@@ -29,7 +29,6 @@ void mount_list_free(struct mount_list *l)
     for (size_t i = 0; i < l->n; i++) {
         free(l->v[i].mountpoint);
         free(l->v[i].control);
-        free(l->v[i].state);
     }
     free(l->v);
     *l = (struct mount_list){0};
@@ -191,11 +190,6 @@ void mount_ask(struct mount *m)
 {
     if (!m->control)
         m->control = ask(m->mountpoint, CONTROL_XATTR);
-    if (!m->state && m->control) {
-        const char *slash = strrchr(m->control, '/');
-        if (slash && !strcmp(slash, "/control.sock"))
-            m->state = cli_format("%.*s", (int)(slash - m->control), m->control);
-    }
 }
 
 /* The second line of STATE/lock is where the state is mounted. malloc'd, or NULL. */

@@ -11,8 +11,6 @@ struct mount {
     bool ours;        /* false: another file system, listed for what lies inside what */
     char *mountpoint; /* absolute */
     char *control;    /* path of its control socket, or NULL when the mount does not answer */
-    char
-        *state; /* its state directory; NULL when its path is too long for the socket to be in it */
 };
 
 struct mount_list {
@@ -22,8 +20,7 @@ struct mount_list {
 
 void mount_list_free(struct mount_list *l);
 #define cleanup_mounts __attribute__((cleanup(mount_list_free)))
-/* All of them; a mount that is covered by a later one at the same place is left out. 0 or -errno.
- */
+/* All of them but those that are covered by a later one. 0 or -errno. */
 int mount_list_read(struct mount_list *l);
 /* The same from text in the form of proc(5)'s mountinfo. */
 void mount_list_parse(struct mount_list *l, FILE *mountinfo);
@@ -34,7 +31,7 @@ char *mount_absolute(const char *path);
 const struct mount *mount_of(const struct mount_list *l, const char *absolute);
 /* The path inside the mount, without a leading slash; "" for its root. */
 const char *mount_inside(const struct mount *m, const char *absolute);
-/* Asks the mount for its control socket (once): fills m->control and m->state. */
+/* Asks the mount for its control socket (once): fills m->control. */
 void mount_ask(struct mount *m);
 /* Reads list and finds the mount of path (NULL: that of $STEADFS_STATE, else of the current
  * directory); asks it. 0, or the exit status of a complaint already made. *found points into l. */

