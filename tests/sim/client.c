@@ -1,0 +1,480 @@
+// SPDX-License-Identifier: Apache-2.0
+/* A client: tree, core, and a driver that does what the real one does, in small. It presents
+ * itself, lists the journal and applies it record by record, loads what the core needs, and sends
+ * commits (lane.c). A call that is lost ends with an error; its request may be executed much later,
+ * also after the client was killed and started again.
+ */
+#include "sim.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TREE_DB "tree.db"
+
+void client_incarnation(unsigned index, uint8_t out[16])
+{
+    memcpy(out, "client state ...", 16);
+    out[15] = (uint8_t)index;
+}
+
+/* ---- what the core asks ------------------------------------------------------------------------
+ */
+static struct open_file *file_of(struct client *c, uint64_t node, struct open_file *after)
+{
+    for (struct open_file *f = after ? after + 1 : c->files; f < c->files + HANDLES_MAX; f++)
+        if (f->used && f->node == node)
+            return f;
+    return NULL;
+}
+
+/* An open file goes on seeing what it saw; what of that is not known here cannot be shown to it. */
+static void hook_content_changes(void *ctx, uint64_t node, uint64_t off, uint64_t len)
+{
+    struct client *c = ctx;
+    (void)off;
+    (void)len;
+    for (struct open_file *f = file_of(c, node, NULL); f; f = file_of(c, node, f)) {
+        struct core_need need;
+        struct core_attr a;
+        if (f->stale)
+            continue;
+        extent_list_free(&f->old);
+        if (core_getattr(c->core, node, &a, &need) ||
+            core_extents(c->core, node, 0, FILE_SIZE_MAX, &f->old, &need)) {
+            extent_list_free(&f->old);
+            f->used = false;
+            continue;
+        }
+        f->old_size = a.size;
+        f->stale = true;
+    }
+}
+
+static bool hook_may_commit(void *ctx, uint64_t node)
+{
+    for (struct open_file *f = file_of(ctx, node, NULL); f; f = file_of(ctx, node, f))
+        if (f->unfinished)
+            return false;
+    return true;
+}
+
+static bool hook_in_use(void *ctx, uint64_t node)
+{
+    return file_of(ctx, node, NULL) != NULL;
+}
+
+/* ---- life
+ * ------------------------------------------------------------------------------------------ */
+/* Starting failed: because the disk does, again, or because of a fault. */
+static int start_failed(struct client *c, int err, const char *why)
+{
+    if (simvfs_crashed(c->disk)) {
+        bool power = c->s->step % 2;
+        sim_log(c->s, "c%u fails while starting", c->index);
+        simvfs_restart(c->disk, power);
+        if (power)
+            ledger_power_lost(&c->s->ledger, c->index);
+    } else {
+        sim_fail(c->s, "client %u does not start: %s: %s", c->index, strerror(-err), why);
+    }
+    return err;
+}
+
+int client_start(struct client *c)
+{
+    char why[512] = "", name[32];
+    int err = tree_open(&c->tree, TREE_DB, simvfs_name(c->disk), why);
+    if (err)
+        return start_failed(c, err, why);
+    snprintf(name, sizeof name, "dev%u", c->index);
+    struct core_options o = {.device = (uint32_t)c->s->server.device[c->index],
+                             .device_name = name,
+                             .clean_start = true,
+                             .hooks = {.ctx = c,
+                                       .content_changes = hook_content_changes,
+                                       .may_commit = hook_may_commit,
+                                       .in_use = hook_in_use}};
+    err = core_new(&c->core, c->tree, &o);
+    if (err) {
+        tree_close(c->tree);
+        c->tree = NULL;
+        return start_failed(c, err, "core_new");
+    }
+    c->epoch++;
+    err = core_root(c->core, &c->ns, &c->root);
+    if (err == -ENOENT) /* not before the first session */
+        c->ns = c->root = 0;
+    return err == -ENOENT ? 0 : err;
+}
+
+static void records_clear(struct client *c)
+{
+    arena_free(&c->records.arena);
+    buf_free(&c->records.body);
+    c->records.ans = (struct m_list_ans){0};
+    c->records.next = 0;
+}
+
+static void forget(struct client *c)
+{
+    memset(c->calls, 0, sizeof c->calls);
+    c->needs_n = 0;
+    c->session = false;
+    records_clear(c);
+    lane_reset(c);
+    free(c->receipts);
+    c->receipts = NULL;
+    c->receipts_n = c->receipts_cap = 0;
+    for (size_t i = 0; i < HANDLES_MAX; i++) {
+        extent_list_free(&c->files[i].old);
+        c->files[i] = (struct open_file){0};
+    }
+    for (size_t i = 0; i < BARRIERS_MAX; i++) {
+        marks_free(&c->fsyncs[i].marks);
+        c->fsyncs[i] = (struct fsync_wait){0};
+    }
+    c->op = (struct op){0};
+}
+
+void client_stop(struct client *c, enum stop how)
+{
+    static const char *const names[] = {"stops", "is killed", "loses power"};
+    sim_log(c->s, "c%u %s", c->index, names[how]);
+    if (how != STOP_CLEAN) {
+        simvfs_crash(c->disk);
+        c->s->count.crashes++;
+    }
+    core_free(c->core);
+    c->core = NULL;
+    c->tree = NULL;
+    if (how != STOP_CLEAN)
+        simvfs_restart(c->disk, how == STOP_POWER);
+    if (how == STOP_POWER)
+        ledger_power_lost(&c->s->ledger, c->index);
+    forget(c);
+}
+
+bool client_ok(struct client *c, int err, const char *what)
+{
+    if (simvfs_crashed(c->disk)) {
+        /* which of the two it was is the disk's first secret */
+        client_stop(c, c->s->step % 2 ? STOP_POWER : STOP_KILL);
+        return false;
+    }
+    if (err < 0)
+        sim_fail(c->s, "client %u: %s: %s", c->index, what, strerror(-err));
+    return err >= 0;
+}
+
+/* ---- calls
+ * -------------------------------------------------------------------------------------------- */
+static struct call *call_add(struct client *c, enum call_kind kind, const char *method,
+                             struct buf *body)
+{
+    for (size_t i = 0; i < CALLS_MAX; i++) {
+        struct call *k = &c->calls[i];
+        if (k->kind != CALL_FREE)
+            continue;
+        struct packet p = {.client = c->index,
+                           .epoch = c->epoch,
+                           .call = ++c->next_call,
+                           .method = method,
+                           .body = *body};
+        if (!net_send(c->s, &p))
+            break;
+        *k = (struct call){.kind = kind, .id = p.call};
+        sim_log(c->s, "c%u calls %s (%llu)", c->index, method, (unsigned long long)p.call);
+        return k;
+    }
+    buf_free(body);
+    return NULL;
+}
+
+struct call *client_call(struct client *c, enum call_kind kind, const char *method,
+                         const struct msg_desc *d, const void *msg)
+{
+    struct buf body = {0};
+    msg_encode(d, msg, &body);
+    return call_add(c, kind, method, &body);
+}
+
+bool client_calling(const struct client *c, enum call_kind kind)
+{
+    for (size_t i = 0; i < CALLS_MAX; i++)
+        if (c->calls[i].kind == kind)
+            return true;
+    return false;
+}
+
+/* ---- session
+ * --------------------------------------------------------------------------------------------- */
+static void session_start(struct client *c)
+{
+    uint8_t incarnation[16];
+    int64_t requests = 0, nodes = 0;
+    client_incarnation(c->index, incarnation);
+    (void)tree_get(c->tree, "request_limit", &requests); /* absent in a new tree */
+    (void)tree_get(c->tree, "node_limit", &nodes);
+    struct m_session_req q = {.incarnation = bytes_of(incarnation, 16),
+                              .requests_used = (uint64_t)requests,
+                              .nodes_used = (uint64_t)nodes};
+    client_call(c, CALL_SESSION, "session", &m_session_req_desc, &q);
+}
+
+static void session_answer(struct client *c, struct bytes body)
+{
+    cleanup_arena struct arena ar = {0};
+    struct core_effects fx = {0};
+    struct m_session_ans a;
+    if (msg_decode(&m_session_ans_desc, &a, body.p, body.n, MSG_LENIENT, &ar, NULL))
+        sim_fail(c->s, "client %u: the session's answer cannot be read", c->index);
+    else if (a.cloned)
+        sim_fail(c->s, "client %u is taken for a copy", c->index);
+    else if (client_ok(c, core_session(c->core, &a, &fx), "core_session") &&
+             client_ok(c, core_root(c->core, &c->ns, &c->root), "core_root")) {
+        c->session = true;
+        client_effects(c, &fx);
+    }
+    core_effects_free(&fx);
+}
+
+/* ---- journal
+ * -----------------------------------------------------------------------------------------------
+ */
+static void list_start(struct client *c, struct rng *r)
+{
+    struct core_ns n;
+    if (!client_ok(c, core_ns_get(c->core, c->ns, &n), "core_ns_get"))
+        return;
+    struct m_list_req q = {.ns = c->ns, .from = n.cursor, .limit_bytes = 1 + rng_below(r, 3000)};
+    client_call(c, CALL_LIST, "list", &m_list_req_desc, &q);
+}
+
+static void list_answer(struct client *c, struct bytes body)
+{
+    records_clear(c);
+    buf_append(&c->records.body, body.p, body.n);
+    if (msg_decode(&m_list_ans_desc, &c->records.ans, c->records.body.p, c->records.body.n,
+                   MSG_LENIENT, &c->records.arena, NULL))
+        sim_fail(c->s, "client %u: the list cannot be read", c->index);
+    else if (c->records.ans.resync)
+        sim_fail(c->s, "client %u: resync to %llu", c->index,
+                 (unsigned long long)c->records.ans.resync);
+}
+
+static void apply_one(struct client *c)
+{
+    struct core_effects fx = {0};
+    struct core_ns n;
+    const struct m_record *r = &c->records.ans.records[c->records.next];
+    int err = core_ns_get(c->core, c->ns, &n);
+    if (!err && r->sjid > n.cursor + 1)
+        sim_fail(c->s, "client %u: record %llu does not follow cursor %llu", c->index,
+                 (unsigned long long)r->sjid, (unsigned long long)n.cursor);
+    if (!err)
+        err = core_apply(c->core, c->ns, r, c->s->now, &fx);
+    sim_log(c->s, "c%u applies %llu: %d", c->index, (unsigned long long)r->sjid, err);
+    if (client_ok(c, err, "core_apply")) {
+        c->s->count.records++;
+        client_effects(c, &fx);
+        if (++c->records.next == c->records.ans.records_n)
+            records_clear(c);
+    }
+    core_effects_free(&fx);
+}
+
+/* ---- loads
+ * ---------------------------------------------------------------------------------------------------
+ */
+static bool need_equal(const struct core_need *a, const struct core_need *b)
+{
+    return a->kind == b->kind && a->ns == b->ns && a->node == b->node && a->off == b->off &&
+           a->name_len == b->name_len && !memcmp(a->name, b->name, a->name_len);
+}
+
+bool client_needs(const struct client *c, const struct core_need *need)
+{
+    for (size_t i = 0; i < c->needs_n; i++)
+        if (need_equal(&c->needs[i], need))
+            return true;
+    for (size_t i = 0; i < CALLS_MAX; i++)
+        if (c->calls[i].kind == CALL_LOAD && need_equal(&c->calls[i].need, need))
+            return true;
+    return false;
+}
+
+void client_need(struct client *c, const struct core_need *need)
+{
+    if (!client_needs(c, need) && c->needs_n < sizeof c->needs / sizeof *c->needs)
+        c->needs[c->needs_n++] = *need;
+}
+
+static void load_start(struct client *c)
+{
+    struct core_need need = c->needs[--c->needs_n];
+    struct buf body = {0};
+    const char *method;
+    int err = core_need_request(c->core, &need, &method, &body);
+    if (err == -ENOENT || !client_ok(c, err, "core_need_request")) { /* the node went away */
+        buf_free(&body);
+        return;
+    }
+    struct call *k = call_add(c, CALL_LOAD, method, &body);
+    if (k)
+        k->need = need;
+    c->s->count.loads++;
+}
+
+static void load_answer(struct client *c, const struct core_need *need, struct bytes body)
+{
+    struct core_effects fx = {0};
+    int err = core_need_answer(c->core, need, body, c->s->now, &fx);
+    sim_log(c->s, "c%u loads %llx: %d", c->index, (unsigned long long)need->node, err);
+    if (err == -EAGAIN || err == -ESTALE || err == -ENOENT)
+        err = 0; /* asked again when it is still needed */
+    if (client_ok(c, err, "core_need_answer"))
+        client_effects(c, &fx);
+    core_effects_free(&fx);
+}
+
+/* ---- effects
+ * --------------------------------------------------------------------------------------------------
+ */
+static void effect_fork(struct client *c, uint64_t node, uint64_t copy)
+{
+    c->s->count.copies++;
+    for (struct open_file *f = file_of(c, node, NULL); f; f = file_of(c, node, f))
+        if (f->wrote) { /* goes on in its own version */
+            f->node = copy;
+            f->stale = false;
+            extent_list_free(&f->old);
+        }
+    for (size_t i = 0; i < BARRIERS_MAX; i++)
+        if (c->fsyncs[i].used && c->fsyncs[i].node == node)
+            c->fsyncs[i].node = copy;
+}
+
+void client_effects(struct client *c, struct core_effects *fx)
+{
+    for (size_t i = 0; i < fx->n && !c->s->failed; i++) {
+        const struct core_effect *e = &fx->v[i];
+        switch (e->kind) {
+        case EFFECT_FORK:
+            sim_log(c->s, "c%u forks %llx to %llx", c->index, (unsigned long long)e->node,
+                    (unsigned long long)e->other);
+            effect_fork(c, e->node, e->other);
+            break;
+        case EFFECT_ALIAS:
+            sim_log(c->s, "c%u merges %llx into %llx", c->index, (unsigned long long)e->node,
+                    (unsigned long long)e->other);
+            for (size_t k = 0; k < BARRIERS_MAX; k++)
+                if (c->fsyncs[k].used && c->fsyncs[k].node == e->node)
+                    c->fsyncs[k].node = e->other;
+            break;
+        case EFFECT_PARKED:
+            sim_fail(c->s, "client %u: node %llx is parked: %s", c->index,
+                     (unsigned long long)e->node, strerror(-e->err));
+            break;
+        case EFFECT_DONE:
+            sim_log(c->s, "c%u request %llu ends: status %d at %llu", c->index,
+                    (unsigned long long)e->other, (int)e->status, (unsigned long long)e->sjid);
+            break;
+        default:
+            break;
+        }
+    }
+}
+
+/* ---- turns
+ * ------------------------------------------------------------------------------------------------------
+ */
+void client_turn(struct client *c, struct rng *r)
+{
+    if (!c->core)
+        return;
+    if (!c->session) {
+        if (!c->offline && !client_calling(c, CALL_SESSION))
+            session_start(c);
+        return;
+    }
+    if (!c->offline && !client_calling(c, CALL_LIST) && c->records.next == c->records.ans.records_n)
+        list_start(c, r);
+    for (unsigned k = 0; c->core && c->records.next < c->records.ans.records_n && k < 3; k++)
+        apply_one(c);
+    while (c->core && c->needs_n && !c->offline)
+        load_start(c);
+    if (c->core && !c->s->failed)
+        fsync_turn(c);
+    if (c->core && !c->s->failed)
+        lane_turn(c, r);
+}
+
+void client_answer(struct client *c, struct call *k, int status, struct bytes body, struct rng *r)
+{
+    struct call done = *k;
+    (void)r;
+    k->kind = CALL_FREE;
+    switch (done.kind) {
+    case CALL_SESSION:
+        if (status == 0)
+            session_answer(c, body);
+        break;
+    case CALL_LIST:
+        if (status == 0)
+            list_answer(c, body);
+        break;
+    case CALL_LOAD:
+        if (status == 0)
+            load_answer(c, &done.need, body);
+        break;
+    default:
+        lane_answer(c, &done, status, body);
+    }
+}
+
+bool client_quiet(struct client *c)
+{
+    struct core_ns n;
+    if (!c->core || !c->session || c->lane.phase != LANE_IDLE || c->records.ans.records_n)
+        return false;
+    for (size_t i = 0; i < BARRIERS_MAX; i++)
+        if (c->fsyncs[i].used)
+            return false;
+    if (core_ns_status(c->core, c->ns, &n) || n.cursor != server_head(c->s))
+        return false;
+    return n.pending_nodes == 0 && n.pending_bytes == 0;
+}
+
+void client_say(struct client *c, struct buf *out)
+{
+    struct core_ns n = {0};
+    buf_printf(out, "client %u:", c->index);
+    if (!c->core) {
+        buf_printf(out, " down");
+        return;
+    }
+    core_ns_status(c->core, c->ns, &n);
+    buf_printf(out, " session %d cursor %llu of %llu, %llu nodes and %llu bytes pending, lane %d",
+               c->session, (unsigned long long)n.cursor, (unsigned long long)server_head(c->s),
+               (unsigned long long)n.pending_nodes, (unsigned long long)n.pending_bytes,
+               (int)c->lane.phase);
+    for (size_t i = 0; i < BARRIERS_MAX; i++)
+        if (c->fsyncs[i].used)
+            buf_printf(out, " fsync %llx", (unsigned long long)c->fsyncs[i].node);
+    sqlite3_stmt *s = NULL;
+    if (sqlite3_prepare_v2(
+            tree_db(c->tree),
+            "SELECT printf('; node %x pend %d sent %d request %d nlink %d parked %d', id, pend,"
+            " sent, request, nlink, parked) FROM node WHERE pend != 0 OR request != 0"
+            " UNION ALL SELECT printf('; entry %x/%s = %x, base %x at %d, request %d sent %x',"
+            " parent, name, node, base_node, base_rev, request, sent_node) FROM entry"
+            " WHERE pend != 0 OR request != 0"
+            " UNION ALL SELECT printf('; sent %d at %d', request, sjid) FROM sent"
+            " UNION ALL SELECT printf('; hold %d', hold) FROM ns",
+            -1, &s, NULL) == SQLITE_OK)
+        while (sqlite3_step(s) == SQLITE_ROW)
+            buf_printf(out, "%s", (const char *)sqlite3_column_text(s, 0));
+    sqlite3_finalize(s);
+}

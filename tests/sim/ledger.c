@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What programs wrote. Every write is a block of its own, at most 64 bytes, so that a bit mask says
+ * which of its bytes must still be somewhere: all, less those that a program overwrote, cut off or
+ * removed while seeing them, less those that a client had told nobody of when its power failed. */
+#include "sim.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static uint32_t slot_of(const struct ledger *l, const struct block_id *id)
+{
+    uint64_t h;
+    memcpy(&h, id->b + 1, sizeof h);
+    uint32_t i = (uint32_t)(h % (2 * WRITES_MAX));
+    while (l->slot[i] && !block_id_equal(&l->w[l->slot[i] - 1].id, id))
+        i = (i + 1) % (2 * WRITES_MAX);
+    return i;
+}
+
+void ledger_reset(struct ledger *l)
+{
+    l->n = 0;
+    memset(l->slot, 0, sizeof l->slot);
+}
+
+static uint64_t mask_of(uint64_t off, uint64_t len)
+{
+    uint64_t all = len >= 64 ? UINT64_MAX : ((uint64_t)1 << len) - 1;
+    return off >= 64 ? 0 : all << off;
+}
+
+int ledger_write(struct ledger *l, uint64_t seed, unsigned client, unsigned len,
+                 struct block_id *id)
+{
+    char text[BLOCK_LEN_MAX + 1] = {0};
+    if (l->n == WRITES_MAX)
+        return -1;
+    /* the id is that of the bytes; the bytes are what the number says, filled up */
+    snprintf(text, sizeof text, "%llx %u ", (unsigned long long)seed, l->n);
+    block_id_of(id, text, sizeof text - 1);
+    l->w[l->n].id = *id;
+    l->w[l->n].client = client;
+    l->w[l->n].len = len;
+    l->w[l->n].live = mask_of(0, len);
+    l->w[l->n].committed = 0;
+    l->w[l->n].reachable = 0;
+    l->slot[slot_of(l, id)] = l->n + 1;
+    return (int)l->n++;
+}
+
+bool ledger_find(const struct ledger *l, const struct block_id *id, uint32_t *write)
+{
+    uint32_t i = slot_of(l, id);
+    if (!l->slot[i])
+        return false;
+    *write = l->slot[i] - 1;
+    return true;
+}
+
+void marks_add(struct ledger *l, struct marks *m, const struct m_extent *v, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint32_t w;
+        if (!ledger_find(l, &v[i].block, &w))
+            continue;
+        if (m->n == m->cap) {
+            m->cap = m->cap ? 2 * m->cap : 16;
+            m->v = realloc(m->v, m->cap * sizeof *m->v);
+            if (!m->v)
+                abort();
+        }
+        m->v[m->n++] = (struct mark){w, mask_of(v[i].block_off, v[i].len)};
+    }
+}
+
+void marks_free(struct marks *m)
+{
+    free(m->v);
+    *m = (struct marks){0};
+}
+
+void ledger_consume(struct ledger *l, const struct marks *m)
+{
+    for (size_t i = 0; i < m->n; i++)
+        l->w[m->v[i].write].live &= ~m->v[i].mask;
+}
+
+void ledger_revive(struct ledger *l, const struct marks *m)
+{
+    for (size_t i = 0; i < m->n; i++)
+        l->w[m->v[i].write].live |= m->v[i].mask;
+}
+
+void ledger_committed(struct ledger *l, const struct m_extent *v, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint32_t w;
+        if (ledger_find(l, &v[i].block, &w))
+            l->w[w].committed |= mask_of(v[i].block_off, v[i].len);
+    }
+}
+
+void ledger_power_lost(struct ledger *l, unsigned client)
+{
+    for (uint32_t i = 0; i < l->n; i++)
+        if (l->w[i].client == client)
+            l->w[i].live &= l->w[i].committed;
+}

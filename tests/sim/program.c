@@ -1,0 +1,644 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What programs do: random operations on few names in a small tree, so that clients collide.
+ *
+ * An operation draws everything from a seed of its own. When the core needs something loaded, the
+ * operation is kept and done again from the start later, as the mount does it. Errors that a
+ * program may meet are fine; others fail the run. Bytes that an operation overwrites, cuts off or
+ * unlinks are taken off the ledger: all that this client could have read there, whether its tree
+ * knows it or would have to load it.
+ */
+#include "sim.h"
+
+#include <errno.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/xattr.h>
+
+#define FILE_MAX 256 /* bytes of a file */
+#define TRIES_MAX 12 /* of an operation that needs something loaded */
+
+static const char *const names[] = {"a", "b", "c.txt", "d"};
+static const char *const op_names[OP_KINDS] = {
+    "create", "mkdir",   "symlink", "mknod",    "tmpfile", "link",    "unlink",  "rmdir",
+    "rename", "write",   "append",  "truncate", "clone",   "setattr", "utimes",  "setxattr",
+    "read",   "readdir", "open",    "close",    "hwrite",  "fsync",   "fsyncdir"};
+
+/* One attempt at an operation. */
+struct attempt {
+    struct client *c;
+    struct core *core;
+    struct rng r;
+    struct core_who who;
+    struct core_need need;
+    char text[160]; /* for the log */
+};
+
+static struct bytes a_name(struct attempt *t)
+{
+    return bytes_str(names[rng_below(&t->r, t->c->s->p.names)]);
+}
+
+/* A random directory: from the root down. */
+static int a_dir(struct attempt *t, uint64_t *dir)
+{
+    struct core_attr a;
+    int err = core_getattr(t->core, t->c->root, &a, &t->need);
+    *dir = t->c->root;
+    for (unsigned depth = rng_below(&t->r, t->c->s->p.depth + 1); !err && depth; depth--) {
+        err = core_lookup(t->core, *dir, a_name(t), &a, &t->need);
+        if (err == -ENOENT || (!err && a.type != NODE_DIR))
+            return 0;
+        if (!err)
+            *dir = a.node;
+    }
+    return err;
+}
+
+struct place {
+    uint64_t dir;
+    struct bytes name;
+    struct core_attr a;
+};
+
+/* A random name, existing or not (-ENOENT). */
+static int a_place(struct attempt *t, struct place *p)
+{
+    int err = a_dir(t, &p->dir);
+    p->name = a_name(t);
+    return err ? err : core_lookup(t->core, p->dir, p->name, &p->a, &t->need);
+}
+
+static int a_file(struct attempt *t, struct place *p)
+{
+    int err = a_place(t, p);
+    return err ? err : p->a.type == NODE_REG ? 0 : -EISDIR;
+}
+
+static void say_place(struct attempt *t, const struct place *p)
+{
+    size_t n = strlen(t->text);
+    snprintf(t->text + n, sizeof t->text - n, " %llx/%.*s", (unsigned long long)p->dir,
+             (int)p->name.n, (const char *)p->name.p);
+}
+
+static void say(struct attempt *t, const char *what, uint64_t v)
+{
+    size_t n = strlen(t->text);
+    snprintf(t->text + n, sizeof t->text - n, " %s %llx", what, (unsigned long long)v);
+}
+
+static uint64_t a_length(struct attempt *t)
+{
+    return UNIT * (1 + rng_below(&t->r, BLOCK_LEN_MAX / UNIT));
+}
+
+/* ---- what is seen
+ * --------------------------------------------------------------------------------- */
+/* The answer to a load, without the core's hearing of it. */
+static bool peek(struct client *c, struct core_need *need, struct m_extents_ans *m,
+                 struct buf *body, struct arena *ar)
+{
+    cleanup_buf struct buf q = {0};
+    const char *method;
+    if (core_need_request(c->core, need, &method, &q))
+        return false;
+    for (int k = 0; k < 3; k++)
+        if (server_call(c->s, c->index, method, bytes_of(q.p, q.n), body) == 0)
+            return msg_decode(&m_extents_ans_desc, m, body->p, body->n, MSG_LENIENT, ar, NULL) == 0;
+    return false;
+}
+
+bool program_sees(struct client *c, uint64_t node, uint64_t off, uint64_t end, struct marks *out)
+{
+    cleanup_arena struct arena ar = {0};
+    cleanup_buf struct buf body = {0};
+    struct extent_list l cleanup_extents = {0};
+    struct m_extents_ans m = {0};
+    struct core_need need;
+    int err = core_extents(c->core, node, off, end - off, &l, &need);
+    if (err == 0) {
+        marks_add(&c->s->ledger, out, l.v, l.n);
+        return true;
+    }
+    if (err != CORE_NEED || !peek(c, &need, &m, &body, &ar))
+        return false;
+    const struct extent_list far = {.v = m.range.extents, .n = m.range.extents_n};
+    for (uint64_t at = off; at < end && at < FILE_MAX; at += UNIT) {
+        struct extent_list part cleanup_extents = {0};
+        err = core_extents(c->core, node, at, UNIT, &part, &need);
+        if (err == CORE_NEED)
+            extent_list_slice(&far, at, UNIT, &part);
+        else if (err)
+            return false;
+        marks_add(&c->s->ledger, out, part.v, part.n);
+    }
+    return true;
+}
+
+static bool sees(struct attempt *t, uint64_t node, uint64_t off, uint64_t end, struct marks *out)
+{
+    bool ok = program_sees(t->c, node, off, end, out);
+    if (!ok && !t->c->s->failed)
+        sim_fail(t->c->s, "client %u: the content of %llx cannot be told", t->c->index,
+                 (unsigned long long)node);
+    return ok;
+}
+
+/* ---- open files
+ * -------------------------------------------------------------------------------------- */
+static struct open_file *an_open_file(struct attempt *t)
+{
+    struct open_file *f = &t->c->files[rng_below(&t->r, HANDLES_MAX)];
+    return f->used ? f : NULL;
+}
+
+static void open_node(struct attempt *t, uint64_t node)
+{
+    for (size_t i = 0; i < HANDLES_MAX; i++) {
+        struct open_file *f = &t->c->files[i];
+        if (f->used)
+            continue;
+        *f = (struct open_file){.used = true, .node = node, .unfinished = rng_percent(&t->r, 30)};
+        return;
+    }
+}
+
+void program_close(struct client *c, struct open_file *f)
+{
+    uint64_t node = f->node;
+    extent_list_free(&f->old);
+    *f = (struct open_file){0};
+    client_ok(c, core_purge(c->core, node), "core_purge");
+}
+
+/* ---- content
+ * ------------------------------------------------------------------------------------------ */
+static bool new_block(struct attempt *t, uint64_t off, uint64_t len, struct m_extent *e, int *write)
+{
+    *e = (struct m_extent){.off = off, .len = len};
+    *write = ledger_write(&t->c->s->ledger, t->c->s->seed, t->c->index, (unsigned)len, &e->block);
+    return *write >= 0;
+}
+
+static int write_at(struct attempt *t, uint64_t node, uint64_t off, uint64_t len)
+{
+    struct marks before = {0};
+    struct m_extent e;
+    struct core_attr a;
+    int write;
+    if (!sees(t, node, off, off + len, &before) || !new_block(t, off, len, &e, &write)) {
+        marks_free(&before);
+        return -ENOSPC;
+    }
+    const struct extent_list with = {.v = &e, .n = 1};
+    int err = core_write(t->core, &t->who, node, off, len, &with, true);
+    if (!err)
+        err = core_getattr(t->core, node, &a, &t->need);
+    if (!err)
+        ledger_consume(&t->c->s->ledger, &before);
+    if (err || a.nlink == 0) /* nobody can ask for it later */
+        t->c->s->ledger.w[write].live = 0;
+    say(t, "node", node);
+    say(t, "off", off);
+    say(t, "write", (uint64_t)write);
+    marks_free(&before);
+    return err;
+}
+
+static int op_write(struct attempt *t)
+{
+    struct place p;
+    int err = a_file(t, &p);
+    if (err)
+        return err;
+    say_place(t, &p);
+    uint64_t len = a_length(t), off = UNIT * rng_below(&t->r, (FILE_MAX - BLOCK_LEN_MAX) / UNIT);
+    return write_at(t, p.a.node, off, len);
+}
+
+static int op_append(struct attempt *t)
+{
+    struct place p;
+    int err = a_file(t, &p);
+    if (err)
+        return err;
+    say_place(t, &p);
+    return p.a.size > FILE_MAX - BLOCK_LEN_MAX ? -EFBIG
+                                               : write_at(t, p.a.node, p.a.size, a_length(t));
+}
+
+static int op_truncate(struct attempt *t)
+{
+    struct place p;
+    struct marks cut = {0};
+    int err = a_file(t, &p);
+    if (err)
+        return err;
+    uint64_t size = UNIT * rng_below(&t->r, 1 + FILE_MAX / UNIT);
+    if (rng_percent(&t->r, 30))
+        size = 0;
+    say_place(t, &p);
+    say(t, "size", size);
+    if (size < p.a.size && !sees(t, p.a.node, size, p.a.size, &cut))
+        err = -ENOSPC;
+    if (!err)
+        err = core_truncate(t->core, &t->who, p.a.node, size, &t->need);
+    if (!err)
+        ledger_consume(&t->c->s->ledger, &cut);
+    marks_free(&cut);
+    return err;
+}
+
+static int op_clone(struct attempt *t)
+{
+    struct place from, to;
+    struct marks cut = {0};
+    int err = a_file(t, &from);
+    if (!err)
+        err = a_file(t, &to);
+    if (err)
+        return err;
+    uint64_t len = a_length(t), src = UNIT * rng_below(&t->r, 8), dst = UNIT * rng_below(&t->r, 16);
+    say_place(t, &from);
+    say_place(t, &to);
+    if (!sees(t, to.a.node, dst, dst + len, &cut))
+        err = -ENOSPC;
+    if (!err)
+        err = core_clone(t->core, &t->who, from.a.node, src, to.a.node, dst, len, &t->need);
+    if (!err)
+        ledger_consume(&t->c->s->ledger, &cut);
+    marks_free(&cut);
+    return err;
+}
+
+/* Through an open file: into its own version when another one came from the server meanwhile. */
+static int op_handle_write(struct attempt *t)
+{
+    struct open_file *f = an_open_file(t);
+    uint64_t len = a_length(t), off = UNIT * rng_below(&t->r, (FILE_MAX - BLOCK_LEN_MAX) / UNIT);
+    if (!f)
+        return -EBADF;
+    f->unfinished = rng_percent(&t->r, 40);
+    f->wrote = true;
+    if (!f->stale)
+        return write_at(t, f->node, off, len);
+    struct core_effects fx = {0};
+    struct core_attr a;
+    struct m_extent e;
+    int write;
+    if (!new_block(t, off, len, &e, &write))
+        return -ENOSPC;
+    const struct extent_list with = {.v = &e, .n = 1};
+    extent_list_splice(&f->old, off, len, &with);
+    if (off + len > f->old_size)
+        f->old_size = off + len;
+    int err = core_fork(t->core, &t->who, f->node, &f->old, f->old_size, &a, &fx);
+    say(t, "fork of", f->node);
+    say(t, "write", (uint64_t)write);
+    if (err || a.nlink == 0)
+        t->c->s->ledger.w[write].live = 0;
+    if (!err) {
+        say(t, "is", a.node);
+        f->node = a.node;
+        f->stale = false;
+        extent_list_free(&f->old);
+        client_effects(t->c, &fx);
+    }
+    core_effects_free(&fx);
+    return err;
+}
+
+static bool count_name(void *arg, const struct core_dirent *e)
+{
+    (void)e;
+    ++*(unsigned *)arg;
+    return true;
+}
+
+static int op_read(struct attempt *t)
+{
+    struct extent_list l cleanup_extents = {0};
+    struct place p;
+    int err = a_file(t, &p);
+    return err ? err : core_extents(t->core, p.a.node, 0, FILE_MAX, &l, &t->need);
+}
+
+static int op_readdir(struct attempt *t)
+{
+    uint64_t dir;
+    unsigned n = 0;
+    int err = a_dir(t, &dir);
+    return err ? err : core_readdir(t->core, dir, 0, count_name, &n, &t->need);
+}
+
+/* ---- names
+ * ---------------------------------------------------------------------------------------------- */
+static int make(struct attempt *t, enum node_type type)
+{
+    struct place p;
+    int err = a_place(t, &p);
+    if (err != -ENOENT)
+        return err ? err : -EEXIST;
+    say_place(t, &p);
+    uint64_t rdev = type == NODE_CHR ? 259 : 0;
+    struct bytes target =
+        type == NODE_SYMLINK ? bytes_str(names[rng_below(&t->r, 4)]) : bytes_of(NULL, 0);
+    err = core_create(t->core, &t->who, p.dir, p.name, type, 0600 + rng_below(&t->r, 64), rdev,
+                      target, &p.a, &t->need);
+    if (!err) {
+        say(t, "is", p.a.node);
+        if (type == NODE_REG && rng_percent(&t->r, 30))
+            open_node(t, p.a.node);
+    }
+    return err;
+}
+
+static int op_create(struct attempt *t)
+{
+    return make(t, NODE_REG);
+}
+static int op_mkdir(struct attempt *t)
+{
+    return make(t, NODE_DIR);
+}
+static int op_symlink(struct attempt *t)
+{
+    return make(t, NODE_SYMLINK);
+}
+static int op_mknod(struct attempt *t)
+{
+    return make(t, rng_percent(&t->r, 50) ? NODE_FIFO : NODE_CHR);
+}
+
+static int op_tmpfile(struct attempt *t)
+{
+    struct core_attr a = {.ns = t->c->ns};
+    int err = core_create(t->core, &t->who, 0, bytes_of(NULL, 0), NODE_REG, 0600, 0,
+                          bytes_of(NULL, 0), &a, &t->need);
+    if (!err) {
+        open_node(t, a.node);
+        say(t, "is", a.node);
+    }
+    return err;
+}
+
+static int op_link(struct attempt *t)
+{
+    struct place from = {0}, to;
+    struct marks seen = {0};
+    struct open_file *f = an_open_file(t);
+    bool by_handle = f && !f->stale && rng_percent(&t->r, 40);
+    int err = by_handle ? core_getattr(t->core, f->node, &from.a, &t->need) : a_file(t, &from);
+    if (!err)
+        err = a_dir(t, &to.dir);
+    to.name = a_name(t);
+    if (err)
+        return err;
+    bool revive = from.a.nlink == 0;
+    say(t, "node", from.a.node);
+    say_place(t, &to);
+    err = core_link(t->core, &t->who, from.a.node, to.dir, to.name, &to.a, &t->need);
+    if (!err && revive && sees(t, from.a.node, 0, to.a.size, &seen))
+        ledger_revive(&t->c->s->ledger, &seen);
+    marks_free(&seen);
+    return err;
+}
+
+static int remove_name(struct attempt *t, bool dir)
+{
+    struct place p;
+    struct marks seen = {0};
+    uint64_t node;
+    int err = a_place(t, &p);
+    if (err)
+        return err;
+    say_place(t, &p);
+    say(t, "node", p.a.node);
+    if (p.a.type == NODE_REG && !sees(t, p.a.node, 0, p.a.size, &seen))
+        err = -ENOSPC;
+    if (!err)
+        err = core_unlink(t->core, &t->who, p.dir, p.name, dir, &node, &t->need);
+    if (!err)
+        ledger_consume(&t->c->s->ledger, &seen);
+    marks_free(&seen);
+    return err;
+}
+
+static int op_unlink(struct attempt *t)
+{
+    return remove_name(t, false);
+}
+static int op_rmdir(struct attempt *t)
+{
+    return remove_name(t, true);
+}
+
+static int op_rename(struct attempt *t)
+{
+    static const unsigned flags[] = {0, 0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE};
+    struct place from, to = {0};
+    struct marks seen = {0};
+    uint64_t replaced;
+    unsigned flag = flags[rng_below(&t->r, 5)];
+    int err = a_place(t, &from);
+    if (!err)
+        err = a_place(t, &to);
+    if (err == -ENOENT && to.name.n)
+        err = 0;
+    if (err)
+        return err;
+    bool over = to.a.node && to.a.type == NODE_REG && flag == 0;
+    say_place(t, &from);
+    say_place(t, &to);
+    say(t, "flags", flag);
+    if (over && !sees(t, to.a.node, 0, to.a.size, &seen))
+        err = -ENOSPC;
+    if (!err)
+        err = core_rename(t->core, &t->who, from.dir, from.name, to.dir, to.name, flag, &replaced,
+                          &t->need);
+    if (!err && replaced)
+        ledger_consume(&t->c->s->ledger, &seen);
+    marks_free(&seen);
+    return err == -EINVAL ? -ELOOP : err; /* into itself */
+}
+
+/* ---- attributes
+ * --------------------------------------------------------------------------------------------- */
+static int op_setattr(struct attempt *t)
+{
+    struct place p;
+    int err = a_place(t, &p);
+    if (err)
+        return err;
+    struct core_attr a = {.mode = 0600 + rng_below(&t->r, 64), .uid = 1000 + rng_below(&t->r, 3)};
+    unsigned mask = rng_percent(&t->r, 50) ? CORE_SET_MODE : CORE_SET_MODE | CORE_SET_UID;
+    say_place(t, &p);
+    return core_setattr(t->core, &t->who, p.a.node, mask, &a, &t->need);
+}
+
+static int op_utimes(struct attempt *t)
+{
+    struct place p;
+    int err = a_place(t, &p);
+    if (err)
+        return err;
+    struct core_attr a = {.mtime = (int64_t)rng_below(&t->r, 1000) * 1000000007,
+                          .atime = t->who.now};
+    say_place(t, &p);
+    return core_setattr(t->core, &t->who, p.a.node, CORE_SET_MTIME | CORE_SET_ATIME, &a, &t->need);
+}
+
+static int op_setxattr(struct attempt *t)
+{
+    static const char *const xattrs[] = {"user.x", "user.y"};
+    static const unsigned flags[] = {0, 0, XATTR_CREATE, XATTR_REPLACE};
+    struct place p;
+    char value[16];
+    int err = a_place(t, &p);
+    if (err)
+        return err;
+    snprintf(value, sizeof value, "%u", rng_below(&t->r, 100));
+    struct bytes v = rng_percent(&t->r, 70) ? bytes_str(value) : bytes_of(NULL, 0);
+    if (rng_percent(&t->r, 10))
+        v = bytes_of(value, 0); /* set, and empty */
+    say_place(t, &p);
+    return core_setxattr(t->core, &t->who, p.a.node, bytes_str(xattrs[rng_below(&t->r, 2)]), v,
+                         flags[rng_below(&t->r, 4)], &t->need);
+}
+
+/* ---- open, close, fsync
+ * ---------------------------------------------------------------------------------------- */
+static int op_open(struct attempt *t)
+{
+    struct place p;
+    int err = a_file(t, &p);
+    if (!err)
+        open_node(t, p.a.node);
+    return err;
+}
+
+static int op_close(struct attempt *t)
+{
+    struct open_file *f = an_open_file(t);
+    if (!f)
+        return -EBADF;
+    say(t, "node", f->node);
+    program_close(t->c, f);
+    return 0;
+}
+
+static bool add_child(void *arg, const struct core_dirent *e)
+{
+    struct fsync_wait *f = arg;
+    if (f->children == sizeof f->child / sizeof *f->child)
+        return false;
+    f->child[f->children].node = e->node;
+    memcpy(f->child[f->children].name, e->name.p, e->name.n);
+    f->child[f->children++].name_len = e->name.n;
+    return true;
+}
+
+static struct fsync_wait *a_wait(struct attempt *t, uint64_t node)
+{
+    for (size_t i = 0; i < BARRIERS_MAX; i++)
+        if (!t->c->fsyncs[i].used) {
+            t->c->fsyncs[i] = (struct fsync_wait){.used = true, .node = node};
+            say(t, "node", node);
+            return &t->c->fsyncs[i];
+        }
+    return NULL;
+}
+
+static int op_fsync(struct attempt *t)
+{
+    struct place p;
+    struct open_file *f = an_open_file(t);
+    bool by_handle = f && !f->stale && rng_percent(&t->r, 30);
+    int err = by_handle ? core_getattr(t->core, f->node, &p.a, &t->need) : a_file(t, &p);
+    if (err)
+        return err;
+    struct fsync_wait *w = a_wait(t, p.a.node);
+    if (w && p.a.nlink)
+        sees(t, p.a.node, 0, p.a.size, &w->marks);
+    return 0;
+}
+
+static int op_fsync_dir(struct attempt *t)
+{
+    uint64_t dir;
+    struct core_need need;
+    int err = a_dir(t, &dir);
+    if (err)
+        return err;
+    struct fsync_wait *w = a_wait(t, dir);
+    if (!w)
+        return 0;
+    w->is_dir = true;
+    err = core_readdir(t->core, dir, 0, add_child, w, &need);
+    if (err)
+        w->children = 0; /* not all known: what is pending of it is committed all the same */
+    return err == CORE_NEED ? 0 : err;
+}
+
+/* ---- choosing
+ * ------------------------------------------------------------------------------------------------------
+ */
+static int (*const ops[OP_KINDS])(struct attempt *t) = {
+    op_create, op_mkdir,   op_symlink,      op_mknod,    op_tmpfile,  op_link,
+    op_unlink, op_rmdir,   op_rename,       op_write,    op_append,   op_truncate,
+    op_clone,  op_setattr, op_utimes,       op_setxattr, op_read,     op_readdir,
+    op_open,   op_close,   op_handle_write, op_fsync,    op_fsync_dir};
+static const uint8_t weights[OP_KINDS] = {14, 9, 2, 1, 1, 4, 9, 4, 14, 16, 6, 5,
+                                          3,  4, 2, 4, 3, 3, 4, 4, 6,  7,  4};
+
+static enum op_kind choose(struct client *c, struct rng *r)
+{
+    unsigned sum = 0;
+    for (unsigned k = 0; k < OP_KINDS; k++)
+        sum += c->s->p.ops >> k & 1 ? weights[k] : 0u;
+    unsigned at = rng_below(r, sum ? sum : 1);
+    for (unsigned k = 0; k < OP_KINDS; k++) {
+        unsigned w = c->s->p.ops >> k & 1 ? weights[k] : 0u;
+        if (at < w)
+            return (enum op_kind)k;
+        at -= w;
+    }
+    return OP_READ;
+}
+
+static bool allowed(int err)
+{
+    static const int list[] = {0,      -ENOENT,  -EEXIST, -ENOTDIR, -EISDIR, -ENOTEMPTY,
+                               -EPERM, -ENODATA, -ELOOP,  -EBADF,   -EFBIG,  -ENOSPC};
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++)
+        if (err == list[i])
+            return true;
+    return false;
+}
+
+void program_step(struct client *c, struct rng *r)
+{
+    if (!c->core || !c->root)
+        return;
+    if (!c->op.pending)
+        c->op = (struct op){.pending = true, .kind = choose(c, r), .seed = rng_u64(r)};
+    struct attempt t = {.c = c,
+                        .core = c->core,
+                        .r = rng_of(c->op.seed, 2, 3),
+                        .who = {.uid = 1000, .gid = 1000, .now = c->s->now}};
+    int err = ops[c->op.kind](&t);
+    if (!c->core) /* the disk failed inside */
+        return;
+    if (err == CORE_NEED) {
+        client_need(c, &t.need);
+        if (++c->op.tries < TRIES_MAX)
+            return;
+        err = -ENOENT; /* given up: EIO after a time-out */
+    }
+    sim_log(c->s, "c%u %s%s: %d", c->index, op_names[c->op.kind], t.text, err);
+    c->op.pending = false;
+    c->s->count.ops++;
+    if (simvfs_crashed(c->disk) || !allowed(err))
+        client_ok(c, err, op_names[c->op.kind]);
+}

@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The scheduler of one run. Every step draws from a generator of its own, made from the seed and
+ * the step's number, and does one thing: an operation of a program, a turn of a driver, a packet of
+ * the network, or an accident. So a step that is left out (shrinking) does not change what the
+ * others draw. After the last step the weather clears: everybody is up, nothing is lost, open files
+ * are closed, and within a bound of rounds all must be sent and applied.
+ *
+ * How likely each accident is differs from seed to seed, also to never: a run without crashes gets
+ * further into conflicts than one with a crash every tenth step.
+ */
+#include "sim.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ROUNDS_MAX 400 /* to become quiet */
+#define START_NS 1700000000000000000
+
+/* ---- the log ----------------------------------------------------------------------------------
+ */
+void sim_log(struct sim *s, const char *fmt, ...)
+{
+    char line[512];
+    va_list ap;
+    int n = snprintf(line, sizeof line, "%4u ", s->step);
+    va_start(ap, fmt);
+    vsnprintf(line + n, sizeof line - (size_t)n, fmt, ap);
+    va_end(ap);
+    for (const char *p = line; *p; p++)
+        s->hash = (s->hash ^ (uint8_t)*p) * 0x100000001b3u;
+    if (s->opt.trace)
+        printf("%s\n", line);
+    if (!s->opt.verbose)
+        return;
+    size_t i = s->log_n++ % LOG_LINES;
+    free(s->log[i]);
+    s->log[i] = strdup(line);
+}
+
+void sim_fail(struct sim *s, const char *fmt, ...)
+{
+    va_list ap;
+    if (s->failed)
+        return;
+    s->failed = true;
+    va_start(ap, fmt);
+    vsnprintf(s->why, sizeof s->why, fmt, ap);
+    va_end(ap);
+}
+
+/* ---- the network --------------------------------------------------------------------------------
+ */
+bool net_send(struct sim *s, const struct packet *p)
+{
+    if (s->net_n == PACKETS_MAX) {
+        struct buf body = p->body;
+        buf_free(&body);
+        return false;
+    }
+    s->net[s->net_n++] = *p;
+    return true;
+}
+
+static struct packet net_take(struct sim *s, size_t i)
+{
+    struct packet p = s->net[i];
+    memmove(&s->net[i], &s->net[i + 1], (--s->net_n - i) * sizeof *s->net);
+    return p;
+}
+
+static void answer(struct sim *s, const struct packet *q, int status, struct buf *body)
+{
+    struct packet p = {.answer = true,
+                       .client = q->client,
+                       .epoch = q->epoch,
+                       .call = q->call,
+                       .method = q->method,
+                       .status = status,
+                       .body = *body};
+    *body = (struct buf){0};
+    net_send(s, &p);
+}
+
+static void execute(struct sim *s, const struct packet *q, bool answered)
+{
+    cleanup_buf struct buf body = {0};
+    int status = server_call(s, q->client, q->method, bytes_of(q->body.p, q->body.n), &body);
+    sim_log(s, "server does %s of c%u (%llu): %d%s", q->method, q->client,
+            (unsigned long long)q->call, status, answered ? "" : ", answer lost");
+    if (!s->failed)
+        server_follow(s);
+    if (answered)
+        answer(s, q, status, &body);
+}
+
+static void lose(struct sim *s, const struct packet *q)
+{
+    struct buf none = {0};
+    answer(s, q, -1, &none);
+}
+
+static void deliver_request(struct sim *s, struct packet *q, struct rng *r)
+{
+    unsigned luck = rng_below(r, 100);
+    bool unlucky = !s->healed && luck < s->p.loss;
+    if (!unlucky) {
+        execute(s, q, true);
+    } else if (luck % 3 == 0) { /* never arrives */
+        sim_log(s, "%s of c%u is lost", q->method, q->client);
+        lose(s, q);
+    } else if (luck % 3 == 1) { /* the answer never arrives */
+        execute(s, q, false);
+        lose(s, q);
+    } else { /* given up by the client, and arrives later */
+        sim_log(s, "%s of c%u is delayed", q->method, q->client);
+        lose(s, q);
+        net_send(s, q);
+        q->body = (struct buf){0};
+    }
+}
+
+static void deliver_answer(struct sim *s, const struct packet *p, struct rng *r)
+{
+    struct client *c = &s->client[p->client];
+    if (!c->core || c->epoch != p->epoch)
+        return;
+    for (size_t i = 0; i < CALLS_MAX; i++) {
+        if (c->calls[i].kind == CALL_FREE || c->calls[i].id != p->call)
+            continue;
+        if (p->status)
+            sim_log(s, "c%u: %s (%llu) fails", p->client, p->method, (unsigned long long)p->call);
+        client_answer(c, &c->calls[i], p->status, bytes_of(p->body.p, p->body.n), r);
+        return;
+    }
+}
+
+static void net_step(struct sim *s, struct rng *r)
+{
+    if (!s->net_n)
+        return;
+    size_t i = s->healed || rng_percent(r, 60) ? 0 : rng_below(r, (unsigned)s->net_n);
+    struct packet p = net_take(s, i);
+    if (!s->healed && s->client[p.client].offline && !p.answer) {
+        lose(s, &p);
+    } else if (p.answer) {
+        deliver_answer(s, &p, r);
+    } else {
+        deliver_request(s, &p, r);
+    }
+    buf_free(&p.body);
+}
+
+/* ---- accidents
+ * ------------------------------------------------------------------------------------ */
+static void crash_step(struct sim *s, struct client *c, struct rng *r)
+{
+    if (!c->core)
+        return;
+    if (rng_percent(r, 50)) { /* in the middle of what it does next */
+        simvfs_crash_after(c->disk, 1 + rng_below(r, 40));
+        return;
+    }
+    unsigned luck = rng_below(r, 100);
+    client_stop(c, luck < s->p.power ? STOP_POWER : luck < 80 ? STOP_KILL : STOP_CLEAN);
+}
+
+static void accidents(struct sim *s, struct rng *r)
+{
+    struct client *c = &s->client[rng_below(r, s->opt.clients)];
+    if (rng_below(r, 1000) < s->p.crash)
+        crash_step(s, c, r);
+    if (rng_below(r, 1000) < s->p.server_crash) {
+        if (rng_percent(r, 50))
+            server_crash(s);
+        else
+            simvfs_crash_after(s->server.disk, 1 + rng_below(r, 20));
+    }
+    c = &s->client[rng_below(r, s->opt.clients)];
+    if (rng_below(r, 1000) < (c->offline ? 100 : s->p.offline)) {
+        c->offline = !c->offline;
+        sim_log(s, "c%u is %s", c->index, c->offline ? "offline" : "online");
+    }
+    if (rng_percent(r, 3))
+        s->now += (int64_t)rng_below(r, 10000) * 1000000;
+    for (unsigned i = 0; i < s->opt.clients; i++)
+        if (!s->client[i].core && rng_percent(r, 20) && !s->failed)
+            client_start(&s->client[i]);
+}
+
+static void one_step(struct sim *s)
+{
+    struct rng r = rng_of(s->seed, 4, s->step);
+    s->now += 1 + rng_below(&r, 50000000);
+    if (s->opt.skip && s->opt.skip[s->step])
+        return;
+    accidents(s, &r);
+    struct client *c = &s->client[rng_below(&r, s->opt.clients)];
+    unsigned what = rng_below(&r, s->p.program + s->p.turn + s->p.net);
+    if (s->failed)
+        return;
+    if (what < s->p.program) {
+        program_step(c, &r);
+    } else if (what < s->p.program + s->p.turn) {
+        client_turn(c, &r);
+    } else {
+        net_step(s, &r);
+        net_step(s, &r);
+    }
+    if (s->step % 16 == 0)
+        for (unsigned i = 0; i < s->opt.clients; i++)
+            verify_tree(&s->client[i]);
+}
+
+/* ---- the end
+ * ---------------------------------------------------------------------------------------- */
+static void heal(struct sim *s)
+{
+    s->healed = true;
+    simvfs_crash_after(s->server.disk, 0);
+    sim_log(s, "the weather clears");
+    for (unsigned i = 0; i < s->opt.clients && !s->failed; i++) {
+        struct client *c = &s->client[i];
+        simvfs_crash_after(c->disk, 0);
+        c->offline = false;
+        c->op.pending = false;
+        if (!c->core)
+            client_start(c);
+        for (size_t k = 0; k < HANDLES_MAX && !s->failed && c->core; k++)
+            if (c->files[k].used)
+                program_close(c, &c->files[k]);
+    }
+}
+
+static bool quiet(struct sim *s)
+{
+    bool all = s->net_n == 0;
+    for (unsigned i = 0; i < s->opt.clients; i++)
+        all = client_quiet(&s->client[i]) && all;
+    return all;
+}
+
+static void settle(struct sim *s)
+{
+    heal(s);
+    for (unsigned k = 0; k < ROUNDS_MAX && !s->failed; k++) {
+        struct rng r = rng_of(s->seed, 5, k);
+        s->step++;
+        s->now += 1000000000;
+        if (k > 4 && quiet(s))
+            return;
+        for (unsigned i = 0; i < s->opt.clients && !s->failed; i++)
+            client_turn(&s->client[i], &r);
+        for (unsigned n = 0; s->net_n && n < 100 && !s->failed; n++)
+            net_step(s, &r);
+    }
+    if (s->failed)
+        return;
+    cleanup_buf struct buf b = {0};
+    for (unsigned i = 0; i < s->opt.clients; i++) {
+        buf_append(&b, "\n  ", 3);
+        client_say(&s->client[i], &b);
+    }
+    sim_fail(s, "not quiet after %d rounds:%.*s", ROUNDS_MAX, (int)b.n, (const char *)b.p);
+}
+
+/* ---- life
+ * ---------------------------------------------------------------------------------------------- */
+struct sim *sim_new(void)
+{
+    struct sim *s = calloc(1, sizeof *s);
+    if (!s)
+        abort();
+    s->server.disk = simvfs_new("sim-meta");
+    for (unsigned i = 0; i < CLIENTS_MAX; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "sim-%u", i);
+        s->client[i].disk = simvfs_new(name);
+    }
+    return s;
+}
+
+void sim_free(struct sim *s)
+{
+    simvfs_free(s->server.disk);
+    for (unsigned i = 0; i < CLIENTS_MAX; i++)
+        simvfs_free(s->client[i].disk);
+    for (size_t i = 0; i < LOG_LINES; i++)
+        free(s->log[i]);
+    free(s);
+}
+
+static void draw_weather(struct sim *s)
+{
+    struct rng r = rng_of(s->seed, 6, 0);
+    static const unsigned losses[] = {0, 5, 20, 50}, crashes[] = {0, 0, 5, 20, 60},
+                          offlines[] = {0, 5, 20};
+    s->p.program = 20 + rng_below(&r, 60);
+    s->p.turn = 10 + rng_below(&r, 40);
+    s->p.net = 10 + rng_below(&r, 40);
+    s->p.loss = losses[rng_below(&r, 4)];
+    s->p.crash = crashes[rng_below(&r, 5)];
+    s->p.power = rng_below(&r, 3) * 35;
+    s->p.offline = offlines[rng_below(&r, 3)];
+    s->p.server_crash = rng_percent(&r, 50) ? 0 : 5;
+    s->p.depth = 1 + rng_below(&r, 3);
+    s->p.names = 1 + rng_below(&r, 4);
+    s->p.ops = rng_percent(&r, 50) ? UINT64_MAX : rng_u64(&r) | 1u << OP_CREATE | 1u << OP_WRITE;
+}
+
+static void begin(struct sim *s, const struct installation *i)
+{
+    s->now = START_NS;
+    s->step = 0;
+    s->healed = s->failed = false;
+    s->hash = 0xcbf29ce484222325u;
+    s->log_n = 0;
+    memset(&s->count, 0, sizeof s->count);
+    ledger_reset(&s->ledger);
+    draw_weather(s);
+    if (server_start(s, i))
+        return;
+    for (unsigned k = 0; k < s->opt.clients && !s->failed; k++) {
+        struct client *c = &s->client[k];
+        struct simvfs *disk = c->disk;
+        *c = (struct client){.s = s, .index = k, .disk = disk};
+        simvfs_reset(disk, s->seed * CLIENTS_MAX + k);
+        client_start(c);
+    }
+}
+
+static void end(struct sim *s)
+{
+    for (unsigned k = 0; k < s->opt.clients; k++) {
+        struct client *c = &s->client[k];
+        simvfs_crash_after(c->disk, 0);
+        if (c->core)
+            client_stop(c, STOP_CLEAN);
+    }
+    while (s->net_n) {
+        struct packet p = net_take(s, s->net_n - 1);
+        buf_free(&p.body);
+    }
+    server_stop(&s->server);
+}
+
+bool sim_run(struct sim *s, const struct installation *i, uint64_t seed, const struct options *o)
+{
+    s->opt = *o;
+    s->seed = seed;
+    begin(s, i);
+    while (!s->failed && s->step < s->opt.steps) {
+        one_step(s);
+        s->step++;
+    }
+    if (!s->failed)
+        settle(s);
+    if (!s->failed)
+        verify_all(s);
+    sim_log(s, "end");
+    bool ok = !s->failed;
+    end(s);
+    return ok;
+}
