@@ -90,8 +90,10 @@ static int open_db(struct tree *t, const char *path, const char *vfs, char *why)
         snprintf(why, 512, "cannot open the local tree %s: %s", path, sqlite3_errmsg(t->db));
         return errno_of(rc);
     }
+    /* EXTRA while the mode changes: that commits by unlinking a rollback journal, which must not
+     * come back after power loss and undo what the WAL made durable meanwhile */
     int err =
-        run(t, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL;"
+        run(t, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA synchronous=EXTRA; PRAGMA journal_mode=WAL;"
                "PRAGMA synchronous=NORMAL; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-65536;"
                "PRAGMA wal_autocheckpoint=4000; PRAGMA secure_delete=OFF");
     if (!err)
