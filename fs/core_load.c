@@ -127,6 +127,12 @@ static int entry_load(struct core *c, uint64_t ns, const struct m_entry *m)
     return err ? err : entry_put(c, &e);
 }
 
+/* The base revision of a name known to be absent: 0 would mean that nobody has asked. */
+static uint64_t absent_rev(const struct core_need *need)
+{
+    return need->at ? need->at : 1;
+}
+
 /* What the server has under a name that is here already. A row that was made without knowing
  * (base_rev 0) gets its base now, and is rebased on it; any other is as of the cursor or newer. */
 static int name_base(struct core *c, const struct core_need *need, struct erow *e,
@@ -134,7 +140,7 @@ static int name_base(struct core *c, const struct core_need *need, struct erow *
 {
     if (e->base_node || e->base_rev)
         return 0;
-    e->base_rev = need->at;
+    e->base_rev = absent_rev(need);
     if (!m)
         return entry_put(c, e);
     int err = node_load(c, need->ns, &m->inode);
@@ -163,7 +169,7 @@ static int load_name(struct core *c, const struct core_need *need, struct bytes 
     if (m.entry_set)
         return entry_load(c, need->ns, &m.entry);
     e = (struct erow){
-        .ns = need->ns, .parent = need->node, .name_len = name.n, .base_rev = need->at};
+        .ns = need->ns, .parent = need->node, .name_len = name.n, .base_rev = absent_rev(need)};
     memcpy(e.name, name.p, name.n);
     return entry_put(c, &e); /* known to be absent */
 }

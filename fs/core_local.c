@@ -106,7 +106,10 @@ int entry_settle(struct core *c, struct erow *e)
         bool known = true;
         if (!err)
             err = name_known(c, &p, erow_name(e), &known);
-        if (err || known) /* what is known of the directory says it already */
+        if (err)
+            return err;
+        /* what is known of the directory says it already; or nobody was asked yet */
+        if (known || !e->base_rev)
             return e->id ? entry_delete(c, e->id) : 0;
     }
     return entry_put(c, e);
