@@ -15,29 +15,36 @@ mkdir "$work/stash" "$work/src"
 for i in 1 2 3 4; do random_file "$work/src/small$i" $((i * 1500)); done
 random_file "$work/src/large" $((5 << 20))
 
-# The lab's verbs that start servers, with the library.
-watched() { # IGNORE VERB ARGS…
-    local ignore=$1
-    shift
-    env UNSYNCED_PREFIX="$lab" UNSYNCED_STASH="$work/stash" UNSYNCED_TRACE="$work/trace" UNSYNCED_IGNORE="$ignore" \
-        LD_PRELOAD="$unsynced" "$top/tools/lab" "$1" "$lab" "${@:2}"
+# Starts the servers again under the library.
+watched() { # IGNORE
+    local name
+    mkdir -p "$lab/env"
+    for name in metad blockd-hq; do
+        must lab kill "$name" TERM
+        printf '%s\n' "LD_PRELOAD=$unsynced" "UNSYNCED_PREFIX=$lab/$name" "UNSYNCED_STASH=$work/stash" \
+            "UNSYNCED_TRACE=$work/trace" "UNSYNCED_IGNORE=$1" >"$lab/env/$name"
+        must lab start "$name"
+    done
+}
+
+# Takes back what a server did not sync, and kills it.
+lose() { # NAME
+    local pid
+    pid=$(lab pid "$1") || fail "$1 does not run"
+    rm "$lab/env/$1"
+    must lab kill "$1" USR2
+    until_ok 60 gone "$pid" || fail "$1 does not end by the library"
 }
 
 # One installation from scratch: save on a, lose what is not synced, and look with a device that never saw it.
 # 0: all there; 1: something is missing, or the servers do not come up again.
 round() { # IGNORE
     local ignore=$1 f status=0
-    labs=("$lab")
-    watched "" up || fail "lab up"
+    lab_up
     lab_mount a
     must mkdir "$a/d"
     sync "$a/d"
-    if [ -n "$ignore" ]; then # from here on, one sync is missing
-        must lab kill metad TERM
-        must lab kill blockd-hq TERM
-        must watched "$ignore" start metad
-        must watched "$ignore" start blockd-hq
-    fi
+    watched "$ignore"
     : >"$work/trace"
     for f in "$work"/src/*; do
         dd if="$f" of="$a/d/$(basename "$f")" bs=1M conv=fsync 2>/dev/null || fail "fsync of $f"
@@ -47,9 +54,9 @@ os.rename(sys.argv[1] + "/small1", sys.argv[1] + "/renamed")
 os.fsync(os.open(sys.argv[1], os.O_RDONLY))' "$a/d" || fail "fsync of a directory"
     cp "$work/trace" "$work/syncs"
     # a goes first, so that it cannot bring anything again
-    lab kill a
-    lab kill metad USR2
-    lab kill blockd-hq USR2
+    must lab kill a
+    lose metad
+    lose blockd-hq
     { lab start metad && lab start blockd-hq && lab mount b "$b"; } >/dev/null 2>&1 || status=1
     for f in "$work"/src/*; do
         [ "$status" = 0 ] || break

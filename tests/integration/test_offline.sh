@@ -44,7 +44,7 @@ must cmp "$work/fsynced" "$a/d/fsynced"
 
 # unmounted with pending work: kept, and told
 pid=$(lab pid a)
-umount "$a" || fail "umount"
+plain_umount "$a" || fail "umount"
 until_ok 60 gone "$pid" || fail "the mount's process does not end"
 servers_up
 must lab mount a "$a"

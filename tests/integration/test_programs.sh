@@ -58,7 +58,7 @@ done
 # trees
 must cp -a "$work/repo" "$a/copy"
 same_tree "$work/repo" "$a/copy" files
-must tar -C "$a" -cf "$a/copy.tar" copy
+must tar -C "$a" --format=posix -cf "$a/copy.tar" copy
 mkdir "$a/out"
 must tar -C "$a/out" -xpf "$a/copy.tar"
 same_tree "$a/copy" "$a/out/copy"
