@@ -56,8 +56,8 @@ static const char *const write_sql[WRITES] = {
 enum { READ_ANY, READ_NS, READ_BYTES, READ_FILE, READ_STORE, READS };
 static const char *const read_sql[READS] = {
     [READ_ANY] = "SELECT stored_len, logical_len, file FROM block WHERE id = ?1",
-    [READ_NS] = "SELECT stored_len, logical_len, file FROM block JOIN held USING (n) "
-                "WHERE id = ?1 AND ns = ?2",
+    [READ_NS] = ("SELECT stored_len, logical_len, file FROM block JOIN held USING (n) "
+                 "WHERE id = ?1 AND ns = ?2"),
     [READ_BYTES] = "SELECT bytes FROM small JOIN block USING (n) WHERE id = ?1",
     [READ_FILE] = "SELECT 1 FROM block WHERE file = ?1",
     [READ_STORE] = "SELECT blocks, bytes, incarnation FROM store",
