@@ -339,7 +339,25 @@ uint64_t call_start(struct sync_call *c, const char *url, const char *method, st
                          .timeout_ms = timeout_ms,
                          .done = call_done,
                          .arg = c};
-    return rpc_start(c->s->rpc, &q);
+    c->id = rpc_start(c->s->rpc, &q);
+    return c->id;
+}
+
+void call_server(struct sync_call *c, struct sync_server *v, const char *method, struct bytes head,
+                 const struct bytes *bodies, size_t bodies_n, unsigned timeout_ms)
+{
+    c->server = v;
+    if (LIST_EMPTY(&v->calls))
+        v->heard = c->s->clock();
+    LIST_INSERT_HEAD(&v->calls, c, server_link);
+    call_start(c, v->url, method, head, bodies, bodies_n, timeout_ms);
+}
+
+void call_server_end(struct sync_call *c)
+{
+    LIST_REMOVE(c, server_link);
+    if (!c->res.err)
+        c->server->heard = c->s->clock();
 }
 
 uint64_t call_meta(struct sync_call *c, const char *method, const struct msg_desc *d,

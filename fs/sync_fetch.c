@@ -18,7 +18,7 @@
 
 #define FETCH_BUCKETS 4096
 #define FETCH_ROUND_MS 500 /* between rounds over all servers */
-#define GET_TIMEOUT_MS 20000
+#define GET_TIMEOUT_MS 60000
 #define LOCATE_TIMEOUT_MS 15000
 #define TRIED_MAX 16
 
@@ -117,6 +117,7 @@ static void block_wait(struct fetch_block *b, struct fetch_wait *w)
 /* It is here. */
 static void block_arrived(struct sync *s, struct fetch_block *b)
 {
+    b->ns->error[0] = 0;
     while (b->waits_n) {
         struct fetch_wait *w = b->waits[--b->waits_n];
         for (size_t i = 0; i < w->n; i++)
@@ -299,6 +300,7 @@ static void get_done(struct sync *s, struct sync_call *c)
         get_take(s, &g->job);
     pthread_mutex_lock(&s->fs->lock);
     s->gets_inflight--;
+    call_server_end(c);
     if (c->res.err) {
         server_failed(s, g->route->server, &c->res);
         for (size_t i = 0; i < g->n; i++)
@@ -327,8 +329,9 @@ static void get_send(struct sync *s, struct get *g)
     struct buf cleanup_buf b = {0};
     msg_encode(&m_get_req_desc, &q, &b);
     s->gets_inflight++;
-    call_start(call_new(s, get_done, g), r->server->url, "get", bytes_of(b.p, b.n), NULL, 0,
-               GET_TIMEOUT_MS);
+    struct sync_call *c = call_new(s, get_done, g);
+    c->expendable = true;
+    call_server(c, r->server, "get", bytes_of(b.p, b.n), NULL, 0, GET_TIMEOUT_MS);
 }
 
 /* ---- locate ---- */

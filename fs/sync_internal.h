@@ -48,6 +48,9 @@ struct sync_event { /* an answer or a finished job, on its way to the driver thr
 };
 TAILQ_HEAD(sync_events, sync_event);
 
+struct sync_call;
+LIST_HEAD(sync_calls, sync_call);
+
 /* One remote call. Freed after fn. */
 struct sync_call {
     struct sync_event ev;
@@ -55,8 +58,12 @@ struct sync_call {
     void (*fn)(struct sync *s, struct sync_call *c); /* unlocked, driver thread */
     void *arg;
     struct rpc_result res;
-    uint64_t tag;    /* the caller's */
-    int64_t started; /* monotonic ms */
+    uint64_t id;                       /* for rpc_cancel */
+    uint64_t tag;                      /* the caller's */
+    int64_t started;                   /* monotonic ms */
+    LIST_ENTRY(sync_call) server_link; /* call_server: in server->calls */
+    struct sync_server *server;
+    bool expendable; /* cancelled when the server does not even answer a probe */
 };
 
 /* Work for a worker thread. */
@@ -95,6 +102,8 @@ struct sync_server {
     bool listed;
     struct backoff backoff; /* fails > 0: left alone until a probe succeeds */
     bool probing;
+    struct sync_calls calls; /* under way */
+    int64_t heard;           /* when it last answered, or the first of them was sent */
     double rtt_ms;
     char error[512]; /* of the last failure; "" when fine */
 };
@@ -315,6 +324,10 @@ struct sync_call *call_new(struct sync *s, void (*fn)(struct sync *, struct sync
 /* Starts a call with an encoded head; bodies as in rpc_call. */
 uint64_t call_start(struct sync_call *c, const char *url, const char *method, struct bytes head,
                     const struct bytes *bodies, size_t bodies_n, unsigned timeout_ms);
+/* [locked] To a block server; call_server_end takes it out again, [locked] too. */
+void call_server(struct sync_call *c, struct sync_server *v, const char *method, struct bytes head,
+                 const struct bytes *bodies, size_t bodies_n, unsigned timeout_ms);
+void call_server_end(struct sync_call *c);
 /* To the metadata server. */
 uint64_t call_meta(struct sync_call *c, const char *method, const struct msg_desc *d,
                    const void *msg, unsigned timeout_ms);

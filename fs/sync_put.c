@@ -22,7 +22,7 @@
 #define PUT_BACKGROUND_BYTES (8u << 20)
 #define PUT_INFLIGHT_BYTES (96u << 20) /* in memory for puts, over all servers */
 #define PUT_EAGER_BYTES (64u << 10)
-#define PUT_TIMEOUT_MS 15000
+#define PUT_TIMEOUT_MS 20000
 #define PUT_SLOWEST 64 /* bytes per ms that a put may take long for: 64 KiB/s */
 
 struct batch {
@@ -137,6 +137,7 @@ static void put_done(struct sync *s, struct sync_call *c)
         c->res.err = -EBADMSG;
     pthread_mutex_lock(&s->fs->lock);
     r->puts[b->class]--;
+    call_server_end(c);
     if (!c->res.err) {
         put_trace(s, "put", b);
         server_ok(s, r->server, c->res.seconds, b->bytes <= PUT_INLINE_BYTES);
@@ -146,7 +147,7 @@ static void put_done(struct sync *s, struct sync_call *c)
             snprintf(c->res.message, sizeof c->res.message, "%s is full", r->server->url);
         server_failed(s, r->server, &c->res);
         if (c->res.err != -ECANCELED)
-            ns_error(s, r->ns, "block server %s: %s", r->server->premises, c->res.message);
+            ns_error(s, r->ns, "%s: %s", r->server->premises, c->res.message);
         batch_requeue(b);
     }
     batch_free(s, b);
@@ -174,8 +175,10 @@ static void batch_send(struct sync *s, struct batch *b)
     struct buf cleanup_buf head = {0};
     frame_head(&m_put_head_desc, &h, &head);
     put_trace(s, "A8", b);
-    call_start(call_new(s, put_done, b), r->server->url, "put", bytes_of(head.p, head.n), b->raw,
-               b->items_n, PUT_TIMEOUT_MS + (unsigned)(b->bytes / PUT_SLOWEST));
+    struct sync_call *c = call_new(s, put_done, b);
+    c->expendable = b->bytes <= PUT_INLINE_BYTES;
+    call_server(c, r->server, "put", bytes_of(head.p, head.n), b->raw, b->items_n,
+                PUT_TIMEOUT_MS + (unsigned)(b->bytes / PUT_SLOWEST));
 }
 
 static void batch_was_read(struct sync *s, struct sync_event *e)

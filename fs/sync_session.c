@@ -20,7 +20,8 @@
 #define SESSION_DEFAULT_MS 300000
 #define SESSION_REFUSED_MS 30000 /* between attempts when the credential is refused */
 #define SESSION_PAUSE_MS 1000    /* at least, between renewals that others ask for */
-#define PROBE_TIMEOUT_MS 5000
+#define PROBE_TIMEOUT_MS 3000
+#define STALL_MS 2000          /* a server with calls under way that is not heard of is probed */
 #define TARGETS_AGAIN_MS 60000 /* a better candidate that came back is noticed so often */
 
 static uint32_t random_u32(void)
@@ -55,7 +56,7 @@ int meta_result(struct sync *s, struct sync_call *c)
     if (!err || !means_offline(err))
         return err;
     if (s->online)
-        log_printf(s->fs->log, LOG_L_WARN, "metadata server: %s", c->res.message);
+        log_printf(s->fs->log, LOG_L_WARN, "%s", c->res.message);
     s->online = false;
     s->session_wanted = true;
     s->session_err = err;
@@ -80,6 +81,7 @@ static void server_learn(struct sync *s, const struct m_server *m)
         if (!v || !s->servers)
             abort();
         v->id = m->id;
+        LIST_INIT(&v->calls);
         s->servers[s->servers_n++] = v;
     }
     char url[sizeof v->url];
@@ -180,7 +182,7 @@ static void session_failed(struct sync *s, int err, const char *message)
         s->session_at = 0;
     s->session_err = err;
     if (strcmp(s->session_error, message) != 0 || s->meta_backoff.fails == 1)
-        log_printf(s->fs->log, LOG_L_WARN, "metadata server: %s", message);
+        log_printf(s->fs->log, LOG_L_WARN, "%s", message);
     snprintf(s->session_error, sizeof s->session_error, "%s", message);
     s->online = false;
     s->session_wanted = true;
@@ -314,7 +316,7 @@ void server_failed(struct sync *s, struct sync_server *v, const struct rpc_resul
     if (r->err == -EACCES || r->err == -EPERM)
         s->session_wanted = true; /* the capability may be too old */
     if (!v->backoff.fails)
-        log_printf(s->fs->log, LOG_L_WARN, "block server %s: %s", v->premises, r->message);
+        log_printf(s->fs->log, LOG_L_WARN, "%s: %s", v->premises, r->message);
     backoff_failed(&v->backoff, s->clock(), random_u32());
     snprintf(v->error, sizeof v->error, "%s", r->message);
 }
@@ -330,13 +332,18 @@ void server_ok(struct sync *s, struct sync_server *v, double seconds, bool small
 
 static void probe_done(struct sync *s, struct sync_call *c)
 {
-    struct sync_server *v = c->arg;
+    struct sync_server *v = c->server;
     pthread_mutex_lock(&s->fs->lock);
     v->probing = false;
-    if (c->res.err) {
+    call_server_end(c);
+    if (c->res.err && c->res.err != -ECANCELED) {
         server_failed(s, v, &c->res);
-    } else {
-        log_printf(s->fs->log, LOG_L_INFO, "block server %s: answers again", v->premises);
+        LIST_FOREACH(c, &v->calls, server_link)
+        if (c->expendable)
+            rpc_cancel(s->rpc, c->id);
+    } else if (!c->res.err) {
+        if (v->backoff.fails)
+            log_printf(s->fs->log, LOG_L_INFO, "block server %s: answers again", v->premises);
         server_ok(s, v, c->res.seconds, true);
         for (size_t i = 0; i < s->nss_n; i++)
             s->nss[i]->targets_at = 0;
@@ -356,8 +363,17 @@ static void probe_start(struct sync *s, struct sync_server *v)
     struct buf cleanup_buf b = {0};
     msg_encode(&m_get_req_desc, &q, &b);
     v->probing = true;
-    call_start(call_new(s, probe_done, v), v->url, "have", bytes_of(b.p, b.n), NULL, 0,
-               PROBE_TIMEOUT_MS);
+    call_server(call_new(s, probe_done, NULL), v, "have", bytes_of(b.p, b.n), NULL, 0,
+                PROBE_TIMEOUT_MS);
+}
+
+/* When it is to be probed: after a failure, or because it has calls and has not been heard of. A
+ * transfer over a slow link may take long, but an empty question is answered meanwhile. */
+static int64_t probe_due(const struct sync *s, const struct sync_server *v)
+{
+    if (v->backoff.fails)
+        return backoff_due(&v->backoff, sync_awaited(s));
+    return LIST_EMPTY(&v->calls) ? INT64_MAX : v->heard + STALL_MS;
 }
 
 static void probes_step(struct sync *s)
@@ -365,9 +381,9 @@ static void probes_step(struct sync *s)
     int64_t now = s->clock();
     for (size_t i = 0; i < s->servers_n; i++) {
         struct sync_server *v = s->servers[i];
-        if (!v->listed || !v->backoff.fails || v->probing)
+        if (!v->listed || v->probing)
             continue;
-        int64_t due = backoff_due(&v->backoff, sync_awaited(s));
+        int64_t due = probe_due(s, v);
         if (due <= now)
             probe_start(s, v);
         else

@@ -77,6 +77,7 @@ static struct upload *upload_add(struct sync *s, struct route *r, const struct m
     u->route = r;
     u->id = ref->block;
     u->len = (uint32_t)ref->len;
+    blocks_has(s->fs->blocks, &u->id, &u->len); /* extents may refer to a part of it only */
     u->class = (uint8_t) class;
     u->state = UPLOAD_ASK;
     size_t b = bucket_of(s, r, &u->id);
