@@ -109,6 +109,24 @@ static int purge_orphans(struct core *c)
     return core_leave(c, rc);
 }
 
+/* What was sent may be answered in the journal: that is read first. What the newest transactions
+ * did may be lost, commits sent among it: what is pending now is older than those. */
+static int unclean_start(struct core *c)
+{
+    static const char *const sql[] = {
+        "UPDATE ns SET hold = -1",
+        "UPDATE node SET old = pend | sent WHERE pend != 0 OR request != 0",
+        "UPDATE entry SET old = 1 WHERE pend != 0 OR request != 0",
+        "UPDATE xattr SET old = 1 WHERE pend != 0 OR request != 0",
+    };
+    int err = core_begin(c);
+    if (err)
+        return err;
+    for (size_t i = 0; !err && i < sizeof sql / sizeof *sql; i++)
+        err = tree_step(c->t, tree_stmt(c->t, sql[i]));
+    return core_leave(c, err);
+}
+
 int core_new(struct core **out, struct tree *t, const struct core_options *o)
 {
     struct core *c = calloc(1, sizeof *c);
@@ -124,8 +142,8 @@ int core_new(struct core **out, struct tree *t, const struct core_options *o)
     c->request_next = clean ? meta_or(c, "request_next", c->request_limit) : c->request_limit;
     c->node_next = clean ? meta_or(c, "node_next", c->node_limit) : c->node_limit;
     int err = tree_reserve(t, "clean", 0);
-    if (!err && !clean) /* what was sent may be answered in the journal: read that first */
-        err = tree_step(t, tree_stmt(t, "UPDATE ns SET hold = -1"));
+    if (!err && !clean)
+        err = unclean_start(c);
     if (!err)
         err = reserve(c);
     if (!err) {
@@ -199,7 +217,7 @@ int node_get(struct core *c, uint64_t id, struct nrow *n)
         "SELECT ns, type, mode, uid, gid, rdev, size, mtime, ctime, atime, nlink, stored, "
         "target_ns,"
         " content_rev, attr_rev, complete, xattrs_known, src, src_at, pend, sent, request, since,"
-        " changed, parked, conflict, tries FROM node WHERE id = ?1");
+        " changed, parked, conflict, tries, old FROM node WHERE id = ?1");
     sqlite3_bind_int64(s, 1, (int64_t)id);
     int rc = tree_step(c->t, s);
     if (rc <= 0)
@@ -231,7 +249,8 @@ int node_get(struct core *c, uint64_t id, struct nrow *n)
                        .changed = I(23),
                        .parked = (int)I(24),
                        .conflict = I(25) != 0,
-                       .tries = W(26)};
+                       .tries = W(26),
+                       .old = W(27)};
     sqlite3_reset(s);
     return 0;
 }
@@ -244,16 +263,16 @@ int node_put(struct core *c, const struct nrow *n)
         "stored,"
         " target_ns, content_rev, attr_rev, complete, xattrs_known, src, src_at, pend, sent, "
         "request,"
-        " since, changed, parked, conflict, tries) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, "
-        "?11,"
-        " ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28)"
+        " since, changed, parked, conflict, tries, old) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,"
+        " ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27,"
+        " ?28, ?29)"
         " ON CONFLICT(id) DO UPDATE SET mode = ?4, uid = ?5, gid = ?6, size = ?8, mtime = ?9, "
         "ctime = ?10,"
         " atime = ?11, nlink = ?12, stored = ?13, content_rev = ?15, attr_rev = ?16, complete = "
         "?17,"
         " xattrs_known = ?18, src = ?19, src_at = ?20, pend = ?21, sent = ?22, request = ?23, "
         "since = ?24,"
-        " changed = ?25, parked = ?26, conflict = ?27, tries = ?28");
+        " changed = ?25, parked = ?26, conflict = ?27, tries = ?28, old = ?29");
     const uint64_t v[] = {n->id,
                           n->ns,
                           n->type,
@@ -281,7 +300,8 @@ int node_put(struct core *c, const struct nrow *n)
                           (uint64_t)n->changed,
                           (uint64_t)n->parked,
                           n->conflict,
-                          n->tries};
+                          n->tries,
+                          n->old};
     for (size_t i = 0; i < sizeof v / sizeof *v; i++)
         sqlite3_bind_int64(s, (int)i + 1, (int64_t)v[i]);
     return tree_step(c->t, s);
@@ -308,7 +328,7 @@ int node_delete(struct core *c, uint64_t id)
 #define ENTRY_COLUMNS                                                                              \
     "SELECT id, ns, parent, name, node, type, base_node, base_type, base_rev, pend, request, "     \
     "sent_node,"                                                                                   \
-    " since FROM entry "
+    " since, old FROM entry "
 
 static int entry_row(struct core *c, sqlite3_stmt *s, struct erow *e)
 {
@@ -326,7 +346,8 @@ static int entry_row(struct core *c, sqlite3_stmt *s, struct erow *e)
                        .pend = I(9) != 0,
                        .request = U(10),
                        .sent_node = U(11),
-                       .since = I(12)};
+                       .since = I(12),
+                       .old = I(13) != 0};
     e->name_len = (size_t)sqlite3_column_bytes(s, 3);
     assert(e->name_len <= NAME_LEN_MAX);
     memcpy(e->name, sqlite3_column_blob(s, 3), e->name_len);
@@ -353,22 +374,23 @@ int entry_put(struct core *c, struct erow *e)
 {
     sqlite3_stmt *s;
     if (e->id)
-        s = tree_stmt(c->t, "UPDATE entry SET node = ?4, type = ?5, base_node = ?6, base_type = ?7,"
-                            " base_rev = ?8, pend = ?9, request = ?10, sent_node = ?11, since = ?12"
-                            " WHERE id = ?13");
+        s = tree_stmt(c->t,
+                      "UPDATE entry SET node = ?4, type = ?5, base_node = ?6, base_type = ?7,"
+                      " base_rev = ?8, pend = ?9, request = ?10, sent_node = ?11, since = ?12,"
+                      " old = ?13 WHERE id = ?14");
     else
         s = tree_stmt(c->t, "INSERT INTO entry(ns, parent, name, node, type, base_node, base_type,"
-                            " base_rev, pend, request, sent_node, since)"
-                            " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)");
+                            " base_rev, pend, request, sent_node, since, old)"
+                            " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)");
     if (e->id) {
-        sqlite3_bind_int64(s, 13, (int64_t)e->id);
+        sqlite3_bind_int64(s, 14, (int64_t)e->id);
     } else {
         sqlite3_bind_int64(s, 1, (int64_t)e->ns);
         sqlite3_bind_int64(s, 2, (int64_t)e->parent);
         sqlite3_bind_blob64(s, 3, e->name, e->name_len, SQLITE_STATIC);
     }
-    const uint64_t v[] = {e->node, e->type,    e->base_node, e->base_type,      e->base_rev,
-                          e->pend, e->request, e->sent_node, (uint64_t)e->since};
+    const uint64_t v[] = {e->node, e->type,    e->base_node, e->base_type,       e->base_rev,
+                          e->pend, e->request, e->sent_node, (uint64_t)e->since, e->old};
     for (size_t i = 0; i < sizeof v / sizeof *v; i++)
         sqlite3_bind_int64(s, (int)i + 4, (int64_t)v[i]);
     int err = tree_step(c->t, s);

@@ -7,7 +7,8 @@
  * the tree is never anything but the namespace as of the cursor plus what is pending.
  *
  * A record by this device under a number the tree does not know was sent before power loss took the
- * newest transactions: it is newer than anything pending here and wins.
+ * newest transactions: it is newer than what was pending at the start (`old`), and wins. What was
+ * changed since then meets it like anybody else's.
  */
 #include "core_int.h"
 
@@ -21,7 +22,8 @@ struct apply {
     const struct m_record *r;
     int64_t now;
     struct core_effects *fx;
-    bool supersedes; /* our own, forgotten by the tree */
+    bool supersedes;     /* our own, forgotten by the tree */
+    struct ids nameless; /* nodes that lost a name: purged at the end unless they got another */
 };
 
 /* ---- settling
@@ -409,7 +411,7 @@ static int apply_content(struct apply *w, struct nrow *n, const struct m_inode *
     if (err)
         return err;
     if ((n->pend | n->sent) & FACET_CONTENT) {
-        if (w->supersedes) {
+        if (w->supersedes && (n->old & FACET_CONTENT)) {
             err = forget_pending_content(w->c, n);
         } else {
             err = same_content(w->c, n, m, k, &same);
@@ -435,24 +437,23 @@ static int apply_content(struct apply *w, struct nrow *n, const struct m_inode *
 static int take_attributes(struct apply *w, struct nrow *n, const struct m_inode *m)
 {
     int delta = 0;
-    bool attr_pending = (n->pend | n->sent) & FACET_ATTR;
-    bool times_pending = (n->pend | n->sent) & (FACET_TIMES | FACET_CONTENT);
+    uint32_t mine = (n->pend | n->sent) & ~(w->supersedes ? n->old : 0);
     if (m->attr_rev > n->attr_rev) {
         n->attr_rev = m->attr_rev;
         if (n->sent & FACET_ATTR) { /* will be refused; ours is set again on top of theirs */
             n->sent &= ~FACET_ATTR;
             n->pend |= FACET_ATTR;
         }
-        if (!attr_pending || w->supersedes) {
+        if (!(mine & FACET_ATTR)) {
             n->mode = (uint32_t)m->mode;
             n->uid = (uint32_t)m->uid;
             n->gid = (uint32_t)m->gid;
             n->pend &= ~FACET_ATTR;
         }
     }
-    if (!times_pending || w->supersedes)
+    if (!(mine & (FACET_TIMES | FACET_CONTENT)))
         n->mtime = m->mtime;
-    n->ctime = n->ctime > m->ctime ? n->ctime : m->ctime;
+    n->ctime = mine && n->ctime > m->ctime ? n->ctime : m->ctime;
     int err = nlink_pending(w->c, n, &delta);
     int64_t nlink = (int64_t)m->nlink + delta;
     if (is_dir(n->type)) {
@@ -478,6 +479,10 @@ static int apply_inode(struct apply *w, const struct m_inode *m)
     int err = node_get(w->c, m->node, &n);
     if (err)
         return err == -ENOENT ? 0 : err;
+    if (w->supersedes && ((n.pend | n.sent) & FACET_CREATE)) { /* it was committed after all */
+        n.pend &= ~FACET_CREATE;
+        n.sent &= ~FACET_CREATE;
+    }
     if (m->type == NODE_REG && m->content_rev == w->r->sjid && n.content_rev < w->r->sjid) {
         err = apply_content(w, &n, m);
         if (!err)
@@ -496,41 +501,55 @@ static int apply_inode(struct apply *w, const struct m_inode *m)
     return err;
 }
 
+/* A statement about xattr ?1, ?2. */
+static int xattr_do(struct apply *w, const char *sql, const struct m_xattr *x)
+{
+    sqlite3_stmt *s = tree_stmt(w->c->t, sql);
+    sqlite3_bind_int64(s, 1, (int64_t)x->node);
+    sqlite3_bind_blob64(s, 2, x->name.p, x->name.n, SQLITE_STATIC);
+    return tree_step(w->c->t, s);
+}
+
 static int apply_xattr(struct apply *w, const struct m_xattr *x)
 {
     struct nrow n;
     int err = node_get(w->c, x->node, &n);
     if (err || !n.xattrs_known)
         return err == -ENOENT ? 0 : err;
+    effect_add(w->fx, EFFECT_XATTR, w->ns, x->node);
+    if (w->supersedes)
+        err = xattr_do(w,
+                       "UPDATE xattr SET pend = 0, request = 0, old = 0 WHERE node = ?1"
+                       " AND name = ?2 AND old != 0",
+                       x);
+    if (err)
+        return err;
+    if (x->removed) { /* a pending value is set anew */
+        err = xattr_do(w,
+                       "DELETE FROM xattr WHERE node = ?1 AND name = ?2"
+                       " AND (value IS NULL OR (pend = 0 AND request = 0))",
+                       x);
+        return err ? err
+                   : xattr_do(w,
+                              "UPDATE xattr SET rev = 0, pend = 1, request = 0"
+                              " WHERE node = ?1 AND name = ?2",
+                              x);
+    }
     /* a pending value is set again on top of theirs; only the revision moves */
-    sqlite3_stmt *s = tree_stmt(
-        w->c->t,
-        x->removed ? "DELETE FROM xattr WHERE node = ?1 AND name = ?2 AND pend = 0 AND request = 0"
-                   : "INSERT INTO xattr(node, name, value, rev, pend, request) VALUES(?1, ?2, ?3, "
-                     "?4, 0, 0)"
-                     " ON CONFLICT(node, name) DO UPDATE SET rev = ?4,"
-                     " value = CASE WHEN pend != 0 OR request != 0 THEN value ELSE ?3 END,"
-                     " pend = (pend != 0 OR request != 0), request = 0");
+    sqlite3_stmt *s =
+        tree_stmt(w->c->t, "INSERT INTO xattr(node, name, value, rev, pend, request)"
+                           " VALUES(?1, ?2, ?3, ?4, 0, 0)"
+                           " ON CONFLICT(node, name) DO UPDATE SET rev = ?4,"
+                           " value = CASE WHEN pend != 0 OR request != 0 THEN value ELSE ?3 END,"
+                           " pend = (pend != 0 OR request != 0), request = 0");
     sqlite3_bind_int64(s, 1, (int64_t)x->node);
     sqlite3_bind_blob64(s, 2, x->name.p, x->name.n, SQLITE_STATIC);
-    if (!x->removed) {
-        if (x->value.n)
-            sqlite3_bind_blob64(s, 3, x->value.p, x->value.n, SQLITE_STATIC);
-        else
-            sqlite3_bind_zeroblob(s, 3, 0);
-        sqlite3_bind_int64(s, 4, (int64_t)x->rev);
-    }
-    err = tree_step(w->c->t, s);
-    if (!err && x->removed) {
-        s = tree_stmt(
-            w->c->t,
-            "UPDATE xattr SET rev = 0, pend = 1, request = 0 WHERE node = ?1 AND name = ?2");
-        sqlite3_bind_int64(s, 1, (int64_t)x->node);
-        sqlite3_bind_blob64(s, 2, x->name.p, x->name.n, SQLITE_STATIC);
-        err = tree_step(w->c->t, s);
-    }
-    effect_add(w->fx, EFFECT_XATTR, w->ns, x->node);
-    return err;
+    if (x->value.n)
+        sqlite3_bind_blob64(s, 3, x->value.p, x->value.n, SQLITE_STATIC);
+    else
+        sqlite3_bind_zeroblob(s, 3, 0);
+    sqlite3_bind_int64(s, 4, (int64_t)x->rev);
+    return tree_step(w->c->t, s);
 }
 
 /* ---- the journal: names
@@ -549,7 +568,7 @@ static int keeps_alive(struct apply *w, const struct erow *e, bool *yes)
 {
     struct nrow n;
     *yes = false;
-    if (w->supersedes || !gone_in(w->r, e->node))
+    if (!gone_in(w->r, e->node))
         return 0;
     int err = node_get(w->c, e->node, &n);
     if (err)
@@ -564,21 +583,26 @@ static int apply_to_clean(struct apply *w, struct erow *e, const struct m_entry 
 {
     bool alive = false;
     uint64_t old = e->node;
+    uint32_t old_type = e->type;
     int err = 0;
-    if (e->node && !m->node)
+    if (e->node && e->node != m->node)
         err = keeps_alive(w, e, &alive);
     e->base_node = m->node;
     e->base_type = m->node ? (uint32_t)m->inode.type : NODE_NONE;
     e->base_rev = m->rev ? m->rev : w->r->sjid;
-    if (err || alive) {
+    if (err)
+        return err;
+    if (alive && !m->node) { /* pending: it is named again, with its edit */
         if (!e->since)
             e->since = w->now;
-        return err ? err : entry_settle(w->c, e); /* pending: it is named again, with its edit */
+        return entry_settle(w->c, e);
     }
     err = entry_assign(w->c, e, m->node, e->base_type, w->now);
     effect_entry(w->fx, w->ns, m->parent, m->name, m->node);
+    if (!err && alive) /* its place was taken */
+        err = rebase_aside(w->c, w->ns, m->parent, m->name, old, old_type, w->now, w->fx);
     if (!err && old && old != m->node)
-        err = node_purge(w->c, old);
+        ids_add(&w->nameless, old);
     return err;
 }
 
@@ -608,7 +632,7 @@ static int apply_entry(struct apply *w, const struct m_entry *m)
     if (err)
         return err;
     bool clean = e.node == e.base_node && !e.request;
-    if (clean || w->supersedes) {
+    if (clean || (w->supersedes && e.old)) {
         e.request = 0;
         err = apply_to_clean(w, &e, m);
     } else {
@@ -657,6 +681,8 @@ static int apply_all(struct apply *w)
         err = apply_inode(w, &r->inodes[i]);
     for (size_t i = 0; !err && i < r->xattrs_n; i++)
         err = apply_xattr(w, &r->xattrs[i]);
+    for (size_t i = 0; !err && i < w->nameless.n; i++)
+        err = node_purge(w->c, w->nameless.v[i]);
     return err;
 }
 
@@ -683,6 +709,7 @@ int core_apply(struct core *c, uint64_t ns, const struct m_record *r, int64_t no
     }
     if (!err || w.supersedes)
         err = own && !w.supersedes ? 0 : apply_all(&w);
+    ids_free(&w.nameless);
     if (!err && r->account)
         effect_add(fx, EFFECT_SESSION, ns, 0);
     if (!err)

@@ -230,15 +230,36 @@ int core_extents(struct core *c, uint64_t node, uint64_t off, uint64_t len, stru
     return extents_get(c, node, off, end, out);
 }
 
-/* The range becomes `with`, here and now; marks it pending. */
+int stored_count(struct core *c, struct nrow *n)
+{
+    cleanup_spans struct spans unknown = {0};
+    int err = span_gaps(c, n->id, SPAN_KNOWN, 0, n->size, &unknown);
+    if (err || unknown.n)
+        return err;
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT coalesce(sum(len), 0) FROM extent WHERE node = ?1");
+    sqlite3_bind_int64(s, 1, (int64_t)n->id);
+    int rc = tree_step(c->t, s);
+    if (rc < 0)
+        return rc;
+    n->stored = U(0);
+    sqlite3_reset(s);
+    return 0;
+}
+
+/* The range becomes `with`, here and now; marks it pending. *blind: what was there is not known, so
+ * that n->stored is a guess. */
 static int content_change(struct core *c, struct nrow *n, uint64_t off, uint64_t end,
-                          const struct extent_list *with, int64_t now)
+                          const struct extent_list *with, bool *blind)
 {
     uint64_t before = 0, after = with ? extent_list_stored(with) : 0;
     cleanup_extents struct extent_list old = {0};
+    cleanup_spans struct spans unknown = {0};
     int err = extents_get(c, n->id, off, end, &old);
+    if (!err)
+        err = span_gaps(c, n->id, SPAN_KNOWN, off, end, &unknown);
     if (err)
         return err;
+    *blind |= unknown.n > 0;
     before = extent_list_stored(&old);
     n->stored = n->stored + after > before ? n->stored + after - before : 0;
     err = extents_put(c, n->id, off, end, with);
@@ -246,7 +267,6 @@ static int content_change(struct core *c, struct nrow *n, uint64_t off, uint64_t
         err = span_mark(c, n->id, SPAN_KNOWN, off, end);
     if (!err)
         err = span_mark(c, n->id, SPAN_DIRTY, off, end);
-    (void)now;
     return err;
 }
 
@@ -254,6 +274,7 @@ int core_write(struct core *c, const struct core_who *who, uint64_t node, uint64
                uint64_t len, const struct extent_list *with, bool grow)
 {
     struct nrow n;
+    bool blind = false;
     uint64_t end = clamp_end(off, len);
     int err = core_begin(c);
     if (err)
@@ -263,11 +284,13 @@ int core_write(struct core *c, const struct core_who *who, uint64_t node, uint64
         err = -EINVAL;
     if (!err && grow && end > n.size) {
         if (off > n.size) /* the gap is a hole, and known to be one */
-            err = content_change(c, &n, n.size, off, NULL, who->now);
+            err = content_change(c, &n, n.size, off, NULL, &blind);
         n.size = end;
     }
     if (!err)
-        err = content_change(c, &n, off, end, with, who->now);
+        err = content_change(c, &n, off, end, with, &blind);
+    if (!err && blind)
+        err = stored_count(c, &n);
     if (!err) {
         n.mtime = n.ctime = who->now;
         err = node_touch(c, &n, FACET_CONTENT, who->now);
@@ -279,6 +302,7 @@ int core_truncate(struct core *c, const struct core_who *who, uint64_t node, uin
                   struct core_need *need)
 {
     struct nrow n;
+    bool blind = false;
     (void)need;
     if (size > FILE_SIZE_MAX)
         return -EFBIG;
@@ -292,9 +316,11 @@ int core_truncate(struct core *c, const struct core_who *who, uint64_t node, uin
         err = n.type == NODE_DIR ? -EISDIR : -EINVAL;
     if (!err && size != n.size)
         err = content_change(c, &n, size < n.size ? size : n.size, size > n.size ? size : n.size,
-                             NULL, who->now);
+                             NULL, &blind);
+    n.size = size;
+    if (!err && blind)
+        err = stored_count(c, &n);
     if (!err) {
-        n.size = size;
         n.mtime = n.ctime = who->now;
         err = node_touch(c, &n, FACET_CONTENT, who->now);
     }

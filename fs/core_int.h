@@ -30,7 +30,7 @@ struct core {
 struct nrow {
     uint64_t id, ns, rdev, size, stored, target_ns, content_rev, attr_rev, src, src_at, request;
     int64_t mtime, ctime, atime, since, changed;
-    uint32_t type, mode, uid, gid, nlink, pend, sent, tries;
+    uint32_t type, mode, uid, gid, nlink, pend, sent, old, tries;
     int parked;
     bool complete, xattrs_known, conflict;
 };
@@ -39,7 +39,7 @@ struct erow {
     uint64_t id, ns, parent, node, base_node, base_rev, request, sent_node;
     int64_t since;
     uint32_t type, base_type;
-    bool pend;
+    bool pend, old;
     uint8_t name[NAME_LEN_MAX];
     size_t name_len;
 };
@@ -126,6 +126,9 @@ int extents_get(struct core *c, uint64_t node, uint64_t off, uint64_t end, struc
 /* Rows only: [off, end) becomes with. */
 int extents_put(struct core *c, uint64_t node, uint64_t off, uint64_t end,
                 const struct extent_list *with);
+/* Sets n->stored to the sum of the extents if all of the file is known; otherwise it stays a guess.
+ */
+int stored_count(struct core *c, struct nrow *n);
 /* Adds the parts of [off, end) not in kind k to out. */
 int span_gaps(struct core *c, uint64_t node, enum span_kind k, uint64_t off, uint64_t end,
               struct spans *out);
@@ -145,6 +148,9 @@ void effect_entry(struct core_effects *fx, uint64_t ns, uint64_t parent, struct 
 /* The local content of n (pending) moves to a new node, named as a conflicted copy beside it. */
 int rebase_fork(struct core *c, struct nrow *n, int64_t now, uint64_t *copy,
                 struct core_effects *fx);
+/* Gives node a conflicted copy's name beside `name` in parent; pending. */
+int rebase_aside(struct core *c, uint64_t ns, uint64_t parent, struct bytes name, uint64_t node,
+                 uint32_t type, int64_t now, struct core_effects *fx);
 /* A free name for a conflicted copy of name in parent. */
 int rebase_name(struct core *c, uint64_t parent, struct bytes name, int64_t now, uint8_t *out,
                 size_t *len);

@@ -273,7 +273,14 @@ static int load_extents(struct core *c, const struct core_need *need, struct byt
         extent_list_slice(&all, unknown.v[i].off, unknown.v[i].end - unknown.v[i].off, &part);
         err = extents_put(c, need->node, unknown.v[i].off, unknown.v[i].end, &part);
     }
-    return err ? err : span_mark(c, need->node, SPAN_KNOWN, need->off, end);
+    struct nrow n;
+    if (!err)
+        err = span_mark(c, need->node, SPAN_KNOWN, need->off, end);
+    if (!err && unknown.n)
+        err = node_get(c, need->node, &n);
+    if (!err && unknown.n)
+        err = stored_count(c, &n);
+    return err || !unknown.n ? err : node_put(c, &n);
 }
 
 int core_need_answer(struct core *c, const struct core_need *need, struct bytes body, int64_t now,

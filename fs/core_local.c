@@ -38,6 +38,7 @@ void attr_of(const struct nrow *n, struct core_attr *a)
 int node_touch(struct core *c, struct nrow *n, uint32_t facets, int64_t now)
 {
     n->pend |= facets;
+    n->old &= ~facets;
     n->changed = now;
     if (!n->since)
         n->since = now;
@@ -98,6 +99,8 @@ int entry_settle(struct core *c, struct erow *e)
     e->pend = e->node != told;
     if (!e->pend)
         e->since = 0;
+    if (!e->pend && !e->request)
+        e->old = false;
     if (!e->pend && !e->request && e->node == 0) {
         struct nrow p;
         int err = node_get(c, e->parent, &p);
@@ -122,6 +125,7 @@ int entry_assign(struct core *c, struct erow *e, uint64_t node, uint32_t type, i
     if (old == node)
         return entry_settle(c, e);
     e->node = node;
+    e->old = false;
     e->type = node ? type : NODE_NONE;
     if (!e->since)
         e->since = now;
@@ -788,7 +792,7 @@ static int xattr_put(struct core *c, uint64_t node, struct bytes name, struct by
     }
     s = tree_stmt(c->t, "INSERT INTO xattr(node, name, value, rev, pend, request)"
                         " VALUES(?1, ?2, ?3, 0, 1, 0)"
-                        " ON CONFLICT(node, name) DO UPDATE SET value = ?3, pend = 1");
+                        " ON CONFLICT(node, name) DO UPDATE SET value = ?3, pend = 1, old = 0");
     sqlite3_bind_int64(s, 1, (int64_t)node);
     sqlite3_bind_blob64(s, 2, name.p, name.n, SQLITE_STATIC);
     if (value.p && value.n == 0)

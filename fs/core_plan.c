@@ -453,8 +453,9 @@ static int write_xattrs(struct writer *w, uint64_t node)
     }
     if (rc || !w->mark)
         return rc;
-    s = tree_stmt(w->c->t, "UPDATE xattr SET request = ?2, pend = 0 WHERE node = ?1 AND pend != 0"
-                           " AND request = 0");
+    s = tree_stmt(w->c->t,
+                  "UPDATE xattr SET request = ?2, pend = 0, old = 0 WHERE node = ?1 AND pend != 0"
+                  " AND request = 0");
     sqlite3_bind_int64(s, 1, (int64_t)node);
     sqlite3_bind_int64(s, 2, (int64_t)w->request);
     return tree_step(w->c->t, s);
@@ -513,6 +514,7 @@ static int write_node(struct writer *w, uint64_t id, uint32_t wanted, struct cor
     n.sent = facets;
     n.request = w->request;
     n.pend &= ~facets;
+    n.old &= ~facets;
     if (!all)
         n.pend |= FACET_CONTENT;
     if (!n.pend)
@@ -560,7 +562,7 @@ static int write_entry(struct writer *w, uint64_t id, struct core_need *need)
         return 0;
     e.request = w->request;
     e.sent_node = e.node;
-    e.pend = false;
+    e.pend = e.old = false;
     e.since = 0;
     return entry_put(w->c, &e);
 }

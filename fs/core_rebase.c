@@ -52,9 +52,8 @@ int rebase_name(struct core *c, uint64_t parent, struct bytes name, int64_t now,
     return -EEXIST;
 }
 
-/* A pending entry under a conflicted copy's name in the directory of `name`. */
-static int name_copy(struct core *c, uint64_t ns, uint64_t parent, struct bytes name, uint64_t node,
-                     uint32_t type, int64_t now, struct core_effects *fx)
+int rebase_aside(struct core *c, uint64_t ns, uint64_t parent, struct bytes name, uint64_t node,
+                 uint32_t type, int64_t now, struct core_effects *fx)
 {
     struct erow e = {.ns = ns, .parent = parent};
     struct nrow n;
@@ -137,7 +136,7 @@ int rebase_fork(struct core *c, struct nrow *n, int64_t now, uint64_t *copy,
     k.src = n->src ? n->src : n->id;
     k.src_at = n->src ? n->src_at : ns.cursor;
     k.pend = FACET_CREATE | FACET_CONTENT;
-    k.sent = 0;
+    k.sent = k.old = 0;
     k.request = 0;
     k.content_rev = k.attr_rev = 0;
     k.nlink = 0;
@@ -145,6 +144,7 @@ int rebase_fork(struct core *c, struct nrow *n, int64_t now, uint64_t *copy,
     k.parked = 0;
     k.tries = 0;
     k.conflict = true;
+    k.xattrs_known = true; /* those that are known go with it; nobody can be asked for a copy's */
     err = node_put(c, &k);
     if (!err)
         err = move_rows(c, n->id, k.id);
@@ -166,7 +166,7 @@ int rebase_fork(struct core *c, struct nrow *n, int64_t now, uint64_t *copy,
         struct erow e;
         err = entry_by_id(c, names.v[0], &e);
         if (!err)
-            err = name_copy(c, n->ns, e.parent, erow_name(&e), k.id, k.type, now, fx);
+            err = rebase_aside(c, n->ns, e.parent, erow_name(&e), k.id, k.type, now, fx);
     }
     *copy = k.id;
     if (!err)
@@ -188,7 +188,7 @@ int core_fork(struct core *c, const struct core_who *who, uint64_t node,
         k = n;
         k.size = size;
         k.pend = FACET_CREATE | FACET_CONTENT;
-        k.sent = 0;
+        k.sent = k.old = 0;
         k.request = k.content_rev = k.attr_rev = k.src = k.src_at = 0;
         k.nlink = 0;
         k.stored = extent_list_stored(extents);
@@ -213,7 +213,7 @@ int core_fork(struct core *c, const struct core_who *who, uint64_t node,
         struct erow e;
         err = entry_by_id(c, names.v[0], &e);
         if (!err)
-            err = name_copy(c, n.ns, e.parent, erow_name(&e), k.id, k.type, who->now, fx);
+            err = rebase_aside(c, n.ns, e.parent, erow_name(&e), k.id, k.type, who->now, fx);
     }
     if (!err)
         err = node_get(c, k.id, &k);
@@ -246,7 +246,7 @@ int rebase_restore(struct core *c, uint64_t node, struct core_effects *fx)
         if (e.node) {  /* its place was taken meanwhile: that goes aside */
             uint64_t other = e.node;
             uint32_t type = e.type;
-            err = name_copy(c, e.ns, e.parent, erow_name(&e), other, type, n.changed, fx);
+            err = rebase_aside(c, e.ns, e.parent, erow_name(&e), other, type, n.changed, fx);
         }
         if (!err)
             err = entry_assign(c, &e, node, n.type, n.changed);
@@ -328,7 +328,7 @@ static int merge_dirs(struct core *c, uint64_t local, uint64_t server, int64_t n
         else if (is_dir(to.type) && is_dir(type))
             err = merge_dirs(c, child, to.node, now, fx);
         else
-            err = name_copy(c, to.ns, server, erow_name(&to), child, type, now, fx);
+            err = rebase_aside(c, to.ns, server, erow_name(&to), child, type, now, fx);
     }
     if (!err)
         effect_add(fx, EFFECT_ALIAS, dir.ns, local)->other = server;
@@ -361,7 +361,7 @@ int rebase_entry(struct core *c, struct erow *e, int64_t now, struct core_effect
         err = merge_dirs(c, local, e->base_node, now, fx);
         return err ? err : node_purge(c, local);
     }
-    return name_copy(c, e->ns, e->parent, erow_name(e), local, local_type, now, fx);
+    return rebase_aside(c, e->ns, e->parent, erow_name(e), local, local_type, now, fx);
 }
 
 /* Puts a directory that was moved here back to where the server has it. */
@@ -382,7 +382,7 @@ static int undo_move(struct core *c, uint64_t dir, struct core_effects *fx)
     if (!err && old.node) {
         uint64_t other = old.node;
         uint32_t type = old.type;
-        err = name_copy(c, old.ns, old.parent, erow_name(&old), other, type, n.changed, fx);
+        err = rebase_aside(c, old.ns, old.parent, erow_name(&old), other, type, n.changed, fx);
     }
     if (!err)
         err = entry_assign(c, &old, dir, n.type, n.changed);
@@ -486,7 +486,17 @@ int rebase_unsend(struct core *c, uint64_t request)
         e.request = 0;
         if (!e.since)
             e.since = 1;
+        uint64_t given = e.sent_node;
         rc = entry_settle(c, &e);
+        if (!rc && given)
+            ids_add(&nodes, given);
+    }
+    for (size_t i = 0; !rc && i < nodes.n; i++) { /* unlinked here since it was sent */
+        struct nrow n;
+        rc = node_get(c, nodes.v[i], &n);
+        if (!rc && n.nlink == 0)
+            rc = node_purge(c, n.id);
+        rc = rc == -ENOENT ? 0 : rc;
     }
     if (!rc) {
         s = tree_stmt(c->t,

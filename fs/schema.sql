@@ -15,6 +15,8 @@ CREATE TABLE ns(
 -- Directories: every name <= loaded_upto is known, all of them when complete. xattrs_known: all are here.
 -- Extents not covered by `known` are those of node `src` as of SJID src_at (0: of the node itself).
 -- since: when the oldest pending change was made; changed: the newest (ns). parked: -errno of a refusal.
+-- old: those of pend that were pending already at the last unclean start and not changed since: a commit of
+-- our own that the tree has forgotten is newer than they.
 CREATE TABLE node(
     id INTEGER PRIMARY KEY, ns INTEGER NOT NULL, type INTEGER NOT NULL, mode INTEGER NOT NULL,
     uid INTEGER NOT NULL, gid INTEGER NOT NULL, rdev INTEGER NOT NULL, size INTEGER NOT NULL,
@@ -23,7 +25,7 @@ CREATE TABLE node(
     content_rev INTEGER NOT NULL, attr_rev INTEGER NOT NULL,
     complete INTEGER NOT NULL, loaded_upto BLOB, xattrs_known INTEGER NOT NULL,
     src INTEGER NOT NULL, src_at INTEGER NOT NULL,
-    pend INTEGER NOT NULL, sent INTEGER NOT NULL, request INTEGER NOT NULL,
+    pend INTEGER NOT NULL, sent INTEGER NOT NULL, old INTEGER NOT NULL, request INTEGER NOT NULL,
     since INTEGER NOT NULL, changed INTEGER NOT NULL,
     parked INTEGER NOT NULL, conflict INTEGER NOT NULL, tries INTEGER NOT NULL);
 CREATE INDEX node_pending ON node(ns, since) WHERE pend != 0;
@@ -34,10 +36,11 @@ CREATE INDEX node_conflict ON node(ns) WHERE conflict != 0;
 
 -- A known name. node 0: known to be absent. id is the readdir cookie. base_node, base_rev: the server's
 -- as of the cursor. pend: differs from what the server has or was sent; request: sent as sent_node.
+-- old: as in node.
 CREATE TABLE entry(
     id INTEGER PRIMARY KEY, ns INTEGER NOT NULL, parent INTEGER NOT NULL, name BLOB NOT NULL,
     node INTEGER NOT NULL, type INTEGER NOT NULL, base_node INTEGER NOT NULL, base_type INTEGER NOT NULL,
-    base_rev INTEGER NOT NULL, pend INTEGER NOT NULL, request INTEGER NOT NULL,
+    base_rev INTEGER NOT NULL, pend INTEGER NOT NULL, old INTEGER NOT NULL, request INTEGER NOT NULL,
     sent_node INTEGER NOT NULL, since INTEGER NOT NULL);
 CREATE UNIQUE INDEX entry_name ON entry(parent, name);
 CREATE INDEX entry_list ON entry(parent) WHERE node != 0;
@@ -59,10 +62,11 @@ CREATE TABLE span(
     node INTEGER NOT NULL, kind INTEGER NOT NULL, off INTEGER NOT NULL, end INTEGER NOT NULL,
     PRIMARY KEY(node, kind, off)) WITHOUT ROWID;
 
--- value NULL: removed here, not yet settled.
+-- value NULL: removed here, not yet settled. old: as in node.
 CREATE TABLE xattr(
     node INTEGER NOT NULL, name BLOB NOT NULL, value BLOB, rev INTEGER NOT NULL,
-    pend INTEGER NOT NULL, request INTEGER NOT NULL, PRIMARY KEY(node, name)) WITHOUT ROWID;
+    pend INTEGER NOT NULL, request INTEGER NOT NULL, old INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY(node, name)) WITHOUT ROWID;
 CREATE INDEX xattr_pending ON xattr(node) WHERE pend != 0 OR request != 0;
 
 -- Commits sent and not settled: exactly what was sent under the number. sjid: set once committed.

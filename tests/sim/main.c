@@ -19,6 +19,7 @@
 #define SHOWN_LINES 60
 #define FAILURES_MAX 20 /* then it stops */
 #define TWICE_EVERY 16
+#define KIND_LEN 30 /* a shrunk run must fail with the same beginning of its reason */
 
 struct args {
     uint64_t from, to;
@@ -33,12 +34,34 @@ static void show_log(const struct sim *s, size_t lines)
         printf("    %s\n", s->log[i % LOG_LINES]);
 }
 
+/* What kind of failure it is: the words without the numbers. */
+static void kind_of(const char *why, char out[48])
+{
+    size_t n = 0;
+    for (; *why && n < 47; why++)
+        if (!strchr("0123456789", *why))
+            out[n++] = *why;
+    out[n] = 0;
+}
+
+static bool fails_alike(struct sim *s, const struct installation *inst, uint64_t seed,
+                        const struct options *o, const char *kind)
+{
+    char now[48];
+    if (sim_run(s, inst, seed, o))
+        return false;
+    kind_of(s->why, now);
+    return strncmp(now, kind, KIND_LEN) == 0;
+}
+
 /* Leaves steps out as long as it fails; first many at once, then one by one. */
 static void shrink(struct sim *s, const struct installation *inst, uint64_t seed,
                    const struct options *o)
 {
     struct options small = *o;
     uint8_t *skip = calloc(1, o->steps);
+    char kind[48];
+    kind_of(s->why, kind);
     if (!skip)
         abort();
     small.skip = skip;
@@ -56,7 +79,7 @@ static void shrink(struct sim *s, const struct installation *inst, uint64_t seed
                 memcpy(kept, skip + at, n);
                 bool all = memchr(skip + at, 0, n) == NULL;
                 memset(skip + at, 1, n);
-                if (!all && sim_run(s, inst, seed, &small))
+                if (!all && !fails_alike(s, inst, seed, &small, kind))
                     memcpy(skip + at, kept, n);
                 else if (!all)
                     again = chunk == 1;
