@@ -76,7 +76,7 @@ static void open_client(struct client *c, const char *state)
         die("rpc", err, "");
     /* numbers of their own for every run: the metadata server takes lower ones for a restored copy
      */
-    c->request = (uint64_t)time(NULL);
+    c->request = (uint64_t)time(NULL) << 12;
     c->node = ((uint64_t)time(NULL) & 0x7ffff) << 20;
     char *incarnation = read_text(state, "incarnation");
     struct m_session_req q = {.incarnation = bytes_of(incarnation, 16),
