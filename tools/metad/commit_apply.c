@@ -241,8 +241,8 @@ static void record_content(struct commit *c, const struct wnode *w, struct m_con
         out->ranges[0] = (struct m_range){
             .len = (uint64_t)FILE_SIZE_MAX, .extents = all, .extents_n = extents_n};
         for (k = 0; k < ranges_n; k++) {
-            memcpy(all, n->ranges[k].extents, n->ranges[k].extents_n * sizeof *all);
-            all += n->ranges[k].extents_n;
+            for (size_t e = 0; e < n->ranges[k].extents_n; e++)
+                *all++ = n->ranges[k].extents[e];
         }
         return;
     }

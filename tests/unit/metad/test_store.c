@@ -139,14 +139,44 @@ static void a_full_disk_keeps_or_loses_whole_commits(void **state)
     world_make(w, &w->alice, w->alice.root, "after", NODE_REG, 0);
 }
 
+static int interrupt(void *arg)
+{
+    (void)arg;
+    return 1;
+}
+
+/* SQLite gives up the whole transaction by itself: nothing after that may slip through alone. */
+static void a_lost_transaction_takes_nothing_on(void **state)
+{
+    struct world *w = *state;
+    sqlite3 *db = ((struct sq *)w->m->st)->db;
+    struct m_commit_ans a;
+    struct plan p;
+    assert_int_equal(meta_begin(w->m), 0);
+    world_make(w, &w->alice, w->alice.root, "before", NODE_REG, 0);
+    plan_new(w, &w->alice, &p);
+    plan_node(&p, w->alice.root, FACET_TIMES)->mtime = 1;
+    sqlite3_progress_handler(db, 300, interrupt, NULL); /* somewhere among its statements */
+    for (int k = 0; k < 50 && !sqlite3_get_autocommit(db); k++) {
+        world_try(w, &w->alice, &p, &a);
+        p.q.request = ++w->alice.request;
+    }
+    assert_true(sqlite3_get_autocommit(db));
+    sqlite3_progress_handler(db, 0, NULL, NULL);
+    assert_int_equal(world_try(w, &w->alice, &p, &a), -EIO);
+    assert_int_equal(meta_end(w->m), -EIO);
+    plan_free(&p);
+    assert_int_equal(world_head(w, &w->alice), 0);
+    world_make(w, &w->alice, w->alice.root, "after", NODE_REG, 0);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, world_setup, world_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(a_newer_database_is_refused),
-        TEST(what_is_no_database_is_refused),
-        TEST(the_version_before_is_migrated),
-        TEST(a_full_disk_keeps_or_loses_whole_commits),
+        TEST(a_newer_database_is_refused),         TEST(what_is_no_database_is_refused),
+        TEST(the_version_before_is_migrated),      TEST(a_full_disk_keeps_or_loses_whole_commits),
+        TEST(a_lost_transaction_takes_nothing_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
