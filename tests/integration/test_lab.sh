@@ -28,6 +28,7 @@ ours() { # processes that were started with this lab's directory in their argume
 }
 
 # --- wrong usage ---
+labs+=("$lab") # in case that it is taken for right
 one_line 2 "$top/tools/lab"
 one_line 2 "$top/tools/lab" sing "$lab"
 one_line 2 lab up --premises
@@ -42,7 +43,6 @@ one_line 1 "$top/tools/lab" up "$work/other"
 say "ok - wrong usage"
 
 # --- up ---
-labs+=("$lab")
 silent lab up --premises hq,cloud --assign bob=cloud --assign carol=hq
 silent lab up --premises hq,cloud
 one_line 2 lab up --premises hq
@@ -129,8 +129,9 @@ silent lab unmount c
 say "ok - mounts"
 
 # --- wait tells what is missing ---
+must ls "$mnt" # a known directory takes new names without the server
 silent lab kill metad
-echo late >"$mnt/late"
+echo late >"$mnt/late" || fail "no new file without the server"
 same "status of wait without a server" "$(status_of lab wait --timeout 1)" 1
 same "parts that wait names" "$(sed 's/:.*//' "$work/out" | tr '\n' ' ')" "a metad "
 same "lines on stderr" "$(wc -l <"$work/err")" 1
