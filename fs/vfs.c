@@ -476,11 +476,6 @@ uint64_t vfs_dirty_bytes(struct vfs *v)
     return wb_bytes(v->wb);
 }
 
-bool vfs_putting(struct vfs *v)
-{
-    return wb_putting(v->wb);
-}
-
 int vfs_sync_local(struct vfs *v)
 {
     int rc = blocks_flush(v->fs->blocks);

@@ -26,9 +26,6 @@ int vfs_flush_node(struct vfs *v, uint64_t node, bool final);
 int vfs_flush_all(struct vfs *v);
 /* [fs.lock held] Bytes of dirty data in memory, and whether any node has some. */
 uint64_t vfs_dirty_bytes(struct vfs *v);
-/* [fs.lock held] Whether there may be blocks in the outbox that no extent refers to yet, because
- * they were put a moment ago: they must not be taken for garbage. */
-bool vfs_putting(struct vfs *v);
 /* [fs.lock held] Before a record is applied: dirty data of the nodes it changes go into the tree,
  * so that the core sees them. Gives the lock back for a while when the kernel is behind with
  * invalidations. */

@@ -217,7 +217,7 @@ int wb_flush(struct wb *w, uint64_t node, uint64_t *ticket)
         for (size_t i = 0; i < n->n; i++)
             for (size_t k = 0; k < n->v[i]->dirty.n; k++)
                 pending += (size_t)(n->v[i]->dirty.v[k].end - n->v[i]->dirty.v[k].off);
-        if (n->jobs == NULL && (pending <= WB_INLINE || w->threads_n == 0))
+        if (w->threads_n == 0 || (n->jobs == NULL && pending <= WB_INLINE))
             return wb_flush_now(w, node, false);
         wb_retry(w, n);
         wb_submit(w, n, false);

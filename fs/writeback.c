@@ -437,14 +437,6 @@ void wb_drop_clean(struct wb *w, uint64_t node)
     wb_release(w, n);
 }
 
-bool wb_putting(struct wb *w)
-{
-    bool jobs = w->running > 0;
-    for (struct wb_node *n = w->oldest; n != NULL && !jobs; n = n->newer)
-        jobs = n->jobs != NULL;
-    return jobs;
-}
-
 void wb_forget(struct wb *w, uint64_t node)
 {
     struct wb_node *n = wb_find(w, node);

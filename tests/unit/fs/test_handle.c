@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Handles: one live handle a node, old versions beside it, names for invalidation; and sets of
+ * ranges. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "handle.h"
+
+static void live_and_detached(void **state)
+{
+    (void)state;
+    struct handles *t = handles_new();
+    struct handle *a = handle_get(t, 100);
+    a->nlookup = 1;
+    a->opens = 1;
+    assert_ptr_equal(handle_get(t, 100), a);
+    handle_detach(a, 10, 1, 2);
+    assert_null(handle_live(t, 100));
+    struct handle *b = handle_get(t, 100);
+    assert_ptr_not_equal(a, b);
+    assert_int_not_equal(a->nodeid, b->nodeid);
+    assert_ptr_equal(handle_find(t, a->nodeid), a);
+    assert_true(handle_in_use(t, 100));
+    assert_false(handle_release(t, a));
+    handle_attach(a);
+    handle_move(t, a, 200); /* its version became another node */
+    assert_ptr_equal(handle_live(t, 200), a);
+    assert_ptr_equal(handle_live(t, 100), b);
+    a->nlookup = a->opens = 0;
+    uint64_t old = a->nodeid;
+    assert_true(handle_release(t, a));
+    assert_null(handle_find(t, old));
+    assert_true(handle_release(t, b));
+    assert_false(handle_in_use(t, 100));
+    handles_free(t);
+}
+
+static void many(void **state)
+{
+    (void)state;
+    struct handles *t = handles_new();
+    for (uint64_t i = 1; i <= 20000; i++)
+        handle_get(t, i << 8)->nlookup = 1;
+    for (uint64_t i = 1; i <= 20000; i++) {
+        struct handle *h = handle_live(t, i << 8);
+        assert_non_null(h);
+        assert_ptr_equal(handle_find(t, h->nodeid), h);
+        if (i % 2 == 0) {
+            h->nlookup = 0;
+            assert_true(handle_release(t, h));
+        }
+    }
+    for (uint64_t i = 1; i <= 20000; i++)
+        assert_int_equal(handle_live(t, i << 8) != NULL, i % 2);
+    handles_free(t);
+}
+
+static void names(void **state)
+{
+    (void)state;
+    struct handles *t = handles_new();
+    struct handle *h = handle_get(t, 5);
+    handle_name_add(h, 1, bytes_str("a"));
+    handle_name_add(h, 1, bytes_str("a"));
+    handle_name_add(h, 2, bytes_str("a"));
+    handle_name_remove(h, 1, bytes_str("a"));
+    handle_name_remove(h, 1, bytes_str("nothing"));
+    assert_non_null(h->names);
+    assert_int_equal(h->names->parent, 2);
+    assert_null(h->names->next);
+    handles_free(t);
+}
+
+static void saving_the_first_wins(void **state)
+{
+    (void)state;
+    struct handles *t = handles_new();
+    struct handle *h = handle_get(t, 5);
+    handle_detach(h, 1000, 0, 0);
+    cleanup_ranges struct ranges todo = {0};
+    handle_unsaved(h, 500, 5000, &todo);
+    assert_int_equal(todo.n, 1);
+    assert_int_equal(todo.v[0].end, 1000); /* not beyond the old size */
+    struct m_extent e = {.off = 500, .len = 500};
+    struct extent_list l = {.v = &e, .n = 1, .cap = 1};
+    handle_save(h, 500, 1000, &l);
+    handle_save(h, 0, 100, NULL);
+    ranges_free(&todo);
+    handle_unsaved(h, 0, 1000, &todo);
+    assert_int_equal(todo.n, 1);
+    assert_int_equal(todo.v[0].off, 100);
+    assert_int_equal(todo.v[0].end, 500);
+    handles_free(t);
+}
+
+static void ranges_against_a_map(void **state)
+{
+    (void)state;
+    uint8_t map[300] = {0};
+    cleanup_ranges struct ranges r = {0};
+    srand(3);
+    for (int k = 0; k < 20000; k++) {
+        uint64_t a = (uint64_t)rand() % 290, b = a + (uint64_t)rand() % 20;
+        b = b > 300 ? 300 : b;
+        if (rand() % 2 != 0) {
+            ranges_add(&r, a, b);
+            memset(map + a, 1, b - a);
+        } else {
+            ranges_remove(&r, a, b);
+            memset(map + a, 0, b - a);
+        }
+        uint8_t got[300] = {0};
+        for (size_t i = 0; i < r.n; i++) {
+            assert_true(r.v[i].off < r.v[i].end);
+            assert_true(i == 0 || r.v[i - 1].end < r.v[i].off);
+            memset(got + r.v[i].off, 1, r.v[i].end - r.v[i].off);
+        }
+        assert_memory_equal(map, got, sizeof(map));
+        uint64_t c = (uint64_t)rand() % 290, d = c + 1 + (uint64_t)rand() % 9;
+        assert_int_equal(ranges_cover(&r, c, d), memchr(map + c, 0, d - c) == NULL);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(live_and_detached),
+        cmocka_unit_test(many),
+        cmocka_unit_test(names),
+        cmocka_unit_test(saving_the_first_wins),
+        cmocka_unit_test(ranges_against_a_map),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
