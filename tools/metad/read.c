@@ -18,7 +18,8 @@
 #define LIST_BYTES (4u << 20)  /* of one answer when the client does not say */
 #define LIST_BYTES_MAX RECORD_BYTES_MAX
 #define PAGE_DEFAULT 1024u
-#define REQUESTS_MAX 65536u /* m_requests_ans.requests */
+#define READDIR_BYTES_MAX (16u << 20) /* a page of long names and link targets ends earlier */
+#define REQUESTS_MAX 65536u           /* m_requests_ans.requests */
 #define CURSOR_BY_SJID 'S'
 #define CURSOR_LEN 9
 
@@ -210,8 +211,15 @@ int meta_readdir(struct meta *m, const struct meta_caller *who, const struct m_r
         a->more = true;
         a->entries_n = limit;
     }
-    for (size_t k = 0; k < a->entries_n && !r; k++)
+    uint64_t bytes = 0;
+    for (size_t k = 0; k < a->entries_n && !r; k++) {
         r = fill_inode(m, q->ns, q->at, &a->entries[k], ar);
+        bytes += 200 + a->entries[k].name.n + a->entries[k].inode.target.n; /* 200: all numbers */
+        if (bytes > READDIR_BYTES_MAX && k + 1 < a->entries_n) {
+            a->more = true;
+            a->entries_n = k + 1;
+        }
+    }
     return end_at(m, r, why);
 }
 

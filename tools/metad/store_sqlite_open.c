@@ -23,6 +23,7 @@
 
 #define BUSY_MS 10000   /* waits for another process that migrates or checkpoints */
 #define CACHE_KIB 65536 /* page cache of the writer; readers take a quarter */
+#define WAL_PAGES 4096  /* between checkpoints: pages changed often are written back once */
 #define WHY_LEN 512
 
 static const struct migration migrations[] = {
@@ -293,7 +294,8 @@ static void sq_close(struct store *base)
 
 static int sq_configure(struct sq *s, bool reader, char *why)
 {
-    char cache[64];
+    char cache[64], checkpoint[64];
+    snprintf(checkpoint, sizeof checkpoint, "PRAGMA wal_autocheckpoint = %d", WAL_PAGES);
     snprintf(cache, sizeof cache, "PRAGMA cache_size = -%d", reader ? CACHE_KIB / 4 : CACHE_KIB);
     sqlite3_busy_timeout(s->db, BUSY_MS);
     int r = pragma(s->db, cache, why);
@@ -303,6 +305,8 @@ static int sq_configure(struct sq *s, bool reader, char *why)
         r = pragma(s->db, "PRAGMA synchronous = FULL", why);
     if (!r)
         r = pragma(s->db, "PRAGMA temp_store = MEMORY", why);
+    if (!r && !reader)
+        r = pragma(s->db, checkpoint, why);
     if (!r)
         r = sq_migrate(s->db, migrations, sizeof migrations / sizeof *migrations, reader, why);
     return r;

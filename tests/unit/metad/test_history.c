@@ -841,6 +841,41 @@ static void a_name_of_many_versions_far_back(void **state)
     }
 }
 
+/* Links with long targets: a page ends before it is too large for an answer. */
+static void pages_are_bounded_in_bytes(void **state)
+{
+    enum { LINKS = 5000, PART = 50 };
+    struct world *w = *state;
+    static char target[TARGET_LEN_MAX];
+    struct m_readdir_req q = {.ns = w->alice.ns, .dir = w->alice.root, .limit = PAGE_ROWS_MAX};
+    struct m_readdir_ans a;
+    memset(target, 't', sizeof target);
+    assert_int_equal(meta_begin(w->m), 0);
+    for (int part = 0; part < LINKS / PART; part++) {
+        struct plan p;
+        plan_new(w, &w->alice, &p);
+        for (int k = 0; k < PART; k++) {
+            char name[16];
+            uint64_t node = world_node_id(&w->alice);
+            plan_create(&p, node, NODE_SYMLINK)->target = bytes_of(target, sizeof target);
+            snprintf(name, sizeof name, "%06d", part * PART + k);
+            plan_entry(&p, w->alice.root, name, 0, 0, node);
+        }
+        expect_committed(world_commit(w, &w->alice, &p));
+        plan_free(&p);
+    }
+    assert_int_equal(meta_end(w->m), 0);
+    q.at = LINKS / PART;
+    assert_int_equal(meta_readdir(w->m, &w->alice.who, &q, &a, &w->ar, w->why), 0);
+    assert_true(a.more);
+    assert_true(a.entries_n > 1000 && a.entries_n < LINKS);
+    size_t first = a.entries_n;
+    q.after = a.entries[first - 1].name;
+    assert_int_equal(meta_readdir(w->m, &w->alice.who, &q, &a, &w->ar, w->why), 0);
+    assert_false(a.more);
+    assert_int_equal(first + a.entries_n, LINKS);
+}
+
 static void cursors_and_bounds_of_time(void **state)
 {
     struct world *w = *state;
