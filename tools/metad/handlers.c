@@ -16,7 +16,9 @@
 #include "writer.h"
 
 #define SMALL_BODY (256u << 10)
-#define RELEASE_EVERY_MS 1000 /* a script of commands must not call all waiters back each time */
+/* After a command all waiters ask again. A script of commands must not make them do nothing else:
+ * so many of them a millisecond, on average. */
+#define RELEASED_PER_MS 10
 
 int64_t service_now_ms(void)
 {
@@ -290,14 +292,15 @@ static void release_soon(void *arg)
 {
     struct service *s = arg;
     int64_t since = service_now_ms() - s->released_ms;
+    int64_t pause = (int64_t)(waiters_held(s->waiters) / RELEASED_PER_MS);
     if (s->release_due)
         return;
-    if (since < 0 || since >= RELEASE_EVERY_MS) {
+    if (since < 0 || since >= pause) {
         release_now(s);
         return;
     }
     s->release_due = true;
-    httpd_timer(s->httpd, RELEASE_EVERY_MS - (unsigned)since, release_now, s);
+    httpd_timer(s->httpd, (unsigned)(pause - since), release_now, s);
 }
 
 static void done_command(struct service *s, const struct meta_caller *who, const void *req,

@@ -231,6 +231,11 @@ void waiters_release(struct waiters *w)
         answer(w->all);
 }
 
+size_t waiters_held(const struct waiters *w)
+{
+    return w->held;
+}
+
 struct printing {
     struct buf *out;
     size_t n;

@@ -30,6 +30,7 @@ void waiters_hold(struct waiters *w, struct httpd_req *q, const struct m_wait_re
 void waiters_publish(struct waiters *w, uint64_t ns, uint64_t head);
 /* Answers all, with nothing changed: they ask again and are compared with the database. */
 void waiters_release(struct waiters *w);
+size_t waiters_held(const struct waiters *w);
 /* waiters held, and the newest numbers published since the start, as Prometheus text */
 void waiters_print(const struct waiters *w, struct buf *out);
 #endif

@@ -5,6 +5,9 @@
  * the root namespace.
  *
  * Own options are taken out of the words; all others are the server's. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +21,8 @@
 
 #define CALL_MS 30000u
 #define ANSWER_MS 10000u
+#define APPEARS_MS 10000u
+#define APPEARS_STEP_MS 20u
 #define WORDS_MAX 256
 
 struct words {
@@ -25,6 +30,7 @@ struct words {
     size_t n;
     const char *own;  /* value of --state or --admin */
     char *translated; /* a word that replaced the one typed */
+    char *here;       /* where that is on this machine */
     bool help;
 };
 
@@ -102,6 +108,19 @@ static char *state_of(const struct mount *m)
     return *state ? cli_format("%s", state) : NULL;
 }
 
+/* The server must know the directory that a namespace is to appear in: it may just have been made.
+ */
+static int commit_parent(const struct subcommand *c, const char *path)
+{
+    cleanup_free char *parent = cli_format("%s", path);
+    *strrchr(parent, '/') = 0;
+    int fd = open(*parent ? parent : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int err = fd < 0 || fsync(fd) ? errno : 0;
+    if (fd >= 0)
+        close(fd);
+    return err ? cli_fail(c, EXIT_FAILED, "%s: %s", parent, strerror(err)) : EXIT_DONE;
+}
+
 /* Whose mount the command means, by an absolute PATH word or the current directory: its state
  * directory (malloc'd) in *state, or NULL. An absolute PATH is replaced by the one inside the
  * mount. */
@@ -123,10 +142,28 @@ static int find_mount(const struct subcommand *c, struct words *w, char **state)
     mount_ask(m);
     *state = state_of(m);
     if (absolute_path) {
+        int status = *mount_inside(m, absolute) ? commit_parent(c, absolute) : EXIT_DONE;
+        if (status)
+            return status;
         w->translated = cli_format("%s", mount_inside(m, absolute));
         w->v[at] = w->translated;
+        w->here = cli_format("%s", absolute);
     }
     return EXIT_DONE;
+}
+
+/* The namespace is mounted; this machine's mount learns it from the journal and then asks what the
+ * account may do there. Scripts go on with the next line, so this is waited for. */
+static void await_here(const char *path)
+{
+    for (unsigned waited = 0; waited < APPEARS_MS; waited += APPEARS_STEP_MS) {
+        DIR *d = opendir(path);
+        if (d) {
+            closedir(d);
+            return;
+        }
+        usleep(APPEARS_STEP_MS * 1000);
+    }
 }
 
 static int run_device(const struct subcommand *self, int argc, char **argv)
@@ -157,8 +194,11 @@ static int run_device(const struct subcommand *self, int argc, char **argv)
         status = identity_of_state(self, state, &id);
     if (!status)
         status = send_words(self, &id, &w);
+    if (!status && w.here && !strcmp(w.v[1], "mount"))
+        await_here(w.here);
     identity_free(&id);
     free(w.translated);
+    free(w.here);
     return status;
 }
 
