@@ -14,6 +14,7 @@
  * Lengths: of a block without a row, the receipt is believed, which the block server signed after
  * it had measured; the client's word only sizes the question.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,6 +77,7 @@ struct need *blocks_add(struct blocks *b, const struct block_id *id)
         for (size_t k = 0; k < b->n; k++)
             b->slots[block_slot(b, &b->v[k].id)] = (uint32_t)(k + 1);
     }
+    assert(b->v && b->slots);
     b->v[b->n] = (struct need){.id = *id};
     b->slots[block_slot(b, id)] = (uint32_t)(b->n + 1);
     return &b->v[b->n++];

@@ -76,10 +76,9 @@ static sqlite3_stmt *prepared(struct sq *s, const char *sql)
     abort(); /* more literals than slots: SQ_STMT_SLOTS is to be raised */
 }
 
-sqlite3_stmt *sq_bind(struct store *base, const char *sql, const char *types, ...)
+sqlite3_stmt *sq_bind(struct store *s, const char *sql, const char *types, ...)
 {
-    struct sq *s = (struct sq *)base;
-    sqlite3_stmt *st = prepared(s, sql);
+    sqlite3_stmt *st = prepared((struct sq *)s, sql);
     if (!st)
         return NULL;
     va_list args;
@@ -100,16 +99,16 @@ sqlite3_stmt *sq_bind(struct store *base, const char *sql, const char *types, ..
     return st;
 }
 
-int sq_step(struct store *base, sqlite3_stmt *st)
+int sq_step(struct store *s, sqlite3_stmt *st)
 {
-    struct sq *s = (struct sq *)base;
-    if (!st || s->broken)
+    struct sq *sq = (struct sq *)s;
+    if (!st || sq->broken)
         return -EIO;
     int rc = sqlite3_step(st);
     if (rc == SQLITE_ROW)
         return 1;
-    if (rc != SQLITE_DONE && s->writing && sqlite3_get_autocommit(s->db))
-        s->broken = true;
+    if (rc != SQLITE_DONE && sq->writing && sqlite3_get_autocommit(sq->db))
+        sq->broken = true;
     return sq_errno(rc);
 }
 
