@@ -188,7 +188,8 @@ static int run(const struct subcommand *self, int argc, char **argv)
         if (o == 'h')
             return cli_help(self);
         if (o == '?')
-            return cli_usage(self, "unknown option");
+            return cli_usage(self, "unknown option, or one without its value: %s",
+                             argv[optind - 1]);
         if (o == 's')
             state = optarg;
         if (o == 'd' && (strlen(optarg) > 64 || !*optarg || strchr(optarg, '\n')))

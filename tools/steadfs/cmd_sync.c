@@ -58,7 +58,8 @@ static int run(const struct subcommand *self, int argc, char **argv)
         if (o == 'h')
             return cli_help(self);
         if (o == '?')
-            return cli_usage(self, "unknown option");
+            return cli_usage(self, "unknown option, or one without its value: %s",
+                             argv[optind - 1]);
     }
     if (argc - optind > 1)
         return cli_usage(self, "one path at most");

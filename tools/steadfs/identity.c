@@ -103,8 +103,12 @@ int identity_of_admin(const struct subcommand *c, const char *file, struct ident
                         file, strerror(errno));
     cleanup_free char *ca = NULL;
     int status = take(c, file, id, &ca);
+    if (!status && !ca && !strncmp(id->url, "https:", 6)) {
+        const char *slash = strrchr(file, '/');
+        ca = cli_format("%.*sca.pem", slash ? (int)(slash - file) + 1 : 0, file);
+    }
     if (!status && ca && !(id->ca_pem = cli_read_file(ca, IDENTITY_MAX)))
-        status = cli_fail(c, EXIT_FAILED, "%s, named in %s: %s", ca, file, strerror(errno));
+        status = cli_fail(c, EXIT_FAILED, "%s, for %s: %s", ca, file, strerror(errno));
     return status;
 }
 

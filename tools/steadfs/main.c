@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* steadfs SUBCOMMAND …: a table, and nothing else. Each subcommand is a file of its own. */
+#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -25,6 +26,7 @@ static int help(FILE *to)
 
 int main(int argc, char **argv)
 {
+    opterr = 0; /* a subcommand complains itself, in one line */
     if (argc < 2)
         return help(stderr);
     if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "help"))

@@ -1,0 +1,130 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# The command line: exit statuses, what it prints, and that it says in one line what went wrong.
+# shellcheck source=tests/integration/lib.sh
+. "$(dirname "$0")/lib.sh"
+steadfs=$build/tools/steadfs/steadfs
+
+# exits STATUS PATTERN COMMAND…: that status; what it prints on stderr is one line that matches, progress apart
+exits() {
+    local status=0 want=$1 pattern=$2
+    shift 2
+    "$@" >"$work/out" 2>"$work/err" || status=$?
+    same "status of $* ($(cat "$work/err"))" "$status" "$want"
+    [ -n "$pattern" ] || return 0
+    sed -i '/ to go$/d' "$work/err"
+    same "lines on stderr of $*" "$(wc -l <"$work/err")" 1
+    grep -qE -- "$pattern" "$work/err" || fail "no '$pattern': $(cat "$work/err")"
+}
+
+# --- without any mount ---
+for c in mount unmount status sync conflicts login namespace share admin history restore pin evict; do
+    must "$steadfs" "$c" --help
+    grep -q "^usage: steadfs $c" "$work/out" || fail "help of $c: $(cat "$work/out")"
+done
+exits 2 '' "$steadfs"
+exits 2 "no command" "$steadfs" nonsense
+for c in history restore pin evict; do exits 2 "later version" "$steadfs" "$c" x; done
+exits 3 "not in a steadfs mount" "$steadfs" sync /
+exits 3 "not in a steadfs mount" "$steadfs" status /
+exits 3 "not the mount point" "$steadfs" unmount /
+exits 2 "no invitation" "$steadfs" login alice@host
+exits 2 "not a number" "$steadfs" sync --timeout soon
+exits 2 "unknown option" "$steadfs" status --xml
+exits 4 "refused|reach" "$steadfs" login "alice@127.0.0.1:1/token#$(printf '0%.0s' {1..64})" --state "$work/none"
+say "ok - without a mount"
+
+# --- login ---
+lab_up --premises hq,cloud
+invitation=$(lab steadfs admin admin account token alice)
+[[ $invitation =~ ^alice@127\.0\.0\.1:[0-9]+/[^#]+#[0-9a-f]{64}$ ]] || fail "invitation: $invitation"
+exits 5 "not trusted|certificate" "$steadfs" login "${invitation%#*}#$(printf '0%.0s' {1..64})" --state "$work/state"
+exits 5 "unknown|used" "$steadfs" login "${invitation/\/*#/\/wrong#}" --state "$work/state"
+must "$steadfs" login "$invitation" --state "$work/state" --device laptop
+same "mode of the identity" "$(stat -c %a "$work/state/identity")" 600
+same "mode of the state directory" "$(stat -c %a "$work/state")" 700
+grep -qx 'device_name=laptop' "$work/state/identity" || fail "device name"
+cp "$work/state/identity" "$work/identity"
+exits 1 "identity already" "$steadfs" login "$(lab steadfs admin admin account token alice)" --state "$work/state"
+must cmp "$work/identity" "$work/state/identity"
+exits 5 "unknown|used" "$steadfs" login "$invitation" --state "$work/state2"
+json=$(lab steadfs admin admin account token alice --json)
+jq -e '.account == "alice" and (.invitation | startswith("alice@"))' >"$work/out" <<<"$json" || fail "json: $json"
+say "ok - login"
+
+# --- status, sync ---
+lab_mount a
+echo content >"$a/file"
+must "$steadfs" sync "$a/file"
+must "$steadfs" status "$a"
+grep -q synced "$work/out" || fail "status: $(cat "$work/out")"
+"$steadfs" status "$a/file" --json | jq -e --arg m "$a" '
+    .mountpoint == $m and .account == "alice" and .device == "a" and .online
+    and (.namespaces[0] | .name == "alice" and (.id | type == "number") and (.cursor | type == "number")
+        and .pending_files == 0 and .pending_bytes == 0 and .conflicts == 0 and has("last_error") and has("since"))' \
+    >"$work/out" || fail "status --json: $("$steadfs" status "$a/file" --json)"
+(cd "$a" && must "$steadfs" sync && must "$steadfs" conflicts)
+same "conflicts" "$("$steadfs" conflicts "$a" --json)" "[]"
+say "ok - status and sync"
+
+# --- namespaces ---
+mkdir "$a/projects"
+(cd "$a" && must "$steadfs" namespace create one) # the identity of the current directory's mount
+STEADFS_STATE=$lab/clients/a must "$steadfs" namespace create two
+must "$steadfs" namespace mount one "$a/projects/one"
+echo in one >"$a/projects/one/file" || fail "writing into a namespace just mounted"
+must "$steadfs" namespace mount two projects/two --state "$lab/clients/a"
+eventually 10 ls "$a/projects/two"
+exits 3 "not in a steadfs mount" "$steadfs" namespace mount two /tmp/two --state "$lab/clients/a"
+exits 1 "" "$steadfs" namespace mount one "$a/projects/again"
+(cd "$a" && "$steadfs" namespace list) >"$work/out"
+grep -qE '^one .*/projects/one' "$work/out" || fail "namespace list: $(cat "$work/out")"
+exits 1 "no account" "$steadfs" share one nobody editor --state "$lab/clients/a"
+must "$steadfs" share one bob viewer --state "$lab/clients/a"
+must "$steadfs" namespace unmount "$a/projects/two"
+eventually 10 test ! -e "$a/projects/two"
+settled
+must lab mount d "$b" --account bob
+must lab steadfs d namespace mount one theirs
+eventually 10 test -e "$b/theirs/file"
+same "what alice wrote" "$(cat "$b/theirs/file")" "in one"
+exits 5 "" lab steadfs d share one bob owner
+exits 5 "administrator" lab steadfs d admin account add eve --admin "$lab/clients/d/identity"
+must lab unmount d
+say "ok - namespaces"
+
+# --- servers away ---
+must ls "$a" # a known directory takes new names without the server
+must lab kill metad STOP
+exits 6 "not sent|answer|journal|time" "$steadfs" sync "$a" --timeout 1
+echo pending >"$a/file2" || fail "no new file without the server"
+exits 6 "still mounted" "$steadfs" unmount "$a" --timeout 1
+must cat "$a/file2"
+must lab kill metad CONT
+must "$steadfs" sync "$a"
+must lab kill metad
+exits 4 "connection refused" "$steadfs" namespace list --state "$lab/clients/a"
+exits 4 "connection refused" lab steadfs admin admin server list
+echo more >"$a/file3" || fail "no new file without the server"
+exits 6 "unmounting all the same" "$steadfs" unmount "$a" --timeout 1 --force
+exits 3 "" "$steadfs" status "$a"
+must lab start metad
+pid=$(lab pid a) && eventually 90 gone "$pid"
+must lab start a
+same "what was pending" "$(cat "$a/file3")" more
+say "ok - servers away"
+
+# --- a revoked device ---
+number=$(sed -n 's/^device=//p' "$lab/clients/a/identity")
+must lab steadfs admin admin device revoke "$number"
+exits 5 "revoked|not know" "$steadfs" namespace list --state "$lab/clients/a"
+say "ok - a revoked device"
+
+# --- a mount whose process is gone ---
+must lab kill a
+exits 4 "does not answer" "$steadfs" status "$a"
+must "$steadfs" unmount "$a"
+exits 3 "" "$steadfs" status "$a"
+say "ok - a dead mount"
+
+passed "the command line"
