@@ -13,302 +13,28 @@
  * called for a connection whose request is being handled, so that callback is taken off meanwhile
  * (evhttp puts its own back when it starts to write).
  *
- * evhttp 2.1 has no hook between "accepted" and "whole request read". A connection's bufferevent is
- * made by on_accept, before evhttp's own connection object exists; adopt() finds that object behind
- * the bufferevent's callback argument before the loop looks at sockets again. Connections are found
- * again by their descriptor.
+ * Bytes of /healthz and /metrics are counted with all others (httpd_conn.c) and taken back out once
+ * the request is known.
  *
- * Bytes are counted where they pass: evbuffer callbacks on the plaintext side of each connection.
- * Those of /healthz and /metrics are taken back out once the request is known.
- *
- * Memory. A body over the largest route limit is read and thrown away by evhttp, which answers 413;
- * its sum over all connections is bounded by HTTPD_MEMORY_MAX: who brings it above loses the
- * connection.
+ * A body over the largest route limit is read and thrown away by evhttp, which answers 413; one
+ * over its route's limit is refused here.
  */
-#include "httpd.h"
+#include "httpd_private.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <event2/buffer.h>
-#include <event2/bufferevent.h>
-#include <event2/bufferevent_ssl.h>
-#include <event2/event.h>
-#include <event2/event_struct.h>
-#include <event2/http.h>
 #include <event2/keyvalq_struct.h>
-#include <event2/listener.h>
-#include <netdb.h>
-#include <netinet/tcp.h>
-#include <openssl/err.h>
-#include <openssl/pem.h>
-#include <openssl/ssl.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <sys/queue.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-#define HTTPD_HEAD_MAX 8192              /* request line and headers, bytes */
-#define HTTPD_QUEUE_MAX 1024             /* requests waiting for a worker; above: 503 */
-#define HTTPD_MEMORY_MAX (1024ull << 20) /* bytes of request bodies held at once */
-#define HTTPD_PIPELINE_MAX 65536 /* bytes sent by a client that still waits for its answer */
-#define HTTPD_IDLE_SECONDS 120   /* of silence, while idle or within a request */
-#define HTTPD_ROUTES_MAX 32
-#define HTTPD_CHUNK (256 << 10)  /* bytes moved per socket and turn of the loop */
+#define HTTPD_QUEUE_MAX 1024     /* requests waiting for a worker; above: 503 */
 #define HTTPD_COALESCE_MAX 16384 /* head and body up to this go out as one TLS record */
 #define HTTPD_DRAIN_TICK_MS 10
-#define WORKERS_DEFAULT 4
-#define CONNECTIONS_DEFAULT 20000
-#define SPARE_FDS 256 /* descriptors left for everything but connections */
 
-struct route {
-    char method[32];
-    enum httpd_where where;
-    size_t body_max;
-    httpd_handler fn;
-    uint64_t requests;
-};
-
-/* One accepted connection; loop thread only. */
-struct conn {
-    struct httpd *h;
-    struct bufferevent *bev;
-    struct evhttp_connection *evcon; /* NULL until adopted */
-    struct httpd_req *req;           /* being handled, not yet answered */
-    int fd;
-    uint64_t in_since; /* bytes received since the last complete request */
-    bool in_time;      /* a request was under way when draining began: it may end */
-    bool shed;         /* over a memory bound: see shed_cb */
-    LIST_ENTRY(conn) link;
-};
-
-struct httpd_req {
-    struct httpd *h;
-    struct conn *conn; /* NULL once the client has vanished; loop thread only */
-    struct evhttp_request *ev;
-    const struct route *route;
-    struct bytes body;
-    size_t body_held; /* its share of httpd.held */
-    struct arena arena;
-    char peer[80];
-    unsigned status; /* the reply, from here on */
-    struct buf reply;
-    STAILQ_ENTRY(httpd_req) queued; /* work, then replies */
-    LIST_ENTRY(httpd_req) all;
-};
-
-struct post {
-    void (*fn)(void *arg);
-    void *arg;
-    STAILQ_ENTRY(post) link;
-};
-
-struct httpd_timer {
-    struct event ev;
-    void (*fn)(void *arg);
-    void *arg;
-    LIST_ENTRY(httpd_timer) link;
-};
-LIST_HEAD(timer_list, httpd_timer);
-
-struct httpd {
-    struct httpd_options o;
-    char name[64];
-    uint16_t port;
-    struct event_base *base;
-    struct evhttp *evhttp;
-    SSL_CTX *ssl;
-    pthread_t loop; /* valid while running */
-    atomic_bool running, draining;
-    atomic_uint drain_ms;
-    int wake_fd;
-    struct event *wake, *shed, *adopt, *drain_tick, *drain_end;
-
-    /* loop thread */
-    struct route routes[HTTPD_ROUTES_MAX];
-    size_t routes_n;
-    size_t body_max;
-    LIST_HEAD(, conn) conns, fresh;
-    LIST_HEAD(, httpd_req) reqs;
-    struct timer_list timers;
-    struct conn **by_fd;
-    size_t by_fd_n;
-    size_t conns_n;
-    uint64_t held, bytes_in, bytes_out, other_requests, refused_full;
-
-    pthread_mutex_t lock; /* guards what follows */
-    pthread_cond_t work_there;
-    STAILQ_HEAD(, httpd_req) work, replies;
-    STAILQ_HEAD(, post) posts;
-    size_t work_n;
-    bool woken, quit;
-    pthread_t *workers;
-    unsigned workers_n;
-};
-
-/* ---- connections ------------------------------------------------------------------------------
- */
-
-static void set_loop_flag(struct conn *c)
-{
-    c->shed = true;
-    event_active(c->h->shed, EV_TIMEOUT, 0);
-}
-
-static void count_in(struct evbuffer *b, const struct evbuffer_cb_info *info, void *arg)
-{
-    struct conn *c = arg;
-    struct httpd *h = c->h;
-    h->bytes_in += info->n_added;
-    c->in_since += info->n_added;
-    h->held += info->n_added;
-    h->held -= info->n_deleted;
-    if (info->n_added &&
-        (h->held > HTTPD_MEMORY_MAX || (c->req && evbuffer_get_length(b) > HTTPD_PIPELINE_MAX)))
-        set_loop_flag(c);
-}
-
-static void count_out(struct evbuffer *b, const struct evbuffer_cb_info *info, void *arg)
-{
-    (void)b;
-    struct conn *c = arg;
-    c->h->bytes_out += info->n_added;
-}
-
-static void conn_forget(struct conn *c)
-{
-    struct httpd *h = c->h;
-    struct evbuffer *in = bufferevent_get_input(c->bev);
-    h->held -= evbuffer_get_length(in);
-    evbuffer_remove_cb(in, count_in, c);
-    evbuffer_remove_cb(bufferevent_get_output(c->bev), count_out, c);
-    if (c->fd >= 0 && (size_t)c->fd < h->by_fd_n && h->by_fd[c->fd] == c)
-        h->by_fd[c->fd] = NULL;
-    if (c->req)
-        c->req->conn = NULL;
-    LIST_REMOVE(c, link);
-    h->conns_n--;
-    free(c);
-}
-
-static void on_close(struct evhttp_connection *evcon, void *arg)
-{
-    (void)evcon;
-    conn_forget(arg);
-}
-
-/* evhttp asks for the bufferevent of a connection that it has just accepted. */
-static struct bufferevent *on_accept(struct event_base *base, void *arg)
-{
-    struct httpd *h = arg;
-    struct bufferevent *bev;
-    if (h->ssl) {
-        SSL *ssl = SSL_new(h->ssl);
-        if (!ssl)
-            return NULL;
-        bev = bufferevent_openssl_socket_new(base, -1, ssl, BUFFEREVENT_SSL_ACCEPTING,
-                                             BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS);
-        if (!bev) {
-            SSL_free(ssl);
-            return NULL;
-        }
-        bufferevent_openssl_set_allow_dirty_shutdown(bev, 1);
-    } else {
-        bev = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS);
-        if (!bev)
-            return NULL;
-    }
-    bufferevent_set_max_single_read(bev, HTTPD_CHUNK);
-    bufferevent_set_max_single_write(bev, HTTPD_CHUNK);
-    struct conn *c = calloc(1, sizeof *c);
-    if (!c)
-        abort();
-    *c = (struct conn){.h = h, .bev = bev, .fd = -1};
-    bufferevent_incref(bev); /* until adopted: evhttp may fail to set it up and free it */
-    evbuffer_add_cb(bufferevent_get_input(bev), count_in, c);
-    evbuffer_add_cb(bufferevent_get_output(bev), count_out, c);
-    LIST_INSERT_HEAD(&h->fresh, c, link);
-    h->conns_n++;
-    event_active(h->adopt, EV_TIMEOUT, 0);
-    return bev;
-}
-
-static void index_fd(struct httpd *h, struct conn *c)
-{
-    size_t need = (size_t)c->fd + 1;
-    if (need > h->by_fd_n) {
-        size_t n = need * 2;
-        struct conn **v = realloc(h->by_fd, n * sizeof(struct conn *));
-        if (!v)
-            abort();
-        memset(v + h->by_fd_n, 0, (n - h->by_fd_n) * sizeof(struct conn *));
-        h->by_fd = v;
-        h->by_fd_n = n;
-    }
-    h->by_fd[c->fd] = c;
-}
-
-/* Runs after the accepts of this turn of the loop and before any of their sockets is looked at. */
-static void adopt_cb(evutil_socket_t fd, short what, void *arg)
-{
-    (void)fd;
-    (void)what;
-    struct httpd *h = arg;
-    struct conn *c;
-    while ((c = LIST_FIRST(&h->fresh))) {
-        struct bufferevent *bev = c->bev;
-        void *evcon = NULL;
-        bufferevent_getcb(bev, NULL, NULL, NULL, &evcon);
-        c->fd = bufferevent_getfd(bev);
-        if (!evcon || c->fd < 0) {
-            conn_forget(c);
-            bufferevent_decref(bev);
-            continue;
-        }
-        LIST_REMOVE(c, link);
-        LIST_INSERT_HEAD(&h->conns, c, link);
-        c->evcon = evcon;
-        index_fd(h, c);
-        evhttp_connection_set_closecb(c->evcon, on_close, c);
-        int on = 1;
-        setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        bufferevent_decref(bev);
-        if (h->conns_n > h->o.max_connections)
-            evhttp_connection_free(c->evcon);
-    }
-}
-
-/* Connections that brought the process over a bound: dropped, or no longer read while a handler
- * holds their request (evhttp would free it under the handler's hands). */
-static void shed_cb(evutil_socket_t fd, short what, void *arg)
-{
-    (void)fd;
-    (void)what;
-    struct httpd *h = arg;
-    struct conn *c, *next;
-    for (c = LIST_FIRST(&h->conns); c; c = next) {
-        next = LIST_NEXT(c, link);
-        if (!c->shed)
-            continue;
-        c->shed = false;
-        if (c->req) {
-            bufferevent_disable(c->bev, EV_READ);
-            continue;
-        }
-        log_printf(h->o.log, LOG_L_WARN, "connection dropped: %llu bytes of requests in memory",
-                   (unsigned long long)h->held);
-        evhttp_connection_free(c->evcon);
-    }
-}
-
-/* ---- replies ----------------------------------------------------------------------------------
- */
+/* ---- replies ------------------------------------------------------------------------------- */
 
 static const char *reason_of(unsigned status)
 {
@@ -373,7 +99,7 @@ static void send_answer(struct httpd *h, struct conn *c, struct evhttp_request *
         evbuffer_pullup(wire, -1);
 }
 
-static void req_free(struct httpd_req *q)
+void httpd_req_free(struct httpd_req *q)
 {
     arena_free(&q->arena);
     buf_free(&q->reply);
@@ -392,7 +118,7 @@ static void finish(struct httpd_req *q)
     if (c)
         c->req = NULL;
     send_answer(h, c, q->ev, q->status, &q->reply);
-    req_free(q);
+    httpd_req_free(q);
 }
 
 static void wake_locked(struct httpd *h)
@@ -446,8 +172,7 @@ void httpd_reply_error(struct httpd_req *q, enum error_code code, const char *fm
     httpd_reply(q, code, &b);
 }
 
-/* ---- requests ---------------------------------------------------------------------------------
- */
+/* ---- requests ------------------------------------------------------------------------------ */
 
 struct bytes httpd_body(const struct httpd_req *q)
 {
@@ -490,7 +215,7 @@ static void run_handler(struct httpd_req *q)
     q->route->fn(q->h->o.ctx, q);
 }
 
-static void *worker_main(void *arg)
+void *httpd_worker_main(void *arg)
 {
     struct httpd *h = arg;
     pthread_mutex_lock(&h->lock);
@@ -510,22 +235,11 @@ static void *worker_main(void *arg)
     return NULL;
 }
 
-/* Keeps noticing the client's end while a handler has the request. */
-static void watch_peer(struct conn *c)
-{
-    bufferevent_data_cb write_cb = NULL;
-    bufferevent_event_cb event_cb = NULL;
-    void *arg = NULL;
-    bufferevent_getcb(c->bev, NULL, &write_cb, &event_cb, &arg);
-    bufferevent_setcb(c->bev, NULL, write_cb, event_cb, arg);
-    bufferevent_enable(c->bev, EV_READ);
-}
-
 static void start_handler(struct httpd *h, struct httpd_req *q)
 {
     if (q->route->where == HTTPD_ON_LOOP) {
         /* the handler may answer, which puts evhttp's callbacks back and ends q */
-        watch_peer(q->conn);
+        httpd_watch_peer(q->conn);
         run_handler(q);
         return;
     }
@@ -542,7 +256,7 @@ static void start_handler(struct httpd *h, struct httpd_req *q)
         httpd_reply_error(q, ERR_UNAVAILABLE, "the server is overloaded; try again");
         return;
     }
-    watch_peer(q->conn);
+    httpd_watch_peer(q->conn);
 }
 
 static void metrics_text(struct httpd *h, struct buf *b)
@@ -639,14 +353,11 @@ static unsigned refusal(struct httpd *h, const struct conn *c, struct evhttp_req
     return 0;
 }
 
-static void on_request(struct evhttp_request *ev, void *arg)
+void httpd_on_request(struct evhttp_request *ev, void *arg)
 {
     struct httpd *h = arg;
     struct evhttp_connection *evcon = evhttp_request_get_connection(ev);
-    int fd = bufferevent_getfd(evhttp_connection_get_bufferevent(evcon));
-    struct conn *c = fd >= 0 && (size_t)fd < h->by_fd_n ? h->by_fd[fd] : NULL;
-    if (!c)
-        abort(); /* adopted before its first byte was read */
+    struct conn *c = httpd_conn_of(h, evcon);
     size_t ahead = evbuffer_get_length(bufferevent_get_input(c->bev));
     uint64_t request_bytes = c->in_since - ahead;
     c->in_since = ahead;
@@ -681,17 +392,11 @@ static void on_request(struct evhttp_request *ev, void *arg)
     start_handler(h, q);
 }
 
-/* ---- the loop ---------------------------------------------------------------------------------
- */
-
-static bool idle(const struct conn *c)
-{
-    return !c->req && !c->in_since && !evbuffer_get_length(bufferevent_get_output(c->bev));
-}
+/* ---- the loop ------------------------------------------------------------------------------ */
 
 /* While draining: closes what has become idle; ends the loop once nothing is left to be answered.
  */
-static void drain_tick_cb(evutil_socket_t fd, short what, void *arg)
+void httpd_drain_tick_cb(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd;
     (void)what;
@@ -700,7 +405,7 @@ static void drain_tick_cb(evutil_socket_t fd, short what, void *arg)
     bool busy = !LIST_EMPTY(&h->reqs);
     for (c = LIST_FIRST(&h->conns); c; c = next) {
         next = LIST_NEXT(c, link);
-        if (idle(c))
+        if (httpd_conn_idle(c))
             evhttp_connection_free(c->evcon);
         else
             busy = true;
@@ -709,7 +414,7 @@ static void drain_tick_cb(evutil_socket_t fd, short what, void *arg)
         event_base_loopbreak(h->base);
 }
 
-static void drain_end_cb(evutil_socket_t fd, short what, void *arg)
+void httpd_drain_end_cb(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd;
     (void)what;
@@ -727,7 +432,7 @@ static void begin_drain(struct httpd *h)
 {
     struct conn *c;
     LIST_FOREACH(c, &h->conns, link)
-    c->in_time = !idle(c);
+    c->in_time = !httpd_conn_idle(c);
     if (h->o.drain)
         h->o.drain(h->o.ctx);
     struct timeval end = millis(atomic_load(&h->drain_ms)), tick = millis(HTTPD_DRAIN_TICK_MS);
@@ -735,7 +440,7 @@ static void begin_drain(struct httpd *h)
     event_add(h->drain_tick, &tick);
 }
 
-static void wake_cb(evutil_socket_t fd, short what, void *arg)
+void httpd_wake_cb(evutil_socket_t fd, short what, void *arg)
 {
     (void)what;
     struct httpd *h = arg;
@@ -836,263 +541,4 @@ void httpd_run(struct httpd *h)
     atomic_store(&h->running, true);
     event_base_loop(h->base, EVLOOP_NO_EXIT_ON_EMPTY);
     atomic_store(&h->running, false);
-}
-
-/* ---- setting up -------------------------------------------------------------------------------
- */
-
-static SSL_CTX *make_ssl(const char *cert_pem, const char *key_pem)
-{
-    SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
-    BIO *certs = BIO_new_mem_buf(cert_pem, -1);
-    BIO *keys = BIO_new_mem_buf(key_pem, -1);
-    X509 *cert = certs ? PEM_read_bio_X509(certs, NULL, NULL, NULL) : NULL;
-    EVP_PKEY *key = keys ? PEM_read_bio_PrivateKey(keys, NULL, NULL, NULL) : NULL;
-    bool ok = ctx && cert && key && SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) == 1 &&
-              SSL_CTX_use_certificate(ctx, cert) == 1 && SSL_CTX_use_PrivateKey(ctx, key) == 1;
-    for (X509 *more; ok && (more = PEM_read_bio_X509(certs, NULL, NULL, NULL));)
-        ok = SSL_CTX_add_extra_chain_cert(ctx, more) == 1;
-    ERR_clear_error();
-    if (ok)
-        SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
-                                  SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-    X509_free(cert);
-    EVP_PKEY_free(key);
-    BIO_free(certs);
-    BIO_free(keys);
-    if (!ok) {
-        SSL_CTX_free(ctx);
-        return NULL;
-    }
-    return ctx;
-}
-
-static bool loopback(const struct sockaddr *sa)
-{
-    if (sa->sa_family == AF_INET) {
-        const struct sockaddr_in *in = (const void *)sa;
-        return (ntohl(in->sin_addr.s_addr) >> 24) == 127;
-    }
-    return sa->sa_family == AF_INET6 &&
-           IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr);
-}
-
-/* The listening socket. -errno with a line in err. */
-static int listen_on(struct httpd *h, char *err)
-{
-    const char *address = h->o.address;
-    char port[8];
-    snprintf(port, sizeof port, "%u", h->o.port);
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *ai = NULL;
-    int g = getaddrinfo(address, port, &hints, &ai);
-    if (g) {
-        snprintf(err, 512, "cannot listen on %s: %s", address, gai_strerror(g));
-        return -EADDRNOTAVAIL;
-    }
-    int r = 0, on = 1;
-    int fd = -1;
-    if (!h->ssl && !loopback(ai->ai_addr)) {
-        snprintf(err, 512, "refusing to serve %s without TLS: only loopback may go without",
-                 address);
-        r = -EPERM;
-    } else if ((fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)) < 0 ||
-               setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
-               setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0 ||
-               bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 || listen(fd, 1024) < 0) {
-        r = -errno;
-        snprintf(err, 512, "cannot listen on %s port %s: %s", address, port,
-                 r == -EADDRINUSE ? "the port is in use; is it already running?" : strerror(-r));
-    }
-    freeaddrinfo(ai);
-    struct sockaddr_storage ss;
-    socklen_t n = sizeof ss;
-    if (!r && getsockname(fd, (struct sockaddr *)&ss, &n) < 0)
-        r = -errno;
-    if (r) {
-        if (fd >= 0)
-            close(fd);
-        return r;
-    }
-    h->port = ntohs(ss.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&ss)->sin6_port
-                                             : ((struct sockaddr_in *)&ss)->sin_port);
-    return fd;
-}
-
-/* Raises the limit of descriptors as far as it goes, and lowers max_connections to what fits. */
-static void fit_descriptors(struct httpd *h)
-{
-    struct rlimit rl;
-    if (getrlimit(RLIMIT_NOFILE, &rl) < 0)
-        return;
-    rlim_t want = (rlim_t)h->o.max_connections + SPARE_FDS;
-    if (rl.rlim_cur < want) {
-        rl.rlim_cur = rl.rlim_max == RLIM_INFINITY || rl.rlim_max > want ? want : rl.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &rl);
-        getrlimit(RLIMIT_NOFILE, &rl);
-    }
-    if (rl.rlim_cur < want) {
-        h->o.max_connections =
-            rl.rlim_cur > 2 * SPARE_FDS ? (unsigned)(rl.rlim_cur - SPARE_FDS) : SPARE_FDS;
-        log_printf(h->o.log, LOG_L_WARN, "at most %u connections: the limit of open files is %llu",
-                   h->o.max_connections, (unsigned long long)rl.rlim_cur);
-    }
-}
-
-static int start_workers(struct httpd *h)
-{
-    h->workers = calloc(h->o.workers, sizeof(pthread_t));
-    if (!h->workers)
-        abort();
-    /* signals belong to the program's own thread */
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &before);
-    int r = 0;
-    while (!r && h->workers_n < h->o.workers) {
-        r = pthread_create(&h->workers[h->workers_n], NULL, worker_main, h);
-        if (!r)
-            h->workers_n++;
-    }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return -r;
-}
-
-static int start_http(struct httpd *h, char *err)
-{
-    h->evhttp = evhttp_new(h->base);
-    if (!h->evhttp)
-        abort();
-    evhttp_set_max_headers_size(h->evhttp, HTTPD_HEAD_MAX);
-    evhttp_set_max_body_size(h->evhttp, 0);
-    evhttp_set_timeout(h->evhttp, h->o.idle_seconds ? (int)h->o.idle_seconds : HTTPD_IDLE_SECONDS);
-    evhttp_set_default_content_type(h->evhttp, "application/octet-stream");
-    evhttp_set_allowed_methods(h->evhttp, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD |
-                                              EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE);
-    evhttp_set_flags(h->evhttp, EVHTTP_SERVER_LINGERING_CLOSE);
-    evhttp_set_bevcb(h->evhttp, on_accept, h);
-    evhttp_set_gencb(h->evhttp, on_request, h);
-    int fd = listen_on(h, err);
-    if (fd < 0)
-        return fd;
-    if (evhttp_accept_socket(h->evhttp, fd) < 0) {
-        close(fd);
-        snprintf(err, 512, "cannot accept connections");
-        return -EIO;
-    }
-    return 0;
-}
-
-int httpd_new(struct httpd **out, const struct httpd_options *o, char *err)
-{
-    *out = NULL;
-    struct httpd *h = calloc(1, sizeof *h);
-    if (!h)
-        return -ENOMEM;
-    h->o = *o;
-    snprintf(h->name, sizeof h->name, "%s", o->name ? o->name : "steadfs");
-    h->o.address = o->address ? o->address : "127.0.0.1";
-    h->o.workers = o->workers ? o->workers : WORKERS_DEFAULT;
-    h->o.max_connections = o->max_connections ? o->max_connections : CONNECTIONS_DEFAULT;
-    STAILQ_INIT(&h->work);
-    STAILQ_INIT(&h->replies);
-    STAILQ_INIT(&h->posts);
-    pthread_mutex_init(&h->lock, NULL);
-    pthread_cond_init(&h->work_there, NULL);
-    h->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    struct event_config *ec = event_config_new();
-    if (h->wake_fd < 0 || !ec)
-        abort();
-    event_config_set_flag(ec, EVENT_BASE_FLAG_NOLOCK);
-    h->base = event_base_new_with_config(ec);
-    event_config_free(ec);
-    h->wake = event_new(h->base, h->wake_fd, EV_READ | EV_PERSIST, wake_cb, h);
-    h->adopt = event_new(h->base, -1, 0, adopt_cb, h);
-    h->shed = event_new(h->base, -1, 0, shed_cb, h);
-    h->drain_tick = event_new(h->base, -1, EV_PERSIST, drain_tick_cb, h);
-    h->drain_end = event_new(h->base, -1, 0, drain_end_cb, h);
-    if (!h->base || !h->wake || !h->adopt || !h->shed || !h->drain_tick || !h->drain_end ||
-        event_add(h->wake, NULL) < 0)
-        abort();
-    int r = 0;
-    if (o->cert_pem && !(h->ssl = make_ssl(o->cert_pem, o->key_pem ? o->key_pem : ""))) {
-        snprintf(err, 512, "the server's certificate or key cannot be used");
-        r = -EINVAL;
-    }
-    if (!r) {
-        fit_descriptors(h);
-        r = start_http(h, err);
-    }
-    if (!r && (r = start_workers(h)))
-        snprintf(err, 512, "cannot start worker threads: %s", strerror(-r));
-    if (r) {
-        httpd_free(h);
-        return r;
-    }
-    *out = h;
-    return 0;
-}
-
-void httpd_route(struct httpd *h, const char *method, enum httpd_where where, size_t body_max,
-                 httpd_handler fn)
-{
-    if (h->routes_n == HTTPD_ROUTES_MAX)
-        abort();
-    struct route *r = &h->routes[h->routes_n++];
-    *r = (struct route){.where = where, .body_max = body_max, .fn = fn};
-    snprintf(r->method, sizeof r->method, "%s", method);
-    if (body_max > h->body_max)
-        h->body_max = body_max;
-    evhttp_set_max_body_size(h->evhttp, (ev_ssize_t)h->body_max);
-}
-
-uint16_t httpd_port(const struct httpd *h)
-{
-    return h->port;
-}
-
-void httpd_free(struct httpd *h)
-{
-    if (!h)
-        return;
-    pthread_mutex_lock(&h->lock);
-    h->quit = true;
-    pthread_cond_broadcast(&h->work_there);
-    pthread_mutex_unlock(&h->lock);
-    for (unsigned i = 0; i < h->workers_n; i++)
-        pthread_join(h->workers[i], NULL);
-    free(h->workers);
-    struct httpd_req *q;
-    while ((q = LIST_FIRST(&h->reqs))) {
-        /* evhttp frees its half where the connection is still there, and else when it is answered
-         */
-        LIST_REMOVE(q, all);
-        if (!q->conn)
-            evhttp_request_free(q->ev);
-        else
-            q->conn->req = NULL;
-        req_free(q);
-    }
-    struct post *p;
-    while ((p = STAILQ_FIRST(&h->posts))) {
-        STAILQ_REMOVE_HEAD(&h->posts, link);
-        free(p);
-    }
-    while (!LIST_EMPTY(&h->timers))
-        httpd_timer_cancel(LIST_FIRST(&h->timers));
-    if (h->evhttp) {
-        adopt_cb(-1, 0, h);
-        evhttp_free(h->evhttp);
-    }
-    event_free(h->wake);
-    event_free(h->adopt);
-    event_free(h->shed);
-    event_free(h->drain_tick);
-    event_free(h->drain_end);
-    event_base_free(h->base);
-    SSL_CTX_free(h->ssl);
-    close(h->wake_fd);
-    pthread_cond_destroy(&h->work_there);
-    pthread_mutex_destroy(&h->lock);
-    free(h->by_fd);
-    free(h);
 }

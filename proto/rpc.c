@@ -8,103 +8,28 @@
  * waits in a queue must still time out, and long polls (`wait`) must not occupy the few connections
  * that others need, so they run beyond the bound, at once.
  *
- * Trust. Every connection's TLS context gets a certificate store that holds the installation's CA
- * and nothing else. Where only the CA's fingerprint is known, the chain that the server shows is
- * searched for a certificate with that fingerprint, and the server's own certificate must verify
- * against a store that holds just this one. curl compares the host name in both cases.
- *
  * Small bodies are copied behind the head and go out with the HTTP head in one TLS record; large
  * ones are read from the caller's memory piece by piece, and can be rewound because curl sends a
  * request again when a kept connection turns out to be dead.
  */
-#include "rpc.h"
+#include "rpc_private.h"
 
-#include <curl/curl.h>
 #include <errno.h>
-#include <openssl/err.h>
-#include <openssl/pem.h>
-#include <openssl/ssl.h>
-#include <openssl/x509v3.h>
-#include <pthread.h>
 #include <signal.h>
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
-#include <sys/queue.h>
 #include <time.h>
 
 #define CONNECT_TIMEOUT_MS 5000u
 #define CALL_TIMEOUT_MS 30000u
 #define PER_HOST_DEFAULT 8u
-#define RPC_CALLS_MAX 8192        /* calls not yet done; above: -EAGAIN */
-#define RPC_EASIES_MAX 64         /* idle handles kept */
-#define RPC_CONNECTIONS_KEPT 256L /* idle connections kept */
-#define RPC_CONNECTION_IDLE_S 90L /* below the server's 120 s, so that we close first */
-#define RPC_INLINE_MAX                                                                             \
-    (60u << 10) /* bodies up to this travel with the head; curl's own bound is 64 KiB */
+#define RPC_CALLS_MAX 8192         /* calls not yet done; above: -EAGAIN */
+#define RPC_CONNECTIONS_KEPT 256L  /* idle connections kept */
+#define RPC_CONNECTION_IDLE_S 90L  /* below the server's 120 s, so that we close first */
+#define RPC_INLINE_MAX (60u << 10) /* longer bodies travel apart; curl joins up to 64 KiB */
 #define RPC_UPLOAD_BUFFER (256L << 10)
 #define RPC_ERROR_BODY_MAX (64u << 10)
 #define RPC_POLL_MS 10000
-
-/* Calls to one server. */
-struct host {
-    char *key;        /* the URL's text */
-    unsigned running; /* not counting long polls */
-    size_t calls;     /* of every kind, until done */
-    TAILQ_HEAD(, call) queue;
-    LIST_ENTRY(host) link;
-};
-
-struct call {
-    uint64_t id;
-    char *url, *method;
-    struct bytes *parts; /* head (owned) or head and body copied (owned), then the caller's */
-    size_t parts_n;
-    uint8_t *owned;
-    uint64_t total;
-    size_t at_part, at_byte; /* what curl reads next */
-    size_t answer_max;
-    uint64_t started_us, deadline_us;
-    rpc_done done;
-    void *arg;
-
-    struct host *host;
-    bool waits;   /* a long poll */
-    bool running; /* in the multi, else in host->queue */
-    bool too_large;
-    CURL *easy;
-    struct curl_slist *headers;
-    char detail[CURL_ERROR_SIZE];
-    struct rpc_result result;
-    TAILQ_ENTRY(call) all, queued;
-};
-TAILQ_HEAD(calls, call);
-
-struct rpc {
-    struct rpc_options o;
-    X509 *ca;
-    X509_STORE *store; /* holds just ca */
-    uint8_t pin[32];
-    bool pinned;
-    CURLM *multi;
-    CURLSH *share;
-    pthread_t thread;
-
-    /* rpc thread */
-    struct calls calls;
-    LIST_HEAD(, host) hosts;
-    uint64_t expiry_us; /* no queued call's deadline is earlier */
-    CURL *easies[RPC_EASIES_MAX];
-    size_t easies_n;
-
-    pthread_mutex_t lock; /* guards what follows */
-    struct calls incoming;
-    uint64_t *cancels;
-    size_t cancels_n, cancels_cap;
-    uint64_t last_id;
-    size_t calls_n;
-    char *credential;
-    bool woken, quit;
-};
 
 static uint64_t now_us(void)
 {
@@ -113,217 +38,7 @@ static uint64_t now_us(void)
     return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
 }
 
-static void *need(void *p)
-{
-    if (!p)
-        abort();
-    return p;
-}
-
-/* ---- trust ------------------------------------------------------------------------------------
- */
-
-static bool has_pin(const struct rpc *r, X509 *cert)
-{
-    uint8_t md[EVP_MAX_MD_SIZE];
-    unsigned n = 0;
-    return cert && X509_digest(cert, EVP_sha256(), md, &n) == 1 && n == sizeof r->pin &&
-           !CRYPTO_memcmp(md, r->pin, n) && X509_check_ca(cert) > 0;
-}
-
-/* The certificate with the fingerprint: the one given, or one that the server shows. */
-static X509 *find_pinned(struct rpc *r, STACK_OF(X509) * chain)
-{
-    if (has_pin(r, r->ca))
-        return r->ca;
-    for (int i = 0; i < sk_X509_num(chain); i++)
-        if (has_pin(r, sk_X509_value(chain, i)))
-            return sk_X509_value(chain, i);
-    return NULL;
-}
-
-static int verify_pinned(X509_STORE_CTX *given, void *arg)
-{
-    struct rpc *r = arg;
-    STACK_OF(X509) *chain = X509_STORE_CTX_get0_untrusted(given);
-    X509 *ca = find_pinned(r, chain);
-    int error = X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN;
-    if (ca) {
-        X509_STORE *only = need(X509_STORE_new());
-        X509_STORE_CTX *ctx = need(X509_STORE_CTX_new());
-        error = X509_V_ERR_UNSPECIFIED;
-        if (X509_STORE_add_cert(only, ca) == 1 &&
-            X509_STORE_CTX_init(ctx, only, X509_STORE_CTX_get0_cert(given), chain) == 1 &&
-            X509_STORE_CTX_set_default(ctx, "ssl_server") == 1) {
-            int ok = X509_verify_cert(ctx);
-            error = X509_STORE_CTX_get_error(ctx);
-            if (ok == 1 && error == X509_V_OK)
-                error = X509_V_OK;
-            else if (error == X509_V_OK)
-                error = X509_V_ERR_UNSPECIFIED;
-        }
-        X509_STORE_CTX_free(ctx);
-        X509_STORE_free(only);
-    }
-    X509_STORE_CTX_set_error(given, error);
-    return error == X509_V_OK;
-}
-
-/* curl calls it for each connection's new context. */
-static CURLcode set_trust(CURL *easy, void *ssl_ctx, void *arg)
-{
-    (void)easy;
-    struct rpc *r = arg;
-    SSL_CTX *ctx = ssl_ctx;
-    if (r->pinned)
-        SSL_CTX_set_cert_verify_callback(ctx, verify_pinned, r);
-    else
-        SSL_CTX_set1_cert_store(ctx, r->store);
-    return CURLE_OK;
-}
-
-static int load_trust(struct rpc *r)
-{
-    r->store = need(X509_STORE_new());
-    if (r->o.ca_pem) {
-        BIO *bio = need(BIO_new_mem_buf(r->o.ca_pem, -1));
-        r->ca = PEM_read_bio_X509(bio, NULL, NULL, NULL);
-        BIO_free(bio);
-        ERR_clear_error();
-        if (!r->ca || X509_STORE_add_cert(r->store, r->ca) != 1)
-            return -EINVAL;
-    }
-    const char *hex = r->o.pin_sha256;
-    if (!hex)
-        return 0;
-    r->pinned = true;
-    for (size_t i = 0; i < sizeof r->pin; i++) {
-        unsigned v;
-        if (strspn(hex + 2 * i, "0123456789abcdefABCDEF") < 2 ||
-            sscanf(hex + 2 * i, "%2x", &v) != 1)
-            return -EINVAL;
-        r->pin[i] = (uint8_t)v;
-    }
-    return hex[2 * sizeof r->pin] ? -EINVAL : 0;
-}
-
-/* ---- how a call ended -------------------------------------------------------------------------
- */
-
-static bool to_block_server(const struct call *c)
-{
-    return !strcmp(c->method, "put") || !strcmp(c->method, "get") || !strcmp(c->method, "have");
-}
-
-static void fail(struct call *c, int err, const char *text)
-{
-    c->result.err = err;
-    bool block = to_block_server(c);
-    snprintf(c->result.message, sizeof c->result.message, "%s server %.200s: %.250s",
-             block ? "block" : "metadata", c->url, text);
-}
-
-static int errno_of_status(unsigned status)
-{
-    switch (status) {
-    case ERR_UNAUTHENTICATED:
-        return -EACCES;
-    case ERR_FORBIDDEN:
-        return -EPERM;
-    case ERR_NOT_FOUND:
-        return -ENOENT;
-    case ERR_VERSION:
-        return -EPROTO;
-    case ERR_BAD_MESSAGE:
-        return -EBADMSG;
-    case ERR_TOO_LARGE:
-        return -EMSGSIZE;
-    case ERR_RESYNC:
-        return -ESTALE;
-    case ERR_FULL:
-        return -ENOSPC;
-    case ERR_UNAVAILABLE:
-        return -EAGAIN;
-    default:
-        return -EIO;
-    }
-}
-
-/* An answer other than 200: the text of its m_error, or what the status says. */
-static void fail_status(struct call *c)
-{
-    struct rpc_result *res = &c->result;
-    struct m_error e;
-    struct arena a = {0};
-    char text[256];
-    if (!msg_decode(&m_error_desc, &e, res->body.p, res->body.n, MSG_LENIENT, &a, NULL) &&
-        e.message.n)
-        snprintf(text, sizeof text, "%.*s", (int)(e.message.n < 250 ? e.message.n : 250),
-                 (const char *)e.message.p);
-    else if (res->status == ERR_TOO_LARGE)
-        snprintf(text, sizeof text, "the message is larger than it accepts");
-    else
-        snprintf(text, sizeof text, "HTTP status %u; is a steadfs server at this address?",
-                 res->status);
-    arena_free(&a);
-    buf_free(&res->body);
-    fail(c, errno_of_status(res->status), text);
-}
-
-/* A call that curl could not bring to an answer. */
-static void fail_curl(struct call *c, CURLcode code)
-{
-    const char *program = to_block_server(c) ? "steadfs-blockd" : "steadfs-metad";
-    char text[320];
-    long os_error = 0;
-    curl_off_t connected = 0;
-    curl_easy_getinfo(c->easy, CURLINFO_OS_ERRNO, &os_error);
-    curl_easy_getinfo(c->easy, CURLINFO_PRETRANSFER_TIME_T, &connected);
-    int err = -ECONNRESET;
-    switch (code) {
-    case CURLE_COULDNT_RESOLVE_HOST:
-        err = -EHOSTUNREACH;
-        snprintf(text, sizeof text, "no address is known for this name");
-        break;
-    case CURLE_COULDNT_CONNECT:
-        err = os_error == 0 || os_error == ECONNREFUSED ? -ECONNREFUSED : -EHOSTUNREACH;
-        snprintf(text, sizeof text, "%s; is %s running?",
-                 err == -ECONNREFUSED ? "connection refused" : strerror((int)os_error), program);
-        break;
-    case CURLE_OPERATION_TIMEDOUT:
-        err = connected ? -ETIMEDOUT : -EHOSTUNREACH;
-        snprintf(text, sizeof text, connected ? "no answer in time" : "no connection in time");
-        break;
-    case CURLE_PEER_FAILED_VERIFICATION:
-    case CURLE_SSL_ISSUER_ERROR:
-        err = -EKEYREJECTED;
-        snprintf(text, sizeof text,
-                 "not trusted: its certificate is not this installation's (%.150s)", c->detail);
-        break;
-    case CURLE_URL_MALFORMAT:
-    case CURLE_UNSUPPORTED_PROTOCOL:
-        err = -EINVAL;
-        snprintf(text, sizeof text, "not a usable URL: https://HOST:PORT is expected");
-        break;
-    case CURLE_WRITE_ERROR:
-        err = c->too_large ? -EMSGSIZE : -EIO;
-        snprintf(text, sizeof text, "its answer is longer than %zu bytes", c->answer_max);
-        break;
-    case CURLE_WEIRD_SERVER_REPLY:
-    case CURLE_HTTP2:
-    case CURLE_BAD_CONTENT_ENCODING:
-        err = -EPROTO;
-        snprintf(text, sizeof text, "what answers there does not speak HTTP");
-        break;
-    default:
-        snprintf(text, sizeof text, "connection broke (%.200s)",
-                 c->detail[0] ? c->detail : curl_easy_strerror(code));
-    }
-    fail(c, err, text);
-}
-
-/* ---- what curl calls --------------------------------------------------------------------------
- */
+/* ---- what curl calls ----------------------------------------------------------------------- */
 
 static size_t read_body(char *p, size_t size, size_t count, void *arg)
 {
@@ -368,14 +83,13 @@ static size_t write_answer(char *p, size_t size, size_t count, void *arg)
     return n;
 }
 
-/* ---- running calls (rpc thread) ---------------------------------------------------------------
- */
+/* ---- running calls (rpc thread) ------------------------------------------------------------ */
 
 static CURL *easy_take(struct rpc *r)
 {
     if (r->easies_n)
         return r->easies[--r->easies_n];
-    CURL *e = need(curl_easy_init());
+    CURL *e = rpc_need(curl_easy_init());
     curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(e, CURLOPT_SHARE, r->share);
     curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
@@ -385,7 +99,7 @@ static CURL *easy_take(struct rpc *r)
     curl_easy_setopt(e, CURLOPT_SSL_ENABLE_ALPN, 0L);
     curl_easy_setopt(e, CURLOPT_CAINFO, NULL);
     curl_easy_setopt(e, CURLOPT_CAPATH, NULL);
-    curl_easy_setopt(e, CURLOPT_SSL_CTX_FUNCTION, set_trust);
+    curl_easy_setopt(e, CURLOPT_SSL_CTX_FUNCTION, rpc_set_trust);
     curl_easy_setopt(e, CURLOPT_SSL_CTX_DATA, r);
     curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(e, CURLOPT_MAXAGE_CONN, RPC_CONNECTION_IDLE_S);
@@ -417,13 +131,13 @@ static struct curl_slist *header_list(struct rpc *r)
     _Static_assert(STEADFS_WIRE_VERSION == 1, "written into the header above");
     struct curl_slist *l = NULL;
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++)
-        l = need(curl_slist_append(l, fixed[i]));
+        l = rpc_need(curl_slist_append(l, fixed[i]));
     pthread_mutex_lock(&r->lock);
     if (r->credential) {
         struct buf b = {0};
         buf_printf(&b, "Authorization: Bearer %s", r->credential);
         buf_append(&b, "", 1);
-        l = need(curl_slist_append(l, (char *)b.p));
+        l = rpc_need(curl_slist_append(l, (char *)b.p));
         buf_free(&b);
     }
     pthread_mutex_unlock(&r->lock);
@@ -527,8 +241,8 @@ static struct host *host_of(struct rpc *r, const char *url)
     LIST_FOREACH(h, &r->hosts, link)
     if (!strcmp(h->key, url))
         return h;
-    h = need(calloc(1, sizeof *h));
-    h->key = need(strdup(url));
+    h = rpc_need(calloc(1, sizeof *h));
+    h->key = rpc_need(strdup(url));
     TAILQ_INIT(&h->queue);
     LIST_INSERT_HEAD(&r->hosts, h, link);
     return h;
@@ -559,9 +273,9 @@ static void admit(struct rpc *r, struct call *c)
     TAILQ_INSERT_TAIL(&r->calls, c, all);
     if (c->result.err || !url_allowed(c->url)) {
         if (c->result.err)
-            fail(c, -EAGAIN, "too many calls are waiting already");
+            rpc_fail(c, -EAGAIN, "too many calls are waiting already");
         else
-            fail(c, -EINVAL, "https:// is needed for anything but loopback");
+            rpc_fail(c, -EINVAL, "https:// is needed for anything but loopback");
         finish(r, c);
         return;
     }
@@ -578,7 +292,7 @@ static void abandon(struct rpc *r, struct call *c, int err, const char *text)
 {
     if (c->running)
         curl_multi_remove_handle(r->multi, c->easy);
-    fail(c, err, text);
+    rpc_fail(c, err, text);
     finish(r, c);
 }
 
@@ -597,9 +311,9 @@ static void collect(struct rpc *r)
         curl_multi_remove_handle(r->multi, c->easy);
         c->result.status = (unsigned)status;
         if (code != CURLE_OK)
-            fail_curl(c, code);
+            rpc_fail_curl(c, code);
         else if (status != 200)
-            fail_status(c);
+            rpc_fail_status(c);
         finish(r, c);
     }
 }
@@ -684,8 +398,7 @@ static void *rpc_main(void *arg)
     return NULL;
 }
 
-/* ---- the caller's side ------------------------------------------------------------------------
- */
+/* ---- the caller's side --------------------------------------------------------------------- */
 
 static bool has_openssl(void)
 {
@@ -715,22 +428,22 @@ int rpc_new(struct rpc **out, const struct rpc_options *o)
     *out = NULL;
     if (curl_global_init(CURL_GLOBAL_DEFAULT))
         return -ENOMEM;
-    struct rpc *r = need(calloc(1, sizeof *r));
+    struct rpc *r = rpc_need(calloc(1, sizeof *r));
     r->o = *o;
     r->o.connect_timeout_ms = o->connect_timeout_ms ? o->connect_timeout_ms : CONNECT_TIMEOUT_MS;
     r->o.max_per_host = o->max_per_host ? o->max_per_host : PER_HOST_DEFAULT;
-    r->credential = o->credential ? need(strdup(o->credential)) : NULL;
+    r->credential = o->credential ? rpc_need(strdup(o->credential)) : NULL;
     TAILQ_INIT(&r->calls);
     TAILQ_INIT(&r->incoming);
     pthread_mutex_init(&r->lock, NULL);
-    int err = has_openssl() ? load_trust(r) : -ENOTSUP;
+    int err = has_openssl() ? rpc_load_trust(r) : -ENOTSUP;
     if (err) {
         release(r);
         return err;
     }
     r->o.ca_pem = r->o.pin_sha256 = r->o.credential = NULL; /* the caller's; read above */
-    r->multi = need(curl_multi_init());
-    r->share = need(curl_share_init());
+    r->multi = rpc_need(curl_multi_init());
+    r->share = rpc_need(curl_share_init());
     curl_multi_setopt(r->multi, CURLMOPT_MAXCONNECTS, RPC_CONNECTIONS_KEPT);
     /* within one thread, hence without lock functions */
     curl_share_setopt(r->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
@@ -762,7 +475,7 @@ void rpc_free(struct rpc *r)
 
 void rpc_set_credential(struct rpc *r, const char *credential)
 {
-    char *fresh = credential ? need(strdup(credential)) : NULL;
+    char *fresh = credential ? rpc_need(strdup(credential)) : NULL;
     pthread_mutex_lock(&r->lock);
     char *old = r->credential;
     r->credential = fresh;
@@ -789,9 +502,9 @@ static void set_parts(struct call *c, const struct rpc_call *given)
         c->total += pieces[i].n;
     bool small = c->total <= RPC_INLINE_MAX;
     size_t copied = small ? (size_t)c->total : given->head.n;
-    c->owned = need(malloc(copied + 1));
+    c->owned = rpc_need(malloc(copied + 1));
     c->parts_n = small ? 1 : pieces_n + 1;
-    c->parts = need(calloc(c->parts_n, sizeof *c->parts));
+    c->parts = rpc_need(calloc(c->parts_n, sizeof *c->parts));
     c->parts[0] = bytes_of(c->owned, copied);
     size_t at = given->head.n;
     if (at)
@@ -807,12 +520,12 @@ static void set_parts(struct call *c, const struct rpc_call *given)
 
 uint64_t rpc_start(struct rpc *r, const struct rpc_call *given)
 {
-    struct call *c = need(calloc(1, sizeof *c));
-    c->url = need(strdup(given->url));
+    struct call *c = rpc_need(calloc(1, sizeof *c));
+    c->url = rpc_need(strdup(given->url));
     size_t n = strlen(c->url);
     while (n && c->url[n - 1] == '/')
         c->url[--n] = '\0';
-    c->method = need(strdup(given->method));
+    c->method = rpc_need(strdup(given->method));
     set_parts(c, given);
     c->answer_max = given->answer_max ? given->answer_max : MSG_BODY_MAX;
     c->started_us = now_us();
@@ -835,7 +548,7 @@ void rpc_cancel(struct rpc *r, uint64_t id)
     pthread_mutex_lock(&r->lock);
     if (r->cancels_n == r->cancels_cap) {
         r->cancels_cap = r->cancels_cap ? 2 * r->cancels_cap : 16;
-        r->cancels = need(realloc(r->cancels, r->cancels_cap * sizeof *r->cancels));
+        r->cancels = rpc_need(realloc(r->cancels, r->cancels_cap * sizeof *r->cancels));
     }
     r->cancels[r->cancels_n++] = id;
     wake_locked(r);

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The client's side of every remote call: HTTPS POST with libcurl, one I/O thread per client object.
+/* The client's side of every remote call: HTTPS POST with libcurl, one I/O thread per client
+ * object.
  *
- * Endpoints are `URL/v1/METHOD`. Every request carries `Steadfs-Version: 1` and, where there is one,
- * `Authorization: Bearer CREDENTIAL`. The connections are kept; TLS 1.3; the server must present a
- * certificate issued by the installation's CA (the one in `ca_pem`), nothing else is trusted.
+ * Endpoints are `URL/v1/METHOD`. Every request carries `Steadfs-Version: 1` and, where there is
+ * one, `Authorization: Bearer CREDENTIAL`. The connections are kept; TLS 1.3; the server must
+ * present a certificate issued by the installation's CA (the one in `ca_pem`), nothing else is
+ * trusted.
  */
 #ifndef STEADFS_RPC_H
 #define STEADFS_RPC_H
@@ -14,12 +16,13 @@
 struct rpc;
 
 struct rpc_options {
-    const char *ca_pem;         /* PEM text; NULL: only http:// and unix: URLs */
-    const char *pin_sha256;     /* hex SHA-256 of the CA certificate's DER, or NULL: used by login, which
-                                   fetches the CA over TLS and believes only this one */
-    const char *credential;     /* copied; NULL: none */
+    const char *ca_pem; /* PEM text; NULL: only http:// and unix: URLs */
+    /* Hex SHA-256 of the CA certificate's DER, or NULL: for who has no CA yet; the server's chain
+     * must hold the certificate with this fingerprint. */
+    const char *pin_sha256;
+    const char *credential;      /* copied; NULL: none */
     unsigned connect_timeout_ms; /* 0: 5000 */
-    unsigned max_per_host;       /* connections; 0: 8 */
+    unsigned max_per_host;       /* connections, not counting long polls; 0: 8 */
     struct log *log;
 };
 
@@ -43,9 +46,11 @@ struct rpc_call {
     const char *url;    /* of the server, copied */
     const char *method; /* "commit", copied */
     struct bytes head;  /* copied by rpc_start */
-    struct bytes body;  /* raw bytes sent behind head; NOT copied: must live until done (may be empty) */
-    const struct bytes *bodies; /* or several of them, sent in order, not copied; array copied */
-    size_t bodies_n; /* after rpc_cancel too, the bytes are in use until done has been called */
+    /* Raw bytes sent behind head, or several runs of them in order. Not copied: they must live
+     * until done has been called, after rpc_cancel too. The array is copied. */
+    struct bytes body;
+    const struct bytes *bodies;
+    size_t bodies_n;
     unsigned timeout_ms; /* whole call; 0: 30000 */
     size_t answer_max;   /* 0: MSG_BODY_MAX */
     rpc_done done;
@@ -57,12 +62,12 @@ int rpc_new(struct rpc **out, const struct rpc_options *o);
 /* Cancels what is under way (done is called with -ECANCELED), joins the thread. */
 void rpc_free(struct rpc *r);
 void rpc_set_credential(struct rpc *r, const char *credential);
-/* Queues the call; done is called exactly once, from the rpc thread. Returns an id for rpc_cancel. */
+/* Queues the call; done is called exactly once, from the rpc thread. Returns an id to cancel it. */
 uint64_t rpc_start(struct rpc *r, const struct rpc_call *c);
 void rpc_cancel(struct rpc *r, uint64_t id);
 /* Runs one call and waits: encodes req, decodes the answer into ans (arena a; the body is copied
- * there). 0 or result.err, or -EBADMSG for an answer that does not decode; message (512 bytes, may be
- * NULL) as in rpc_result. Not on the rpc thread. */
+ * there). 0 or result.err, or -EBADMSG for an answer that does not decode; message (512 bytes, may
+ * be NULL) as in rpc_result. Not on the rpc thread. */
 int rpc_wait(struct rpc *r, const char *url, const char *method, const struct msg_desc *req_desc,
              const void *req, const struct msg_desc *ans_desc, void *ans, struct arena *a,
              unsigned timeout_ms, char *message);
