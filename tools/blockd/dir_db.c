@@ -100,8 +100,7 @@ struct dir_db {
     uint64_t blocks, bytes;
 };
 
-/* ---- SQLite -----------------------------------------------------------------------------------
- */
+/* ---- SQLite -------------------------------------------------------------------------------- */
 
 /* SQLite says "full" for ENOSPC only; quota and file size limit are among its I/O errors, and just
  * the file at fault, the log or the database, remembers the number. */
@@ -157,8 +156,7 @@ static int prepare(sqlite3 *db, const char *const *sql, sqlite3_stmt **st, int n
     return 0;
 }
 
-/* ---- readers ----------------------------------------------------------------------------------
- */
+/* ---- readers ------------------------------------------------------------------------------- */
 
 static void reader_free(struct reader *r)
 {
@@ -279,8 +277,7 @@ bool dir_db_knows_file(struct dir_db *d, const char *file)
     return rc != SQLITE_DONE;
 }
 
-/* ---- the writer -------------------------------------------------------------------------------
- */
+/* ---- the writer ---------------------------------------------------------------------------- */
 
 /* Row number of a block; 0: none, -errno. Its stored length in *len. */
 static int64_t row_of(struct dir_db *d, const struct block_id *id, int64_t *len)
@@ -545,8 +542,7 @@ void dir_db_totals(struct dir_db *d, uint64_t *blocks, uint64_t *bytes)
     pthread_mutex_unlock(&d->lock);
 }
 
-/* ---- opening ----------------------------------------------------------------------------------
- */
+/* ---- opening ------------------------------------------------------------------------------- */
 
 static int schema_version(sqlite3 *db)
 {

@@ -60,8 +60,7 @@ void identity_free(struct identity *id)
     *id = (struct identity){0};
 }
 
-/* ---- loading ----------------------------------------------------------------------------------
- */
+/* ---- loading ------------------------------------------------------------------------------- */
 
 static bool parse_key(const char *hex, uint8_t key[TOKEN_KEY_LEN])
 {
@@ -143,8 +142,7 @@ int identity_load(struct identity *id, const char *dir, char *err)
     return r == -ENOENT ? -EBADMSG : r;
 }
 
-/* ---- joining ----------------------------------------------------------------------------------
- */
+/* ---- joining ------------------------------------------------------------------------------- */
 
 static int store(struct identity *id, const char *dir)
 {

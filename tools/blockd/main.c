@@ -75,8 +75,7 @@ static const char help[] =
     "  --drain SECONDS       on SIGTERM, finish requests for at most this long (default 30)\n"
     "  --help, --version\n";
 
-/* ---- options ----------------------------------------------------------------------------------
- */
+/* ---- options ------------------------------------------------------------------------------- */
 
 static int usage_error(const char *text)
 {
@@ -186,8 +185,7 @@ static bool parse_place(const char *text, struct place *p)
     return true;
 }
 
-/* ---- joining ----------------------------------------------------------------------------------
- */
+/* ---- joining ------------------------------------------------------------------------------- */
 
 /* Whether the place can be bound now; port 0 becomes a free one. */
 static int try_place(struct place *p, char *err)
@@ -304,8 +302,7 @@ static int join(struct program *p, char *err)
     return r;
 }
 
-/* ---- running ----------------------------------------------------------------------------------
- */
+/* ---- running ------------------------------------------------------------------------------- */
 
 /* Loads or gets the identity; settles where to listen and what URL to tell. */
 static int settle_identity(struct program *p, char *err)

@@ -61,8 +61,7 @@ static unsigned code_of(int err)
     return err == 0 ? 0 : err == -ENOSPC ? ERR_FULL : ERR_INTERNAL;
 }
 
-/* ---- put --------------------------------------------------------------------------------------
- */
+/* ---- put ----------------------------------------------------------------------------------- */
 
 /* The items' lengths add up to the raw bytes, and each is a block's. */
 static bool lengths_fit(const struct m_put_head *h, struct bytes raw)
@@ -162,8 +161,7 @@ static void handle_put(void *ctx, struct httpd_req *q)
     httpd_reply_msg(q, &m_put_ans_desc, &ans);
 }
 
-/* ---- get --------------------------------------------------------------------------------------
- */
+/* ---- get ----------------------------------------------------------------------------------- */
 
 static void report_corrupt(struct service *s, const struct block_id *id)
 {
@@ -231,8 +229,7 @@ static void handle_get(void *ctx, struct httpd_req *q)
     httpd_reply(q, 200, &out);
 }
 
-/* ---- have -------------------------------------------------------------------------------------
- */
+/* ---- have ---------------------------------------------------------------------------------- */
 
 static void handle_have(void *ctx, struct httpd_req *q)
 {
@@ -258,8 +255,7 @@ static void handle_have(void *ctx, struct httpd_req *q)
     httpd_reply_msg(q, &m_put_ans_desc, &ans);
 }
 
-/* ---- the whole --------------------------------------------------------------------------------
- */
+/* ---- the whole ----------------------------------------------------------------------------- */
 
 void service_routes(struct httpd *h)
 {

@@ -46,8 +46,7 @@ static struct storage_dir *self(struct storage *s)
     return (struct storage_dir *)(void *)s;
 }
 
-/* ---- put --------------------------------------------------------------------------------------
- */
+/* ---- put ----------------------------------------------------------------------------------- */
 
 /* The working arrays of one put. */
 struct batch {
@@ -157,8 +156,7 @@ static void put(struct storage *s, uint64_t ns, struct storage_put *v, size_t n)
     free(todo);
 }
 
-/* ---- get --------------------------------------------------------------------------------------
- */
+/* ---- get ----------------------------------------------------------------------------------- */
 
 static int read_block(struct storage_dir *d, uint64_t ns, const struct block_id *id,
                       struct dir_place *p, struct buf *out)
@@ -222,8 +220,7 @@ static int set_aside(struct storage *s, const struct block_id *id)
     return dir_db_remove(d->db, id);
 }
 
-/* ---- the whole --------------------------------------------------------------------------------
- */
+/* ---- the whole ----------------------------------------------------------------------------- */
 
 static void usage(struct storage *s, struct storage_usage *u)
 {

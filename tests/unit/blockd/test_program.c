@@ -45,8 +45,7 @@ struct env {
     pid_t pid;
 };
 
-/* ---- the metadata server ----------------------------------------------------------------------
- */
+/* ---- the metadata server ------------------------------------------------------------------- */
 
 static void join(void *ctx, struct httpd_req *q)
 {
@@ -127,8 +126,7 @@ static void stop_meta(struct env *e)
     httpd_free(e->h);
 }
 
-/* ---- the program ------------------------------------------------------------------------------
- */
+/* ---- the program --------------------------------------------------------------------------- */
 
 /* Starts it; stdout and stderr go to e->output. The arguments end with NULL. */
 static void spawn_program(struct env *e, const char *const *args)

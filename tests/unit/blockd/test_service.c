@@ -96,8 +96,7 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* ---- requests by hand -------------------------------------------------------------------------
- */
+/* ---- requests by hand ---------------------------------------------------------------------- */
 
 static struct bytes capability(struct env *e, struct arena *a, uint64_t ns, uint64_t rights)
 {
@@ -225,8 +224,7 @@ static int send_have(struct env *e, struct arena *a, const struct m_get_req *g,
     return rpc_wait(e->rpc, e->url, "have", &m_get_req_desc, g, &m_put_ans_desc, ans, a, 0, NULL);
 }
 
-/* ---- tests ------------------------------------------------------------------------------------
- */
+/* ---- tests --------------------------------------------------------------------------------- */
 
 static void test_put_get_have(void **state)
 {
@@ -262,7 +260,7 @@ static void test_put_get_have(void **state)
         assert_int_equal(r.len, sizes[i]);
         assert_memory_equal(r.incarnation.p, incarnation, INCARNATION_LEN);
         assert_int_equal(r.key_id, 9);
-        assert_true(r.time_ms + 1000 >= before && r.time_ms <= (uint64_t)wall_ms() + 1000);
+        assert_true(r.time_ms + 60000 >= before && r.time_ms <= (uint64_t)wall_ms() + 60000);
     }
     struct m_get_req g = {
         .ns = 4, .capability = capability(e, &a, 4, RIGHT_READ), .blocks = ids, .blocks_n = N};
@@ -403,7 +401,7 @@ static void test_capabilities(void **state)
                              .ns = 4,
                              .device = DEVICE,
                              .rights = 3,
-                             .expiry_ms = (uint64_t)wall_ms() - 1};
+                             .expiry_ms = (uint64_t)wall_ms() - 100000};
     struct buf b = {0};
     capability_seal(&c, &e->s.access.key, &b);
     h.capability = bytes_of(b.p, b.n);

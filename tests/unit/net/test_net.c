@@ -28,8 +28,7 @@
 #define ECHO_MAX (4u << 20)
 #define HOLDS_MAX 512
 
-/* ---- a server ---------------------------------------------------------------------------------
- */
+/* ---- a server ------------------------------------------------------------------------------ */
 
 struct server {
     struct httpd *h;
@@ -209,8 +208,7 @@ static void server_free(struct server *s, unsigned drain_ms)
     free(s);
 }
 
-/* ---- clients ----------------------------------------------------------------------------------
- */
+/* ---- clients ------------------------------------------------------------------------------- */
 
 static struct rpc *client_new(const char *ca, const char *pin)
 {
@@ -356,8 +354,7 @@ static void await_held(struct server *s, size_t n)
     assert_int_equal(s->held_n, n);
 }
 
-/* ---- tests ------------------------------------------------------------------------------------
- */
+/* ---- tests --------------------------------------------------------------------------------- */
 
 static void test_echo(void **state)
 {
@@ -535,14 +532,13 @@ static void test_heads(void **state)
     ask(s, "not http at all\r\n\r\n", out, sizeof out);
     assert_null(strstr(out, " 200 "));
     /* a head over 8 KiB */
-    char *big = malloc(20000);
+    static char big[20000];
     int n =
         sprintf(big, "POST /v1/echo HTTP/1.1\r\nConnection: close\r\nSteadfs-Version: 1\r\nX: ");
     memset(big + n, 'a', 12000);
     strcpy(big + n + 12000, "\r\n\r\n");
     ask(s, big, out, sizeof out);
     assert_int_equal(strncmp(out, "HTTP/1.1 400", 12), 0);
-    free(big);
     assert_true(metric(s, "test_own_line") == 42);
     server_free(s, 1000);
 }
