@@ -110,20 +110,39 @@ static int purge_orphans(struct core *c)
 }
 
 /* What was sent may be answered in the journal: that is read first. What the newest transactions
- * did may be lost, commits sent among it: what is pending now is older than those. */
+ * did may be lost, commits sent among it: what is pending now is older than those. Nothing was sent
+ * if the start before this one was unclean too and the journal was not read up to now. */
 static int unclean_start(struct core *c)
 {
     static const char *const sql[] = {
-        "UPDATE ns SET hold = -1",
-        "UPDATE node SET old = pend | sent WHERE pend != 0 OR request != 0",
-        "UPDATE entry SET old = 1 WHERE pend != 0 OR request != 0",
-        "UPDATE xattr SET old = 1 WHERE pend != 0 OR request != 0",
+        "UPDATE node SET old = pend | sent WHERE (pend != 0 OR request != 0)"
+        " AND ns IN (SELECT id FROM ns WHERE unclean = 0)",
+        "UPDATE entry SET old = 1 WHERE (pend != 0 OR request != 0)"
+        " AND ns IN (SELECT id FROM ns WHERE unclean = 0)",
+        "UPDATE xattr SET old = 1 WHERE (pend != 0 OR request != 0)"
+        " AND node IN (SELECT id FROM node WHERE ns IN (SELECT id FROM ns WHERE unclean = 0))",
+        "UPDATE ns SET hold = -1, unclean = 1",
     };
     int err = core_begin(c);
     if (err)
         return err;
     for (size_t i = 0; !err && i < sizeof sql / sizeof *sql; i++)
         err = tree_step(c->t, tree_stmt(c->t, sql[i]));
+    return core_leave(c, err);
+}
+
+/* Files that were open and unlinked when the last owner ended. */
+static int purge_nameless(struct core *c)
+{
+    cleanup_ids struct ids nodes = {0};
+    int err = core_begin(c);
+    if (err)
+        return err;
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT id FROM node WHERE nlink = 0");
+    while ((err = tree_step(c->t, s)) == 1)
+        ids_add(&nodes, (uint64_t)sqlite3_column_int64(s, 0));
+    for (size_t i = 0; !err && i < nodes.n; i++)
+        err = node_purge(c, nodes.v[i]);
     return core_leave(c, err);
 }
 
@@ -144,6 +163,8 @@ int core_new(struct core **out, struct tree *t, const struct core_options *o)
     int err = tree_reserve(t, "clean", 0);
     if (!err && !clean)
         err = unclean_start(c);
+    if (!err)
+        err = purge_nameless(c);
     if (!err)
         err = reserve(c);
     if (!err) {
@@ -417,6 +438,9 @@ int entry_ids(struct core *c, enum entry_by by, uint64_t key, struct ids *out)
         s = tree_stmt(c->t, "SELECT id FROM entry WHERE base_node = ?1 AND base_node != 0"
                             " AND base_node != node ORDER BY id");
         break;
+    case BY_SENT: /* where it will be if the answer is yes */
+        s = tree_stmt(c->t, "SELECT id FROM entry WHERE sent_node = ?1 AND request != 0");
+        break;
     case BY_PENDING_PARENT:
         s = tree_stmt(c->t, "SELECT id FROM entry WHERE parent = ?1 AND (pend != 0 OR request != 0)"
                             " ORDER BY id");
@@ -502,6 +526,13 @@ int ns_set_head(struct core *c, uint64_t id, uint64_t head)
 int ns_set_hold(struct core *c, uint64_t id, uint64_t hold)
 {
     return ns_set(c, tree_stmt(c->t, "UPDATE ns SET hold = max(hold, ?2) WHERE id = ?1"), id, hold);
+}
+
+int ns_set_clean(struct core *c, uint64_t id)
+{
+    sqlite3_stmt *s = tree_stmt(c->t, "UPDATE ns SET unclean = 0 WHERE id = ?1 AND unclean != 0");
+    sqlite3_bind_int64(s, 1, (int64_t)id);
+    return tree_step(c->t, s);
 }
 
 int ns_hold(struct core *c, uint64_t id, uint64_t *hold)

@@ -48,23 +48,34 @@ static int settle_node(struct core *c, const struct m_node_change *m, uint64_t r
     return err ? err : node_put(c, &n);
 }
 
+/* A node whose names went while it was under way. */
+static int settle_purge(struct core *c, uint64_t node)
+{
+    struct nrow n;
+    int err = node_get(c, node, &n);
+    if (err)
+        return err == -ENOENT ? 0 : err;
+    return n.nlink == 0 ? node_purge(c, node) : 0;
+}
+
 static int settle_entry(struct core *c, const struct m_entry_change *m, uint64_t request,
                         uint64_t sjid)
 {
     struct erow e;
     int err = entry_get(c, m->parent, m->name, &e);
-    if (err || e.request != request)
+    if (err)
         return err == -ENOENT ? 0 : err;
-    uint64_t gone = e.base_node != e.sent_node ? e.base_node : 0;
+    uint64_t gone = e.base_node != m->node ? e.base_node : 0;
     struct nrow n;
-    e.base_node = e.sent_node;
+    e.base_node = m->node;
     e.base_type = NODE_NONE;
     if (e.base_node && e.base_node == e.node)
         e.base_type = e.type;
     else if (e.base_node && node_get(c, e.base_node, &n) == 0)
         e.base_type = n.type;
     e.base_rev = sjid;
-    e.request = 0;
+    if (e.request == request) /* otherwise given up here meanwhile, and done all the same */
+        e.request = 0;
     err = entry_settle(c, &e);
     return err || !gone ? err : node_purge(c, gone);
 }
@@ -90,38 +101,42 @@ static int settle_xattr(struct core *c, const struct m_xattr_change *m, uint64_t
     return 0;
 }
 
+int sent_changes(struct core *c, uint64_t request, struct m_changes *m, struct arena *a)
+{
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT changes FROM sent WHERE request = ?1");
+    sqlite3_bind_int64(s, 1, (int64_t)request);
+    int rc = tree_step(c->t, s);
+    if (rc <= 0)
+        return rc ? rc : -ENOENT;
+    struct bytes b = arena_bytes(a, sqlite3_column_blob(s, 0), (size_t)sqlite3_column_bytes(s, 0));
+    sqlite3_reset(s);
+    return msg_decode(&m_changes_desc, m, b.p, b.n, MSG_STRICT, a, NULL) ? -EUCLEAN : 0;
+}
+
 /* What request carried is the server's state at sjid now. 0, -ENOENT: the tree does not know it. */
 static int settle(struct core *c, uint64_t request, uint64_t sjid)
 {
+    static const char *const sql[] = {
+        /* nodes that only had xattrs in it */
+        "UPDATE node SET sent = 0, request = 0 WHERE request = ?1 AND request != 0",
+        "DELETE FROM sent WHERE request = ?1",
+    };
     cleanup_arena struct arena a = {0};
     struct m_changes m;
-    sqlite3_stmt *s = tree_stmt(c->t, "SELECT changes FROM sent WHERE request = ?1");
-    sqlite3_bind_int64(s, 1, (int64_t)request);
-    int err = tree_step(c->t, s);
-    if (err <= 0)
-        return err ? err : -ENOENT;
-    struct bytes b = arena_bytes(&a, sqlite3_column_blob(s, 0), (size_t)sqlite3_column_bytes(s, 0));
-    sqlite3_reset(s);
-    if (msg_decode(&m_changes_desc, &m, b.p, b.n, MSG_STRICT, &a, NULL))
-        return -EUCLEAN;
-    err = 0;
+    int err = sent_changes(c, request, &m, &a);
     for (size_t i = 0; !err && i < m.nodes_n; i++)
         err = settle_node(c, &m.nodes[i], request, sjid);
     for (size_t i = 0; !err && i < m.xattrs_n; i++)
         err = settle_xattr(c, &m.xattrs[i], request, sjid);
     for (size_t i = 0; !err && i < m.entries_n; i++)
         err = settle_entry(c, &m.entries[i], request, sjid);
-    if (!err) { /* nodes that only had xattrs in it */
-        s = tree_stmt(c->t,
-                      "UPDATE node SET sent = 0, request = 0 WHERE request = ?1 AND request != 0");
+    for (size_t i = 0; !err && i < sizeof sql / sizeof *sql; i++) {
+        sqlite3_stmt *s = tree_stmt(c->t, sql[i]);
         sqlite3_bind_int64(s, 1, (int64_t)request);
         err = tree_step(c->t, s);
     }
-    if (!err) {
-        s = tree_stmt(c->t, "DELETE FROM sent WHERE request = ?1");
-        sqlite3_bind_int64(s, 1, (int64_t)request);
-        err = tree_step(c->t, s);
-    }
+    for (size_t i = 0; !err && i < m.nodes_n; i++)
+        err = settle_purge(c, m.nodes[i].node);
     return err;
 }
 
@@ -274,7 +289,10 @@ int core_commit_answer(struct core *c, uint64_t ns, uint64_t request, const stru
         err = answer_committed(c, ns, request, a, fx);
         return core_leave(c, err);
     }
-    if (!err && a->status == COMMIT_REFUSED) {
+    /* a number that was acknowledged already, before power loss made the tree forget it: had it
+     * been committed, the journal would have said so by now */
+    bool stale = a->rows_n && a->rows[0].reason == REFUSED_REQUEST;
+    if (!err && a->status == COMMIT_REFUSED && !stale) {
         int why = a->rows_n ? errno_of_refusal(a->rows[0].reason) : -EIO;
         if (a->rows_n == 0 || why == -EROFS || why == -EACCES)
             err = park_request(c, ns, request, why, fx);
@@ -285,7 +303,7 @@ int core_commit_answer(struct core *c, uint64_t ns, uint64_t request, const stru
         for (size_t i = 0; !err && i < a->rows_n; i++)
             err = count_tries(c, ns, &a->rows[i], fx);
     if (!err)
-        err = rebase_unsend(c, request);
+        err = rebase_unsend(c, request, fx);
     if (!err && a->status == COMMIT_CONFLICT && a->head)
         err = ns_set_hold(c, ns, a->head);
     if (!err)
@@ -350,13 +368,7 @@ static int take_content(struct apply *w, struct nrow *n, const struct m_inode *m
     }
     if (from < to && w->c->hooks.content_changes)
         w->c->hooks.content_changes(w->c->hooks.ctx, n->id, from, to - from);
-    int err = 0;
-    if (low <
-        high) { /* what lies behind the old or the new end is a hole unless a range says more */
-        err = extents_put(w->c, n->id, low, high, NULL);
-        if (!err)
-            err = span_mark(w->c, n->id, SPAN_KNOWN, low, high);
-    }
+    int err = 0; /* what a new size adds or cuts off is among the ranges */
     for (size_t i = 0; !err && k && i < k->ranges_n; i++) {
         const struct m_range *r = &k->ranges[i];
         const struct extent_list l = {.v = r->extents, .n = r->extents_n};
@@ -455,7 +467,7 @@ static int take_attributes(struct apply *w, struct nrow *n, const struct m_inode
         n->mtime = m->mtime;
     n->ctime = mine && n->ctime > m->ctime ? n->ctime : m->ctime;
     int err = nlink_pending(w->c, n, &delta);
-    int64_t nlink = (int64_t)m->nlink + delta;
+    int64_t nlink = (int64_t)(m->gone && is_dir(n->type) ? 2 : m->nlink) + delta;
     if (is_dir(n->type)) {
         size_t names = 0;
         if (!err)
@@ -465,7 +477,7 @@ static int take_attributes(struct apply *w, struct nrow *n, const struct m_inode
             err = ns_get(w->c, w->ns, &ns);
         if (names || (!err && ns.root == n->id))
             nlink = nlink < 2 ? 2 : nlink;
-        else
+        else if (n->nlink == 0 || m->gone) /* otherwise its name only waits for an answer */
             nlink = 0;
     }
     n->nlink = nlink < 0 ? 0 : (uint32_t)nlink;
@@ -482,6 +494,9 @@ static int apply_inode(struct apply *w, const struct m_inode *m)
     if (w->supersedes && ((n.pend | n.sent) & FACET_CREATE)) { /* it was committed after all */
         n.pend &= ~FACET_CREATE;
         n.sent &= ~FACET_CREATE;
+        err = node_put(w->c, &n);
+        if (err)
+            return err;
     }
     if (m->type == NODE_REG && m->content_rev == w->r->sjid && n.content_rev < w->r->sjid) {
         err = apply_content(w, &n, m);
@@ -494,6 +509,8 @@ static int apply_inode(struct apply *w, const struct m_inode *m)
         err = take_attributes(w, &n, m);
     if (!err)
         err = node_put(w->c, &n);
+    if (!err && m->gone && n.nlink > 0) /* comes back, with the times that it has here */
+        err = node_touch(w->c, &n, FACET_TIMES, n.changed);
     if (!err && m->gone && n.nlink == 0) {
         effect_add(w->fx, EFFECT_GONE, w->ns, n.id);
         err = node_purge(w->c, n.id);
@@ -510,6 +527,27 @@ static int xattr_do(struct apply *w, const char *sql, const struct m_xattr *x)
     return tree_step(w->c->t, s);
 }
 
+static bool xattr_sent(struct core *c, const struct m_xattr *x)
+{
+    sqlite3_stmt *s =
+        tree_stmt(c->t, "SELECT 1 FROM xattr WHERE node = ?1 AND name = ?2 AND request != 0");
+    sqlite3_bind_int64(s, 1, (int64_t)x->node);
+    sqlite3_bind_blob64(s, 2, x->name.p, x->name.n, SQLITE_STATIC);
+    bool yes = tree_step(c->t, s) == 1;
+    if (s)
+        sqlite3_reset(s);
+    return yes;
+}
+
+static int xattr_rebase(struct core *c, const struct m_xattr *x)
+{
+    sqlite3_stmt *s = tree_stmt(c->t, "UPDATE xattr SET rev = ?3 WHERE node = ?1 AND name = ?2");
+    sqlite3_bind_int64(s, 1, (int64_t)x->node);
+    sqlite3_bind_blob64(s, 2, x->name.p, x->name.n, SQLITE_STATIC);
+    sqlite3_bind_int64(s, 3, x->removed ? 0 : (int64_t)x->rev);
+    return tree_step(c->t, s);
+}
+
 static int apply_xattr(struct apply *w, const struct m_xattr *x)
 {
     struct nrow n;
@@ -522,6 +560,8 @@ static int apply_xattr(struct apply *w, const struct m_xattr *x)
                        "UPDATE xattr SET pend = 0, request = 0, old = 0 WHERE node = ?1"
                        " AND name = ?2 AND old != 0",
                        x);
+    if (!err && xattr_sent(w->c, x)) /* its answer decides, as for a name */
+        return xattr_rebase(w->c, x);
     if (err)
         return err;
     if (x->removed) { /* a pending value is set anew */
@@ -606,18 +646,32 @@ static int apply_to_clean(struct apply *w, struct erow *e, const struct m_entry 
     return err;
 }
 
+/* Whether a name of which there is no row matters here: it lies in the known part of its directory,
+ * or a loaded node got it. */
+static int entry_matters(struct apply *w, const struct m_entry *m, bool *yes)
+{
+    struct nrow n;
+    *yes = false;
+    int err = node_get(w->c, m->parent, &n);
+    if (!err)
+        err = name_known(w->c, &n, m->name, yes);
+    if (err == -ENOENT)
+        err = 0;
+    if (err || *yes || !m->node)
+        return err;
+    err = node_get(w->c, m->node, &n);
+    *yes = err == 0;
+    return err == -ENOENT ? 0 : err;
+}
+
 static int apply_entry(struct apply *w, const struct m_entry *m)
 {
-    struct nrow dir;
     struct erow e;
-    bool known = true;
-    int err = node_get(w->c, m->parent, &dir);
-    if (err)
-        return err == -ENOENT ? 0 : err;
-    err = entry_get(w->c, m->parent, m->name, &e);
+    bool matters;
+    int err = entry_get(w->c, m->parent, m->name, &e);
     if (err == -ENOENT) {
-        err = name_known(w->c, &dir, m->name, &known);
-        if (err || !known)
+        err = entry_matters(w, m, &matters);
+        if (err || !matters)
             return err;
         e = (struct erow){.ns = w->ns, .parent = m->parent, .name_len = m->name.n};
         memcpy(e.name, m->name.p, m->name.n);
@@ -639,7 +693,8 @@ static int apply_entry(struct apply *w, const struct m_entry *m)
         e.base_node = m->node;
         e.base_type = m->node ? (uint32_t)m->inode.type : NODE_NONE;
         e.base_rev = m->rev ? m->rev : w->r->sjid;
-        err = rebase_entry(w->c, &e, w->now, w->fx);
+        /* under way: it may yet be committed (the name free again); its answer decides */
+        err = e.request ? entry_put(w->c, &e) : rebase_entry(w->c, &e, w->now, w->fx);
     }
     return !err && m->node && is_dir((uint32_t)m->inode.type) ? rebase_cycles(w->c, m->node, w->fx)
                                                               : err;

@@ -85,14 +85,15 @@ int entry_get(struct core *c, uint64_t parent, struct bytes name, struct erow *e
 int entry_by_id(struct core *c, uint64_t id, struct erow *e);
 int entry_put(struct core *c, struct erow *e); /* id 0: inserts and sets it */
 int entry_delete(struct core *c, uint64_t id);
-/* Entry ids by column: which of "node", "base", "pending in parent", "all in parent". */
-enum entry_by { BY_NODE, BY_BASE, BY_PENDING_PARENT, BY_PARENT, BY_REQUEST };
+/* Entry ids by column: which of "node", "base", "sent", "pending in parent", "all in parent". */
+enum entry_by { BY_NODE, BY_BASE, BY_SENT, BY_PENDING_PARENT, BY_PARENT, BY_REQUEST };
 int entry_ids(struct core *c, enum entry_by by, uint64_t key, struct ids *out);
 int ns_get(struct core *c, uint64_t id, struct core_ns *out);
 int ns_set_cursor(struct core *c, uint64_t id, uint64_t cursor);
 int ns_set_head(struct core *c, uint64_t id, uint64_t head); /* never lowers it */
 int ns_set_hold(struct core *c, uint64_t id, uint64_t hold);
 int ns_hold(struct core *c, uint64_t id, uint64_t *hold);
+int ns_set_clean(struct core *c, uint64_t id); /* the journal is read, sending begins again */
 bool is_dir(uint32_t type);
 
 /* ---- names (core_local.c) -------------------------------------------------------------------- */
@@ -136,6 +137,10 @@ int span_gaps(struct core *c, uint64_t node, enum span_kind k, uint64_t off, uin
 /* ---- loading (core_load.c) */
 int node_load(struct core *c, uint64_t ns, const struct m_inode *m); /* unless it is here already */
 
+/* ---- applying (core_apply.c) */
+/* What was sent under a number: 0, -ENOENT. The bytes live in the arena. */
+int sent_changes(struct core *c, uint64_t request, struct m_changes *m, struct arena *a);
+
 /* ---- effects ------------------------------------------------------------------------------------
  */
 struct core_effect *effect_add(struct core_effects *fx, enum effect_kind k, uint64_t ns,
@@ -163,8 +168,8 @@ int rebase_restore(struct core *c, uint64_t node, struct core_effects *fx);
 int rebase_has_pending(struct core *c, uint64_t dir, bool *yes);
 /* Undoes pending moves of directories that now close a cycle through dir. */
 int rebase_cycles(struct core *c, uint64_t dir, struct core_effects *fx);
-/* Everything that request carried is pending again. */
-int rebase_unsend(struct core *c, uint64_t request);
+/* Everything that request carried is pending again, and meets what the server changed meanwhile. */
+int rebase_unsend(struct core *c, uint64_t request, struct core_effects *fx);
 /* Pending names of a node's difference from the server's link count. */
 int nlink_pending(struct core *c, const struct nrow *n, int *delta);
 #endif

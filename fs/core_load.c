@@ -144,6 +144,9 @@ static int name_base(struct core *c, const struct core_need *need, struct erow *
     if (!m)
         return entry_put(c, e);
     int err = node_load(c, need->ns, &m->inode);
+    /* link counts as told include this name; what is here instead was counted on top of them */
+    if (!err)
+        err = nlink_add(c, is_dir((uint32_t)m->inode.type) ? e->parent : m->node, -1);
     e->base_node = m->node;
     e->base_type = (uint32_t)m->inode.type;
     e->base_rev = m->rev;

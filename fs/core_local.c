@@ -107,8 +107,7 @@ int entry_settle(struct core *c, struct erow *e)
         if (err && err != -ENOENT)
             return err;
         bool known = true;
-        if (!err)
-            err = name_known(c, &p, erow_name(e), &known);
+        err = err ? 0 : name_known(c, &p, erow_name(e), &known);
         if (err)
             return err;
         /* what is known of the directory says it already; or nobody was asked yet */
@@ -200,6 +199,8 @@ int node_purge(struct core *c, uint64_t id)
     err = entry_ids(c, BY_NODE, id, &refs);
     if (!err)
         err = entry_ids(c, BY_BASE, id, &refs);
+    if (!err)
+        err = entry_ids(c, BY_SENT, id, &refs);
     if (err || refs.n || n.sent || (c->hooks.in_use && c->hooks.in_use(c->hooks.ctx, id)))
         return err;
     return node_delete(c, id);
@@ -302,6 +303,19 @@ static int through_mount(struct core *c, struct nrow *n, struct core_attr *out,
     return 0;
 }
 
+/* A directory that is not loaded, but a node in it is: one was moved there. */
+static int above_loaded(struct core *c, uint64_t node, struct core_need *need)
+{
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT ns FROM entry WHERE parent = ?1 LIMIT 1");
+    sqlite3_bind_int64(s, 1, (int64_t)node);
+    int rc = tree_step(c->t, s);
+    if (rc <= 0)
+        return rc ? rc : -ESTALE;
+    *need = (struct core_need){.kind = NEED_NODE, .ns = U(0), .node = node};
+    sqlite3_reset(s);
+    return CORE_NEED;
+}
+
 int core_getattr(struct core *c, uint64_t node, struct core_attr *out, struct core_need *need)
 {
     struct nrow n;
@@ -314,7 +328,7 @@ int core_getattr(struct core *c, uint64_t node, struct core_attr *out, struct co
             *need = (struct core_need){.kind = NEED_NODE, .ns = ns.id, .node = node};
             return CORE_NEED;
         }
-        return -ESTALE;
+        return above_loaded(c, node, need);
     }
     return err ? err : through_mount(c, &n, out, need);
 }

@@ -19,7 +19,8 @@
 #include <string.h>
 
 #define EXTENTS_MAX                                                                                \
-    60000 /* of one commit: below IDS_MAX. A file with more pending goes in several */
+    60000               /* of one commit: below IDS_MAX. A file with more pending goes in several */
+#define NAMES_MAX 20000 /* of one directory in one commit */
 #define FACETS_ALL (FACET_CREATE | FACET_ATTR | FACET_CONTENT | FACET_TIMES)
 #define SCAN_FACTOR 4 /* rows looked at for one background commit, as a multiple of its bound */
 
@@ -87,6 +88,7 @@ struct closure {
     struct set nodes, entries;
     uint32_t *facets; /* of nodes */
     size_t facets_cap, entries_done;
+    bool partial; /* more of a directory's names are pending than one commit takes */
 };
 
 static void closure_free(struct closure *w)
@@ -162,8 +164,8 @@ static int want_above(struct closure *w, uint64_t dir)
 {
     struct nrow p;
     int err = node_get(w->c, dir, &p);
-    if (err)
-        return err;
+    if (err) /* not loaded: the server has it */
+        return err == -ENOENT ? 0 : err;
     if (p.parked)
         return p.parked;
     if (p.sent & FACET_CREATE)
@@ -246,6 +248,18 @@ static int grow(struct closure *w)
     return err;
 }
 
+/* Pending names of a directory, as many as one commit takes. */
+static int want_names_in(struct closure *w, uint64_t dir)
+{
+    cleanup_ids struct ids l = {0};
+    int err = entry_ids(w->c, BY_PENDING_PARENT, dir, &l);
+    for (size_t i = 0; !err && i < l.n && !w->partial; i++) {
+        want_entry(w, l.v[i]);
+        w->partial = w->entries.ids.n >= NAMES_MAX && i + 1 < l.n;
+    }
+    return err;
+}
+
 /* fsync of one node. */
 static int close_over(struct closure *w, uint64_t node)
 {
@@ -261,7 +275,7 @@ static int close_over(struct closure *w, uint64_t node)
     if (!err && !(n.pend & FACET_CREATE))
         err = want_revived(w, node);
     if (!err && n.type == NODE_DIR)
-        err = want_entries(w, BY_PENDING_PARENT, node);
+        err = want_names_in(w, node);
     return err ? err : grow(w);
 }
 
@@ -333,7 +347,8 @@ struct writer {
     struct m_changes m;
     struct m_block_ref *ids;
     size_t ids_n, ids_cap, extents;
-    bool mark; /* store what is sent; otherwise only the ids are wanted */
+    bool mark;    /* store what is sent; otherwise only the ids are wanted */
+    bool partial; /* something of what was asked for is left for a further commit */
 };
 
 static void want_block(struct writer *w, const struct m_extent *e)
@@ -370,8 +385,9 @@ static void unique_blocks(struct writer *w)
     w->ids_n = n;
 }
 
+/* As much of the span as one commit has room for, up to *end. */
 static int write_range(struct writer *w, const struct nrow *n, struct span sp, struct m_range *r,
-                       struct core_need *need)
+                       uint64_t *end, struct core_need *need)
 {
     cleanup_spans struct spans unknown = {0};
     cleanup_extents struct extent_list l = {0};
@@ -385,6 +401,15 @@ static int write_range(struct writer *w, const struct nrow *n, struct span sp, s
         err = extents_get(w->c, n->id, sp.off, sp.end, &l);
     if (err)
         return err;
+    size_t room = EXTENTS_MAX > w->extents ? EXTENTS_MAX - w->extents : 0;
+    if (l.n > room) { /* the rest goes in a further commit */
+        sp.end = l.v[room].off;
+        l.n = room;
+        w->partial = true;
+    }
+    *end = sp.end;
+    if (sp.end <= sp.off)
+        return 0;
     *r = (struct m_range){.off = sp.off, .len = sp.end - sp.off, .extents_n = l.n};
     r->extents = arena_copy(&w->a, l.v, l.n * sizeof *l.v);
     w->extents += l.n;
@@ -411,21 +436,21 @@ static int write_content(struct writer *w, const struct nrow *n, struct m_node_c
     m->base_content = n->content_rev;
     m->ranges = arena_alloc(&w->a, (dirty.n + 1) * sizeof *m->ranges);
     *all = true;
-    for (size_t i = 0; !err && i < dirty.n; i++) {
+    for (size_t i = 0; !err && *all && i < dirty.n; i++) {
         struct span sp = dirty.v[i];
+        uint64_t end = sp.end;
         if (sp.off < n->size) {
-            if (w->extents > EXTENTS_MAX) {
-                *all = false;
-                break;
-            }
+            struct m_range *r = &m->ranges[m->ranges_n];
             if (sp.end > n->size)
                 sp.end = n->size;
-            err = write_range(w, n, sp, &m->ranges[m->ranges_n], need);
-            if (!err)
-                m->ranges_n++;
+            err = write_range(w, n, sp, r, &end, need);
+            *all = end == sp.end;
+            m->ranges_n += r->len > 0;
+            if (*all)
+                end = dirty.v[i].end;
         }
         if (!err)
-            err = mark_span_sent(w, n->id, dirty.v[i].off, dirty.v[i].end);
+            err = mark_span_sent(w, n->id, dirty.v[i].off, end);
     }
     return err;
 }
@@ -526,12 +551,14 @@ static int write_node(struct writer *w, uint64_t id, uint32_t wanted, struct cor
 static int name_unknown(struct writer *w, const struct erow *e, struct core_need *need)
 {
     struct nrow dir;
-    bool known = true;
+    bool known = false;
     if (e->base_node || e->base_rev)
         return 0;
     int err = node_get(w->c, e->parent, &dir);
     if (!err)
         err = name_known(w->c, &dir, erow_name(e), &known);
+    if (err == -ENOENT)
+        err = 0;
     if (err || known)
         return err;
     *need = (struct core_need){
@@ -548,6 +575,12 @@ static int write_entry(struct writer *w, uint64_t id, struct core_need *need)
     if (err || !e.pend || e.request)
         return err == -ENOENT ? 0 : err;
     err = name_unknown(w, &e, need);
+    if (!err && e.base_node)
+        err = node_get(w->c, e.base_node, &base);
+    if (err == -ENOENT) { /* its content's revision is to be told */
+        *need = (struct core_need){.kind = NEED_NODE, .ns = e.ns, .node = e.base_node};
+        return CORE_NEED;
+    }
     if (err)
         return err;
     struct m_entry_change *m = &w->m.entries[w->m.entries_n++];
@@ -556,7 +589,7 @@ static int write_entry(struct writer *w, uint64_t id, struct core_need *need)
                                  .base_node = e.base_node,
                                  .base_rev = e.base_node ? e.base_rev : 0,
                                  .node = e.node};
-    if (e.base_node && node_get(w->c, e.base_node, &base) == 0)
+    if (e.base_node)
         m->base_content = base.content_rev;
     if (!w->mark)
         return 0;
@@ -628,9 +661,12 @@ static int make_plan(struct core *c, struct closure *cl, uint64_t ns, struct cor
         plan->cursor = info.cursor;
         plan->ids = w.ids;
         plan->ids_n = w.ids_n;
+        plan->partial = w.partial || cl->partial;
         w.ids = NULL;
         err = store_sent(c, ns, w.request, &plan->changes);
         c->request_next++;
+        if (!err)
+            err = ns_set_clean(c, ns);
         if (!err)
             err = lowest_open(c, ns, &plan->lowest_open);
     }

@@ -449,65 +449,85 @@ int nlink_pending(struct core *c, const struct nrow *n, int *delta)
 
 /* ---- a commit that did not happen
  * ------------------------------------------------------------------------------ */
-int rebase_unsend(struct core *c, uint64_t request)
+static int unsend_node(struct core *c, uint64_t id)
 {
-    cleanup_ids struct ids nodes = {0}, entries = {0};
+    cleanup_spans struct spans sent = {0};
+    struct nrow n;
+    int err = node_get(c, id, &n);
+    if (!err && (n.sent & FACET_CONTENT)) {
+        err = span_list(c, id, SPAN_SENT, 0, FILE_SIZE_MAX, &sent);
+        for (size_t k = 0; !err && k < sent.n; k++)
+            err = span_mark(c, id, SPAN_DIRTY, sent.v[k].off, sent.v[k].end);
+        if (!err)
+            err = span_clear(c, id, SPAN_SENT, 0, FILE_SIZE_MAX);
+    }
+    if (err)
+        return err;
+    n.pend |= n.sent;
+    n.sent = 0;
+    n.request = 0;
+    if (!n.since)
+        n.since = n.changed;
+    return node_put(c, &n);
+}
+
+/* m: as it was sent. What others did to the name while it was under way is met now. */
+static int unsend_entry(struct core *c, uint64_t request, const struct m_entry_change *m,
+                        struct core_effects *fx)
+{
+    struct erow e;
+    struct nrow n;
+    int err = entry_get(c, m->parent, m->name, &e);
+    if (err || e.request != request)
+        return err == -ENOENT ? 0 : err;
+    bool moved = e.base_node != m->base_node || (e.base_node && e.base_rev != m->base_rev);
+    e.request = 0;
+    if (!e.since)
+        e.since = 1;
+    if (!moved)
+        return entry_settle(c, &e);
+    int64_t now = e.node && node_get(c, e.node, &n) == 0 ? n.changed : e.since;
+    return rebase_entry(c, &e, now, fx);
+}
+
+/* Unlinked here since it was sent. */
+static int unsend_purge(struct core *c, uint64_t id)
+{
+    struct nrow n;
+    int err = id ? node_get(c, id, &n) : -ENOENT;
+    if (err)
+        return err == -ENOENT ? 0 : err;
+    return n.nlink == 0 ? node_purge(c, id) : 0;
+}
+
+int rebase_unsend(struct core *c, uint64_t request, struct core_effects *fx)
+{
+    cleanup_ids struct ids nodes = {0};
+    cleanup_arena struct arena a = {0};
+    struct m_changes m;
+    int err = sent_changes(c, request, &m, &a);
+    if (err)
+        return err;
     sqlite3_stmt *s = tree_stmt(c->t, "SELECT id FROM node WHERE request = ?1 AND request != 0");
     sqlite3_bind_int64(s, 1, (int64_t)request);
-    int rc;
-    while ((rc = tree_step(c->t, s)) == 1)
+    while ((err = tree_step(c->t, s)) == 1)
         ids_add(&nodes, (uint64_t)sqlite3_column_int64(s, 0));
-    for (size_t i = 0; !rc && i < nodes.n; i++) {
-        struct nrow n;
-        rc = node_get(c, nodes.v[i], &n);
-        if (!rc && (n.sent & FACET_CONTENT)) {
-            cleanup_spans struct spans sent = {0};
-            rc = span_list(c, n.id, SPAN_SENT, 0, FILE_SIZE_MAX, &sent);
-            for (size_t k = 0; !rc && k < sent.n; k++)
-                rc = span_mark(c, n.id, SPAN_DIRTY, sent.v[k].off, sent.v[k].end);
-            if (!rc)
-                rc = span_clear(c, n.id, SPAN_SENT, 0, FILE_SIZE_MAX);
-        }
-        n.pend |= n.sent;
-        n.sent = 0;
-        n.request = 0;
-        if (!n.since)
-            n.since = n.changed;
-        if (!rc)
-            rc = node_put(c, &n);
-    }
-    if (!rc)
-        rc = entry_ids(c, BY_REQUEST, request, &entries);
-    for (size_t i = 0; !rc && i < entries.n; i++) {
-        struct erow e;
-        rc = entry_by_id(c, entries.v[i], &e);
-        if (rc)
-            break;
-        e.request = 0;
-        if (!e.since)
-            e.since = 1;
-        uint64_t given = e.sent_node;
-        rc = entry_settle(c, &e);
-        if (!rc && given)
-            ids_add(&nodes, given);
-    }
-    for (size_t i = 0; !rc && i < nodes.n; i++) { /* unlinked here since it was sent */
-        struct nrow n;
-        rc = node_get(c, nodes.v[i], &n);
-        if (!rc && n.nlink == 0)
-            rc = node_purge(c, n.id);
-        rc = rc == -ENOENT ? 0 : rc;
-    }
-    if (!rc) {
-        s = tree_stmt(c->t,
-                      "UPDATE xattr SET pend = 1, request = 0 WHERE request = ?1 AND request != 0");
+    for (size_t i = 0; !err && i < nodes.n; i++)
+        err = unsend_node(c, nodes.v[i]);
+    static const char *const sql[] = {
+        "UPDATE xattr SET pend = 1, request = 0 WHERE request = ?1 AND request != 0",
+        "DELETE FROM sent WHERE request = ?1",
+    };
+    for (size_t i = 0; !err && i < sizeof sql / sizeof *sql; i++) {
+        s = tree_stmt(c->t, sql[i]);
         sqlite3_bind_int64(s, 1, (int64_t)request);
-        rc = tree_step(c->t, s);
+        err = tree_step(c->t, s);
     }
-    if (!rc) {
-        s = tree_stmt(c->t, "DELETE FROM sent WHERE request = ?1");
-        sqlite3_bind_int64(s, 1, (int64_t)request);
-        rc = tree_step(c->t, s);
-    }
-    return rc;
+    for (size_t i = 0; !err && i < m.entries_n; i++)
+        err = unsend_entry(c, request, &m.entries[i], fx);
+    for (size_t i = 0; !err && i < nodes.n; i++)
+        err = unsend_purge(c, nodes.v[i]);
+    for (size_t i = 0; !err && i < m.entries_n; i++)
+        err = unsend_purge(c, m.entries[i].node);
+    return err;
 }

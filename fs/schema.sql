@@ -4,9 +4,11 @@
 CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 
 -- hold: nothing is sent before the cursor has reached it (after a conflict, after an unclean start).
+-- unclean: nothing was planned since an unclean start.
 CREATE TABLE ns(
     id INTEGER PRIMARY KEY, name BLOB NOT NULL, root INTEGER NOT NULL, role INTEGER NOT NULL,
     cursor INTEGER NOT NULL, head INTEGER NOT NULL, hold INTEGER NOT NULL DEFAULT 0,
+    unclean INTEGER NOT NULL DEFAULT 0,
     fixed_cuts INTEGER NOT NULL DEFAULT 0, copies_min INTEGER NOT NULL DEFAULT 0,
     member INTEGER NOT NULL DEFAULT 1);
 
@@ -31,10 +33,12 @@ CREATE TABLE node(
 CREATE INDEX node_pending ON node(ns, since) WHERE pend != 0;
 CREATE INDEX node_request ON node(request) WHERE request != 0;
 CREATE INDEX node_orphan ON node(id) WHERE nlink = 0;
+CREATE INDEX node_nameless ON node(id) WHERE nlink = 0;
 CREATE INDEX node_parked ON node(ns) WHERE parked != 0;
 CREATE INDEX node_conflict ON node(ns) WHERE conflict != 0;
 
--- A known name. node 0: known to be absent. id is the readdir cookie. base_node, base_rev: the server's
+-- A known name. Its directory is loaded, or the record that gave a loaded node this name came before it.
+-- node 0: known to be absent. id is the readdir cookie. base_node, base_rev: the server's
 -- as of the cursor. pend: differs from what the server has or was sent; request: sent as sent_node.
 -- old: as in node.
 CREATE TABLE entry(
@@ -46,6 +50,7 @@ CREATE UNIQUE INDEX entry_name ON entry(parent, name);
 CREATE INDEX entry_list ON entry(parent) WHERE node != 0;
 CREATE INDEX entry_node ON entry(node) WHERE node != 0;
 CREATE INDEX entry_base ON entry(base_node) WHERE base_node != 0 AND base_node != node;
+CREATE INDEX entry_sent ON entry(sent_node) WHERE request != 0;
 CREATE INDEX entry_pending ON entry(ns, since) WHERE pend != 0;
 CREATE INDEX entry_pending_parent ON entry(parent) WHERE pend != 0 OR request != 0;
 CREATE INDEX entry_request ON entry(request) WHERE request != 0;

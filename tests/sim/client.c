@@ -149,6 +149,8 @@ void client_stop(struct client *c, enum stop how)
     core_free(c->core);
     c->core = NULL;
     c->tree = NULL;
+    if (how == STOP_CLEAN && simvfs_crashed(c->disk)) /* not so cleanly */
+        how = STOP_KILL;
     if (how != STOP_CLEAN)
         simvfs_restart(c->disk, how == STOP_POWER);
     if (how == STOP_POWER)

@@ -206,7 +206,7 @@ static void commit_final(struct client *c, const struct m_commit_ans *a)
                 (unsigned long long)a->rows[i].kind, (unsigned long long)a->rows[i].node,
                 (int)a->rows[i].name.n, (const char *)a->rows[i].name.p,
                 (unsigned long long)a->rows[i].reason, (int)a->reason.n, (const char *)a->reason.p);
-    if (a->status == COMMIT_REFUSED) {
+    if (a->status == COMMIT_REFUSED && a->rows_n && a->rows[0].reason != REFUSED_REQUEST) {
         sim_fail(c->s, "client %u: request %llu is refused: %.*s", c->index,
                  (unsigned long long)request, (int)a->reason.n, (const char *)a->reason.p);
         return;

@@ -162,6 +162,7 @@ static void open_node(struct attempt *t, uint64_t node)
         *f = (struct open_file){.used = true, .node = node, .unfinished = rng_percent(&t->r, 30)};
         return;
     }
+    core_purge(t->core, node); /* closed again at once */
 }
 
 void program_close(struct client *c, struct open_file *f)

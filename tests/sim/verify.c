@@ -15,60 +15,60 @@
 #define DEPTH 64
 
 /* ---- rules of the rows ----------------------------------------------------------------------- */
+/* clang-format off */
 static const struct {
-    const char *rule, *sql;
+    const char *rule, *sql; /* finds what breaks it */
 } rules[] = {
     {"an entry is pending iff it differs from what the server has or was sent",
-     "SELECT parent, name FROM entry WHERE pend != (node != CASE WHEN request != 0 THEN sent_node "
-     "ELSE"
-     " base_node END)"},
-    {"a name's node is loaded", "SELECT parent, name FROM entry e WHERE node != 0 AND NOT EXISTS"
-                                " (SELECT 1 FROM node n WHERE n.id = e.node)"},
-    {"a name's directory is loaded",
-     "SELECT parent, name FROM entry e WHERE (node != 0 OR pend != 0) AND NOT EXISTS"
-     " (SELECT 1 FROM node n WHERE n.id = e.parent AND n.type = 2)"},
-    {"a name's type is its node's", "SELECT parent, name FROM entry e JOIN node n ON n.id = e.node "
-                                    "WHERE e.node != 0 AND e.type != n.type"},
-    {"a directory has one name", "SELECT node, count(*) FROM entry WHERE node != 0 AND type = 2 "
-                                 "GROUP BY node HAVING count(*) > 1"},
-    {"what is sent belongs to a commit that was sent",
-     "SELECT id, request FROM node WHERE request != 0 AND request NOT IN (SELECT request FROM sent)"
-     " UNION ALL SELECT id, request FROM entry WHERE request != 0 AND request NOT IN (SELECT "
-     "request FROM"
-     " sent)"},
-    {"sent facets have a request, and no others",
+     "SELECT parent, name FROM entry"
+     " WHERE pend != (node != CASE WHEN request != 0 THEN sent_node ELSE base_node END)"},
+    {"a name's node is loaded",
+     "SELECT parent, name FROM entry e"
+     " WHERE node != 0 AND NOT EXISTS (SELECT 1 FROM node n WHERE n.id = e.node)"},
+    {"names are in directories",
+     "SELECT parent, name FROM entry e JOIN node n ON n.id = e.parent WHERE n.type != 2"},
+    {"a name's type is its node's",
+     "SELECT parent, name FROM entry e JOIN node n ON n.id = e.node WHERE e.type != n.type"},
+    {"a directory has one name",
+     "SELECT node, count(*) FROM entry WHERE node != 0 AND type = 2 GROUP BY node HAVING count(*) > 1"},
+    {"a node that is sent belongs to a commit that was sent",
+     "SELECT id, request FROM node WHERE request != 0 AND request NOT IN (SELECT request FROM sent)"},
+    {"a name that is sent belongs to a commit that was sent",
+     "SELECT id, request FROM entry WHERE request != 0 AND request NOT IN (SELECT request FROM sent)"},
+    {"sent facets have a request",
      "SELECT id, sent FROM node WHERE sent != 0 AND request = 0"},
     {"changed ranges belong to files whose content is pending",
-     "SELECT s.node, s.off FROM span s LEFT JOIN node n ON n.id = s.node WHERE s.kind = 0 AND"
-     " (n.id IS NULL OR n.pend & 4 = 0)"},
+     "SELECT s.node, s.off FROM span s LEFT JOIN node n ON n.id = s.node"
+     " WHERE s.kind = 0 AND (n.id IS NULL OR n.pend & 4 = 0)"},
     {"sent ranges belong to files whose content is sent",
-     "SELECT s.node, s.off FROM span s LEFT JOIN node n ON n.id = s.node WHERE s.kind = 1 AND"
-     " (n.id IS NULL OR n.sent & 4 = 0)"},
+     "SELECT s.node, s.off FROM span s LEFT JOIN node n ON n.id = s.node"
+     " WHERE s.kind = 1 AND (n.id IS NULL OR n.sent & 4 = 0)"},
     {"extents do not overlap",
-     "SELECT a.node, a.off FROM extent a JOIN extent b ON a.node = b.node AND a.off < b.off AND"
-     " a.off + a.len > b.off"},
-    {"spans of a kind do not touch", "SELECT a.node, a.off FROM span a JOIN span b ON a.node = "
-                                     "b.node AND a.kind = b.kind AND a.off < b.off"
-                                     " AND a.end >= b.off"},
+     "SELECT a.node, a.off FROM extent a JOIN extent b"
+     " ON a.node = b.node AND a.off < b.off AND a.off + a.len > b.off"},
+    {"spans of a kind do not touch",
+     "SELECT a.node, a.off FROM span a JOIN span b"
+     " ON a.node = b.node AND a.kind = b.kind AND a.off < b.off AND a.end >= b.off"},
     {"extents lie where content is known",
-     "SELECT e.node, e.off FROM extent e WHERE NOT EXISTS (SELECT 1 FROM span s WHERE s.node = "
-     "e.node AND"
-     " s.kind = 2 AND s.off <= e.off AND s.end >= e.off + e.len)"},
+     "SELECT e.node, e.off FROM extent e WHERE NOT EXISTS (SELECT 1 FROM span s"
+     " WHERE s.node = e.node AND s.kind = 2 AND s.off <= e.off AND s.end >= e.off + e.len)"},
     {"extents end at the file's size",
-     "SELECT e.node, e.off FROM extent e LEFT JOIN node n ON n.id = e.node WHERE n.id IS NULL OR"
-     " e.off + e.len > n.size"},
-    {"rows of xattrs and spans belong to a node",
-     "SELECT node, name FROM xattr WHERE node NOT IN (SELECT id FROM node)"
-     " UNION ALL SELECT node, off FROM span WHERE node NOT IN (SELECT id FROM node)"},
-    {"a file has at least its known names", "SELECT n.id, n.nlink FROM node n WHERE n.type != 2 "
-                                            "AND n.nlink < (SELECT count(*) FROM entry e WHERE"
-                                            " e.node = n.id)"},
-    {"every directory hangs from the root", "WITH RECURSIVE below(id) AS (SELECT root FROM ns "
-                                            "UNION SELECT e.node FROM entry e JOIN below b ON"
-                                            " e.parent = b.id WHERE e.node != 0) SELECT node, "
-                                            "parent FROM entry WHERE node != 0 AND node NOT IN"
-                                            " (SELECT id FROM below)"},
+     "SELECT e.node, e.off FROM extent e LEFT JOIN node n ON n.id = e.node"
+     " WHERE n.id IS NULL OR e.off + e.len > n.size"},
+    {"xattrs belong to a node",
+     "SELECT node, name FROM xattr WHERE node NOT IN (SELECT id FROM node)"},
+    {"spans belong to a node",
+     "SELECT node, off FROM span WHERE node NOT IN (SELECT id FROM node)"},
+    {"a file has at least its known names",
+     "SELECT n.id, n.nlink FROM node n"
+     " WHERE n.type != 2 AND n.nlink < (SELECT count(*) FROM entry e WHERE e.node = n.id)"},
+    {"every name hangs from the root, or from a directory that is not loaded",
+     "WITH RECURSIVE below(id) AS (SELECT root FROM ns"
+     " UNION SELECT parent FROM entry WHERE parent NOT IN (SELECT id FROM node)"
+     " UNION SELECT e.node FROM entry e JOIN below b ON e.parent = b.id WHERE e.node != 0)"
+     " SELECT node, parent FROM entry WHERE node != 0 AND node NOT IN (SELECT id FROM below)"},
 };
+/* clang-format on */
 
 void verify_tree(struct client *c)
 {
@@ -342,6 +342,14 @@ static void client_node(struct client *c, uint64_t node, const char *path, unsig
     LOADED(err, core_getattr(c->core, node, &a, &need));
     if (!client_ok(c, err, "core_getattr") || depth > DEPTH)
         return;
+    if (a.type == NODE_REG) {
+        do {
+            extent_list_free(&l);
+            err = core_extents(c->core, node, 0, FILE_SIZE_MAX, &l, &need);
+        } while (err == CORE_NEED && resolve(c, &need));
+        client_ok(c, err, "core_extents");
+        core_getattr(c->core, node, &a, &need); /* its block count is right only now */
+    }
     if (a.type == NODE_SYMLINK)
         client_ok(c, core_readlink(c->core, node, target, sizeof target, &len, &need),
                   "core_readlink");
@@ -359,14 +367,7 @@ static void client_node(struct client *c, uint64_t node, const char *path, unsig
                         .target = bytes_of(target, len)};
     text_inode(out, path, &n);
     client_xattrs(c, node, out);
-    if (a.type == NODE_REG) {
-        do {
-            extent_list_free(&l);
-            err = core_extents(c->core, node, 0, FILE_SIZE_MAX, &l, &need);
-        } while (err == CORE_NEED && resolve(c, &need));
-        client_ok(c, err, "core_extents");
-        text_extents(c->s, out, l.v, l.n);
-    }
+    text_extents(c->s, out, l.v, l.n);
     buf_append(out, "\n", 1);
     if (a.type != NODE_DIR)
         return;
