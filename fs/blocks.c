@@ -34,6 +34,8 @@
 
 #define FILES_AWAKE_MAX 16 /* open databases; each costs descriptors and a page cache */
 #define CACHE_DEFAULT (10ull << 30)
+#define RESERVE_MAX                                                                                \
+    (64ull << 20) /* left free on the disk by the outbox: or a sixteenth of it, if less */
 
 enum { KIND_OUT, KIND_FETCHED, KINDS };
 
@@ -205,11 +207,31 @@ static size_t enter(struct blocks *b, struct file *f, const struct blocks_item *
     return surplus_n;
 }
 
+/* Whether the disk has room for more data of programs. What is kept free lets everything else go
+ * on: the tree records commits, and blocks that nobody needs can be deleted. */
+static bool has_room(const struct blocks *b, const struct blocks_item *v, size_t n)
+{
+    struct statvfs st;
+    if (statvfs(b->dir, &st) != 0)
+        return true;
+    uint64_t reserve = (uint64_t)st.f_blocks * st.f_frsize / 16, bytes = 0;
+    reserve = reserve < RESERVE_MAX ? reserve : RESERVE_MAX;
+    for (size_t i = 0; i < n; i++)
+        bytes += v[i].len;
+    return (uint64_t)st.f_bavail * st.f_frsize >= reserve + bytes;
+}
+
 /* Puts blocks of one size class that the index does not have. */
 static int put_new(struct blocks *b, const struct blocks_item *v, size_t n, int kind, bool large)
 {
     if (n == 0)
         return 0;
+    if (!has_room(b, v, n)) {
+        pthread_mutex_lock(&b->lock);
+        keeper_call(b); /* the cache gives way */
+        pthread_mutex_unlock(&b->lock);
+        return -ENOSPC;
+    }
     uint32_t *row = calloc(n, 2 * sizeof(*row)), *surplus = row + n;
     if (row == NULL)
         return -ENOMEM;

@@ -12,6 +12,7 @@
 struct handles {
     struct handle **by_id, **by_node;
     size_t buckets, n; /* buckets: power of two */
+    size_t detached;
     uint64_t next;
 };
 
@@ -44,7 +45,8 @@ static void unlink_node(struct handles *t, struct handle *h)
 
 static void resize(struct handles *t, size_t buckets)
 {
-    struct handles fresh = {.buckets = buckets, .n = t->n, .next = t->next};
+    struct handles fresh = {
+        .buckets = buckets, .n = t->n, .detached = t->detached, .next = t->next};
     fresh.by_id = calloc(buckets, sizeof(struct handle *));
     fresh.by_node = calloc(buckets, sizeof(struct handle *));
     if (fresh.by_id == NULL || fresh.by_node == NULL)
@@ -72,9 +74,9 @@ struct handles *handles_new(void)
     return t;
 }
 
-static void handle_free(struct handle *h)
+static void handle_free(struct handles *t, struct handle *h)
 {
-    handle_attach(h);
+    handle_attach(t, h);
     while (h->names != NULL) {
         struct handle_name *n = h->names;
         h->names = n->next;
@@ -91,7 +93,7 @@ void handles_free(struct handles *t)
         while (t->by_id[i] != NULL) {
             struct handle *h = t->by_id[i];
             t->by_id[i] = h->id_next;
-            handle_free(h);
+            handle_free(t, h);
         }
     }
     free(t->by_id);
@@ -163,6 +165,23 @@ struct handle *handle_root(struct handles *t, uint64_t node)
     return h;
 }
 
+static bool refers(const struct handle *h, const struct block_id *id)
+{
+    for (size_t i = 0; h->old != NULL && i < h->old->extents.n; i++)
+        if (block_id_equal(&h->old->extents.v[i].block, id))
+            return true;
+    return false;
+}
+
+bool handles_refer(struct handles *t, const struct block_id *id)
+{
+    for (size_t i = 0; t->detached > 0 && i < t->buckets; i++)
+        for (struct handle *h = t->by_id[i]; h != NULL; h = h->id_next)
+            if (refers(h, id))
+                return true;
+    return false;
+}
+
 bool handle_in_use(struct handles *t, uint64_t node)
 {
     return handle_of(t, node) != NULL;
@@ -185,7 +204,7 @@ bool handle_release(struct handles *t, struct handle *h)
     *at = h->id_next;
     unlink_node(t, h);
     t->n--;
-    handle_free(h);
+    handle_free(t, h);
     return true;
 }
 
@@ -222,18 +241,19 @@ void handle_name_remove(struct handle *h, uint64_t parent, struct bytes name)
     }
 }
 
-void handle_detach(struct handle *h, uint64_t size, int64_t mtime, int64_t ctime)
+void handle_detach(struct handles *t, struct handle *h, uint64_t size, int64_t mtime, int64_t ctime)
 {
     assert(h->old == NULL);
     h->old = calloc(1, sizeof(*h->old));
     if (h->old == NULL)
         abort();
+    t->detached++;
     h->old->size = size;
     h->old->mtime = mtime;
     h->old->ctime = ctime;
 }
 
-void handle_attach(struct handle *h)
+void handle_attach(struct handles *t, struct handle *h)
 {
     if (h->old == NULL)
         return;
@@ -242,6 +262,7 @@ void handle_attach(struct handle *h)
     extent_list_free(&h->old->extents);
     free(h->old);
     h->old = NULL;
+    t->detached--;
 }
 
 void handle_unsaved(const struct handle *h, uint64_t off, uint64_t end, struct ranges *out)

@@ -12,6 +12,7 @@
 #ifndef STEADFS_HANDLE_H
 #define STEADFS_HANDLE_H
 
+#include "blockid.h"
 #include "extent.h"
 #include "ranges.h"
 
@@ -57,6 +58,8 @@ struct handle *handle_root(struct handles *t, uint64_t node); /* with nodeid HAN
 /* Any handle of the node: the first, then the next. */
 struct handle *handle_of(struct handles *t, uint64_t node);
 struct handle *handle_next_of(struct handle *h);
+/* Whether an old version that is still shown refers to the block. */
+bool handles_refer(struct handles *t, const struct block_id *id);
 bool handle_in_use(struct handles *t, uint64_t node);
 /* It now belongs to another node, as its live handle unless that has one. */
 void handle_move(struct handles *t, struct handle *h, uint64_t node);
@@ -67,8 +70,9 @@ void handle_name_add(struct handle *h, uint64_t parent, struct bytes name);
 void handle_name_remove(struct handle *h, uint64_t parent, struct bytes name);
 
 /* Becomes detached, showing this size and these times. */
-void handle_detach(struct handle *h, uint64_t size, int64_t mtime, int64_t ctime);
-void handle_attach(struct handle *h); /* shows the node again */
+void handle_detach(struct handles *t, struct handle *h, uint64_t size, int64_t mtime,
+                   int64_t ctime);
+void handle_attach(struct handles *t, struct handle *h); /* shows the node again */
 /* The parts of [off, end) that it still takes from the node, and that exist in its version. */
 void handle_unsaved(const struct handle *h, uint64_t off, uint64_t end, struct ranges *out);
 /* These were the extents of [off, end); NULL: they are not known. */

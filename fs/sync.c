@@ -460,10 +460,25 @@ void sync_kick(struct sync *s)
 
 /* ---- outbox blocks that nothing needs any more ---- */
 /* A crash between an acknowledged commit and its bookkeeping leaves blocks in the outbox that are
- * synced or, after a re-cut, referred to by nothing. The latter are dropped only before programs
- * are served: later a block may have been put and its extent not yet written. True: there are more.
- */
-static bool sweep(struct sync *s, bool drop)
+ * synced; a re-cut, an overwrite or an unlink leaves some that nothing refers to. */
+#define PLAN_LOOKED_AT 4096 /* a commit under way of more blocks keeps all */
+
+/* Whether a commit under way may name the block. */
+static bool in_commit(struct sync *s, const struct block_id *id)
+{
+    for (size_t i = 0; i < s->nss_n; i++) {
+        const struct lane *l = &s->nss[i]->lane;
+        if (l->resend || l->plan.ids_n > PLAN_LOOKED_AT)
+            return true;
+        for (size_t k = 0; k < l->plan.ids_n; k++)
+            if (block_id_equal(&l->plan.ids[k].block, id))
+                return true;
+    }
+    return false;
+}
+
+/* Looks at the next blocks of the outbox; true: there are more. serving: programs are. */
+static bool sweep(struct sync *s, bool serving)
 {
     struct block_id v[SWEEP_BLOCKS];
     size_t n =
@@ -474,7 +489,8 @@ static bool sweep(struct sync *s, bool drop)
             continue;
         if (referenced && !pending)
             blocks_synced(s->fs->blocks, &v[i], 1);
-        else if (!referenced && drop)
+        else if (!referenced &&
+                 !(serving && (in_commit(s, &v[i]) || vfs_keeps_block(s->fs->vfs, &v[i]))))
             blocks_drop(s->fs->blocks, &v[i]);
     }
     if (n)
@@ -488,7 +504,7 @@ static void sweep_step(struct sync *s)
     int64_t now = s->clock();
     if (s->sweep_at <= now) {
         upload_sweep(s);
-        s->sweep_at = now + (sweep(s, false) ? SWEEP_PAUSE_MS : SWEEP_MS);
+        s->sweep_at = now + (sweep(s, true) ? SWEEP_PAUSE_MS : SWEEP_MS);
     }
     sync_at(s, s->sweep_at);
 }
@@ -569,7 +585,7 @@ int sync_new(struct sync **out, struct fs *fs, char *err)
     if (!r) {
         pthread_mutex_lock(&fs->lock);
         known_load(s);
-        while (sweep(s, true) && s->clock() - began < SWEEP_START_MS)
+        while (sweep(s, false) && s->clock() - began < SWEEP_START_MS)
             ;
         s->sweep_started = false;
         s->session_wanted = true;

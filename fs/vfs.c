@@ -476,6 +476,11 @@ uint64_t vfs_dirty_bytes(struct vfs *v)
     return wb_bytes(v->wb);
 }
 
+bool vfs_keeps_block(struct vfs *v, const struct block_id *id)
+{
+    return wb_putting(v->wb) || handles_refer(v->handles, id);
+}
+
 int vfs_sync_local(struct vfs *v)
 {
     int rc = blocks_flush(v->fs->blocks);

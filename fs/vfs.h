@@ -26,6 +26,10 @@ int vfs_flush_node(struct vfs *v, uint64_t node, bool final);
 int vfs_flush_all(struct vfs *v);
 /* [fs.lock held] Bytes of dirty data in memory, and whether any node has some. */
 uint64_t vfs_dirty_bytes(struct vfs *v);
+/* [fs.lock held] Whether a block of the outbox may be needed though no extent refers to it: put a
+ * moment ago by somebody who writes its extent next, or part of an old version that is still open.
+ */
+bool vfs_keeps_block(struct vfs *v, const struct block_id *id);
 /* [fs.lock held] Before a record is applied: dirty data of the nodes it changes go into the tree,
  * so that the core sees them. Gives the lock back for a while when the kernel is behind with
  * invalidations. */

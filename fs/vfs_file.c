@@ -21,7 +21,8 @@
 
 #define AHEAD_MIN (1u << 20)
 #define AHEAD_MAX (32u << 20)
-#define AHEAD_BLOCKS 64        /* asked for at a time */
+#define AHEAD_BLOCKS 64 /* asked for at a time */
+#define ATIME_NS (24 * 3600 * 1000000000ll)
 #define SEEK_STEP (1ull << 30) /* range looked at in one step of SEEK_DATA, SEEK_HOLE */
 
 /* ---- open files ----------------------------------------------------------------------------- */
@@ -146,6 +147,21 @@ static void zero_holes(struct vfs_op *op, const struct ranges *want)
     ranges_free(&holes);
 }
 
+/* Access times are kept here only, and as relatime has it: once after a change, or once a day. */
+static void touch_atime(struct vfs *v, struct vfs_file *f, const struct core_attr *a)
+{
+    int64_t now = fs_now();
+    bool due = a->atime <= a->mtime || a->atime <= a->ctime || now - a->atime > ATIME_NS;
+    bool first = !f->read;
+    f->read = true;
+    if (!first || !due || v->fs->opt.read_only)
+        return;
+    struct core_attr new = {.atime = now};
+    struct core_who who = {.now = now};
+    struct core_need need;
+    core_setattr(v->fs->core, &who, f->h->node, CORE_SET_ATIME, &new, &need);
+}
+
 int vfs_read(struct vfs *v, struct vfs_op *op)
 {
     struct vfs_file *f = op->file;
@@ -177,6 +193,7 @@ int vfs_read(struct vfs *v, struct vfs_op *op)
     op->out = malloc(op->out_n);
     if (op->out == NULL)
         return -ENOMEM;
+    touch_atime(v, f, &a);
     zero_holes(op, &want);
     if (h->old == NULL)
         wb_copy(v->wb, h->node, op->off, op->out, op->out_n);

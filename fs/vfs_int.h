@@ -26,6 +26,7 @@ struct vfs_file {
     uint64_t ns;
     size_t fixed; /* the namespace's cuts */
     bool dir, writable, sync;
+    bool read;                /* its access time was looked at */
     uint64_t expected, ahead; /* end of the last read; how far blocks were asked for */
     uint64_t window;          /* bytes to read ahead; 0: not sequential */
 };

@@ -72,7 +72,7 @@ static void follow(struct vfs *v, struct handle *h, uint64_t node)
         wb_open(v->wb, node);
         wb_close(v->wb, h->node);
     }
-    handle_attach(h);
+    handle_attach(v->handles, h);
     handle_move(v->handles, h, node);
     h->unlinked = false;
     h->version++;
@@ -130,7 +130,7 @@ static void content_changes(void *ctx, uint64_t node, uint64_t off, uint64_t len
     struct core_attr a;
     struct core_need need;
     if (live != NULL && live->opens > 0 && core_getattr(v->fs->core, node, &a, &need) == 0) {
-        handle_detach(live, a.size, a.mtime, a.ctime);
+        handle_detach(v->handles, live, a.size, a.mtime, a.ctime);
         live->turn = v->turn;
         inval_names(v, live);
     } else if (live != NULL) {

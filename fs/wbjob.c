@@ -60,6 +60,33 @@ static void dequeue(struct wb *w, struct job *j)
         w->queue_end = at;
 }
 
+void wb_jobs_drop(struct wb *w, struct wb_node *n)
+{
+    struct job *next;
+    for (struct job *j = n->jobs; j != NULL; j = next) {
+        next = j->next;
+        if (j->state == JOB_QUEUED)
+            dequeue(w, j);
+        if (j->state == JOB_RUNNING)
+            j->taken = true;
+        else
+            wb_job_free(w, j);
+    }
+    n->jobs = NULL;
+    n->jobs_end = &n->jobs;
+    n->end = 0;
+}
+
+/* What a job that failed put is put again when it is tried again. */
+bool wb_putting(struct wb *w)
+{
+    bool putting = w->running > 0;
+    for (struct wb_node *n = w->oldest; n != NULL && !putting; n = n->newer)
+        for (struct job *j = n->jobs; j != NULL && !putting; j = j->next)
+            putting = j->state == JOB_STORED;
+    return putting;
+}
+
 static void submit(struct wb *w, struct job *j)
 {
     struct wb_node *n = j->node;

@@ -444,6 +444,7 @@ void wb_forget(struct wb *w, uint64_t node)
         return;
     while (n->n > 0)
         wb_seg_remove(w, n, n->n - 1);
+    wb_jobs_drop(w, n);
     wb_release(w, n);
 }
 

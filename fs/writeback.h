@@ -93,5 +93,7 @@ int wb_flush_all(struct wb *w); /* first error */
 bool wb_may_commit(struct wb *w, uint64_t node);
 /* Whether the node has bytes here that are not in the tree. */
 bool wb_dirty(struct wb *w, uint64_t node);
+/* Whether blocks may have been put that no extent refers to yet. */
+bool wb_putting(struct wb *w);
 uint64_t wb_bytes(struct wb *w); /* of all nodes; dirty or kept for cutting */
 #endif

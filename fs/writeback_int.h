@@ -99,6 +99,7 @@ void wb_job_cut(struct wb *w, struct wb_node *n, struct seg *s, size_t len);
 /* Jobs of all that is dirty; finish: ends the stretches too. */
 void wb_submit(struct wb *w, struct wb_node *n, bool finish);
 void wb_retry(struct wb *w, struct wb_node *n);
+void wb_jobs_drop(struct wb *w, struct wb_node *n); /* nobody wants their bytes any more */
 void wb_job_free(struct wb *w, struct job *j);
 void *wb_thread(void *arg);
 #endif

@@ -20,7 +20,7 @@ static void live_and_detached(void **state)
     a->nlookup = 1;
     a->opens = 1;
     assert_ptr_equal(handle_get(t, 100), a);
-    handle_detach(a, 10, 1, 2);
+    handle_detach(t, a, 10, 1, 2);
     assert_null(handle_live(t, 100));
     struct handle *b = handle_get(t, 100);
     assert_ptr_not_equal(a, b);
@@ -28,7 +28,7 @@ static void live_and_detached(void **state)
     assert_ptr_equal(handle_find(t, a->nodeid), a);
     assert_true(handle_in_use(t, 100));
     assert_false(handle_release(t, a));
-    handle_attach(a);
+    handle_attach(t, a);
     handle_move(t, a, 200); /* its version became another node */
     assert_ptr_equal(handle_live(t, 200), a);
     assert_ptr_equal(handle_live(t, 100), b);
@@ -82,7 +82,7 @@ static void saving_the_first_wins(void **state)
     (void)state;
     struct handles *t = handles_new();
     struct handle *h = handle_get(t, 5);
-    handle_detach(h, 1000, 0, 0);
+    handle_detach(t, h, 1000, 0, 0);
     cleanup_ranges struct ranges todo = {0};
     handle_unsaved(h, 500, 5000, &todo);
     assert_int_equal(todo.n, 1);
