@@ -131,21 +131,6 @@ static int unclean_start(struct core *c)
     return core_leave(c, err);
 }
 
-/* Files that were open and unlinked when the last owner ended. */
-static int purge_nameless(struct core *c)
-{
-    cleanup_ids struct ids nodes = {0};
-    int err = core_begin(c);
-    if (err)
-        return err;
-    sqlite3_stmt *s = tree_stmt(c->t, "SELECT id FROM node WHERE nlink = 0");
-    while ((err = tree_step(c->t, s)) == 1)
-        ids_add(&nodes, (uint64_t)sqlite3_column_int64(s, 0));
-    for (size_t i = 0; !err && i < nodes.n; i++)
-        err = node_purge(c, nodes.v[i]);
-    return core_leave(c, err);
-}
-
 int core_new(struct core **out, struct tree *t, const struct core_options *o)
 {
     struct core *c = calloc(1, sizeof *c);
@@ -163,8 +148,6 @@ int core_new(struct core **out, struct tree *t, const struct core_options *o)
     int err = tree_reserve(t, "clean", 0);
     if (!err && !clean)
         err = unclean_start(c);
-    if (!err)
-        err = purge_nameless(c);
     if (!err)
         err = reserve(c);
     if (!err) {
@@ -238,7 +221,7 @@ int node_get(struct core *c, uint64_t id, struct nrow *n)
         "SELECT ns, type, mode, uid, gid, rdev, size, mtime, ctime, atime, nlink, stored, "
         "target_ns,"
         " content_rev, attr_rev, complete, xattrs_known, src, src_at, pend, sent, request, since,"
-        " changed, parked, conflict, tries, old FROM node WHERE id = ?1");
+        " changed, parked, conflict, tries, old, gone FROM node WHERE id = ?1");
     sqlite3_bind_int64(s, 1, (int64_t)id);
     int rc = tree_step(c->t, s);
     if (rc <= 0)
@@ -271,7 +254,8 @@ int node_get(struct core *c, uint64_t id, struct nrow *n)
                        .parked = (int)I(24),
                        .conflict = I(25) != 0,
                        .tries = W(26),
-                       .old = W(27)};
+                       .old = W(27),
+                       .gone = I(28) != 0};
     sqlite3_reset(s);
     return 0;
 }
@@ -284,16 +268,18 @@ int node_put(struct core *c, const struct nrow *n)
         "stored,"
         " target_ns, content_rev, attr_rev, complete, xattrs_known, src, src_at, pend, sent, "
         "request,"
-        " since, changed, parked, conflict, tries, old) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,"
+        " since, changed, parked, conflict, tries, old, gone) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, "
+        "?8, ?9,"
         " ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27,"
-        " ?28, ?29)"
+        " ?28, ?29, ?30)"
         " ON CONFLICT(id) DO UPDATE SET mode = ?4, uid = ?5, gid = ?6, size = ?8, mtime = ?9, "
         "ctime = ?10,"
         " atime = ?11, nlink = ?12, stored = ?13, content_rev = ?15, attr_rev = ?16, complete = "
         "?17,"
         " xattrs_known = ?18, src = ?19, src_at = ?20, pend = ?21, sent = ?22, request = ?23, "
         "since = ?24,"
-        " changed = ?25, parked = ?26, conflict = ?27, tries = ?28, old = ?29");
+        " changed = ?25, parked = ?26, conflict = ?27, tries = ?28, old = ?29,"
+        " gone = ?30");
     const uint64_t v[] = {n->id,
                           n->ns,
                           n->type,
@@ -322,7 +308,8 @@ int node_put(struct core *c, const struct nrow *n)
                           (uint64_t)n->parked,
                           n->conflict,
                           n->tries,
-                          n->old};
+                          n->old,
+                          n->gone};
     for (size_t i = 0; i < sizeof v / sizeof *v; i++)
         sqlite3_bind_int64(s, (int)i + 1, (int64_t)v[i]);
     return tree_step(c->t, s);

@@ -23,6 +23,7 @@ struct apply {
     int64_t now;
     struct core_effects *fx;
     bool supersedes;     /* our own, forgotten by the tree */
+    struct ids loaded;   /* nodes that came with a name */
     struct ids nameless; /* nodes that lost a name: purged at the end unless they got another */
 };
 
@@ -58,6 +59,17 @@ static int settle_purge(struct core *c, uint64_t node)
     return n.nlink == 0 ? node_purge(c, node) : 0;
 }
 
+/* A node that was gone has a name again: its xattrs begin a new life with it. */
+static int settle_revived(struct core *c, struct nrow *n, uint64_t sjid)
+{
+    sqlite3_stmt *s = tree_stmt(c->t, "UPDATE xattr SET rev = ?2 WHERE node = ?1 AND rev != 0");
+    sqlite3_bind_int64(s, 1, (int64_t)n->id);
+    sqlite3_bind_int64(s, 2, (int64_t)sjid);
+    n->gone = false;
+    int err = tree_step(c->t, s);
+    return err ? err : node_put(c, n);
+}
+
 static int settle_entry(struct core *c, const struct m_entry_change *m, uint64_t request,
                         uint64_t sjid)
 {
@@ -74,6 +86,11 @@ static int settle_entry(struct core *c, const struct m_entry_change *m, uint64_t
     else if (e.base_node && node_get(c, e.base_node, &n) == 0)
         e.base_type = n.type;
     e.base_rev = sjid;
+    if (m->node && node_get(c, m->node, &n) == 0 && n.gone) {
+        err = settle_revived(c, &n, sjid);
+        if (err)
+            return err;
+    }
     if (e.request == request) /* otherwise given up here meanwhile, and done all the same */
         e.request = 0;
     err = entry_settle(c, &e);
@@ -507,10 +524,9 @@ static int apply_inode(struct apply *w, const struct m_inode *m)
     }
     if (!err)
         err = take_attributes(w, &n, m);
+    n.gone = m->gone;
     if (!err)
         err = node_put(w->c, &n);
-    if (!err && m->gone && n.nlink > 0) /* comes back, with the times that it has here */
-        err = node_touch(w->c, &n, FACET_TIMES, n.changed);
     if (!err && m->gone && n.nlink == 0) {
         effect_add(w->fx, EFFECT_GONE, w->ns, n.id);
         err = node_purge(w->c, n.id);
@@ -608,14 +624,15 @@ static int keeps_alive(struct apply *w, const struct erow *e, bool *yes)
 {
     struct nrow n;
     *yes = false;
-    if (!gone_in(w->r, e->node))
-        return 0;
     int err = node_get(w->c, e->node, &n);
     if (err)
         return err == -ENOENT ? 0 : err;
+    uint32_t mine = (n.pend | n.sent) & ~(w->supersedes ? n.old : 0);
+    if (!(mine & FACET_CREATE) && !gone_in(w->r, e->node))
+        return 0;
     if (is_dir(n.type))
         return rebase_has_pending(w->c, n.id, yes);
-    *yes = ((n.pend | n.sent) & FACET_CONTENT) != 0;
+    *yes = (mine & FACET_CONTENT) != 0;
     return 0;
 }
 
@@ -679,6 +696,9 @@ static int apply_entry(struct apply *w, const struct m_entry *m)
     if (!err && m->node) {
         if (!m->inode_set || m->inode.node != m->node)
             return -EBADMSG;
+        struct nrow n;
+        if (node_get(w->c, m->node, &n) == -ENOENT)
+            ids_add(&w->loaded, m->node);
         err = node_load(w->c, w->ns, &m->inode);
         if (!err) /* removed here, something new in it there */
             err = rebase_restore(w->c, m->parent, w->fx);
@@ -719,6 +739,15 @@ static int one_name(struct apply *w, const struct m_entry *m)
     return err;
 }
 
+/* A node that came with this name: its count of names, as told, includes it. */
+static int loaded_count(struct apply *w, const struct m_entry *m)
+{
+    for (size_t i = 0; i < w->loaded.n; i++)
+        if (w->loaded.v[i] == m->node)
+            return apply_inode(w, &m->inode);
+    return 0;
+}
+
 static int apply_all(struct apply *w)
 {
     const struct m_record *r = w->r;
@@ -732,6 +761,8 @@ static int apply_all(struct apply *w)
             err = apply_entry(w, &r->entries[i]);
     for (size_t i = 0; !err && i < r->entries_n; i++)
         err = one_name(w, &r->entries[i]);
+    for (size_t i = 0; !err && w->loaded.n && i < r->entries_n; i++)
+        err = loaded_count(w, &r->entries[i]);
     for (size_t i = 0; !err && i < r->inodes_n; i++)
         err = apply_inode(w, &r->inodes[i]);
     for (size_t i = 0; !err && i < r->xattrs_n; i++)
@@ -764,6 +795,7 @@ int core_apply(struct core *c, uint64_t ns, const struct m_record *r, int64_t no
     }
     if (!err || w.supersedes)
         err = own && !w.supersedes ? 0 : apply_all(&w);
+    ids_free(&w.loaded);
     ids_free(&w.nameless);
     if (!err && r->account)
         effect_add(fx, EFFECT_SESSION, ns, 0);

@@ -341,8 +341,10 @@ int core_lookup(struct core *c, uint64_t parent, struct bytes name, struct core_
     if (name.n > NAME_LEN_MAX)
         return -ENAMETOOLONG;
     int err = node_get(c, parent, &dir);
+    if (err == -ENOENT) /* the kernel may begin with a lookup in a root that is not loaded yet */
+        return core_getattr(c, parent, out, need);
     if (err)
-        return err == -ENOENT ? -ESTALE : err;
+        return err;
     if (dir.type != NODE_DIR)
         return -ENOTDIR;
     err = entry_find(c, &dir, name, &e, need);
@@ -509,6 +511,8 @@ int core_link(struct core *c, const struct core_who *who, uint64_t node, uint64_
         err = -EXDEV;
     if (!err && n.nlink >= 65000)
         err = -EMLINK;
+    if (!err && n.nlink == 0 && !(n.pend & FACET_CREATE))
+        err = -ENOENT; /* removed; only one that never had a name may get its first */
     if (!err) {
         err = entry_find(c, &dir, name, &e, need);
         err = err == 0 ? -EEXIST : err == -ENOENT ? 0 : err;

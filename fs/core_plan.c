@@ -7,6 +7,7 @@
  * never without a name, and what frees a taken name comes along;
  *  - a directory made here comes before what lies in it; of a directory that is removed all pending
  *    removals inside come along; a moved directory brings pending moves of those above it;
+ *  - a node that the server removed, but that lives on here, comes like a new one;
  *  - a new node comes whole, content included; so does the content of a node that replaces another.
  * Rows are collected in the order in which they are found, by a worklist, not by recursion.
  * A row that an unanswered commit carries blocks the closure: it is planned again when that is
@@ -121,7 +122,7 @@ static int want_node(struct closure *w, const struct nrow *n, uint32_t facets)
         return n->parked;
     if (n->sent)
         return -EAGAIN;
-    if (n->pend & FACET_CREATE)
+    if ((n->pend & FACET_CREATE) || n->gone)
         facets = FACETS_ALL;
     if (w->background && (facets & n->pend & FACET_CONTENT) &&
         (n->changed > w->quiet ||
@@ -135,28 +136,8 @@ static int want_node(struct closure *w, const struct nrow *n, uint32_t facets)
             abort();
     }
     w->facets[i] = added ? facets : w->facets[i] | facets;
-    return added && (n->pend & FACET_CREATE) ? want_entries(w, BY_NODE, n->id) : 0;
-}
-
-/* A node that was deleted there and lives on here has no name at the server: it is named again
- * first. */
-static int want_revived(struct closure *w, uint64_t node)
-{
-    cleanup_ids struct ids names = {0}, bases = {0};
-    int err = entry_ids(w->c, BY_NODE, node, &names);
-    if (!err)
-        err = entry_ids(w->c, BY_BASE, node, &bases);
-    if (err || bases.n)
-        return err;
-    for (size_t i = 0; i < names.n; i++) {
-        struct erow e;
-        err = entry_by_id(w->c, names.v[i], &e);
-        if (err || e.base_node == node)
-            return err;
-    }
-    for (size_t i = 0; i < names.n; i++)
-        want_entry(w, names.v[i]);
-    return 0;
+    bool named = (n->pend & FACET_CREATE) || n->gone; /* by the same commit */
+    return added && named ? want_entries(w, BY_NODE, n->id) : 0;
 }
 
 /* The directory in which a pending name lies: there before the name is. */
@@ -170,7 +151,7 @@ static int want_above(struct closure *w, uint64_t dir)
         return p.parked;
     if (p.sent & FACET_CREATE)
         return -EAGAIN;
-    return p.pend & FACET_CREATE ? want_node(w, &p, FACETS_ALL) : want_revived(w, dir);
+    return (p.pend & FACET_CREATE) || p.gone ? want_node(w, &p, FACETS_ALL) : 0;
 }
 
 /* A moved directory: pending moves of those above its new place. */
@@ -199,7 +180,7 @@ static int grow_child(struct closure *w, const struct erow *e)
         return y.parked;
     if (y.sent & FACET_CREATE)
         return -EAGAIN;
-    if (y.pend & FACET_CREATE)
+    if ((y.pend & FACET_CREATE) || y.gone)
         return want_node(w, &y, FACETS_ALL);
     if (e->base_node && (y.pend & FACET_CONTENT))
         err = want_node(w, &y, FACET_CONTENT);
@@ -272,8 +253,6 @@ static int close_over(struct closure *w, uint64_t node)
     if (n.sent)
         return -EAGAIN;
     err = want_node(w, &n, FACETS_ALL);
-    if (!err && !(n.pend & FACET_CREATE))
-        err = want_revived(w, node);
     if (!err && n.type == NODE_DIR)
         err = want_names_in(w, node);
     return err ? err : grow(w);
@@ -506,6 +485,8 @@ static int write_node(struct writer *w, uint64_t id, uint32_t wanted, struct cor
     if (err)
         return err;
     uint32_t facets = n.pend & FACET_CREATE ? n.pend | FACET_ATTR | FACET_TIMES : n.pend & wanted;
+    if (n.gone) /* times sent to a node that is gone come to nothing */
+        facets |= FACET_TIMES;
     struct m_node_change m = {.node = id,
                               .type = n.type,
                               .base_attr = n.attr_rev,

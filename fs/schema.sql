@@ -17,6 +17,7 @@ CREATE TABLE ns(
 -- Directories: every name <= loaded_upto is known, all of them when complete. xattrs_known: all are here.
 -- Extents not covered by `known` are those of node `src` as of SJID src_at (0: of the node itself).
 -- since: when the oldest pending change was made; changed: the newest (ns). parked: -errno of a refusal.
+-- gone: the server has removed it, but it lives on here: whatever is sent of it brings it a name.
 -- old: those of pend that were pending already at the last unclean start and not changed since: a commit of
 -- our own that the tree has forgotten is newer than they.
 CREATE TABLE node(
@@ -29,11 +30,11 @@ CREATE TABLE node(
     src INTEGER NOT NULL, src_at INTEGER NOT NULL,
     pend INTEGER NOT NULL, sent INTEGER NOT NULL, old INTEGER NOT NULL, request INTEGER NOT NULL,
     since INTEGER NOT NULL, changed INTEGER NOT NULL,
-    parked INTEGER NOT NULL, conflict INTEGER NOT NULL, tries INTEGER NOT NULL);
+    parked INTEGER NOT NULL, conflict INTEGER NOT NULL, tries INTEGER NOT NULL,
+    gone INTEGER NOT NULL);
 CREATE INDEX node_pending ON node(ns, since) WHERE pend != 0;
 CREATE INDEX node_request ON node(request) WHERE request != 0;
 CREATE INDEX node_orphan ON node(id) WHERE nlink = 0;
-CREATE INDEX node_nameless ON node(id) WHERE nlink = 0;
 CREATE INDEX node_parked ON node(ns) WHERE parked != 0;
 CREATE INDEX node_conflict ON node(ns) WHERE conflict != 0;
 
