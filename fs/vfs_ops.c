@@ -114,11 +114,31 @@ int vfs_getattr(struct vfs *v, struct vfs_op *op)
     return rc;
 }
 
+/* Without default_permissions the kernel lets everything pass that the mount's user asks for: that
+ * a file is not given away is then checked here. */
+static int may_chown(struct vfs *v, struct vfs_op *op, const struct handle *h)
+{
+    struct core_attr now;
+    if (v->fs->opt.default_permissions || op->uid == 0 ||
+        (op->set & (CORE_SET_UID | CORE_SET_GID)) == 0)
+        return 0;
+    int rc = vfs_attr(v, h, &now, &op->need);
+    if (rc != 0)
+        return rc;
+    if ((op->set & CORE_SET_UID) != 0 && op->attr.uid != now.uid)
+        return -EPERM;
+    bool own_group = op->attr.gid == now.gid || op->attr.gid == op->gid;
+    return (op->set & CORE_SET_GID) != 0 && !own_group ? -EPERM : 0;
+}
+
 int vfs_setattr(struct vfs *v, struct vfs_op *op)
 {
     struct handle *h = vfs_handle(v, op->nodeid);
     if (h == NULL)
         return -ESTALE;
+    int allowed = may_chown(v, op, h);
+    if (allowed != 0)
+        return allowed;
     if ((op->set & OP_SET_SIZE) != 0) {
         int rc = vfs_truncate(v, op, h, op->attr.size);
         if (rc != 0)
