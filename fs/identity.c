@@ -21,6 +21,7 @@
 #include "token.h"
 
 #define FILE_MAX_BYTES 65536
+#define KILLED_MS 2000
 #define HANDOVER_MS 15000 /* a finishing process reaches a durable point well within this */
 
 static int say(char *err, int result, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
@@ -242,6 +243,8 @@ int state_lock(int *out, const char *state, const char *mountpoint, char *err)
         if (what && strcmp(what, "finishing") == 0 &&
             control_ask(state, "handover", 5000, answer, sizeof answer) == 0)
             r = lock_wait(fd, HANDOVER_MS);
+        else /* the threads of a killed process may take a moment to be gone */
+            r = lock_wait(fd, KILLED_MS);
         if (r)
             say(err, r, "%s is in use by the mount at %s: unmount it first", state,
                 where ? where : "another place");

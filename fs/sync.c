@@ -463,22 +463,22 @@ void sync_kick(struct sync *s)
  * synced; a re-cut, an overwrite or an unlink leaves some that nothing refers to. */
 #define PLAN_LOOKED_AT 4096 /* a commit under way of more blocks keeps all */
 
-/* Whether a commit under way may name the block. */
+/* Whether a commit under way may name the block, though what it sent was overwritten here since. */
 static bool in_commit(struct sync *s, const struct block_id *id)
 {
     for (size_t i = 0; i < s->nss_n; i++) {
         const struct lane *l = &s->nss[i]->lane;
-        if (l->resend || l->plan.ids_n > PLAN_LOOKED_AT)
+        if (l->resend || l->set.n > PLAN_LOOKED_AT)
             return true;
-        for (size_t k = 0; k < l->plan.ids_n; k++)
-            if (block_id_equal(&l->plan.ids[k].block, id))
+        for (size_t k = 0; k < l->set.n; k++)
+            if (block_id_equal(&l->set.ids[k].block, id))
                 return true;
     }
     return false;
 }
 
-/* Looks at the next blocks of the outbox; true: there are more. serving: programs are. */
-static bool sweep(struct sync *s, bool serving)
+/* Looks at the next blocks of the outbox; true: there are more. */
+static bool sweep(struct sync *s)
 {
     struct block_id v[SWEEP_BLOCKS];
     size_t n =
@@ -489,8 +489,7 @@ static bool sweep(struct sync *s, bool serving)
             continue;
         if (referenced && !pending)
             blocks_synced(s->fs->blocks, &v[i], 1);
-        else if (!referenced &&
-                 !(serving && (in_commit(s, &v[i]) || vfs_keeps_block(s->fs->vfs, &v[i]))))
+        else if (!referenced && !in_commit(s, &v[i]) && !vfs_keeps_block(s->fs->vfs, &v[i]))
             blocks_drop(s->fs->blocks, &v[i]);
     }
     if (n)
@@ -504,7 +503,7 @@ static void sweep_step(struct sync *s)
     int64_t now = s->clock();
     if (s->sweep_at <= now) {
         upload_sweep(s);
-        s->sweep_at = now + (sweep(s, true) ? SWEEP_PAUSE_MS : SWEEP_MS);
+        s->sweep_at = now + (sweep(s) ? SWEEP_PAUSE_MS : SWEEP_MS);
     }
     sync_at(s, s->sweep_at);
 }
@@ -564,8 +563,7 @@ int sync_new(struct sync **out, struct fs *fs, char *err)
     TAILQ_INIT(&s->loads);
     TAILQ_INIT(&s->fetch_queue);
     STAILQ_INIT(&s->finished);
-    int64_t began = s->clock();
-    s->sweep_at = began + SWEEP_MS;
+    s->sweep_at = s->clock() + SWEEP_FIRST_MS;
     int r = locks_init(s);
     if (!r)
         r = identity_load(&s->identity, fs->opt.state, fs->opt.url ? fs->opt.url : "the server",
@@ -585,9 +583,6 @@ int sync_new(struct sync **out, struct fs *fs, char *err)
     if (!r) {
         pthread_mutex_lock(&fs->lock);
         known_load(s);
-        while (sweep(s, false) && s->clock() - began < SWEEP_START_MS)
-            ;
-        s->sweep_started = false;
         s->session_wanted = true;
         fs->sync = s;
         pthread_mutex_unlock(&fs->lock);

@@ -37,10 +37,10 @@
 #define RESTLESS_MS 5000                    /* … or what keeps changing, so often */
 #define CHANGES_PART_BYTES (8u << 20)       /* leaves room for the receipts of 60,000 blocks */
 #define RECEIPT_AGE_MS (12 * 3600 * 1000ll) /* a quarter of the servers' grace time */
-#define SWEEP_MS 300000     /* between looks for outbox blocks that nothing refers to */
-#define SWEEP_PAUSE_MS 50   /* between the slices of one look */
-#define SWEEP_START_MS 2000 /* of the look at the start, at most */
-#define SWEEP_BLOCKS 256    /* looked at while the lock is held once */
+#define SWEEP_MS 300000      /* between looks for outbox blocks that nothing refers to */
+#define SWEEP_PAUSE_MS 50    /* between the slices of one look */
+#define SWEEP_FIRST_MS 10000 /* after the start */
+#define SWEEP_BLOCKS 256     /* looked at while the lock is held once */
 
 struct sync_event { /* an answer or a finished job, on its way to the driver thread */
     TAILQ_ENTRY(sync_event) link;

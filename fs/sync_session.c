@@ -181,7 +181,7 @@ static void session_failed(struct sync *s, int err, const char *message)
     else
         s->session_at = 0;
     s->session_err = err;
-    if (strcmp(s->session_error, message) != 0 || s->meta_backoff.fails == 1)
+    if (strcmp(s->session_error, message) != 0)
         log_printf(s->fs->log, LOG_L_WARN, "%s", message);
     snprintf(s->session_error, sizeof s->session_error, "%s", message);
     s->online = false;

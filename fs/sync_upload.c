@@ -407,8 +407,10 @@ static bool id_in(const struct block_id *v, size_t n, const struct block_id *id)
 
 static void question_answer(struct sync *s, struct question *q, struct m_diff_ans *m)
 {
-    qsort(m->missing, m->missing_n, sizeof *m->missing, id_compare);
-    qsort(m->elsewhere, m->elsewhere_n, sizeof *m->elsewhere, id_compare);
+    if (m->missing_n)
+        qsort(m->missing, m->missing_n, sizeof *m->missing, id_compare);
+    if (m->elsewhere_n)
+        qsort(m->elsewhere, m->elsewhere_n, sizeof *m->elsewhere, id_compare);
     for (size_t i = 0; i < q->n; i++) {
         struct upload *u = q->v[i];
         if (u->state != UPLOAD_ASKED) /* an eager put was quicker */
