@@ -237,6 +237,7 @@ struct core_plan {
     struct buf changes;      /* encoded m_changes */
     struct m_block_ref *ids; /* blocks of the new extents, without doubles; malloc'd */
     size_t ids_n, rows;
+    bool partial; /* it was too much for one commit: plan again once this one is settled */
 };
 void core_plan_free(struct core_plan *p);
 /* Makes one commit: the closures of nodes[0..n) (fsync), or, with n = 0, pending work of the

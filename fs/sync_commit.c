@@ -25,8 +25,6 @@
 #define MISSING_ROUNDS_MAX 8 /* answers `missing` in a row, then a pause */
 #define AHEAD_ROUNDS_MAX 3
 #define TROUBLE_MS 1000 /* after a local failure (disk full …) */
-#define LARGE_PLAN                                                                                 \
-    (1u << 20) /* bytes of changes: may be only a part of what is pending of a node */
 
 static uint32_t jitter(void)
 {
@@ -94,9 +92,9 @@ static void lane_clear(struct lane *l)
 static void settled(struct sync *s, struct sync_ns *ns, const struct core_effect *e)
 {
     struct lane *l = &ns->lane;
-    bool large = false;
+    bool partial = false;
     if (l->phase != LANE_IDLE && l->plan.request == e->other) {
-        large = l->plan.changes.n > LARGE_PLAN;
+        partial = l->plan.partial;
         if (e->status == COMMIT_COMMITTED) {
             trace_commit(s, ns, e->other, e->sjid);
             upload_committed(s, ns, &l->set);
@@ -106,7 +104,7 @@ static void settled(struct sync *s, struct sync_ns *ns, const struct core_effect
         l->wanted = true;
         l->due = 0;
     }
-    barriers_settle(s, ns, e->other, e->status == COMMIT_COMMITTED && !large);
+    barriers_settle(s, ns, e->other, e->status == COMMIT_COMMITTED && !partial);
     barriers_recheck(ns);
     if (e->sjid)
         journal_head(s, ns, e->sjid);
