@@ -25,6 +25,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -34,6 +35,7 @@
 
 #define FILES_AWAKE_MAX 16 /* open databases; each costs descriptors and a page cache */
 #define CACHE_DEFAULT (10ull << 30)
+#define SPILL_MAX (32u << 20) /* fetched blocks kept in memory when the disk is full */
 #define RESERVE_MAX                                                                                \
     (64ull << 20) /* left free on the disk by the outbox: or a sixteenth of it, if less */
 
@@ -55,12 +57,24 @@ struct file {
     uint64_t bytes, unsynced, unsynced_bytes, used;
 };
 
+/* A fetched block for which the disk has no room. */
+struct spill {
+    TAILQ_ENTRY(spill) link;
+    struct block_id id;
+    uint32_t len;
+    uint8_t p[];
+};
+
+TAILQ_HEAD(spill_list, spill);
+
 struct blocks {
     pthread_mutex_t lock;
     char *dir;
     struct log *log;
     uint64_t cache_size;
     struct block_index index;
+    struct spill_list spills; /* newest first */
+    size_t spilled;           /* bytes */
     struct file *files;
     struct file *writer[KINDS][2]; /* [kind][large] */
     uint32_t next_no;
@@ -302,11 +316,46 @@ int blocks_put_unsynced(struct blocks *b, const struct blocks_item *v, size_t n)
     return rc;
 }
 
+/* [b->lock] */
+static struct spill *spill_find(struct blocks *b, const struct block_id *id)
+{
+    struct spill *s;
+    TAILQ_FOREACH(s, &b->spills, link)
+    if (block_id_equal(&s->id, id))
+        break;
+    return s;
+}
+
+static void spill_drop(struct blocks *b, struct spill *s)
+{
+    TAILQ_REMOVE(&b->spills, s, link);
+    b->spilled -= s->len;
+    free(s);
+}
+
+/* Keeps a block in memory long enough for who asked for it. */
+static void spill(struct blocks *b, const struct blocks_item *it)
+{
+    struct spill *s = malloc(sizeof(*s) + it->len);
+    if (s == NULL)
+        return;
+    s->id = it->id;
+    s->len = it->len;
+    memcpy(s->p, it->p, it->len);
+    pthread_mutex_lock(&b->lock);
+    TAILQ_INSERT_HEAD(&b->spills, s, link);
+    b->spilled += s->len;
+    while (b->spilled > SPILL_MAX)
+        spill_drop(b, TAILQ_LAST(&b->spills, spill_list));
+    pthread_mutex_unlock(&b->lock);
+}
+
 void blocks_put_cached(struct blocks *b, const struct blocks_item *v, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        if (!blocks_has(b, &v[i].id, NULL))
-            put_new(b, &v[i], 1, KIND_FETCHED, v[i].len >= SHARD_LARGE);
+        if (!blocks_has(b, &v[i].id, NULL) &&
+            put_new(b, &v[i], 1, KIND_FETCHED, v[i].len >= SHARD_LARGE) != 0)
+            spill(b, &v[i]);
     pthread_mutex_lock(&b->lock);
     keeper_call(b);
     pthread_mutex_unlock(&b->lock);
@@ -317,9 +366,14 @@ int blocks_read(struct blocks *b, const struct block_id *id, uint32_t off, void 
     pthread_mutex_lock(&b->lock);
     struct block_at *at = block_index_find(&b->index, id);
     struct file *f = at != NULL ? file_by_no(b, at->file) : NULL;
-    if (f == NULL || off > at->len || len > at->len - off) {
+    struct spill *in_memory = f == NULL ? spill_find(b, id) : NULL;
+    uint32_t size = f != NULL ? at->len : in_memory != NULL ? in_memory->len : 0;
+    bool inside = off <= size && len <= size - off;
+    if (in_memory != NULL && inside)
+        memcpy(p, in_memory->p + off, len);
+    if (f == NULL || !inside) {
         pthread_mutex_unlock(&b->lock);
-        return f == NULL ? -ENOENT : -EIO;
+        return f == NULL && in_memory == NULL ? -ENOENT : inside ? 0 : -EIO;
     }
     uint32_t row = at->row;
     file_ref(b, f);
@@ -346,10 +400,13 @@ bool blocks_has(struct blocks *b, const struct block_id *id, uint32_t *len)
 {
     pthread_mutex_lock(&b->lock);
     struct block_at *at = block_index_find(&b->index, id);
+    struct spill *in_memory = at == NULL ? spill_find(b, id) : NULL;
     if (at != NULL && len != NULL)
         *len = at->len;
+    if (in_memory != NULL && len != NULL)
+        *len = in_memory->len;
     pthread_mutex_unlock(&b->lock);
-    return at != NULL;
+    return at != NULL || in_memory != NULL;
 }
 
 void blocks_synced(struct blocks *b, const struct block_id *v, size_t n)
@@ -779,6 +836,7 @@ int blocks_open(struct blocks **out, const struct blocks_options *o, size_t *los
     b->log = o->log;
     b->cache_size = o->cache_size != 0 ? o->cache_size : CACHE_DEFAULT;
     b->next_no = 1;
+    TAILQ_INIT(&b->spills);
     int rc = load_all(b, lost);
     if (rc == 0)
         rc = -pthread_create(&b->keeper, NULL, keeper, b);
@@ -807,6 +865,8 @@ void blocks_close(struct blocks *b)
         b->files = f->next;
         file_free(f);
     }
+    while (!TAILQ_EMPTY(&b->spills))
+        spill_drop(b, TAILQ_FIRST(&b->spills));
     block_index_free(&b->index);
     pthread_cond_destroy(&b->keeper_wake);
     pthread_mutex_destroy(&b->lock);

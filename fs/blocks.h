@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Blocks kept on this machine: the outbox (unsynced, never evicted) and the block cache.
  *
- * Both live in shard files below one directory (SQLite; layout from measurements, see blocks.c). A shard
- * whose last unsynced block is acknowledged joins the cache without a copy; the cache is held within
- * `cache_size` by dropping whole least-recently-used shards. Thread-safe (own lock); never calls back.
- * A returned put is durable against a crash of the process, not against power loss (blocks_flush).
+ * Both live in shard files below one directory (SQLite; layout from measurements, see blocks.c). A
+ * shard whose last unsynced block is acknowledged joins the cache without a copy; the cache is held
+ * within `cache_size` by dropping whole least-recently-used shards. Thread-safe (own lock); never
+ * calls back. A returned put is durable against a crash of the process, not against power loss
+ * (blocks_flush).
  */
 #ifndef STEADFS_BLOCKS_H
 #define STEADFS_BLOCKS_H
@@ -26,8 +27,9 @@ struct blocks_item {
     uint32_t len; /* stored length; equals the logical length (kind 0) */
 };
 
-/* Opens all shards. A damaged shard is salvaged row by row (each checked against its id): what was lost
- * of the outbox is counted in *lost and logged, never silent; a damaged cache shard is dropped. */
+/* Opens all shards. A damaged shard is salvaged row by row (each checked against its id): what was
+ * lost of the outbox is counted in *lost and logged, never silent; a damaged cache shard is
+ * dropped. */
 int blocks_open(struct blocks **out, const struct blocks_options *o, size_t *lost);
 void blocks_close(struct blocks *b);
 /* Puts blocks that are not on any server yet, all in one transaction. -ENOSPC, -EIO */
@@ -42,7 +44,8 @@ void blocks_synced(struct blocks *b, const struct block_id *v, size_t n);
 /* Forgets an unsynced block that nothing refers to any more. */
 void blocks_drop(struct blocks *b, const struct block_id *id);
 /* Up to max ids of unsynced blocks greater than *after (NULL: from the first); returns how many. */
-size_t blocks_unsynced(struct blocks *b, const struct block_id *after, struct block_id *v, size_t max);
+size_t blocks_unsynced(struct blocks *b, const struct block_id *after, struct block_id *v,
+                       size_t max);
 struct blocks_stat {
     uint64_t unsynced_blocks, unsynced_bytes, cached_bytes;
 };

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* One mount: its parts, and the one lock that the tree, the core, handles and dirty data share.
  *
- * Lock order: fs.lock, then the locks inside blocks, notify, rpc. Nothing blocks on the network, on the
- * kernel or on another thread's work while holding fs.lock; holding it across a tree transaction or a
- * put into the outbox is meant.
+ * Lock order: fs.lock, then the locks inside blocks, notify, rpc. Nothing blocks on the network, on
+ * the kernel or on another thread's work while holding fs.lock; holding it across a tree
+ * transaction or a put into the outbox is meant.
  */
 #ifndef STEADFS_FS_H
 #define STEADFS_FS_H
@@ -17,20 +17,20 @@
 enum fsync_mode { FSYNC_COMMIT, FSYNC_LOCAL };
 
 struct fs_options {
-    char *state;         /* state directory, absolute */
-    char *mountpoint;    /* absolute */
-    char *url;           /* metadata server, https://host:port */
-    char *prefer;        /* premises, or NULL */
-    char *source;        /* what mount(8) shows as source: ACCOUNT@HOST:PORT or fsname= */
+    char *state;          /* state directory, absolute */
+    char *mountpoint;     /* absolute */
+    char *url;            /* metadata server, https://host:port */
+    char *prefer;         /* premises, or NULL */
+    char *source;         /* what mount(8) shows as source: ACCOUNT@HOST:PORT or fsname= */
     char *kernel_options; /* for the kernel, comma-separated: "dev,suid,noatime"; or NULL */
     enum fsync_mode fsync;
-    unsigned fsync_timeout_ms; /* 60000 */
-    unsigned timeout_ms;       /* reads and loads: 30000 */
+    unsigned fsync_timeout_ms;   /* 60000 */
+    unsigned timeout_ms;         /* reads and loads: 30000 */
     unsigned connect_timeout_ms; /* 5000 */
-    unsigned drain_ms;         /* 60000, unmount */
-    unsigned copies;           /* 1 */
-    uint64_t cache_size;       /* 10 GiB */
-    uint64_t dirty_max;        /* bytes of dirty data in memory: 256 MiB */
+    unsigned drain_ms;           /* 60000, unmount */
+    unsigned copies;             /* 1 */
+    uint64_t cache_size;         /* 10 GiB */
+    uint64_t dirty_max;          /* bytes of dirty data in memory: 256 MiB */
     bool allow_other, default_permissions, read_only, eager_put;
 };
 
@@ -44,7 +44,8 @@ struct fs {
     struct sync *sync;     /* sync.h */
     struct vfs *vfs;       /* vfs.h */
     char device_name[65], account[65];
-    char control_path[108]; /* unix socket of this mount, what user.steadfs.control tells; "" before */
+    char control_path[108]; /* unix socket of this mount, what user.steadfs.control tells; "" before
+                             */
 };
 
 int64_t fs_now(void); /* CLOCK_REALTIME, ns */

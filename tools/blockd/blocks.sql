@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- The index of a directory storage, and the bytes of its small blocks.
 -- Numbers of namespaces and lengths are stored as signed 64-bit integers.
 
