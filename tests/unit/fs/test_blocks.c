@@ -10,9 +10,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -286,6 +288,31 @@ static void index_against_a_list(void **state)
     free(in);
 }
 
+/* What a full disk does to it: the outbox says so, a fetched block is held in memory for its
+ * reader. */
+static void no_room(void **state)
+{
+    (void)state;
+    struct blocks *b = open_store(0, NULL);
+    struct blocks_item v[] = {item(1, 1 << 20), item(2, 1 << 20)};
+    struct rlimit was, small = {.rlim_cur = 300000};
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
+    small.rlim_max = was.rlim_max;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    int rc = blocks_put_unsynced(b, v, 1);
+    blocks_put_cached(b, &v[1], 1);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
+    assert_true(rc == -EIO || rc == -ENOSPC);
+    assert_false(blocks_has(b, &v[0].id, NULL));
+    assert_holds(b, &v[1]);
+    assert_int_equal(blocks_put_unsynced(b, v, 1), 0); /* with room again */
+    assert_holds(b, &v[0]);
+    blocks_close(b);
+    drop_item(&v[0]);
+    drop_item(&v[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -294,6 +321,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(cache_is_bounded, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(damaged_outbox_is_salvaged, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(torn_by_power_loss, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(no_room, make_dir, remove_dir),
         cmocka_unit_test(index_against_a_list),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
