@@ -473,7 +473,7 @@ int vfs_flush_all(struct vfs *v)
 
 uint64_t vfs_dirty_bytes(struct vfs *v)
 {
-    return wb_bytes(v->wb);
+    return wb_dirty_bytes(v->wb);
 }
 
 bool vfs_keeps_block(struct vfs *v, const struct block_id *id)

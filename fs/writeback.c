@@ -538,6 +538,19 @@ uint64_t wb_bytes(struct wb *w)
     return w->bytes;
 }
 
+uint64_t wb_dirty_bytes(struct wb *w)
+{
+    uint64_t sum = 0;
+    for (const struct wb_node *n = w->oldest; n != NULL; n = n->newer) {
+        for (const struct job *j = n->jobs; j != NULL; j = j->next)
+            sum += j->bytes;
+        for (size_t i = 0; i < n->n; i++)
+            for (size_t k = 0; k < n->v[i]->dirty.n; k++)
+                sum += n->v[i]->dirty.v[k].end - n->v[i]->dirty.v[k].off;
+    }
+    return sum;
+}
+
 int wb_new(struct wb **out, const struct wb_options *o)
 {
     struct wb *w = calloc(1, sizeof(*w));

@@ -221,6 +221,7 @@ static void random_against_array(void **state)
             assert_memory_equal(got, want, size);
         }
         wait_flush(&f);
+        assert_int_equal(wb_dirty_bytes(f.wb), 0);
         assert_int_equal(wb_flush_now(f.wb, NODE, true), 0);
         assert_int_equal(f.size, size);
         load(&f, NODE, 0, got, size);
