@@ -472,9 +472,10 @@ int core_create(struct core *c, const struct core_who *who, uint64_t parent, str
         err = check_name(name);
         if (!err)
             err = writable_dir(c, parent, &dir);
-        if (!err)
+        if (!err) {
             err = entry_find(c, &dir, name, &e, need);
-        err = err == 0 ? -EEXIST : err == -ENOENT ? 0 : err;
+            err = err == 0 ? -EEXIST : err == -ENOENT ? 0 : err;
+        }
     } else {
         dir = (struct nrow){.ns = out->ns};
         err = ns_writable(c, out->ns);

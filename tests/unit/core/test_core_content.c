@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Content: extents and what is known of them, holes, truncation, clones, and what a change costs.
+ */
+#include "world.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+static int setup(void **state)
+{
+    *state = world_new(true);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    world_free(*state);
+    return 0;
+}
+
+static void test_write_in_the_middle(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    write_block(w, f, 0, 100, 1);
+    write_block(w, f, 40, 10, 2);
+    assert_content(w, f, "0+40=1@0 40+10=2@0 50+50=1@50");
+    assert_int_equal(attr(w, f).size, 100);
+    assert_int_equal(attr(w, f).stored, 100);
+    write_block(w, f, 40, 10, 0); /* a hole */
+    assert_content(w, f, "0+40=1@0 50+50=1@50");
+    assert_int_equal(attr(w, f).stored, 90);
+}
+
+static void test_write_behind_the_end(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    write_block(w, f, 100, 10, 1);
+    assert_content(w, f, "100+10=1@0");
+    assert_int_equal(attr(w, f).size, 110);
+    planned(w, f);
+    assert_int_equal(sent_node(w, f)->ranges_n, 1);
+    assert_int_equal(sent_node(w, f)->ranges[0].off, 0); /* the hole before it is told too */
+    assert_int_equal(sent_node(w, f)->ranges[0].len, 110);
+}
+
+static void test_truncate(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG), d = make(w, ROOT, "d", NODE_DIR);
+    write_block(w, f, 0, 100, 1);
+    assert_int_equal(core_truncate(w->core, &w->who, f, 30, &w->need), 0);
+    assert_int_equal(core_truncate(w->core, &w->who, f, 60, &w->need), 0);
+    assert_content(w, f, "0+30=1@0");
+    assert_int_equal(attr(w, f).size, 60);
+    assert_int_equal(attr(w, f).stored, 30);
+    assert_int_equal(core_truncate(w->core, &w->who, f, (uint64_t)FILE_SIZE_MAX + 1, &w->need),
+                     -EFBIG);
+    assert_int_equal(core_truncate(w->core, &w->who, d, 0, &w->need), -EISDIR);
+}
+
+static void test_clone(void **state)
+{
+    struct world *w = *state;
+    uint64_t a = make(w, ROOT, "a", NODE_REG), b = make(w, ROOT, "b", NODE_REG);
+    write_block(w, a, 0, 100, 1);
+    write_block(w, b, 0, 100, 2);
+    assert_int_equal(core_clone(w->core, &w->who, a, 50, b, 10, 20, &w->need), 0);
+    assert_content(w, b, "0+10=2@0 10+20=1@50 30+70=2@30");
+    assert_int_equal(core_clone(w->core, &w->who, a, 90, b, 95, 100, &w->need), 0); /* to a's end */
+    assert_content(w, b, "0+10=2@0 10+20=1@50 30+65=2@30 95+10=1@90");
+    assert_int_equal(attr(w, b).size, 105);
+}
+
+static void test_blocks_in_use(void **state)
+{
+    struct world *w = *state;
+    bool referenced, pending;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    struct block_id one = block(1), two = block(2);
+    write_block(w, f, 0, 100, 1);
+    assert_int_equal(core_block_used(w->core, &one, &referenced, &pending), 0);
+    assert_true(referenced && pending);
+    planned(w, f);
+    assert_int_equal(core_block_used(w->core, &one, &referenced, &pending), 0);
+    assert_true(referenced && pending); /* sent is pending */
+    answer_committed(w);
+    assert_int_equal(core_block_used(w->core, &one, &referenced, &pending), 0);
+    assert_true(referenced && !pending);
+    assert_int_equal(core_block_used(w->core, &two, &referenced, &pending), 0);
+    assert_false(referenced || pending);
+}
+
+static void test_blocks_of_a_closure(void **state)
+{
+    struct world *w = *state;
+    struct m_block_ref *ids;
+    size_t n;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    write_block(w, f, 0, 100, 1);
+    write_block(w, f, 100, 50, 2);
+    write_block(w, f, 20, 10, 2);
+    assert_int_equal(core_closure_blocks(w->core, f, &ids, &n), 0);
+    assert_int_equal(n, 2);
+    struct block_id two = block(2);
+    assert_true(block_id_equal(&ids[1].block, &two));
+    assert_int_equal(ids[1].len, 50); /* the longest that is known of it */
+    free(ids);
+}
+
+/* A file of which only [0, 100) was asked for. */
+static uint64_t half_known(struct world *w)
+{
+    theirs_make(w, ROOT, "far", THEIRS(5), NODE_REG);
+    world_restart(w, END_CLEAN);
+    rec_begin(w);
+    struct m_inode *n = rec_inode(w, THEIRS(6), NODE_REG, 1);
+    n->size = n->stored = 1000;
+    rec_entry(w, ROOT, "half", THEIRS(6), NODE_REG);
+    apply(w);
+    w->need = (struct core_need){.kind = NEED_EXTENTS, .ns = NS, .node = THEIRS(6), .off = 0};
+    struct m_extent e = extent(0, 100, 1, 0);
+    assert_int_equal(load_extents(w, &e, 1, 100), 0);
+    return THEIRS(6);
+}
+
+static void test_unknown_ranges_are_asked_for(void **state)
+{
+    struct world *w = *state;
+    struct extent_list l cleanup_extents = {0};
+    uint64_t f = half_known(w);
+    assert_int_equal(core_extents(w->core, f, 0, 100, &l, &w->need), 0);
+    assert_int_equal(core_extents(w->core, f, 50, 100, &l, &w->need), CORE_NEED);
+    assert_int_equal(w->need.kind, NEED_EXTENTS);
+    assert_int_equal(w->need.off, 100);
+    struct m_extent e = extent(100, 900, 2, 0);
+    assert_int_equal(load_extents(w, &e, 1, FILE_SIZE_MAX), 0);
+    assert_content(w, f, "0+100=1@0 100+900=2@0");
+}
+
+static void test_a_load_does_not_undo_a_write(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = half_known(w);
+    write_block(w, f, 200, 50, 7); /* asks nobody */
+    struct extent_list l cleanup_extents = {0};
+    assert_int_equal(core_extents(w->core, f, 0, 1000, &l, &w->need), CORE_NEED);
+    struct m_extent e = extent(100, 900, 2, 0);
+    assert_int_equal(load_extents(w, &e, 1, FILE_SIZE_MAX), 0);
+    assert_content(w, f, "0+100=1@0 100+100=2@0 200+50=7@0 250+750=2@150");
+    assert_int_equal(attr(w, f).stored, 1000);
+    planned(w, f);
+    assert_int_equal(sent_node(w, f)->ranges_n, 1); /* what was written, not what was loaded */
+    assert_int_equal(sent_node(w, f)->ranges[0].off, 200);
+    assert_int_equal(sent_node(w, f)->ranges[0].len, 50);
+}
+
+static void test_bad_extents_are_refused(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = half_known(w);
+    w->need = (struct core_need){.kind = NEED_EXTENTS, .ns = NS, .node = f, .off = 100};
+    struct m_extent overlap[] = {extent(100, 50, 2, 0), extent(120, 50, 3, 0)};
+    assert_int_equal(load_extents(w, overlap, 2, FILE_SIZE_MAX), -EBADMSG);
+    struct m_extent before = extent(50, 100, 2, 0);
+    assert_int_equal(load_extents(w, &before, 1, FILE_SIZE_MAX), -EBADMSG);
+}
+
+static void test_a_change_costs_what_it_touches(void **state)
+{
+    enum { N = 100000 };
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    struct extent_list with cleanup_extents = {0};
+    for (unsigned i = 0; i < N; i++) {
+        struct m_extent e = extent((uint64_t)i * 100, 100, i % 60000 + 1, 0);
+        extent_list_append(&with, &e);
+    }
+    assert_int_equal(core_write(w->core, &w->who, f, 0, (uint64_t)N * 100, &with, true), 0);
+    commit_all(w);
+    assert_clean(w);
+    int before = sqlite3_total_changes(tree_db(w->tree));
+    write_block(w, f, 5000050, 4096, 65000);
+    planned(w, f);
+    assert_int_equal(sent_node(w, f)->ranges_n, 1);
+    assert_int_equal(sent_node(w, f)->ranges[0].len, 4096);
+    answer_committed(w);
+    int touched = sqlite3_total_changes(tree_db(w->tree)) - before;
+    assert_in_range(touched, 1, 100); /* 42 extents lie in the range */
+}
+
+static void test_a_long_file_goes_in_several_commits(void **state)
+{
+    enum { N = 130000 };
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    struct extent_list with cleanup_extents = {0};
+    for (unsigned i = 0; i < N; i++) { /* a hole between them: ranges of their own are not needed */
+        struct m_extent e = extent((uint64_t)i * 100, 100, i % 65000 + 1, 0);
+        extent_list_append(&with, &e);
+    }
+    for (unsigned i = 0; i < 13; i++) {
+        struct extent_list part cleanup_extents = {0};
+        extent_list_slice(&with, (uint64_t)i * 1000100, 1000000, &part);
+        assert_int_equal(
+            core_write(w->core, &w->who, f, (uint64_t)i * 1000100, 1000000, &part, true), 0);
+        write_block(w, f, (uint64_t)i * 1000100 + 1000000, 100, 0);
+    }
+    for (int k = 0; k < 8; k++) {
+        assert_int_equal(plan(w, f), 0);
+        if (!w->plan.rows)
+            break;
+        assert_in_range(w->plan.ids_n, 0, IDS_MAX);
+        answer_committed(w);
+    }
+    struct core_barrier b;
+    assert_int_equal(core_barrier(w->core, f, &b), 0);
+    assert_false(b.dirty);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(test_write_in_the_middle),
+        T(test_write_behind_the_end),
+        T(test_truncate),
+        T(test_clone),
+        T(test_blocks_in_use),
+        T(test_blocks_of_a_closure),
+        T(test_unknown_ranges_are_asked_for),
+        T(test_a_load_does_not_undo_a_write),
+        T(test_bad_extents_are_refused),
+        T(test_a_change_costs_what_it_touches),
+        T(test_a_long_file_goes_in_several_commits),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
