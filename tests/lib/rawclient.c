@@ -358,7 +358,7 @@ static void attack(struct client *c, const char *other_name)
     struct arena a = {0};
     uint8_t x[5000], y[5000];
     struct block_id bx, by;
-    struct bytes rx, ry, elsewhere;
+    struct bytes rx = {0}, ry = {0}, elsewhere = {0};
     random_bytes(x, sizeof x);
     random_bytes(y, sizeof y);
     block_id_of(&bx, x, sizeof x);
@@ -379,7 +379,7 @@ static void attack(struct client *c, const char *other_name)
             die("put", -EIO, "");
         refused(c, ns, &by, sizeof y, elsewhere, "a receipt of another server");
     }
-    struct bytes none;
+    struct bytes none = {0};
     check(c, put(c, other, 0, ns->id, x, sizeof x, &none, &a) == -EPERM,
           "a put under another namespace's capability is refused");
     arena_free(&a);
