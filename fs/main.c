@@ -29,7 +29,9 @@
 /* As in the design's table of exit statuses. */
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNREACHABLE = 4, EXIT_REFUSED = 5 };
 
-#define FIRST_SESSION_MS 30000 /* a new state directory waits so long for the metadata server */
+/* A new state directory waits so long for the metadata server, besides the time-out of a connect.
+ */
+#define FIRST_SESSION_MS 5000
 
 struct program {
     struct mount_args args;
@@ -145,14 +147,18 @@ static void *signals_main(void *arg)
     }
 }
 
-static int signals_start(struct program *p)
+/* Before any thread is made: all inherit it, so that only signals_main takes them. */
+static void signals_block(void)
 {
     sigset_t set;
     signal_set(&set);
     signal(SIGPIPE, SIG_IGN);
-    int r = pthread_sigmask(SIG_BLOCK, &set, NULL);
-    if (!r)
-        r = pthread_create(&p->signals, NULL, signals_main, p);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
+static int signals_start(struct program *p)
+{
+    int r = pthread_create(&p->signals, NULL, signals_main, p);
     p->signals_run = r == 0;
     return -r;
 }
@@ -276,6 +282,15 @@ static int core_start(struct program *p, struct core_options *o)
     return r;
 }
 
+static bool root_known(struct fs *fs)
+{
+    uint64_t ns, node;
+    pthread_mutex_lock(&fs->lock);
+    bool known = core_root(fs->core, &ns, &node) == 0;
+    pthread_mutex_unlock(&fs->lock);
+    return known;
+}
+
 static int parts_start(struct program *p)
 {
     struct fs *fs = &p->fs;
@@ -288,14 +303,13 @@ static int parts_start(struct program *p)
     if (!r && (r = vfs_new(&fs->vfs, fs)))
         snprintf(p->err, sizeof p->err, "cannot start: %s", strerror(-r));
     if (!r)
-        r = signals_start(p);
-    if (!r)
         r = sync_new(&fs->sync, fs, p->err);
     if (!r)
+        r = signals_start(p);
+    if (!r)
         r = control_new(&p->control, fs, p->err);
-    uint64_t ns, node;
-    if (!r && core_root(fs->core, &ns, &node))
-        r = sync_wait_session(fs->sync, FIRST_SESSION_MS, p->err);
+    if (!r && !root_known(fs))
+        r = sync_wait_session(fs->sync, fs->opt.connect_timeout_ms + FIRST_SESSION_MS, p->err);
     return r;
 }
 
@@ -404,6 +418,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "mount.fuse.steadfs: %s\n", strerror(errno));
         return EXIT_FAILED;
     }
+    signals_block();
     umask(0077);
     int status = run(&p);
     if (!p.served) {

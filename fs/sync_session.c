@@ -248,8 +248,16 @@ static void session_done(struct sync *s, struct sync_call *c)
 static void session_start(struct sync *s)
 {
     int64_t requests = 0, nodes = 0;
-    (void)tree_get(s->fs->tree, "request_limit", &requests); /* absent in a new state: 0 */
-    (void)tree_get(s->fs->tree, "node_limit", &nodes);
+    int err = tree_get(s->fs->tree, "request_limit", &requests); /* absent in a new state: 0 */
+    if (!err || err == -ENOENT)
+        err = tree_get(s->fs->tree, "node_limit", &nodes);
+    if (err && err != -ENOENT) { /* a number too low would look like a copied state directory */
+        char message[512];
+        snprintf(message, sizeof message, "%.400s: %s", s->fs->opt.state, strerror(-err));
+        session_failed(s, err, message);
+        sync_at(s, s->clock() + SESSION_PAUSE_MS);
+        return;
+    }
     struct m_session_req q = {.incarnation = bytes_of(s->identity.incarnation, INCARNATION_LEN),
                               .requests_used = (uint64_t)requests,
                               .nodes_used = (uint64_t)nodes};
@@ -297,6 +305,8 @@ int sync_wait_session(struct sync *s, unsigned timeout_ms, char *err)
         if (s->session_err == -EACCES || s->session_err == -EPERM || s->session_err == -EPROTO ||
             s->session_err == -EUCLEAN || s->session_err == -EKEYREJECTED)
             r = s->session_err;
+        else if (s->abandoned)
+            r = -ECANCELED;
         else if (pthread_cond_timedwait(&s->changed, &s->fs->lock, &t) == ETIMEDOUT)
             r = s->session_err ? s->session_err : -ETIMEDOUT;
     }
