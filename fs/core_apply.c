@@ -22,9 +22,10 @@ struct apply {
     const struct m_record *r;
     int64_t now;
     struct core_effects *fx;
-    bool supersedes;     /* our own, forgotten by the tree */
-    struct ids loaded;   /* nodes that came with a name */
-    struct ids nameless; /* nodes that lost a name: purged at the end unless they got another */
+    bool supersedes;    /* our own, forgotten by the tree */
+    struct ids loaded;  /* nodes that came with a name */
+    struct ids lost;    /* nodes that lost a name: purged at the end unless they got another */
+    struct ids lost_at; /* … which: index in the record's entries */
 };
 
 /* ---- settling
@@ -43,6 +44,11 @@ static int settle_node(struct core *c, const struct m_node_change *m, uint64_t r
         n.attr_rev = sjid;
     if (n.sent & FACET_CONTENT)
         err = span_clear(c, n.id, SPAN_SENT, 0, FILE_SIZE_MAX);
+    if (!(n.pend & (FACET_TIMES | FACET_CONTENT))) { /* a fork may have taken newer ones along */
+        if (m->facets & (FACET_CREATE | FACET_CONTENT | FACET_TIMES))
+            n.mtime = m->mtime;
+        n.ctime = n.ctime > m->ctime ? n.ctime : m->ctime;
+    }
     n.sent = 0;
     n.request = 0;
     n.tries = 0;
@@ -427,6 +433,16 @@ static int forget_pending_content(struct core *c, struct nrow *n)
     return err ? err : drop_pending_content(c, n);
 }
 
+/* The times of what was written went with the copy. */
+static int fork_times(struct nrow *n, const struct m_inode *m, int err)
+{
+    if (!(n->pend & FACET_TIMES)) {
+        n->mtime = m->mtime;
+        n->ctime = m->ctime;
+    }
+    return err;
+}
+
 static int apply_content(struct apply *w, struct nrow *n, const struct m_inode *m)
 {
     const struct m_content *k = content_of(w->r, n->id);
@@ -447,7 +463,7 @@ static int apply_content(struct apply *w, struct nrow *n, const struct m_inode *
             if (!err && same)
                 err = drop_pending_content(w->c, n);
             else if (!err)
-                err = rebase_fork(w->c, n, w->now, &copy, w->fx);
+                err = fork_times(n, m, rebase_fork(w->c, n, w->now, &copy, w->fx));
         }
     }
     if (!err && same) {
@@ -611,55 +627,73 @@ static int apply_xattr(struct apply *w, const struct m_xattr *x)
 /* ---- the journal: names
  * ------------------------------------------------------------------------------------------------------
  */
-static bool gone_in(const struct m_record *r, uint64_t node)
-{
-    for (size_t i = 0; i < r->inodes_n; i++)
-        if (r->inodes[i].node == node)
-            return r->inodes[i].gone;
-    return false;
-}
-
-/* A name was removed there that is as it was here: does a pending edit keep the node alive? */
-static int keeps_alive(struct apply *w, const struct erow *e, bool *yes)
-{
-    struct nrow n;
-    *yes = false;
-    int err = node_get(w->c, e->node, &n);
-    if (err)
-        return err == -ENOENT ? 0 : err;
-    uint32_t mine = (n.pend | n.sent) & ~(w->supersedes ? n.old : 0);
-    if (!(mine & FACET_CREATE) && !gone_in(w->r, e->node))
-        return 0;
-    if (is_dir(n.type))
-        return rebase_has_pending(w->c, n.id, yes);
-    *yes = (mine & FACET_CONTENT) != 0;
-    return 0;
-}
-
 static int apply_to_clean(struct apply *w, struct erow *e, const struct m_entry *m)
 {
-    bool alive = false;
     uint64_t old = e->node;
-    uint32_t old_type = e->type;
-    int err = 0;
-    if (e->node && e->node != m->node)
-        err = keeps_alive(w, e, &alive);
     e->base_node = m->node;
     e->base_type = m->node ? (uint32_t)m->inode.type : NODE_NONE;
     e->base_rev = m->rev ? m->rev : w->r->sjid;
-    if (err)
-        return err;
-    if (alive && !m->node) { /* pending: it is named again, with its edit */
-        if (!e->since)
-            e->since = w->now;
-        return entry_settle(w->c, e);
-    }
-    err = entry_assign(w->c, e, m->node, e->base_type, w->now);
+    int err = entry_assign(w->c, e, m->node, e->base_type, w->now);
     effect_entry(w->fx, w->ns, m->parent, m->name, m->node);
-    if (!err && alive) /* its place was taken */
-        err = rebase_aside(w->c, w->ns, m->parent, m->name, old, old_type, w->now, w->fx);
-    if (!err && old && old != m->node)
-        ids_add(&w->nameless, old);
+    if (!err && old && old != m->node) {
+        ids_add(&w->lost, old);
+        ids_add(&w->lost_at, (uint64_t)(m - w->r->entries));
+    }
+    return err;
+}
+
+/* Whether a node that lost its last name here by the record must keep one: what was written into
+ * it, or made in it, is nowhere else. */
+static int lives_on(struct apply *w, uint64_t node, struct nrow *n, bool *yes)
+{
+    size_t names;
+    *yes = false;
+    int err = node_names(w->c, node, &names);
+    if (!err && !names)
+        err = node_get(w->c, node, n);
+    if (err || names)
+        return err == -ENOENT ? 0 : err;
+    if (is_dir(n->type))
+        return rebase_has_pending(w->c, node, yes);
+    *yes = ((n->pend | n->sent) & ~(w->supersedes ? n->old : 0) & FACET_CONTENT) != 0;
+    return 0;
+}
+
+/* Gives it the name back that it lost, pending; beside it if that was taken. */
+static int name_again(struct apply *w, const struct nrow *n, const struct m_entry *m)
+{
+    struct erow e;
+    int err = entry_get(w->c, m->parent, m->name, &e);
+    if (err == -ENOENT) {
+        e = (struct erow){
+            .ns = w->ns, .parent = m->parent, .base_rev = w->r->sjid, .name_len = m->name.n};
+        memcpy(e.name, m->name.p, m->name.n);
+        err = 0;
+    }
+    if (!err && e.node)
+        return rebase_aside(w->c, w->ns, m->parent, m->name, n->id, n->type, w->now, w->fx);
+    if (!err)
+        err = entry_assign(w->c, &e, n->id, n->type, w->now);
+    effect_entry(w->fx, w->ns, m->parent, m->name, n->id);
+    return err;
+}
+
+/* A directory lives on because of what lives on in it: until nothing changes. */
+static int keep_alive(struct apply *w)
+{
+    int err = 0;
+    for (bool again = true; again && !err;) {
+        again = false;
+        for (size_t i = 0; !err && i < w->lost.n; i++) {
+            struct nrow n;
+            bool yes;
+            err = lives_on(w, w->lost.v[i], &n, &yes);
+            if (err || !yes)
+                continue;
+            err = name_again(w, &n, &w->r->entries[w->lost_at.v[i]]);
+            again = true;
+        }
+    }
     return err;
 }
 
@@ -720,25 +754,6 @@ static int apply_entry(struct apply *w, const struct m_entry *m)
                                                               : err;
 }
 
-/* A directory has one name: when the server gave it one, a pending other one is given up. */
-static int one_name(struct apply *w, const struct m_entry *m)
-{
-    cleanup_ids struct ids names = {0};
-    if (!m->node || !is_dir((uint32_t)m->inode.type))
-        return 0;
-    int err = entry_ids(w->c, BY_NODE, m->node, &names);
-    for (size_t i = 0; !err && names.n > 1 && i < names.n; i++) {
-        struct erow e;
-        err = entry_by_id(w->c, names.v[i], &e);
-        if (err || e.base_node == m->node)
-            continue;
-        e.request = 0;
-        err = entry_assign(w->c, &e, e.base_node, e.base_type, w->now);
-        effect_entry(w->fx, w->ns, e.parent, erow_name(&e), e.base_node);
-    }
-    return err;
-}
-
 /* A node that came with this name: its count of names, as told, includes it. */
 static int loaded_count(struct apply *w, const struct m_entry *m)
 {
@@ -760,15 +775,18 @@ static int apply_all(struct apply *w)
         if (r->entries[i].node != 0)
             err = apply_entry(w, &r->entries[i]);
     for (size_t i = 0; !err && i < r->entries_n; i++)
-        err = one_name(w, &r->entries[i]);
+        if (r->entries[i].node && is_dir((uint32_t)r->entries[i].inode.type))
+            err = rebase_one_name(w->c, r->entries[i].node, w->now, w->fx);
+    if (!err)
+        err = keep_alive(w);
     for (size_t i = 0; !err && w->loaded.n && i < r->entries_n; i++)
         err = loaded_count(w, &r->entries[i]);
     for (size_t i = 0; !err && i < r->inodes_n; i++)
         err = apply_inode(w, &r->inodes[i]);
     for (size_t i = 0; !err && i < r->xattrs_n; i++)
         err = apply_xattr(w, &r->xattrs[i]);
-    for (size_t i = 0; !err && i < w->nameless.n; i++)
-        err = node_purge(w->c, w->nameless.v[i]);
+    for (size_t i = 0; !err && i < w->lost.n; i++)
+        err = node_purge(w->c, w->lost.v[i]);
     return err;
 }
 
@@ -796,7 +814,8 @@ int core_apply(struct core *c, uint64_t ns, const struct m_record *r, int64_t no
     if (!err || w.supersedes)
         err = own && !w.supersedes ? 0 : apply_all(&w);
     ids_free(&w.loaded);
-    ids_free(&w.nameless);
+    ids_free(&w.lost);
+    ids_free(&w.lost_at);
     if (!err && r->account)
         effect_add(fx, EFFECT_SESSION, ns, 0);
     if (!err)

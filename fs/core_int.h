@@ -161,6 +161,8 @@ int rebase_name(struct core *c, uint64_t parent, struct bytes name, int64_t now,
                 size_t *len);
 /* An entry whose base changed under a pending local value. */
 int rebase_entry(struct core *c, struct erow *e, int64_t now, struct core_effects *fx);
+/* A directory has one name: pending ones are given up for the one that the server knows. */
+int rebase_one_name(struct core *c, uint64_t dir, int64_t now, struct core_effects *fx);
 /* A directory or file that was removed here is needed after all: back at its old name, and those
  * above. */
 int rebase_restore(struct core *c, uint64_t node, struct core_effects *fx);

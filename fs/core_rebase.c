@@ -81,8 +81,8 @@ static int move_rows(struct core *c, uint64_t from, uint64_t to)
         "UPDATE extent SET node = ?2 WHERE node = ?1",
         "DELETE FROM span WHERE node = ?2",
         "UPDATE span SET node = ?2 WHERE node = ?1 AND kind = 2",
-        "INSERT INTO xattr(node, name, value, rev, pend, request) SELECT ?2, name, value, 0, 1, 0"
-        " FROM xattr WHERE node = ?1 AND value IS NOT NULL",
+        ("INSERT INTO xattr(node, name, value, rev, pend, request) SELECT ?2, name, value, 0, 1, 0"
+         " FROM xattr WHERE node = ?1 AND value IS NOT NULL"),
     };
     for (size_t i = 0; i < sizeof sql / sizeof *sql; i++) {
         sqlite3_stmt *s = tree_stmt(c->t, sql[i]);
@@ -295,6 +295,13 @@ int rebase_has_pending(struct core *c, uint64_t dir, bool *yes)
     return 0;
 }
 
+/* A directory that nobody but us has seen. */
+static bool new_dir(struct core *c, uint64_t node)
+{
+    struct nrow n;
+    return node_get(c, node, &n) == 0 && n.type == NODE_DIR && (n.pend & FACET_CREATE) && !n.sent;
+}
+
 /* The children of a new local directory move into the server's directory of the same name. */
 static int merge_dirs(struct core *c, uint64_t local, uint64_t server, int64_t now,
                       struct core_effects *fx)
@@ -325,13 +332,49 @@ static int merge_dirs(struct core *c, uint64_t local, uint64_t server, int64_t n
             break;
         if (to.node == 0)
             err = entry_assign(c, &to, child, type, now);
-        else if (is_dir(to.type) && is_dir(type))
+        else if (is_dir(to.type) && new_dir(c, child))
             err = merge_dirs(c, child, to.node, now, fx);
         else
             err = rebase_aside(c, to.ns, server, erow_name(&to), child, type, now, fx);
     }
+    if (err)
+        return err;
+    effect_add(fx, EFFECT_ALIAS, dir.ns, local)->other = server;
+    err = node_get(c, local, &dir);
+    dir.nlink = 0;
     if (!err)
-        effect_add(fx, EFFECT_ALIAS, dir.ns, local)->other = server;
+        err = node_put(c, &dir);
+    return err ? err : node_purge(c, local);
+}
+
+/* A pending name is taken back: what the server has there returns, unless it lives elsewhere by
+ * now. */
+static int give_up(struct core *c, struct erow *e, int64_t now, struct core_effects *fx)
+{
+    size_t names = 0;
+    uint64_t back = e->base_node;
+    int err = back ? node_names(c, back, &names) : 0;
+    if (names)
+        back = 0;
+    e->request = 0;
+    if (!err)
+        err = entry_assign(c, e, back, e->base_type, now);
+    effect_entry(fx, e->ns, e->parent, erow_name(e), back);
+    return !err && back ? rebase_restore(c, e->parent, fx) : err;
+}
+
+int rebase_one_name(struct core *c, uint64_t dir, int64_t now, struct core_effects *fx)
+{
+    cleanup_ids struct ids names = {0};
+    int err = entry_ids(c, BY_NODE, dir, &names);
+    for (size_t i = 0; !err && names.n > 1 && i < names.n; i++) {
+        struct erow e;
+        err = entry_by_id(c, names.v[i], &e);
+        if (!err && e.base_node != dir)
+            err = give_up(c, &e, now, fx);
+        if (err == -ENOENT) /* given up with another one */
+            err = 0;
+    }
     return err;
 }
 
@@ -339,65 +382,48 @@ int rebase_entry(struct core *c, struct erow *e, int64_t now, struct core_effect
 {
     uint64_t local = e->node;
     uint32_t local_type = e->type;
-    struct nrow n;
-    e->request = 0; /* if it was under way it will be refused: the base differs */
-    e->pend = e->node != e->base_node;
-    if (!e->pend)
+    e->request = 0;
+    if (e->node == e->base_node ||
+        !e->base_node) /* the same; or removed there: ours is added anew */
         return entry_settle(c, e);
-    if (!e->base_node) /* removed there, something else here: ours is added anew */
-        return entry_settle(c, e);
-    if (!local) { /* removed here, something new there: theirs stays */
-        int err = entry_assign(c, e, e->base_node, e->base_type, now);
-        effect_entry(fx, e->ns, e->parent, erow_name(e), e->base_node);
-        return err;
-    }
+    /* something new there: it takes its place, and its directory lives on if we removed that */
     int err = entry_assign(c, e, e->base_node, e->base_type, now);
     if (!err)
-        err = node_get(c, local, &n);
-    if (err)
-        return err;
+        err = rebase_restore(c, e->parent, fx);
+    if (!err && is_dir(e->base_type))
+        err = rebase_one_name(c, e->base_node, now, fx);
     effect_entry(fx, e->ns, e->parent, erow_name(e), e->base_node);
-    if (is_dir(local_type) && e->base_type == NODE_DIR && (n.pend & FACET_CREATE) && !n.sent) {
+    if (!err && local && e->base_type == NODE_DIR && new_dir(c, local))
         err = merge_dirs(c, local, e->base_node, now, fx);
-        return err ? err : node_purge(c, local);
-    }
-    return rebase_aside(c, e->ns, e->parent, erow_name(e), local, local_type, now, fx);
+    else if (!err && local)
+        err = rebase_aside(c, e->ns, e->parent, erow_name(e), local, local_type, now, fx);
+    return !err && is_dir(e->base_type) ? rebase_cycles(c, e->base_node, fx) : err;
 }
 
 /* Puts a directory that was moved here back to where the server has it. */
 static int undo_move(struct core *c, uint64_t dir, struct core_effects *fx)
 {
-    cleanup_ids struct ids names = {0}, bases = {0};
+    cleanup_ids struct ids bases = {0};
     struct nrow n;
+    struct erow old;
     int err = node_get(c, dir, &n);
     if (!err)
         err = entry_ids(c, BY_BASE, dir, &bases);
-    if (!err)
-        err = entry_ids(c, BY_NODE, dir, &names);
     if (err || !bases.n)
         return err;
-    struct erow old;
     err = entry_by_id(c, bases.v[0], &old);
+    if (err)
+        return err;
+    uint64_t other = old.node;
+    uint32_t type = old.type;
     old.request = 0;
-    if (!err && old.node) {
-        uint64_t other = old.node;
-        uint32_t type = old.type;
+    err = entry_assign(c, &old, dir, n.type, n.changed);
+    effect_entry(fx, old.ns, old.parent, erow_name(&old), dir);
+    if (!err && other) /* its place was taken meanwhile: that goes aside */
         err = rebase_aside(c, old.ns, old.parent, erow_name(&old), other, type, n.changed, fx);
-    }
     if (!err)
-        err = entry_assign(c, &old, dir, n.type, n.changed);
-    if (!err)
-        effect_entry(fx, old.ns, old.parent, erow_name(&old), dir);
-    for (size_t i = 0; !err && i < names.n; i++) {
-        struct erow e;
-        err = entry_by_id(c, names.v[i], &e);
-        if (err || e.id == old.id || e.base_node == dir)
-            continue;
-        e.request = 0;
-        err = entry_assign(c, &e, e.base_node, e.base_type, n.changed);
-        effect_entry(fx, e.ns, e.parent, erow_name(&e), e.base_node);
-    }
-    return err;
+        err = rebase_restore(c, old.parent, fx);
+    return err ? err : rebase_one_name(c, dir, n.changed, fx);
 }
 
 int rebase_cycles(struct core *c, uint64_t dir, struct core_effects *fx)

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <time.h>
 
-#define STEPS_DEFAULT 300
+#define STEPS_DEFAULT 400
 #define STEPS_MAX 100000
 #define SHOWN_LINES 60
 #define FAILURES_MAX 20 /* then it stops */

@@ -62,8 +62,9 @@ static const struct {
     {"a file has at least its known names",
      "SELECT n.id, n.nlink FROM node n"
      " WHERE n.type != 2 AND n.nlink < (SELECT count(*) FROM entry e WHERE e.node = n.id)"},
-    {"every name hangs from the root, or from a directory that is not loaded",
+    {"every name hangs from the root, or from a directory that is not loaded or waits for an answer",
      "WITH RECURSIVE below(id) AS (SELECT root FROM ns"
+     " UNION SELECT base_node FROM entry WHERE request != 0 AND base_node != 0"
      " UNION SELECT parent FROM entry WHERE parent NOT IN (SELECT id FROM node)"
      " UNION SELECT e.node FROM entry e JOIN below b ON e.parent = b.id WHERE e.node != 0)"
      " SELECT node, parent FROM entry WHERE node != 0 AND node NOT IN (SELECT id FROM below)"},
