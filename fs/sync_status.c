@@ -4,11 +4,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <time.h>
 
 #include "sync_internal.h"
 #include "vfs.h"
 
+#define DISK_FULL_BYTES (4u << 20)
 #define TICK_MS 100 /* between looks while waiting */
 
 /* [locked] One namespace's pending files and bytes; what is parked is not on its way. */
@@ -204,7 +206,8 @@ static void json_since(struct buf *b, int64_t ns)
     buf_printf(b, "\"since\": \"%s\"", text);
 }
 
-static void status_ns(struct sync *s, struct sync_ns *ns, bool first, struct buf *b)
+static void status_ns(struct sync *s, struct sync_ns *ns, bool first, const char *full,
+                      struct buf *b)
 {
     struct core_ns n;
     if (core_ns_status(s->fs->core, ns->id, &n))
@@ -212,6 +215,8 @@ static void status_ns(struct sync *s, struct sync_ns *ns, bool first, struct buf
     uint64_t files = 0, bytes = 0;
     ns_pending(s, ns, &files, &bytes);
     const char *error = ns->error;
+    if (!*error && *full)
+        error = full;
     if (!*error && !s->online && s->session_error[0])
         error = s->session_error;
     buf_printf(b, "%s{", first ? "" : ", ");
@@ -228,9 +233,21 @@ static void status_ns(struct sync *s, struct sync_ns *ns, bool first, struct buf
     buf_printf(b, "}");
 }
 
+/* Says so when hardly anything can be written under the state directory: what programs wrote then
+ * stays in memory. */
+static void disk_full(const struct sync *s, char text[512])
+{
+    struct statvfs v;
+    text[0] = 0;
+    if (statvfs(s->fs->opt.state, &v) == 0 && v.f_bavail * v.f_frsize < DISK_FULL_BYTES)
+        snprintf(text, 512, "the disk of %.300s is full: free some space there", s->fs->opt.state);
+}
+
 void sync_status(struct sync *s, struct buf *b)
 {
     struct blocks_stat st;
+    char full[512];
+    disk_full(s, full);
     pthread_mutex_lock(&s->fs->lock);
     blocks_stat(s->fs->blocks, &st);
     buf_printf(b, "{");
@@ -253,7 +270,7 @@ void sync_status(struct sync *s, struct buf *b)
                (unsigned long long)st.unsynced_blocks, (unsigned long long)st.unsynced_bytes,
                (unsigned long long)st.cached_bytes);
     for (size_t i = 0; i < s->nss_n; i++)
-        status_ns(s, s->nss[i], i == 0, b);
+        status_ns(s, s->nss[i], i == 0, full, b);
     buf_printf(b, "]}\n");
     pthread_mutex_unlock(&s->fs->lock);
 }
