@@ -65,13 +65,25 @@ static int settle_purge(struct core *c, uint64_t node)
     return n.nlink == 0 ? node_purge(c, node) : 0;
 }
 
+/* What is not known of a node that is gone at the server is what it was before. */
+static void gone_at(struct nrow *n, bool gone, uint64_t sjid)
+{
+    if (gone && !n->gone && !n->src) {
+        n->src = n->id;
+        n->src_at = sjid - 1;
+    } else if (!gone && n->src == n->id) {
+        n->src = n->src_at = 0;
+    }
+    n->gone = gone;
+}
+
 /* A node that was gone has a name again: its xattrs begin a new life with it. */
 static int settle_revived(struct core *c, struct nrow *n, uint64_t sjid)
 {
     sqlite3_stmt *s = tree_stmt(c->t, "UPDATE xattr SET rev = ?2 WHERE node = ?1 AND rev != 0");
     sqlite3_bind_int64(s, 1, (int64_t)n->id);
     sqlite3_bind_int64(s, 2, (int64_t)sjid);
-    n->gone = false;
+    gone_at(n, false, sjid);
     int err = tree_step(c->t, s);
     return err ? err : node_put(c, n);
 }
@@ -540,7 +552,7 @@ static int apply_inode(struct apply *w, const struct m_inode *m)
     }
     if (!err)
         err = take_attributes(w, &n, m);
-    n.gone = m->gone;
+    gone_at(&n, m->gone, w->r->sjid);
     if (!err)
         err = node_put(w->c, &n);
     if (!err && m->gone && n.nlink == 0) {

@@ -4,24 +4,41 @@
  * Everything known of a namespace is exact as of its cursor. So a load asks as of the cursor, and
  * its answer is taken only while the cursor has not moved; a page of a directory may be followed by
  * records before the next page, because records are applied to the names already loaded. What is
- * already here is never overwritten: it is as of the cursor too, or pending. The unknown extents of
- * a conflicted copy are the exception: they are read from the past of the node it was copied from,
- * which no record changes.
+ * already here is never overwritten: it is as of the cursor too, or pending. The exceptions are
+ * read from the past, which no record changes: the unknown extents of a conflicted copy from that
+ * of the node it was copied from, and what is unknown of a node that the server removed, but that
+ * lives on here.
  */
 #include "core_int.h"
 
 #include <errno.h>
 #include <string.h>
 
-int core_need_request(struct core *c, struct core_need *need, const char **method, struct buf *body)
+/* Of which node, and as of when it is to be asked. */
+static int need_source(struct core *c, const struct core_need *need, uint64_t *src, uint64_t *at)
 {
     struct core_ns ns;
     struct nrow n;
     int err = ns_get(c, need->ns, &ns);
+    *src = need->node;
+    *at = ns.cursor;
+    if (err || (need->kind != NEED_EXTENTS && need->kind != NEED_NODE))
+        return err;
+    err = node_get(c, need->node, &n);
+    if (err) /* not loaded: to be asked as it is now */
+        return err == -ENOENT && need->kind == NEED_NODE ? 0 : err;
+    if (n.src && (need->kind == NEED_EXTENTS || n.src == n.id)) {
+        *src = n.src;
+        *at = n.src_at;
+    }
+    return 0;
+}
+
+int core_need_request(struct core *c, struct core_need *need, const char **method, struct buf *body)
+{
+    int err = need_source(c, need, &need->src, &need->at);
     if (err)
         return err;
-    need->at = ns.cursor;
-    need->src = need->node;
     struct bytes name = bytes_of(need->name, need->name_len);
     switch (need->kind) {
     case NEED_NAME: {
@@ -44,13 +61,6 @@ int core_need_request(struct core *c, struct core_need *need, const char **metho
         return 0;
     }
     case NEED_EXTENTS: {
-        err = node_get(c, need->node, &n);
-        if (err)
-            return err;
-        if (n.src) {
-            need->src = n.src;
-            need->at = n.src_at;
-        }
         struct m_extents_req q = {
             .ns = need->ns, .node = need->src, .at = need->at, .off = need->off};
         *method = "extents";
@@ -290,20 +300,13 @@ int core_need_answer(struct core *c, const struct core_need *need, struct bytes 
                      struct core_effects *fx)
 {
     cleanup_arena struct arena a = {0};
-    struct core_ns ns;
-    struct nrow n;
+    uint64_t src, at;
     int err = core_begin(c);
     if (err)
         return err;
-    err = ns_get(c, need->ns, &ns);
-    bool past = need->kind == NEED_EXTENTS && need->src != need->node;
-    if (!err && !past && ns.cursor != need->at)
+    err = need_source(c, need, &src, &at);
+    if (!err && (at != need->at || src != need->src))
         err = -EAGAIN;
-    if (!err && need->kind == NEED_EXTENTS) {
-        err = node_get(c, need->node, &n);
-        if (!err && (n.src ? n.src : n.id) != need->src)
-            err = -EAGAIN;
-    }
     if (!err)
         switch (need->kind) {
         case NEED_NAME:
