@@ -2,7 +2,8 @@
 /* Layout and settings follow measurements of SQLite as a store of large values:
  *
  * - A rollback journal, not WAL: pages appended to the file, and free pages used again, are not
- *   journalled, so that every byte is written once. TRUNCATE keeps the journal's file.
+ *   journalled, so that every byte is written once. PERSIST keeps the journal's file and its
+ *   length, which saves small transactions two calls.
  * - synchronous=OFF: what must hold is that a crash of the process loses nothing, for which the
  * page cache is enough. The owner calls shard_sync for more, and checks files that were not synced
  * after a crash of the machine, block by block. A file that was synced and is written on is
@@ -105,7 +106,7 @@ static int wake(struct shard *s)
     char settings[320];
     snprintf(settings, sizeof(settings),
              "PRAGMA page_size=%d; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA locking_mode=EXCLUSIVE;"
-             "PRAGMA journal_mode=TRUNCATE; PRAGMA synchronous=%s; PRAGMA secure_delete=OFF;"
+             "PRAGMA journal_mode=PERSIST; PRAGMA synchronous=%s; PRAGMA secure_delete=OFF;"
              "PRAGMA cache_size=-%d; PRAGMA cache_spill=OFF; PRAGMA temp_store=MEMORY;",
              s->large ? 65536 : 16384, s->careful ? "NORMAL" : "OFF", s->large ? 17000 : 4000);
     if (rc == SQLITE_OK)

@@ -618,8 +618,8 @@ static void serve(struct front *f)
     struct pollfd fds[2] = {{.fd = fuse_session_fd(f->se), .events = POLLIN},
                             {.fd = f->stop, .events = POLLIN}};
     while (!fuse_session_exited(f->se)) {
-        if (poll(fds, 2, -1) < 0 && errno != EINTR)
-            break;
+        if (poll(fds, 2, -1) < 0)
+            continue; /* EINTR; the arguments are in order */
         if (fds[1].revents != 0)
             break;
         if (fds[0].revents == 0)
@@ -627,7 +627,10 @@ static void serve(struct front *f)
         int n = fuse_session_receive_buf(f->se, &buf);
         if (n == -EINTR || n == -EAGAIN)
             continue;
-        if (n <= 0)
+        if (n < 0)
+            log_printf(vfs_fs(f->vfs)->log, LOG_L_ERROR, "reading requests from the kernel: %s",
+                       strerror(-n));
+        if (n <= 0) /* 0: unmounted */
             break;
         fuse_session_process_buf(f->se, &buf);
     }
