@@ -766,6 +766,33 @@ static int apply_entry(struct apply *w, const struct m_entry *m)
                                                               : err;
 }
 
+/* A directory is gone of which nothing is loaded but names in it that are pending: it cannot come
+ * back with them, so they go to the top. */
+static int rescue(struct apply *w, uint64_t dir)
+{
+    cleanup_ids struct ids names = {0};
+    struct core_ns ns;
+    struct nrow n;
+    int err = node_get(w->c, dir, &n);
+    if (err != -ENOENT)
+        return err;
+    err = ns_get(w->c, w->ns, &ns);
+    if (!err)
+        err = entry_ids(w->c, BY_PENDING_PARENT, dir, &names);
+    for (size_t i = 0; !err && i < names.n; i++) {
+        struct erow e;
+        err = entry_by_id(w->c, names.v[i], &e);
+        uint64_t node = e.node;
+        uint32_t type = e.type;
+        e.request = 0;
+        if (!err)
+            err = entry_assign(w->c, &e, 0, NODE_NONE, w->now);
+        if (!err && node)
+            err = rebase_aside(w->c, w->ns, ns.root, erow_name(&e), node, type, w->now, w->fx);
+    }
+    return err;
+}
+
 /* A node that came with this name: its count of names, as told, includes it. */
 static int loaded_count(struct apply *w, const struct m_entry *m)
 {
@@ -791,6 +818,9 @@ static int apply_all(struct apply *w)
             err = rebase_one_name(w->c, r->entries[i].node, w->now, w->fx);
     if (!err)
         err = keep_alive(w);
+    for (size_t i = 0; !err && i < r->inodes_n; i++)
+        if (r->inodes[i].gone && r->inodes[i].type == NODE_DIR)
+            err = rescue(w, r->inodes[i].node);
     for (size_t i = 0; !err && w->loaded.n && i < r->entries_n; i++)
         err = loaded_count(w, &r->entries[i]);
     for (size_t i = 0; !err && i < r->inodes_n; i++)

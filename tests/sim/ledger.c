@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What programs wrote. Every write is a block of its own, at most 64 bytes, so that a bit mask says
  * which of its bytes must still be somewhere: all, less those that a program overwrote, cut off or
- * removed while seeing them, less those that a client had told nobody of when its power failed. */
+ * removed while seeing them, less those that a client had told nobody of when its power failed.
+ *
+ * A file of several names is an exception: two clients may each remove a name believing that the
+ * other stays, and an edit through one of them goes with both, as it would on one machine. */
 #include "sim.h"
 
 #include <stdio.h>
@@ -21,6 +24,7 @@ static uint32_t slot_of(const struct ledger *l, const struct block_id *id)
 void ledger_reset(struct ledger *l)
 {
     l->n = 0;
+    l->weak_n = 0;
     memset(l->slot, 0, sizeof l->slot);
 }
 
@@ -30,7 +34,7 @@ static uint64_t mask_of(uint64_t off, uint64_t len)
     return off >= 64 ? 0 : all << off;
 }
 
-int ledger_write(struct ledger *l, uint64_t seed, unsigned client, unsigned len,
+int ledger_write(struct ledger *l, uint64_t seed, unsigned client, uint64_t node, unsigned len,
                  struct block_id *id)
 {
     char text[BLOCK_LEN_MAX + 1] = {0};
@@ -41,6 +45,7 @@ int ledger_write(struct ledger *l, uint64_t seed, unsigned client, unsigned len,
     block_id_of(id, text, sizeof text - 1);
     l->w[l->n].id = *id;
     l->w[l->n].client = client;
+    l->w[l->n].node = node;
     l->w[l->n].len = len;
     l->w[l->n].live = mask_of(0, len);
     l->w[l->n].committed = 0;
@@ -106,4 +111,18 @@ void ledger_power_lost(struct ledger *l, unsigned client)
     for (uint32_t i = 0; i < l->n; i++)
         if (l->w[i].client == client)
             l->w[i].live &= l->w[i].committed;
+}
+
+void ledger_weaken(struct ledger *l, uint64_t node)
+{
+    if (!ledger_weak(l, node) && l->weak_n < sizeof l->weak / sizeof *l->weak)
+        l->weak[l->weak_n++] = node;
+}
+
+bool ledger_weak(const struct ledger *l, uint64_t node)
+{
+    for (size_t i = 0; i < l->weak_n; i++)
+        if (l->weak[i] == node)
+            return true;
+    return false;
 }

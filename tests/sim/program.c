@@ -175,10 +175,12 @@ void program_close(struct client *c, struct open_file *f)
 
 /* ---- content
  * ------------------------------------------------------------------------------------------ */
-static bool new_block(struct attempt *t, uint64_t off, uint64_t len, struct m_extent *e, int *write)
+static bool new_block(struct attempt *t, uint64_t node, uint64_t off, uint64_t len,
+                      struct m_extent *e, int *write)
 {
     *e = (struct m_extent){.off = off, .len = len};
-    *write = ledger_write(&t->c->s->ledger, t->c->s->seed, t->c->index, (unsigned)len, &e->block);
+    *write =
+        ledger_write(&t->c->s->ledger, t->c->s->seed, t->c->index, node, (unsigned)len, &e->block);
     return *write >= 0;
 }
 
@@ -188,7 +190,7 @@ static int write_at(struct attempt *t, uint64_t node, uint64_t off, uint64_t len
     struct m_extent e;
     struct core_attr a;
     int write;
-    if (!sees(t, node, off, off + len, &before) || !new_block(t, off, len, &e, &write)) {
+    if (!sees(t, node, off, off + len, &before) || !new_block(t, node, off, len, &e, &write)) {
         marks_free(&before);
         return -ENOSPC;
     }
@@ -288,7 +290,7 @@ static int op_handle_write(struct attempt *t)
     struct core_attr a;
     struct m_extent e;
     int write;
-    if (!new_block(t, off, len, &e, &write))
+    if (!new_block(t, f->node, off, len, &e, &write))
         return -ENOSPC;
     const struct extent_list with = {.v = &e, .n = 1};
     extent_list_splice(&f->old, off, len, &with);
@@ -422,6 +424,8 @@ static int remove_name(struct attempt *t, bool dir)
         err = core_unlink(t->core, &t->who, p.dir, p.name, dir, &node, &t->need);
     if (!err)
         ledger_consume(&t->c->s->ledger, &seen);
+    if (!err && p.a.nlink > 1)
+        ledger_weaken(&t->c->s->ledger, p.a.node);
     marks_free(&seen);
     return err;
 }
@@ -460,6 +464,8 @@ static int op_rename(struct attempt *t)
                           &t->need);
     if (!err && replaced)
         ledger_consume(&t->c->s->ledger, &seen);
+    if (!err && replaced && to.a.nlink > 1)
+        ledger_weaken(&t->c->s->ledger, replaced);
     marks_free(&seen);
     return err == -EINVAL ? -ELOOP : err; /* into itself */
 }

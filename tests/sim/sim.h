@@ -42,16 +42,19 @@ struct ledger {
     struct {
         struct block_id id;
         unsigned client, len;
+        uint64_t node;      /* written into */
         uint64_t live;      /* bytes that must be found at the end */
         uint64_t committed; /* bytes that some record of the journal carried */
         uint64_t reachable; /* bytes found by the last look at the server's tree */
     } w[WRITES_MAX];
     uint32_t n;
     uint32_t slot[2 * WRITES_MAX]; /* index + 1 by id */
+    uint64_t weak[256];
+    size_t weak_n;
 };
 void ledger_reset(struct ledger *l);
 /* A new block of len bytes, unlike any other; -1 when the run has too many. */
-int ledger_write(struct ledger *l, uint64_t seed, unsigned client, unsigned len,
+int ledger_write(struct ledger *l, uint64_t seed, unsigned client, uint64_t node, unsigned len,
                  struct block_id *id);
 /* Whether the block was made here; len is its length. */
 bool ledger_find(const struct ledger *l, const struct block_id *id, uint32_t *write);
@@ -65,6 +68,10 @@ void ledger_revive(struct ledger *l, const struct marks *m);
 void ledger_committed(struct ledger *l, const struct m_extent *v, size_t n);
 /* Power loss at a client: what never reached the journal need not be found. */
 void ledger_power_lost(struct ledger *l, unsigned client);
+/* A file of several names lost one: somebody else may take the others without knowing its content.
+ */
+void ledger_weaken(struct ledger *l, uint64_t node);
+bool ledger_weak(const struct ledger *l, uint64_t node);
 
 /* ---- the server (server.c) ------------------------------------------------------------------ */
 struct server {
