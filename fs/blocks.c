@@ -15,74 +15,23 @@
  * Locks: `lock` protects index, list of files and counters; each file has a lock for its database.
  * They are never held together; a file in use is kept by `refs`.
  */
-#include "blocks.h"
-
 #include <assert.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "blockindex.h"
-#include "blockshard.h"
+#include "blocks_int.h"
 
 #define FILES_AWAKE_MAX 16 /* open databases; each costs descriptors and a page cache */
 #define CACHE_DEFAULT (10ull << 30)
 #define SPILL_MAX (32u << 20) /* fetched blocks kept in memory when the disk is full */
 #define RESERVE_MAX                                                                                \
     (64ull << 20) /* left free on the disk by the outbox: or a sixteenth of it, if less */
-
-enum { KIND_OUT, KIND_FETCHED, KINDS };
-
-struct file {
-    struct file *next;
-    struct shard *shard;
-    pthread_mutex_t lock; /* the shard */
-    uint32_t no;
-    int kind;
-    bool large;
-    /* blocks.lock: */
-    bool open;  /* not known to be durable: named .open */
-    bool full;  /* takes no more blocks */
-    bool dirty; /* written since the last sync */
-    bool awake;
-    unsigned refs;
-    uint64_t bytes, unsynced, unsynced_bytes, used;
-};
-
-/* A fetched block for which the disk has no room. */
-struct spill {
-    TAILQ_ENTRY(spill) link;
-    struct block_id id;
-    uint32_t len;
-    uint8_t p[];
-};
-
-TAILQ_HEAD(spill_list, spill);
-
-struct blocks {
-    pthread_mutex_t lock;
-    char *dir;
-    struct log *log;
-    uint64_t cache_size;
-    struct block_index index;
-    struct spill_list spills; /* newest first */
-    size_t spilled;           /* bytes */
-    struct file *files;
-    struct file *writer[KINDS][2]; /* [kind][large] */
-    uint32_t next_no;
-    uint64_t clock; /* rises with every use of a file */
-    pthread_t keeper;
-    pthread_cond_t keeper_wake;
-    bool keeper_runs, stop, work;
-};
 
 /* ---- files -------------------------------------------------------------------------------- */
 
@@ -93,7 +42,7 @@ static void file_path(const struct blocks *b, const struct file *f, bool open, c
              f->large ? "large" : "small", open ? ".open" : "");
 }
 
-static struct file *file_new(struct blocks *b, uint32_t no, int kind, bool large, bool open)
+struct file *blocks_file_new(struct blocks *b, uint32_t no, int kind, bool large, bool open)
 {
     struct file *f = calloc(1, sizeof(*f));
     if (f == NULL)
@@ -109,14 +58,14 @@ static struct file *file_new(struct blocks *b, uint32_t no, int kind, bool large
     return f;
 }
 
-static void file_free(struct file *f)
+void blocks_file_free(struct file *f)
 {
     shard_free(f->shard);
     pthread_mutex_destroy(&f->lock);
     free(f);
 }
 
-static void file_unlink(struct file *f)
+void blocks_file_unlink(struct file *f)
 {
     char journal[4420];
     snprintf(journal, sizeof(journal), "%s-journal", shard_path(f->shard));
@@ -125,7 +74,7 @@ static void file_unlink(struct file *f)
     unlink(journal);
 }
 
-static struct file *file_by_no(struct blocks *b, uint32_t no)
+struct file *blocks_file_by_no(struct blocks *b, uint32_t no)
 {
     for (struct file *f = b->files; f != NULL; f = f->next)
         if (f->no == no)
@@ -180,7 +129,7 @@ static struct file *writer(struct blocks *b, int kind, bool large)
         keeper_call(b);
     }
     if (f == NULL) {
-        f = file_new(b, b->next_no++, kind, large, true);
+        f = blocks_file_new(b, b->next_no++, kind, large, true);
         f->next = b->files;
         b->files = f;
         b->writer[kind][large] = f;
@@ -191,7 +140,7 @@ static struct file *writer(struct blocks *b, int kind, bool large)
 /* ---- putting and reading ------------------------------------------------------------------- */
 
 /* [b->lock] */
-static void set_unsynced(struct file *f, struct block_at *at, bool unsynced)
+void blocks_set_unsynced(struct file *f, struct block_at *at, bool unsynced)
 {
     if (at->unsynced == unsynced)
         return;
@@ -277,13 +226,13 @@ static int mark(struct blocks *b, const struct block_id *id, bool unsynced)
 {
     pthread_mutex_lock(&b->lock);
     struct block_at *at = block_index_find(&b->index, id);
-    struct file *f = at != NULL ? file_by_no(b, at->file) : NULL;
+    struct file *f = at != NULL ? blocks_file_by_no(b, at->file) : NULL;
     if (f == NULL || at->unsynced == unsynced) {
         pthread_mutex_unlock(&b->lock);
         return f == NULL ? -ENOENT : 0;
     }
     uint32_t row = at->row;
-    set_unsynced(f, at, unsynced);
+    blocks_set_unsynced(f, at, unsynced);
     file_ref(b, f);
     pthread_mutex_unlock(&b->lock);
     pthread_mutex_lock(&f->lock);
@@ -365,7 +314,7 @@ int blocks_read(struct blocks *b, const struct block_id *id, uint32_t off, void 
 {
     pthread_mutex_lock(&b->lock);
     struct block_at *at = block_index_find(&b->index, id);
-    struct file *f = at != NULL ? file_by_no(b, at->file) : NULL;
+    struct file *f = at != NULL ? blocks_file_by_no(b, at->file) : NULL;
     struct spill *in_memory = f == NULL ? spill_find(b, id) : NULL;
     uint32_t size = f != NULL ? at->len : in_memory != NULL ? in_memory->len : 0;
     bool inside = off <= size && len <= size - off;
@@ -427,8 +376,8 @@ void blocks_synced(struct blocks *b, const struct block_id *v, size_t n)
             done[k] = true;
             if (!at->unsynced)
                 continue;
-            f = f != NULL ? f : file_by_no(b, at->file);
-            set_unsynced(f, at, false);
+            f = f != NULL ? f : blocks_file_by_no(b, at->file);
+            blocks_set_unsynced(f, at, false);
             row[rows++] = at->row;
         }
         if (f != NULL)
@@ -455,13 +404,13 @@ void blocks_drop(struct blocks *b, const struct block_id *id)
 {
     pthread_mutex_lock(&b->lock);
     struct block_at *at = block_index_find(&b->index, id);
-    struct file *f = at != NULL && at->unsynced ? file_by_no(b, at->file) : NULL;
+    struct file *f = at != NULL && at->unsynced ? blocks_file_by_no(b, at->file) : NULL;
     if (f == NULL) {
         pthread_mutex_unlock(&b->lock);
         return;
     }
     uint32_t row = at->row;
-    set_unsynced(f, at, false);
+    blocks_set_unsynced(f, at, false);
     f->bytes -= at->len;
     block_index_remove(&b->index, at);
     file_ref(b, f);
@@ -637,8 +586,8 @@ static void evict(struct blocks *b, struct file *f)
     *at = f->next;
     block_index_remove_file(&b->index, f->no);
     pthread_mutex_unlock(&b->lock);
-    file_unlink(f);
-    file_free(f);
+    blocks_file_unlink(f);
+    blocks_file_free(f);
     pthread_mutex_lock(&b->lock);
 }
 
@@ -671,158 +620,6 @@ static void *keeper(void *arg)
     return NULL;
 }
 
-/* ---- opening ------------------------------------------------------------------------------- */
-
-struct seen {
-    struct blocks *b;
-    struct file *f;
-};
-
-static void on_block(void *arg, uint32_t row, const struct block_id *id, uint32_t len,
-                     bool unsynced)
-{
-    struct seen *s = arg;
-    struct block_at *at = block_index_find(&s->b->index, id);
-    if (at != NULL) { /* two copies (a crash between two puts): one that is unsynced counts */
-        struct file *other = file_by_no(s->b, at->file);
-        if (unsynced && !at->unsynced && other != NULL) {
-            set_unsynced(other, at, true);
-        }
-        return;
-    }
-    block_index_add(&s->b->index, id, s->f->no, row, len, unsynced);
-    s->f->bytes += len;
-    s->f->unsynced += unsynced;
-    s->f->unsynced_bytes += unsynced ? len : 0;
-}
-
-/* A file whose list of blocks cannot be read. Of the outbox, all that can be is brought into a new
- * one. */
-static void replace_damaged(struct blocks *b, struct file *f, size_t *lost)
-{
-    block_index_remove_file(&b->index, f->no);
-    f->bytes = f->unsynced = f->unsynced_bytes = 0;
-    char aside[4420];
-    snprintf(aside, sizeof(aside), "%s.damaged", shard_path(f->shard));
-    if (f->kind == KIND_FETCHED) {
-        log_printf(b->log, LOG_L_WARN, "%s is damaged; its blocks are fetched again",
-                   shard_path(f->shard));
-        file_unlink(f);
-        return;
-    }
-    struct file *to = file_new(b, b->next_no++, KIND_OUT, f->large, true);
-    size_t saved = 0, gone = 0, bad[2] = {0, 0};
-    shard_salvage(f->shard, to->shard, &saved, &gone);
-    struct seen s = {b, to};
-    if (saved > 0)
-        shard_scan(to->shard, false, on_block, &s, &bad[0], &bad[1]);
-    *lost += gone > 0 || saved > 0 ? gone : 1;
-    log_printf(b->log, LOG_L_ERROR,
-               "%s is damaged: %zu blocks were saved, %zu or more are lost; it is kept as %s",
-               shard_path(f->shard), saved, gone, aside);
-    shard_hibernate(f->shard);
-    if (rename(shard_path(f->shard), aside) != 0)
-        log_printf(b->log, LOG_L_WARN, "%s: %s", aside, strerror(errno));
-    to->full = true;
-    to->next = b->files;
-    b->files = to;
-}
-
-/* Reads the list of one file; a file left by an unclean end of the machine is checked block by
- * block. */
-static void load_file(struct blocks *b, struct file *f, bool verify, size_t *lost)
-{
-    struct seen s = {b, f};
-    size_t bad_unsynced = 0, bad_cached = 0;
-    f->next = b->files;
-    b->files = f;
-    int rc = shard_scan(f->shard, verify, on_block, &s, &bad_unsynced, &bad_cached);
-    shard_hibernate(f->shard);
-    if (rc != 0) {
-        b->files = f->next;
-        replace_damaged(b, f, lost);
-        file_free(f);
-        return;
-    }
-    *lost += bad_unsynced;
-    if (bad_unsynced + bad_cached > 0)
-        log_printf(
-            b->log, bad_unsynced > 0 ? LOG_L_ERROR : LOG_L_WARN,
-            "%s: the machine stopped before %zu blocks not yet synced and %zu cached ones were "
-            "on disk",
-            shard_path(f->shard), bad_unsynced, bad_cached);
-    f->full = !f->open || verify || f->bytes >= SHARD_MAX || b->writer[f->kind][f->large] != NULL;
-    if (!f->full)
-        b->writer[f->kind][f->large] = f;
-    b->work = true;
-}
-
-static bool parse_name(const char *name, uint32_t *no, int *kind, bool *large, bool *open)
-{
-    char k[8], size[6], rest[16] = "";
-    if (sscanf(name, "%8x-%7[a-z]-%5[a-z].db%15s", no, k, size, rest) < 3 || *no == 0)
-        return false;
-    *kind = strcmp(k, "out") == 0 ? KIND_OUT : KIND_FETCHED;
-    *large = strcmp(size, "large") == 0;
-    *open = strcmp(rest, ".open") == 0;
-    return rest[0] == '\0' || *open;
-}
-
-/* Whether the machine has been running since the last owner; notes the present boot. */
-static bool same_boot(const struct blocks *b)
-{
-    char now[64] = "", then[64] = "", path[4400];
-    FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
-    if (f != NULL) {
-        if (fgets(now, sizeof(now), f) == NULL)
-            now[0] = '\0';
-        fclose(f);
-    }
-    snprintf(path, sizeof(path), "%s/boot", b->dir);
-    if ((f = fopen(path, "re")) != NULL) {
-        if (fgets(then, sizeof(then), f) == NULL)
-            then[0] = '\0';
-        fclose(f);
-    }
-    return now[0] != '\0' && strcmp(now, then) == 0;
-}
-
-static int note_boot(const struct blocks *b)
-{
-    char now[64] = "", path[4400];
-    FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
-    if (f == NULL)
-        return 0; /* then every start checks */
-    if (fgets(now, sizeof(now), f) == NULL)
-        now[0] = '\0';
-    fclose(f);
-    snprintf(path, sizeof(path), "%s/boot", b->dir);
-    if ((f = fopen(path, "we")) == NULL)
-        return -errno;
-    bool good = fputs(now, f) >= 0;
-    return fclose(f) == 0 && good ? 0 : -EIO;
-}
-
-static int load_all(struct blocks *b, size_t *lost)
-{
-    DIR *d = opendir(b->dir);
-    if (d == NULL)
-        return -errno;
-    bool verify_open = !same_boot(b);
-    struct dirent *e;
-    while ((e = readdir(d)) != NULL) {
-        uint32_t no;
-        int kind;
-        bool large, open;
-        if (!parse_name(e->d_name, &no, &kind, &large, &open))
-            continue;
-        b->next_no = no >= b->next_no ? no + 1 : b->next_no;
-        load_file(b, file_new(b, no, kind, large, open), open && verify_open, lost);
-    }
-    closedir(d);
-    return note_boot(b);
-}
-
 int blocks_open(struct blocks **out, const struct blocks_options *o, size_t *lost)
 {
     *lost = 0;
@@ -837,7 +634,7 @@ int blocks_open(struct blocks **out, const struct blocks_options *o, size_t *los
     b->cache_size = o->cache_size != 0 ? o->cache_size : CACHE_DEFAULT;
     b->next_no = 1;
     TAILQ_INIT(&b->spills);
-    int rc = load_all(b, lost);
+    int rc = blocks_load(b, lost);
     if (rc == 0)
         rc = -pthread_create(&b->keeper, NULL, keeper, b);
     b->keeper_runs = rc == 0;
@@ -863,7 +660,7 @@ void blocks_close(struct blocks *b)
     while (b->files != NULL) {
         struct file *f = b->files;
         b->files = f->next;
-        file_free(f);
+        blocks_file_free(f);
     }
     while (!TAILQ_EMPTY(&b->spills))
         spill_drop(b, TAILQ_FIRST(&b->spills));
