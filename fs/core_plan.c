@@ -552,12 +552,15 @@ static int write_entry(struct writer *w, uint64_t id, struct core_need *need)
 {
     struct erow e;
     struct nrow base;
+    size_t names = 0;
     int err = entry_by_id(w->c, id, &e);
     if (err || !e.pend || e.request)
         return err == -ENOENT ? 0 : err;
     err = name_unknown(w, &e, need);
     if (!err && e.base_node)
         err = node_get(w->c, e.base_node, &base);
+    if (!err && e.base_node)
+        err = node_names(w->c, e.base_node, &names);
     if (err == -ENOENT) { /* its content's revision is to be told */
         *need = (struct core_need){.kind = NEED_NODE, .ns = e.ns, .node = e.base_node};
         return CORE_NEED;
@@ -570,7 +573,7 @@ static int write_entry(struct writer *w, uint64_t id, struct core_need *need)
                                  .base_node = e.base_node,
                                  .base_rev = e.base_node ? e.base_rev : 0,
                                  .node = e.node};
-    if (e.base_node)
+    if (e.base_node && !names) /* meant as its last name; if it is, though it lives on here: conflict */
         m->base_content = base.content_rev;
     if (!w->mark)
         return 0;
