@@ -1,0 +1,459 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What is under way: answers that come, come twice, come late or not at all; restarts; refusals. */
+#include "world.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+static int setup(void **state)
+{
+    *state = world_new(true);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    world_free(*state);
+    return 0;
+}
+
+static uint64_t pending_nodes(struct world *w)
+{
+    struct core_ns n;
+    assert_int_equal(core_ns_status(w->core, NS, &n), 0);
+    return n.pending_nodes;
+}
+
+static void test_settled_by_the_answer(void **state)
+{
+    struct world *w = *state;
+    struct core_ns n;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    write_block(w, f, 0, 8, 1);
+    planned(w, 0);
+    assert_true(pending_nodes(w) > 0); /* not answered is pending */
+    answer_committed(w);
+    assert_clean(w);
+    assert_int_equal(core_ns_get(w->core, NS, &n), 0);
+    assert_int_equal(n.cursor, 1);
+    assert_non_null(effect(w, EFFECT_DONE));
+    assert_int_equal(effect(w, EFFECT_DONE)->status, COMMIT_COMMITTED);
+    assert_int_equal(effect(w, EFFECT_DONE)->sjid, 1);
+}
+
+static void test_second_answer_is_ignored(void **state)
+{
+    struct world *w = *state;
+    make(w, ROOT, "f", NODE_REG);
+    planned(w, 0);
+    answer_committed(w);
+    struct m_commit_ans again = {.status = COMMIT_CONFLICT, .head = 1};
+    assert_int_equal(core_commit_answer(w->core, NS, w->plan.request, &again, &w->fx), 0);
+    assert_clean(w);
+}
+
+static void test_answer_before_the_journal_got_there(void **state)
+{
+    struct world *w = *state;
+    struct core_ns n;
+    struct core_barrier b;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    planned(w, f);
+    struct m_commit_ans a = {.status = COMMIT_COMMITTED, .sjid = 2, .head = 2};
+    assert_int_equal(core_commit_answer(w->core, NS, w->plan.request, &a, &w->fx), 0);
+    assert_int_equal(core_ns_get(w->core, NS, &n), 0);
+    assert_int_equal(n.cursor, 0);
+    assert_int_equal(core_barrier(w->core, f, &b), 0);
+    assert_true(!b.dirty && !b.request); /* fsync need not wait for the journal */
+    theirs_make(w, ROOT, "g", THEIRS(1), NODE_REG);
+    rec_begin(w);
+    rec_own(w, w->plan.request);
+    apply(w);
+    commit_all(w);
+    assert_clean(w);
+    assert_names(w, ROOT, "f g");
+}
+
+static void test_settled_by_the_journal(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    planned(w, f);
+    rec_begin(w);
+    rec_own(w, w->plan.request);
+    apply(w);
+    assert_int_equal(effect(w, EFFECT_DONE)->other, w->plan.request);
+    struct m_commit_ans late = {.status = COMMIT_COMMITTED, .sjid = 1, .head = 1};
+    assert_int_equal(core_commit_answer(w->core, NS, w->plan.request, &late, &w->fx), 0);
+    commit_all(w);
+    assert_clean(w);
+}
+
+static void test_missing_changes_nothing(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    planned(w, f);
+    struct m_commit_ans a = {.status = COMMIT_MISSING};
+    assert_int_equal(core_commit_answer(w->core, NS, w->plan.request, &a, &w->fx), 0);
+    answer_committed(w);
+    commit_all(w);
+    assert_clean(w);
+}
+
+static void test_facets_under_way_wait(void **state)
+{
+    struct world *w = *state;
+    struct core_plan first;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    write_block(w, f, 0, 16, 1);
+    planned(w, f);
+    first = w->plan;
+    w->plan = (struct core_plan){0};
+    write_block(w, f, 8, 16, 2);
+    assert_int_equal(plan(w, f), -EAGAIN); /* one unanswered commit touches a facet */
+    struct m_commit_ans a = {.status = COMMIT_COMMITTED, .sjid = ++w->head, .head = w->head};
+    assert_int_equal(core_commit_answer(w->core, NS, first.request, &a, &w->fx), 0);
+    core_plan_free(&first);
+    planned(w, f);
+    assert_int_equal(sent_node(w, f)->ranges_n, 1);
+    assert_int_equal(sent_node(w, f)->ranges[0].off, 8); /* what was written since */
+    assert_int_equal(sent_node(w, f)->ranges[0].len, 16);
+    assert_int_equal(sent_node(w, f)->base_content, 1);
+}
+
+static void test_renamed_while_under_way(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    planned(w, f);
+    assert_int_equal(rename_to(w, ROOT, "f", ROOT, "g", 0), 0);
+    answer_committed(w);
+    planned(w, ROOT);
+    assert_true(sent_entry(w, ROOT, "f", f, 0));
+    assert_true(sent_entry(w, ROOT, "g", 0, f));
+    answer_committed(w);
+    commit_all(w);
+    assert_clean(w);
+    assert_names(w, ROOT, "g");
+}
+
+static void test_unlinked_while_under_way(void **state)
+{
+    struct world *w = *state;
+    struct core_attr a;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    planned(w, f);
+    assert_int_equal(remove_name(w, ROOT, "f", false), 0);
+    answer_committed(w);
+    planned(w, ROOT);
+    assert_true(sent_entry(w, ROOT, "f", f, 0));
+    answer_committed(w);
+    assert_clean(w);
+    assert_int_equal(core_getattr(w->core, f, &a, &w->need), -ESTALE);
+}
+
+static void test_unlinked_while_under_way_and_refused(void **state)
+{
+    struct world *w = *state;
+    struct core_attr a;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    planned(w, f);
+    assert_int_equal(remove_name(w, ROOT, "f", false), 0);
+    assert_int_equal(answer(w, COMMIT_CONFLICT, ROW_ENTRY, ROOT, "f", REFUSED_BASE), 0);
+    assert_int_equal(core_getattr(w->core, f, &a, &w->need), -ESTALE); /* nobody knows of it */
+    commit_all(w);
+    assert_clean(w);
+}
+
+static void test_conflict_waits_for_the_journal(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    write_block(w, f, 0, 8, 1);
+    planned(w, f);
+    w->head = 1;
+    assert_int_equal(answer(w, COMMIT_CONFLICT, ROW_ENTRY, ROOT, "f", REFUSED_BASE), 0);
+    w->head = 0;
+    assert_int_equal(plan(w, f), -EAGAIN);
+    theirs_make(w, ROOT, "f", THEIRS(1), NODE_REG);
+    planned(w, f); /* under another name now, all of it */
+    assert_int_equal(sent_node(w, f)->ranges_n, 1);
+    assert_false(sent_entry(w, ROOT, "f", 0, f));
+}
+
+static void test_a_name_taken_and_freed_while_under_way(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    planned(w, 0);
+    uint64_t request = w->plan.request;
+    theirs_make(w, ROOT, "f", THEIRS(1), NODE_REG);
+    assert_int_equal(node_at(w, ROOT, "f"), f); /* the answer decides */
+    theirs_remove(w, ROOT, "f", THEIRS(1));
+    rec_begin(w);
+    rec_own(w, request);
+    apply(w); /* it was free when ours came */
+    assert_int_equal(node_at(w, ROOT, "f"), f);
+    commit_all(w);
+    assert_clean(w);
+    assert_names(w, ROOT, "f");
+}
+
+static void test_resend_after_restart(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    write_block(w, f, 0, 8, 1);
+    planned(w, f);
+    uint64_t request = w->plan.request;
+    size_t bytes = w->plan.changes.n;
+    world_restart(w, END_CLEAN);
+    core_plan_free(&w->plan);
+    assert_int_equal(core_resend(w->core, NS, 0, &w->plan), 0);
+    assert_int_equal(w->plan.request, request);
+    assert_int_equal(w->plan.changes.n, bytes);
+    assert_int_equal(w->plan.ids_n, 1);
+    assert_int_equal(w->plan.lowest_open, request);
+    answer_committed(w);
+    commit_all(w);
+    assert_clean(w);
+    struct core_plan none;
+    assert_int_equal(core_resend(w->core, NS, 0, &none), -ENOENT);
+}
+
+static void test_a_kill_loses_nothing(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    write_block(w, f, 0, 8, 1);
+    world_restart(w, END_KILL);
+    assert_int_equal(node_at(w, ROOT, "f"), f);
+    assert_content(w, f, "0+8=1@0");
+    uint64_t g = make(w, ROOT, "g", NODE_REG);
+    assert_true(g > f);
+}
+
+static void test_unclean_start_holds_back(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    planned(w, 0);
+    uint64_t request = w->plan.request;
+    world_restart(w, END_KILL);
+    make(w, ROOT, "g", NODE_REG);
+    assert_int_equal(plan(w, 0), -EAGAIN); /* before a session */
+    struct core_plan p;
+    assert_int_equal(core_resend(w->core, NS, 0, &p), -EAGAIN);
+    world_session(w, 1, ROLE_EDITOR);
+    assert_int_equal(plan(w, 0), -EAGAIN); /* before the journal is read */
+    rec_begin(w);
+    rec_own(w, request);
+    apply(w);
+    planned(w, 0);
+    assert_true(w->plan.request > request);
+    assert_null(sent_node(w, f));
+    assert_int_equal(w->changes.entries_n, 1);
+}
+
+static void test_numbers_are_not_used_twice(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    planned(w, 0);
+    uint64_t request = w->plan.request;
+    world_restart(w, END_POWER); /* the newest transactions may be gone */
+    world_session(w, 0, ROLE_EDITOR);
+    struct core_attr a;
+    if (core_getattr(w->core, ROOT, &a, &w->need) == CORE_NEED) {
+        struct m_inode n = {.node = ROOT, .type = NODE_DIR, .mode = 0755, .nlink = 2};
+        assert_int_equal(load_node(w, &n, NULL, 0), 0);
+    }
+    uint64_t g;
+    if (try_make(w, ROOT, "new", NODE_REG, &g) == CORE_NEED) {
+        assert_int_equal(load_name(w, 0, NODE_NONE), 0);
+        assert_int_equal(try_make(w, ROOT, "new", NODE_REG, &g), 0);
+    }
+    assert_true(g > f);
+    planned(w, g);
+    assert_true(w->plan.request > request);
+}
+
+/* Power loss took the commit out of the tree; the journal brings it back. */
+static void test_a_forgotten_commit_wins_over_what_is_older(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    set_mode(w, f, 0600);
+    write_block(w, f, 0, 8, 1);
+    world_restart(w, END_KILL); /* as if this were all that power loss left */
+    world_session(w, 1, ROLE_EDITOR);
+    rec_begin(w);
+    rec_own(w, 4000);
+    struct m_inode *n = rec_inode(w, f, NODE_REG, 1);
+    n->mode = 0640;
+    rec_content(w, 8, 0, FILE_SIZE_MAX, 0);
+    w->extents[0] = extent(0, 8, 2, 0);
+    w->ranges[0].extents = w->extents;
+    w->ranges[0].extents_n = 1;
+    rec_entry(w, ROOT, "f", f, NODE_REG);
+    apply(w);
+    assert_content(w, f, "0+8=2@0");
+    assert_int_equal(attr(w, f).mode, 0640);
+    assert_names(w, ROOT, "f");
+    commit_all(w);
+    assert_clean(w);
+}
+
+static void test_a_forgotten_commit_does_not_win_over_what_is_newer(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    write_block(w, f, 0, 8, 1);
+    world_restart(w, END_KILL);
+    write_block(w, f, 0, 8, 3);
+    set_mode(w, f, 0400);
+    world_session(w, 1, ROLE_EDITOR);
+    rec_begin(w);
+    rec_own(w, 4000);
+    rec_inode(w, f, NODE_REG, 1);
+    rec_content(w, 8, 0, FILE_SIZE_MAX, 0);
+    w->extents[0] = extent(0, 8, 2, 0);
+    w->ranges[0].extents = w->extents;
+    w->ranges[0].extents_n = 1;
+    rec_entry(w, ROOT, "f", f, NODE_REG);
+    apply(w);
+    assert_int_equal(attr(w, f).mode, 0400);
+    assert_content(w, f, "0+8=2@0");
+    assert_non_null(effect(w, EFFECT_FORK));
+    assert_content(w, effect(w, EFFECT_FORK)->other, "0+8=3@0");
+}
+
+static void test_refusals_park(void **state)
+{
+    static const struct {
+        enum refusal reason;
+        int err;
+    } v[] = {{REFUSED_QUOTA, -EDQUOT},
+             {REFUSED_ROLE, -EROFS},
+             {REFUSED_MEMBER, -EACCES},
+             {REFUSED_ASSIGNMENT, -EACCES},
+             {REFUSED_INVALID, -EIO}};
+    struct world *w = *state;
+    for (size_t i = 0; i < sizeof v / sizeof *v; i++) {
+        char name[] = {'f', (char)('0' + i), 0}, *path;
+        struct core_barrier b;
+        uint64_t node, f = make(w, ROOT, name, NODE_REG);
+        int err;
+        planned(w, f);
+        assert_int_equal(answer(w, COMMIT_REFUSED, ROW_NODE_CONTENT, f, NULL, v[i].reason), 0);
+        assert_int_equal(effect(w, EFFECT_PARKED)->err, v[i].err);
+        assert_int_equal(core_barrier(w->core, f, &b), 0);
+        assert_int_equal(b.parked, v[i].err);
+        assert_int_equal(plan(w, f), v[i].err);
+        assert_int_equal(core_parked_at(w->core, NS, 0, &node, &err, &path), 0);
+        assert_int_equal(node, f);
+        assert_int_equal(err, v[i].err);
+        assert_string_equal(path, name);
+        free(path);
+        assert_int_equal(core_unpark(w->core, NS), 0);
+        assert_int_equal(core_parked_at(w->core, NS, 0, &node, &err, &path), -ENOENT);
+        commit_all(w);
+        assert_clean(w);
+    }
+}
+
+static void test_the_rest_goes_on_without_the_parked(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG), g = make(w, ROOT, "g", NODE_REG);
+    write_block(w, f, 0, 8, 1);
+    planned(w, 0);
+    assert_int_equal(answer(w, COMMIT_REFUSED, ROW_NODE_CONTENT, f, NULL, REFUSED_QUOTA), 0);
+    planned(w, 0);
+    assert_null(sent_node(w, f));
+    assert_true(sent_entry(w, ROOT, "g", 0, g));
+    answer_committed(w);
+    world_restart(w, END_CLEAN); /* parked data stay */
+    assert_content(w, f, "0+8=1@0");
+    struct core_ns n;
+    assert_int_equal(core_ns_status(w->core, NS, &n), 0);
+    assert_int_equal(n.parked, 1);
+}
+
+static void test_a_number_acknowledged_before_is_not_parked(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    planned(w, f);
+    uint64_t request = w->plan.request;
+    assert_int_equal(answer(w, COMMIT_REFUSED, ROW_NODE, f, NULL, REFUSED_REQUEST), 0);
+    assert_null(effect(w, EFFECT_PARKED));
+    planned(w, f); /* under a new number */
+    assert_true(w->plan.request > request);
+}
+
+static void test_a_row_that_conflicts_for_ever_is_parked(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    int k = 0;
+    for (; k < 100 && plan(w, f) == 0; k++)
+        assert_int_equal(answer(w, COMMIT_CONFLICT, ROW_NODE, f, NULL, REFUSED_EXISTS), 0);
+    assert_int_equal(k, 8);
+    struct core_barrier b;
+    assert_int_equal(core_barrier(w->core, f, &b), 0);
+    assert_int_equal(b.parked, -EIO);
+}
+
+static void test_status(void **state)
+{
+    struct world *w = *state;
+    struct core_ns n;
+    int64_t began = w->who.now;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    write_block(w, f, 0, 100, 1);
+    assert_int_equal(core_ns_status(w->core, NS, &n), 0);
+    assert_int_equal(n.pending_nodes, 2); /* the file and the directory's times */
+    assert_int_equal(n.pending_bytes, 100);
+    assert_in_range(n.since, began, w->who.now);
+    planned(w, f);
+    assert_int_equal(core_ns_status(w->core, NS, &n), 0);
+    assert_int_equal(n.pending_bytes, 100);
+    answer_committed(w);
+    commit_all(w);
+    assert_int_equal(core_ns_status(w->core, NS, &n), 0);
+    assert_int_equal(n.pending_nodes + n.pending_bytes, 0);
+    assert_int_equal(n.since, 0);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(test_settled_by_the_answer),
+        T(test_second_answer_is_ignored),
+        T(test_answer_before_the_journal_got_there),
+        T(test_settled_by_the_journal),
+        T(test_missing_changes_nothing),
+        T(test_facets_under_way_wait),
+        T(test_renamed_while_under_way),
+        T(test_unlinked_while_under_way),
+        T(test_unlinked_while_under_way_and_refused),
+        T(test_conflict_waits_for_the_journal),
+        T(test_a_name_taken_and_freed_while_under_way),
+        T(test_resend_after_restart),
+        T(test_a_kill_loses_nothing),
+        T(test_unclean_start_holds_back),
+        T(test_numbers_are_not_used_twice),
+        T(test_a_forgotten_commit_wins_over_what_is_older),
+        T(test_a_forgotten_commit_does_not_win_over_what_is_newer),
+        T(test_refusals_park),
+        T(test_the_rest_goes_on_without_the_parked),
+        T(test_a_number_acknowledged_before_is_not_parked),
+        T(test_a_row_that_conflicts_for_ever_is_parked),
+        T(test_status),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
