@@ -259,10 +259,6 @@ int core_commit_answer(struct core *c, uint64_t ns, uint64_t request, const stru
  */
 int core_apply(struct core *c, uint64_t ns, const struct m_record *r, int64_t now,
                struct core_effects *fx);
-/* The cursor is below the server's floor: everything loaded and not pending is forgotten and
- * reloaded on demand as of `at`. Pending state is kept, based on what the server answers then. */
-int core_resync(struct core *c, uint64_t ns, uint64_t at, struct core_effects *fx);
-
 /* Lists: the k-th parked or conflicted node of a namespace; -ENOENT behind the last. path is
  * relative to the namespace's root, malloc'd. */
 int core_parked_at(struct core *c, uint64_t ns, size_t k, uint64_t *node, int *err, char **path);

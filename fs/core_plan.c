@@ -22,6 +22,8 @@
 #define EXTENTS_MAX                                                                                \
     60000               /* of one commit: below IDS_MAX. A file with more pending goes in several */
 #define NAMES_MAX 20000 /* of one directory in one commit */
+#define CLOSURE_BYTES_MAX (8u << 20) /* of one fsync of a directory in one commit, about */
+#define NODE_BYTES 200               /* of a node and its name, about */
 #define FACETS_ALL (FACET_CREATE | FACET_ATTR | FACET_CONTENT | FACET_TIMES)
 #define SCAN_FACTOR 4 /* rows looked at for one background commit, as a multiple of its bound */
 
@@ -88,7 +90,7 @@ struct closure {
     int64_t quiet;
     struct set nodes, entries;
     uint32_t *facets; /* of nodes */
-    size_t facets_cap, entries_done;
+    size_t facets_cap, entries_done, bytes;
     bool partial; /* more of a directory's names are pending than one commit takes */
 };
 
@@ -114,6 +116,23 @@ static int want_entries(struct closure *w, enum entry_by by, uint64_t key)
     return err;
 }
 
+/* What the node adds to the message: mostly xattrs and targets, extents are bounded by their
+ * number. */
+static int weigh(struct closure *w, const struct nrow *n)
+{
+    sqlite3_stmt *s = tree_stmt(w->c->t, "SELECT total(length(name) + length(value)) FROM xattr"
+                                         " WHERE node = ?1 AND pend != 0 AND request = 0");
+    sqlite3_bind_int64(s, 1, (int64_t)n->id);
+    int rc = tree_step(w->c->t, s);
+    if (rc < 0)
+        return rc;
+    w->bytes += NODE_BYTES + (size_t)sqlite3_column_int64(s, 0);
+    if (n->type == NODE_SYMLINK)
+        w->bytes += n->size;
+    sqlite3_reset(s);
+    return 0;
+}
+
 /* Takes facets of a node along. A new one comes with its names. */
 static int want_node(struct closure *w, const struct nrow *n, uint32_t facets)
 {
@@ -136,6 +155,9 @@ static int want_node(struct closure *w, const struct nrow *n, uint32_t facets)
             abort();
     }
     w->facets[i] = added ? facets : w->facets[i] | facets;
+    int err = added ? weigh(w, n) : 0;
+    if (err)
+        return err;
     bool named = (n->pend & FACET_CREATE) || n->gone; /* by the same commit */
     return added && named ? want_entries(w, BY_NODE, n->id) : 0;
 }
@@ -236,7 +258,9 @@ static int want_names_in(struct closure *w, uint64_t dir)
     int err = entry_ids(w->c, BY_PENDING_PARENT, dir, &l);
     for (size_t i = 0; !err && i < l.n && !w->partial; i++) {
         want_entry(w, l.v[i]);
-        w->partial = w->entries.ids.n >= NAMES_MAX && i + 1 < l.n;
+        err = grow(w);
+        w->partial =
+            (w->entries.ids.n >= NAMES_MAX || w->bytes >= CLOSURE_BYTES_MAX) && i + 1 < l.n;
     }
     return err;
 }
@@ -261,7 +285,7 @@ static int close_over(struct closure *w, uint64_t node)
 /* One more component for a background commit, or none of it. */
 static int try_component(struct closure *w, uint64_t entry, const struct nrow *n)
 {
-    size_t nodes = w->nodes.ids.n, entries = w->entries.ids.n;
+    size_t nodes = w->nodes.ids.n, entries = w->entries.ids.n, bytes = w->bytes;
     int err = 0;
     if (entry)
         want_entry(w, entry);
@@ -274,9 +298,16 @@ static int try_component(struct closure *w, uint64_t entry, const struct nrow *n
     set_cut(&w->nodes, nodes);
     set_cut(&w->entries, entries);
     w->entries_done = entries;
+    w->bytes = bytes;
     bool skip = err == -EAGAIN || err == -EBUSY || err == -EDQUOT || err == -EROFS ||
                 err == -EACCES || err == -EINVAL || err == -EIO || err == -ENOENT;
     return skip ? 0 : err;
+}
+
+static bool full(const struct closure *w)
+{
+    return w->nodes.ids.n + w->entries.ids.n >= BACKGROUND_ROWS_MAX ||
+           w->bytes >= BACKGROUND_BYTES_MAX;
 }
 
 static int gather(struct closure *w, uint64_t ns)
@@ -284,7 +315,9 @@ static int gather(struct closure *w, uint64_t ns)
     cleanup_ids struct ids entries = {0}, nodes = {0};
     sqlite3_stmt *s =
         tree_stmt(w->c->t, "SELECT id FROM entry WHERE ns = ?1 AND pend != 0 AND request = 0"
-                           " AND since <= ?2 ORDER BY since LIMIT ?3");
+                           " AND since <= ?2 AND NOT EXISTS (SELECT 1 FROM node n WHERE"
+                           " n.parked != 0 AND n.id IN (entry.node, entry.base_node))"
+                           " ORDER BY since LIMIT ?3");
     sqlite3_bind_int64(s, 1, (int64_t)ns);
     sqlite3_bind_int64(s, 2, w->quiet);
     sqlite3_bind_int64(s, 3, SCAN_FACTOR * BACKGROUND_ROWS_MAX);
@@ -302,13 +335,13 @@ static int gather(struct closure *w, uint64_t ns)
     while ((rc = tree_step(w->c->t, s)) == 1)
         ids_add(&nodes, (uint64_t)sqlite3_column_int64(s, 0));
     for (size_t i = 0; !rc && i < entries.n; i++) {
-        if (w->nodes.ids.n + w->entries.ids.n >= BACKGROUND_ROWS_MAX)
+        if (full(w))
             return 0;
         rc = try_component(w, entries.v[i], NULL);
     }
     for (size_t i = 0; !rc && i < nodes.n; i++) {
         struct nrow n;
-        if (w->nodes.ids.n + w->entries.ids.n >= BACKGROUND_ROWS_MAX)
+        if (full(w))
             return 0;
         rc = node_get(w->c, nodes.v[i], &n);
         if (!rc)
@@ -381,9 +414,9 @@ static int write_range(struct writer *w, const struct nrow *n, struct span sp, s
     if (err)
         return err;
     size_t room = EXTENTS_MAX > w->extents ? EXTENTS_MAX - w->extents : 0;
-    if (l.n > room) { /* the rest goes in a further commit */
-        sp.end = l.v[room].off;
-        l.n = room;
+    if (l.n + 1 > room) { /* the rest goes in a further commit */
+        l.n = room ? room - 1 : 0;
+        sp.end = room > 1 ? l.v[l.n].off : sp.off;
         w->partial = true;
     }
     *end = sp.end;
@@ -391,7 +424,7 @@ static int write_range(struct writer *w, const struct nrow *n, struct span sp, s
         return 0;
     *r = (struct m_range){.off = sp.off, .len = sp.end - sp.off, .extents_n = l.n};
     r->extents = arena_copy(&w->a, l.v, l.n * sizeof *l.v);
-    w->extents += l.n;
+    w->extents += l.n + 1;
     for (size_t i = 0; i < l.n; i++)
         want_block(w, &l.v[i]);
     return 0;
@@ -573,7 +606,8 @@ static int write_entry(struct writer *w, uint64_t id, struct core_need *need)
                                  .base_node = e.base_node,
                                  .base_rev = e.base_node ? e.base_rev : 0,
                                  .node = e.node};
-    if (e.base_node && !names) /* meant as its last name; if it is, though it lives on here: conflict */
+    if (e.base_node &&
+        !names) /* meant as its last name; if it is, though it lives on here: conflict */
         m->base_content = base.content_rev;
     if (!w->mark)
         return 0;

@@ -21,6 +21,19 @@ static int count(struct core *c, sqlite3_stmt *s, uint64_t key, uint64_t *out)
     return 0;
 }
 
+/* A request under way that covers part of it. One that is committed and only waits for the journal
+ * does not count: its changes are durable. */
+static int see_request(struct core *c, uint64_t request, struct core_barrier *out)
+{
+    uint64_t sjid = 0;
+    if (!request || request == out->request)
+        return 0;
+    int err = count(c, tree_stmt(c->t, "SELECT sjid FROM sent WHERE request = ?1"), request, &sjid);
+    if (!err && !sjid)
+        out->request = request;
+    return err;
+}
+
 static int barrier_names(struct core *c, uint64_t node, enum entry_by by, struct core_barrier *out)
 {
     cleanup_ids struct ids l = {0};
@@ -31,8 +44,7 @@ static int barrier_names(struct core *c, uint64_t node, enum entry_by by, struct
         if (err)
             break;
         out->dirty |= e.pend;
-        if (e.request)
-            out->request = e.request;
+        err = see_request(c, e.request, out);
     }
     return err;
 }
@@ -52,22 +64,11 @@ static int barrier_above(struct core *c, const struct nrow *n, struct core_barri
             return 0;
         out->dirty |= (p.pend & FACET_CREATE) != 0;
         if (p.sent & FACET_CREATE)
-            out->request = p.request;
+            err = see_request(c, p.request, out);
+        if (err)
+            return err;
     }
     return -ELOOP;
-}
-
-/* The first request that waits for settling no longer counts: its commit is done. */
-static int drop_committed(struct core *c, struct core_barrier *out)
-{
-    if (!out->request)
-        return 0;
-    sqlite3_stmt *s = tree_stmt(c->t, "SELECT sjid FROM sent WHERE request = ?1");
-    uint64_t sjid = 0;
-    int err = count(c, s, out->request, &sjid);
-    if (sjid)
-        out->request = 0;
-    return err;
 }
 
 int core_barrier(struct core *c, uint64_t node, struct core_barrier *out)
@@ -84,15 +85,15 @@ int core_barrier(struct core *c, uint64_t node, struct core_barrier *out)
         return err;
     out->dirty = n.pend != 0;
     if (n.sent)
-        out->request = n.request;
-    if ((n.pend | n.sent) & FACET_CREATE) {
+        err = see_request(c, n.request, out);
+    if (!err && ((n.pend | n.sent) & FACET_CREATE)) {
         err = barrier_names(c, node, BY_NODE, out);
         if (!err)
             err = barrier_above(c, &n, out);
     }
     if (!err && n.type == NODE_DIR)
         err = barrier_names(c, node, BY_PENDING_PARENT, out);
-    return err ? err : drop_committed(c, out);
+    return err;
 }
 
 int core_ns_status(struct core *c, uint64_t ns, struct core_ns *out)

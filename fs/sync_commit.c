@@ -477,7 +477,7 @@ static void lane_idle(struct sync *s, struct sync_ns *ns)
 {
     struct lane *l = &ns->lane;
     int64_t now = s->clock();
-    if (!s->online || !ns->listed || !ns->caught_up || ns->load_urgent || l->load)
+    if (!s->online || !ns->listed || ns->lost || !ns->caught_up || ns->load_urgent || l->load)
         return;
     if (l->not_before > now) {
         sync_at(s, l->not_before);

@@ -229,6 +229,7 @@ struct sync_ns {
     size_t cursor_n;
     uint64_t cursor_sjid; /* what the opaque cursor stands behind */
     bool list_wanted, listing;
+    bool lost;      /* its journal at the server is not the one this tree follows */
     bool caught_up; /* read to the head known at the session: sending may begin */
     uint64_t session_head;
     struct sync_records *records;     /* read, not applied */

@@ -117,22 +117,21 @@ static void records_apply(struct sync *s, struct sync_ns *ns)
     if (ns->loads_inflight)
         return;
     if (q->not_before > now) {
-        sync_at(s, q->not_before);
+        if (!ns->lost)
+            sync_at(s, q->not_before);
         return;
     }
     int err = 0;
-    struct core_effects fx = {0};
     if (q->ans.resync) {
-        log_printf(s->fs->log, LOG_L_INFO, "%s: reloading as of %llu", ns->name,
-                   (unsigned long long)q->ans.resync);
-        err = core_resync(s->fs->core, ns->id, q->ans.resync, &fx);
-        ns->cursor_n = 0;
-        sync_effects(s, &fx);
-        if (!err) {
-            q->ans.records_n = 0;
-            q->ans.cursor = (struct bytes){0};
-            ns->list_wanted = true;
-        }
+        ns->lost = true;
+        ns_error(
+            s, ns,
+            "the metadata server's journal does not reach back to what this device has (was it "
+            "restored from an older backup?): nothing is sent; pending changes stay in %s; log "
+            "in as a new device to go on",
+            s->fs->opt.state);
+        q->not_before = INT64_MAX;
+        return;
     }
     for (unsigned i = 0; !err && q->next < q->ans.records_n && i < APPLY_PER_TURN; i++) {
         err = record_apply(s, ns, &q->ans.records[q->next]);

@@ -93,6 +93,10 @@ uint64_t rpc_start(struct rpc *r, const struct rpc_call *q)
     (void)r;
     pthread_mutex_lock(&net_lock);
     assert_true(calls_n < CALLS_MAX);
+    /* a block server must not be able to act as the device */
+    bool to_block_server =
+        !strcmp(q->method, "put") || !strcmp(q->method, "get") || !strcmp(q->method, "have");
+    assert_int_equal(q->anonymous, to_block_server);
     struct fake_call *c = &calls[calls_n];
     *c = (struct fake_call){.id = calls_n + 1, .done = q->done, .arg = q->arg, .open = true};
     snprintf(c->url, sizeof c->url, "%s", q->url);
@@ -460,14 +464,6 @@ int core_apply(struct core *c, uint64_t ns, const struct m_record *r, int64_t no
                                                 .status = COMMIT_COMMITTED,
                                                 .sjid = r->sjid});
             }
-    return 0;
-}
-int core_resync(struct core *c, uint64_t ns, uint64_t at, struct core_effects *fx)
-{
-    (void)c;
-    (void)ns;
-    (void)fx;
-    cursor = at;
     return 0;
 }
 int core_block_used(struct core *c, const struct block_id *id, bool *referenced, bool *pending)
