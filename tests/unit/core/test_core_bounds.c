@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What one commit holds at most, and that nothing refused or large holds the rest back. */
+#include "world.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PUNCHES 60500 /* more than one commit takes */
+#define REFUSED 4100  /* more than one background batch looks at */
+
+static int setup(void **state)
+{
+    *state = world_new(true);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    world_free(*state);
+    return 0;
+}
+
+static void test_many_ranges_go_in_several_commits(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    assert_int_equal(core_truncate(w->core, &w->who, f, 4 * PUNCHES, &w->need), 0);
+    commit_all(w);
+    assert_int_equal(core_begin(w->core), 0);
+    for (uint64_t i = 0; i < PUNCHES; i++)
+        assert_int_equal(core_write(w->core, &w->who, f, 4 * i, 2, NULL, false), 0);
+    assert_int_equal(core_end(w->core, true), 0);
+    planned(w, f);
+    assert_true(w->plan.partial);
+    size_t first = sent_node(w, f)->ranges_n;
+    assert_in_range(first, 1, 60000);
+    answer_committed(w);
+    planned(w, f);
+    assert_false(w->plan.partial);
+    assert_int_equal(first + sent_node(w, f)->ranges_n, PUNCHES);
+    answer_committed(w);
+    assert_clean(w);
+}
+
+static void test_refused_names_do_not_starve_a_removal(void **state)
+{
+    struct world *w = *state;
+    char name[16];
+    uint64_t old = make(w, ROOT, "old", NODE_REG);
+    commit_all(w);
+    assert_int_equal(core_begin(w->core), 0);
+    for (unsigned i = 0; i < REFUSED; i++) {
+        snprintf(name, sizeof name, "n%u", i);
+        make(w, ROOT, name, NODE_FIFO);
+    }
+    assert_int_equal(core_end(w->core, true), 0);
+    assert_int_equal(sqlite3_exec(tree_db(w->tree), "UPDATE node SET parked = -122 WHERE type = 4",
+                                  NULL, NULL, NULL),
+                     SQLITE_OK);
+    assert_int_equal(remove_name(w, ROOT, "old", false), 0);
+    planned(w, 0);
+    assert_true(sent_entry(w, ROOT, "old", old, 0));
+}
+
+static void test_large_xattrs_bound_a_background_commit(void **state)
+{
+    struct world *w = *state;
+    char name[16];
+    char *value = calloc(1, 60001);
+    assert_non_null(value);
+    memset(value, 'x', 60000);
+    for (unsigned i = 0; i < 60; i++) {
+        snprintf(name, sizeof name, "n%u", i);
+        assert_int_equal(set_xattr(w, make(w, ROOT, name, NODE_REG), "user.large", value, 0), 0);
+    }
+    planned(w, 0);
+    assert_in_range(w->plan.changes.n, 1, 2u << 20);
+    answer_committed(w);
+    planned(w, ROOT); /* an fsync of the directory takes more, but not without end */
+    assert_in_range(w->plan.changes.n, 1, 9u << 20);
+    answer_committed(w);
+    commit_all(w);
+    assert_clean(w);
+    free(value);
+}
+
+/* One commit is durable and waits for the journal only; another is unanswered. */
+static void test_fsync_waits_for_the_unanswered_one(void **state)
+{
+    struct world *w = *state;
+    struct core_barrier b;
+    make(w, ROOT, "hi", NODE_REG);
+    uint64_t gone = make(w, ROOT, "gone", NODE_REG);
+    (void)gone;
+    commit_all(w);
+    make(w, ROOT, "new", NODE_REG);
+    planned(w, node_at(w, ROOT, "new"));
+    struct m_commit_ans a = {.status = COMMIT_COMMITTED, .sjid = w->head + 5, .head = w->head + 5};
+    assert_int_equal(core_commit_answer(w->core, NS, w->plan.request, &a, &w->fx), 0);
+    assert_int_equal(remove_name(w, ROOT, "hi", false), 0);
+    planned(w, ROOT);
+    uint64_t open = w->plan.request;
+    assert_int_equal(core_barrier(w->core, ROOT, &b), 0);
+    assert_int_equal(b.request, open);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_many_ranges_go_in_several_commits, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_refused_names_do_not_starve_a_removal, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_large_xattrs_bound_a_background_commit, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_fsync_waits_for_the_unanswered_one, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
