@@ -337,6 +337,7 @@ uint64_t call_start(struct sync_call *c, const char *url, const char *method, st
                          .bodies = bodies,
                          .bodies_n = bodies_n,
                          .timeout_ms = timeout_ms,
+                         .anonymous = c->server != NULL, /* a capability admits there */
                          .done = call_done,
                          .arg = c};
     c->id = rpc_start(c->s->rpc, &q);

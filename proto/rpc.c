@@ -14,10 +14,12 @@
  */
 #include "rpc_private.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 
 #define CONNECT_TIMEOUT_MS 5000u
@@ -122,7 +124,7 @@ static void easy_give(struct rpc *r, CURL *e)
         curl_easy_cleanup(e);
 }
 
-static struct curl_slist *header_list(struct rpc *r)
+static struct curl_slist *header_list(struct rpc *r, bool anonymous)
 {
     static const char *const fixed[] = {
         "Steadfs-Version: 1",
@@ -133,7 +135,7 @@ static struct curl_slist *header_list(struct rpc *r)
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++)
         l = rpc_need(curl_slist_append(l, fixed[i]));
     pthread_mutex_lock(&r->lock);
-    if (r->credential) {
+    if (r->credential && !anonymous) {
         struct buf b = {0};
         buf_printf(&b, "Authorization: Bearer %s", r->credential);
         buf_append(&b, "", 1);
@@ -144,14 +146,38 @@ static struct curl_slist *header_list(struct rpc *r)
     return l;
 }
 
+static bool is_loopback(const char *host)
+{
+    struct in_addr a;
+    if (inet_pton(AF_INET, host, &a) == 1)
+        return ntohl(a.s_addr) >> 24 == 127;
+    return !strcasecmp(host, "localhost") || !strcmp(host, "[::1]");
+}
+
 /* Plain HTTP would show the credential to the network: only loopback and unix sockets may use it.
- */
+ * Judged is what curl itself makes of the text, since that is where the call will go; a name or
+ * password in it only serves to make one host look like another. */
 static bool url_allowed(const char *url)
 {
-    if (!strncmp(url, "https://", 8) || !strncmp(url, "unix:/", 6))
+    if (!strncmp(url, "unix:/", 6))
         return true;
-    return !strncmp(url, "http://127.", 11) || !strncmp(url, "http://localhost:", 17) ||
-           !strncmp(url, "http://[::1]", 12);
+    CURLU *u = rpc_need(curl_url());
+    char *scheme = NULL, *host = NULL, *extra = NULL;
+    bool ok = !curl_url_set(u, CURLUPART_URL, url, 0) &&
+              !curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) &&
+              !curl_url_get(u, CURLUPART_HOST, &host, 0);
+    static const CURLUPart refused[] = {CURLUPART_USER, CURLUPART_PASSWORD, CURLUPART_OPTIONS,
+                                        CURLUPART_QUERY, CURLUPART_FRAGMENT};
+    for (size_t i = 0; ok && i < sizeof refused / sizeof *refused; i++) {
+        ok = curl_url_get(u, refused[i], &extra, 0) != CURLUE_OK;
+        curl_free(extra);
+        extra = NULL;
+    }
+    ok = ok && (!strcmp(scheme, "https") || (!strcmp(scheme, "http") && is_loopback(host)));
+    curl_free(scheme);
+    curl_free(host);
+    curl_url_cleanup(u);
+    return ok;
 }
 
 static void finish(struct rpc *r, struct call *c)
@@ -206,7 +232,7 @@ static void launch(struct rpc *r, struct call *c)
     curl_easy_setopt(e, CURLOPT_URL, (char *)url.p);
     buf_free(&url);
     curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, is_unix ? c->url + 5 : NULL);
-    c->headers = header_list(r);
+    c->headers = header_list(r, c->anonymous);
     curl_easy_setopt(e, CURLOPT_HTTPHEADER, c->headers);
     curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, left > 0 ? left : 1L);
     curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, connect);
@@ -275,7 +301,9 @@ static void admit(struct rpc *r, struct call *c)
         if (c->result.err)
             rpc_fail(c, -EAGAIN, "too many calls are waiting already");
         else
-            rpc_fail(c, -EINVAL, "https:// is needed for anything but loopback");
+            rpc_fail(c, -EINVAL,
+                     "the URL must be https://HOST:PORT (http:// on loopback only), without a "
+                     "user name");
         finish(r, c);
         return;
     }
@@ -531,6 +559,7 @@ uint64_t rpc_start(struct rpc *r, const struct rpc_call *given)
     c->started_us = now_us();
     c->deadline_us =
         c->started_us + (given->timeout_ms ? given->timeout_ms : CALL_TIMEOUT_MS) * 1000ull;
+    c->anonymous = given->anonymous;
     c->done = given->done;
     c->arg = given->arg;
     pthread_mutex_lock(&r->lock);

@@ -52,7 +52,10 @@ struct rpc_call {
     const struct bytes *bodies;
     size_t bodies_n;
     unsigned timeout_ms; /* whole call; 0: 30000 */
-    size_t answer_max;   /* 0: MSG_BODY_MAX */
+    /* Without the credential: for servers that admit by what the message holds, and that must not
+     * be able to act as the caller elsewhere (block servers; login and join). */
+    bool anonymous;
+    size_t answer_max; /* 0: MSG_BODY_MAX */
     rpc_done done;
     void *arg;
 };

@@ -37,6 +37,7 @@ struct call {
     void *arg;
 
     struct host *host;
+    bool anonymous;
     bool waits;   /* a long poll */
     bool running; /* in the multi, else in host->queue */
     bool too_large;

@@ -430,6 +430,19 @@ static void test_messages_and_credential(void **state)
     assert_int_equal(call(r, s->url, "echo", bytes_of("x", 1), &w), 0);
     answer_free(&w);
     assert_string_equal(s->bearer, "d.1.secret");
+    answer_init(&w);
+    rpc_start(r, &(struct rpc_call){.url = s->url,
+                                    .method = "echo",
+                                    .anonymous = true,
+                                    .body = bytes_of("x", 1),
+                                    .done = answered,
+                                    .arg = &w});
+    assert_int_equal(answer_await(&w), 0);
+    answer_free(&w);
+    assert_string_equal(s->bearer, "");
+    assert_int_equal(call(r, s->url, "echo", bytes_of("x", 1), &w), 0);
+    answer_free(&w);
+    assert_string_equal(s->bearer, "d.1.secret");
     rpc_set_credential(r, NULL);
     assert_int_equal(call(r, s->url, "echo", bytes_of("x", 1), &w), 0);
     answer_free(&w);
@@ -540,6 +553,54 @@ static void test_heads(void **state)
     ask(s, big, out, sizeof out);
     assert_int_equal(strncmp(out, "HTTP/1.1 400", 12), 0);
     assert_true(metric(s, "test_own_line") == 42);
+    server_free(s, 1000);
+}
+
+/* What looks like loopback and is not, and what hides the host behind a user's name. */
+static void test_urls_refused(void **state)
+{
+    (void)state;
+    static const char *const refused[] = {
+        "http://localhost:x@192.0.2.1:1",
+        "http://127.0.0.1:1@192.0.2.1",
+        "http://127.0.0.1@192.0.2.1:1",
+        "http://127.evil.example:1",
+        "http://127.0.0.1.evil.example:1",
+        "http://localhost.evil.example:1",
+        "http://[::1]@192.0.2.1:1",
+        "http://[::2]:1",
+        "http://[::ffff:192.0.2.1]:1",
+        "http://128.0.0.1:1",
+        "https://user@127.0.0.1:1",
+        "https://user:word@127.0.0.1:1",
+        "https://127.0.0.1:1/?a=b",
+        "https://127.0.0.1:1/#a",
+        "ftp://127.0.0.1:1",
+        "file:///etc/passwd",
+        "https://",
+    };
+    static const char *const loopback[] = {
+        "http://127.0.0.1:%u",
+        "http://127.0.1:%u",
+        "http://localhost:%u",
+        "http://LOCALHOST:%u/",
+    };
+    struct server *s = server_new(false, NULL);
+    struct rpc *r = client_new(s->ca, NULL);
+    struct answer a;
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        if (call(r, refused[i], "echo", bytes_of("x", 1), &a) != -EINVAL)
+            fail_msg("%s: %d %s", refused[i], a.r.err, a.r.message);
+        answer_free(&a);
+    }
+    for (size_t i = 0; i < sizeof loopback / sizeof *loopback; i++) {
+        char url[64];
+        snprintf(url, sizeof url, loopback[i], httpd_port(s->h));
+        if (call(r, url, "echo", bytes_of("x", 1), &a) != 0)
+            fail_msg("%s: %d %s", url, a.r.err, a.r.message);
+        answer_free(&a);
+    }
+    rpc_free(r);
     server_free(s, 1000);
 }
 
@@ -1185,6 +1246,7 @@ int main(void)
         cmocka_unit_test(test_statuses),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_heads),
+        cmocka_unit_test(test_urls_refused),
         cmocka_unit_test(test_not_steadfs),
         cmocka_unit_test(test_trust),
         cmocka_unit_test(test_name_mismatch),
