@@ -1,0 +1,487 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Conflicts: one test for each row of fs/CONFLICTS.md, by the same name. */
+#include "world.h"
+
+#include <errno.h>
+#include <linux/fs.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define COPY " (conflicted copy, mine, 2023-11-14)"
+
+static int setup(void **state)
+{
+    *state = world_new(true);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    world_free(*state);
+    return 0;
+}
+
+/* ---- content --------------------------------------------------------------------------------- */
+static void test_content_content(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = THEIRS(1);
+    theirs_make(w, ROOT, "f.txt", f, NODE_REG);
+    theirs_write(w, f, 100, 0, 100, 1);
+    assert_int_equal(set_xattr(w, f, "user.a", "1", 0), 0);
+    write_block(w, f, 10, 10, 5);
+    theirs_write(w, f, 100, 50, 10, 2);
+    const struct core_effect *fork = effect(w, EFFECT_FORK);
+    assert_non_null(fork);
+    uint64_t forked = fork->other;
+    struct extent_list l cleanup_extents = {0};
+    assert_int_equal(core_extents(w->core, f, 0, 100, &l, &w->need), CORE_NEED);
+    assert_int_equal(w->need.off, 10); /* what was there before our write is asked for again */
+    struct m_extent now[] = {extent(10, 40, 1, 10), extent(50, 10, 2, 0), extent(60, 40, 1, 60)};
+    assert_int_equal(load_extents(w, now, 3, FILE_SIZE_MAX), 0);
+    assert_content(w, f, "0+50=1@0 50+10=2@0 60+40=1@60");
+    uint64_t copy = node_at(w, ROOT, "f" COPY ".txt");
+    assert_true(copy);
+    assert_int_equal(forked, copy);
+    assert_content(w, copy, "0+10=1@0 10+10=5@0 20+80=1@20"); /* base and local ranges */
+    assert_xattr(w, copy, "user.a", "1");
+    planned(w, copy);
+    assert_int_equal(sent_node(w, copy)->facets, FACET_CREATE | FACET_CONTENT);
+    answer_committed(w);
+    commit_all(w);
+    assert_clean(w);
+    uint64_t node;
+    char *path;
+    assert_int_equal(core_conflict_at(w->core, NS, 0, &node, &path), 0);
+    assert_int_equal(node, copy);
+    assert_string_equal(path, "f" COPY ".txt");
+    free(path);
+}
+
+static void test_content_content_disjoint(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = THEIRS(1);
+    theirs_make(w, ROOT, "f", f, NODE_REG);
+    theirs_write(w, f, 100, 0, 100, 1);
+    write_block(w, f, 0, 10, 5);
+    theirs_write(w, f, 110, 100, 10, 2);
+    assert_true(node_at(w, ROOT, "f" COPY));
+}
+
+static void test_content_content_unknown_base(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = THEIRS(1);
+    rec_begin(w); /* of 100 bytes none is known here */
+    struct m_inode *n = rec_inode(w, f, NODE_REG, 1);
+    n->size = n->stored = 100;
+    rec_entry(w, ROOT, "f", f, NODE_REG);
+    apply(w);
+    write_block(w, f, 10, 10, 5);
+    theirs_write(w, f, 100, 50, 10, 2);
+    uint64_t copy = node_at(w, ROOT, "f" COPY);
+    assert_int_equal(plan(w, copy), CORE_NEED); /* its base is read from the past of f */
+    assert_int_equal(w->need.kind, NEED_EXTENTS);
+    struct m_extent e = extent(0, 100, 1, 0);
+    assert_int_equal(load_extents(w, &e, 1, FILE_SIZE_MAX), 0);
+    assert_int_equal(w->need.src, f);
+    assert_int_equal(w->need.at, 1);
+    assert_content(w, copy, "0+10=1@0 10+10=5@0 20+80=1@20");
+    planned(w, copy);
+}
+
+static void test_same_bytes(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = THEIRS(1);
+    theirs_make(w, ROOT, "f", f, NODE_REG);
+    write_block(w, f, 0, 10, 5);
+    theirs_write(w, f, 10, 0, 10, 5);
+    assert_null(effect(w, EFFECT_FORK));
+    assert_names(w, ROOT, "f");
+    commit_all(w);
+    assert_clean(w);
+}
+
+static void test_mtime_alone_makes_no_copy(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = THEIRS(1);
+    struct core_attr a = {.mtime = 12345};
+    theirs_make(w, ROOT, "f", f, NODE_REG);
+    assert_int_equal(core_setattr(w->core, &w->who, f, CORE_SET_MTIME, &a, &w->need), 0);
+    theirs_write(w, f, 10, 0, 10, 5);
+    assert_null(effect(w, EFFECT_FORK));
+    assert_int_equal(attr(w, f).mtime, 12345); /* the later commit is ours */
+    assert_content(w, f, "0+10=5@0");
+}
+
+/* ---- names --------------------------------------------------------------------------------------
+ */
+static void test_create_create_files(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    write_block(w, f, 0, 10, 5);
+    theirs_make(w, ROOT, "f", THEIRS(1), NODE_REG);
+    assert_int_equal(node_at(w, ROOT, "f"), THEIRS(1));
+    assert_int_equal(node_at(w, ROOT, "f" COPY), f);
+    assert_content(w, f, "0+10=5@0");
+    planned(w, f);
+    assert_int_equal(w->changes.entries_n, 1);
+}
+
+static void test_create_create_other_types(void **state)
+{
+    struct world *w = *state;
+    uint64_t l = make(w, ROOT, "x", NODE_SYMLINK), d = make(w, ROOT, "y", NODE_DIR);
+    theirs_make(w, ROOT, "x", THEIRS(1), NODE_DIR);
+    theirs_make(w, ROOT, "y", THEIRS(2), NODE_REG);
+    assert_int_equal(node_at(w, ROOT, "x"), THEIRS(1));
+    assert_int_equal(node_at(w, ROOT, "x" COPY), l);
+    assert_int_equal(node_at(w, ROOT, "y" COPY), d);
+}
+
+static void test_create_create_directories(void **state)
+{
+    struct world *w = *state;
+    uint64_t d = make(w, ROOT, "d", NODE_DIR), f = make(w, d, "f", NODE_REG),
+             s = make(w, d, "s", NODE_DIR);
+    uint64_t g = make(w, s, "g", NODE_REG);
+    theirs_make(w, ROOT, "d", THEIRS(1), NODE_DIR);
+    assert_int_equal(node_at(w, ROOT, "d"), THEIRS(1));
+    assert_int_equal(effect(w, EFFECT_ALIAS)->node, d);
+    assert_int_equal(effect(w, EFFECT_ALIAS)->other, THEIRS(1));
+    assert_int_equal(node_at(w, THEIRS(1), "f"), f);
+    assert_int_equal(node_at(w, THEIRS(1), "s"), s);
+    assert_int_equal(node_at(w, s, "g"), g);
+    struct core_attr a;
+    assert_int_equal(core_getattr(w->core, d, &a, &w->need), -ESTALE);
+    assert_names(w, ROOT, "d");
+    assert_int_equal(plan(w, g), CORE_NEED); /* whether they have an s, too */
+    assert_int_equal(load_name(w, 0, NODE_NONE), 0);
+    planned(w, g);
+    assert_true(sent_entry(w, THEIRS(1), "s", 0, s));
+    answer_committed(w);
+}
+
+static void test_directories_merge_at_every_depth(void **state)
+{
+    struct world *w = *state;
+    uint64_t d = make(w, ROOT, "d", NODE_DIR), s = make(w, d, "s", NODE_DIR),
+             f = make(w, s, "f", NODE_REG);
+    rec_begin(w);
+    rec_inode(w, THEIRS(1), NODE_DIR, 3);
+    rec_inode(w, THEIRS(2), NODE_DIR, 2);
+    rec_inode(w, THEIRS(3), NODE_REG, 1);
+    rec_entry(w, ROOT, "d", THEIRS(1), NODE_DIR);
+    rec_entry(w, THEIRS(1), "s", THEIRS(2), NODE_DIR);
+    rec_entry(w, THEIRS(2), "f", THEIRS(3), NODE_REG);
+    apply(w);
+    assert_int_equal(node_at(w, THEIRS(1), "s"), THEIRS(2));
+    assert_int_equal(node_at(w, THEIRS(2), "f"), THEIRS(3));
+    assert_int_equal(node_at(w, THEIRS(2), "f" COPY), f);
+    struct core_attr a;
+    assert_int_equal(core_getattr(w->core, s, &a, &w->need), -ESTALE);
+    assert_int_equal(attr(w, THEIRS(1)).nlink, 3);
+}
+
+static void test_rename_onto_what_they_created(void **state)
+{
+    struct world *w = *state;
+    theirs_make(w, ROOT, "a", THEIRS(1), NODE_REG);
+    assert_int_equal(rename_to(w, ROOT, "a", ROOT, "b", 0), 0);
+    theirs_make(w, ROOT, "b", THEIRS(2), NODE_REG);
+    assert_int_equal(node_at(w, ROOT, "b"), THEIRS(2));
+    assert_int_equal(node_at(w, ROOT, "b" COPY), THEIRS(1));
+    assert_int_equal(node_at(w, ROOT, "a"), 0);
+}
+
+static void test_rename_rename_file(void **state)
+{
+    struct world *w = *state;
+    theirs_make(w, ROOT, "a", THEIRS(1), NODE_REG);
+    assert_int_equal(rename_to(w, ROOT, "a", ROOT, "mine", 0), 0);
+    rec_begin(w);
+    rec_entry(w, ROOT, "a", 0, NODE_NONE);
+    rec_entry(w, ROOT, "theirs", THEIRS(1), NODE_REG);
+    apply(w);
+    assert_names(w, ROOT, "mine theirs"); /* a file may have both */
+    assert_int_equal(attr(w, THEIRS(1)).nlink, 2);
+}
+
+static void test_rename_rename_directory(void **state)
+{
+    struct world *w = *state;
+    theirs_make(w, ROOT, "a", THEIRS(1), NODE_DIR);
+    assert_int_equal(rename_to(w, ROOT, "a", ROOT, "mine", 0), 0);
+    rec_begin(w);
+    rec_entry(w, ROOT, "a", 0, NODE_NONE);
+    rec_entry(w, ROOT, "theirs", THEIRS(1), NODE_DIR);
+    apply(w);
+    assert_names(w, ROOT, "theirs"); /* a directory has one name: the server's */
+    planned(w, 0);
+    assert_int_equal(w->changes.entries_n, 0);
+}
+
+static void test_exchange_given_up(void **state)
+{
+    struct world *w = *state;
+    theirs_make(w, ROOT, "a", THEIRS(1), NODE_DIR);
+    theirs_make(w, ROOT, "b", THEIRS(2), NODE_DIR);
+    assert_int_equal(rename_to(w, ROOT, "a", ROOT, "b", RENAME_EXCHANGE), 0);
+    rec_begin(w); /* they move one of the two away */
+    rec_entry(w, ROOT, "a", 0, NODE_NONE);
+    rec_entry(w, ROOT, "away", THEIRS(1), NODE_DIR);
+    apply(w);
+    assert_names(w, ROOT, "a away"); /* the other stays where we put it */
+    assert_int_equal(node_at(w, ROOT, "a"), THEIRS(2));
+    planned(w, 0);
+    assert_true(sent_entry(w, ROOT, "b", THEIRS(2), 0));
+    assert_true(sent_entry(w, ROOT, "a", 0, THEIRS(2)));
+}
+
+static void test_cycle(void **state)
+{
+    struct world *w = *state;
+    theirs_make(w, ROOT, "a", THEIRS(1), NODE_DIR);
+    theirs_make(w, ROOT, "b", THEIRS(2), NODE_DIR);
+    w->need = (struct core_need){.kind = NEED_PAGE, .ns = NS, .node = THEIRS(1)};
+    assert_int_equal(load_page(w, NULL, 0, false), 0);
+    w->need = (struct core_need){.kind = NEED_PAGE, .ns = NS, .node = THEIRS(2)};
+    assert_int_equal(load_page(w, NULL, 0, false), 0);
+    assert_int_equal(rename_to(w, ROOT, "a", THEIRS(2), "a", 0), 0); /* a into b */
+    rec_begin(w);                                                    /* b into a */
+    rec_entry(w, ROOT, "b", 0, NODE_NONE);
+    rec_entry(w, THEIRS(1), "b", THEIRS(2), NODE_DIR);
+    apply(w);
+    assert_names(w, ROOT, "a"); /* the later move, ours, is undone */
+    assert_int_equal(node_at(w, THEIRS(1), "b"), THEIRS(2));
+    assert_names(w, THEIRS(2), "");
+    planned(w, 0);
+    assert_int_equal(w->changes.entries_n, 0);
+}
+
+/* ---- edit and delete ----------------------------------------------------------------------------
+ */
+static void test_edit_here_delete_there(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = THEIRS(1);
+    theirs_make(w, ROOT, "f", f, NODE_REG);
+    write_block(w, f, 0, 10, 5);
+    theirs_remove(w, ROOT, "f", f);
+    assert_int_equal(node_at(w, ROOT, "f"), f); /* the same node, at its old name */
+    assert_int_equal(attr(w, f).nlink, 1);
+    planned(w, f);
+    assert_true(sent_entry(w, ROOT, "f", 0, f));
+    assert_true(sent_node(w, f)->facets & FACET_CONTENT);
+    answer_committed(w);
+    commit_all(w);
+    assert_clean(w);
+}
+
+static void test_edit_here_replace_there(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = THEIRS(1);
+    theirs_make(w, ROOT, "f", f, NODE_REG);
+    write_block(w, f, 0, 10, 5);
+    rec_begin(w);
+    struct m_inode *n = rec_inode(w, f, NODE_REG, 0);
+    n->content_rev = n->attr_rev = 1;
+    n->gone = true;
+    rec_inode(w, THEIRS(2), NODE_REG, 1);
+    rec_entry(w, ROOT, "f", THEIRS(2), NODE_REG);
+    apply(w);
+    assert_int_equal(node_at(w, ROOT, "f"), THEIRS(2));
+    assert_int_equal(node_at(w, ROOT, "f" COPY), f);
+    assert_content(w, f, "0+10=5@0");
+}
+
+static void test_no_edit_here_delete_there(void **state)
+{
+    struct world *w = *state;
+    theirs_make(w, ROOT, "f", THEIRS(1), NODE_REG);
+    set_mode(w, THEIRS(1), 0400); /* attributes revive nothing */
+    w->open_node = THEIRS(1);
+    theirs_remove(w, ROOT, "f", THEIRS(1));
+    assert_names(w, ROOT, "");
+    assert_int_equal(plan(w, 0), 0);
+    assert_null(sent_node(w, THEIRS(1)));
+}
+
+static void test_delete_here_edit_there(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = THEIRS(1);
+    theirs_make(w, ROOT, "f", f, NODE_REG);
+    assert_int_equal(remove_name(w, ROOT, "f", false), 0);
+    theirs_write(w, f, 10, 0, 10, 2);
+    assert_int_equal(node_at(w, ROOT, "f"), f);
+    assert_content(w, f, "0+10=2@0");
+    planned(w, 0);
+    assert_int_equal(w->changes.entries_n, 0); /* nothing is removed any more */
+}
+
+static void test_delete_here_rename_there(void **state)
+{
+    struct world *w = *state;
+    theirs_make(w, ROOT, "f", THEIRS(1), NODE_REG);
+    assert_int_equal(remove_name(w, ROOT, "f", false), 0);
+    rec_begin(w);
+    rec_entry(w, ROOT, "f", 0, NODE_NONE);
+    rec_entry(w, ROOT, "g", THEIRS(1), NODE_REG);
+    apply(w);
+    assert_names(w, ROOT, "g");
+}
+
+static void test_delete_here_replace_there(void **state)
+{
+    struct world *w = *state;
+    theirs_make(w, ROOT, "f", THEIRS(1), NODE_REG);
+    assert_int_equal(remove_name(w, ROOT, "f", false), 0);
+    rec_begin(w);
+    struct m_inode *n = rec_inode(w, THEIRS(1), NODE_REG, 0);
+    n->gone = true;
+    n->content_rev = n->attr_rev = 1;
+    rec_inode(w, THEIRS(2), NODE_REG, 1);
+    rec_entry(w, ROOT, "f", THEIRS(2), NODE_REG);
+    apply(w);
+    assert_int_equal(node_at(w, ROOT, "f"), THEIRS(2));
+}
+
+static void test_rmdir_here_create_in_it_there(void **state)
+{
+    struct world *w = *state;
+    theirs_make(w, ROOT, "d", THEIRS(1), NODE_DIR);
+    w->need = (struct core_need){.kind = NEED_PAGE, .ns = NS, .node = THEIRS(1)};
+    assert_int_equal(load_page(w, NULL, 0, false), 0);
+    assert_int_equal(remove_name(w, ROOT, "d", true), 0);
+    theirs_make(w, THEIRS(1), "f", THEIRS(2), NODE_REG);
+    assert_int_equal(node_at(w, ROOT, "d"), THEIRS(1));
+    assert_int_equal(node_at(w, THEIRS(1), "f"), THEIRS(2));
+    planned(w, 0);
+    assert_int_equal(w->changes.entries_n, 0);
+}
+
+static void test_create_here_rmdir_there(void **state)
+{
+    struct world *w = *state;
+    theirs_make(w, ROOT, "d", THEIRS(1), NODE_DIR);
+    w->need = (struct core_need){.kind = NEED_PAGE, .ns = NS, .node = THEIRS(1)};
+    assert_int_equal(load_page(w, NULL, 0, false), 0);
+    uint64_t f = make(w, THEIRS(1), "f", NODE_REG);
+    theirs_remove(w, ROOT, "d", THEIRS(1));
+    assert_int_equal(node_at(w, ROOT, "d"), THEIRS(1));
+    planned(w, f);
+    assert_true(sent_entry(w, ROOT, "d", 0, THEIRS(1))); /* the directory comes back with it */
+    assert_true(sent_entry(w, THEIRS(1), "f", 0, f));
+    answer_committed(w);
+    commit_all(w);
+    assert_clean(w);
+}
+
+static void test_edit_under_a_name_that_was_not_the_last(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = THEIRS(1);
+    rec_begin(w);
+    rec_inode(w, f, NODE_REG, 2);
+    rec_content(w, 0, 0, FILE_SIZE_MAX, 0);
+    rec_entry(w, ROOT, "f", f, NODE_REG);
+    rec_entry(w, ROOT, "g", f, NODE_REG);
+    apply(w);
+    assert_int_equal(remove_name(w, ROOT, "f", false), 0);
+    write_block(w, f, 0, 10, 5);
+    planned(w, ROOT);
+    assert_true(sent_entry(w, ROOT, "f", f, 0));
+    assert_int_equal(w->changes.entries[0].base_content, 0); /* not meant as the last */
+    assert_int_equal(answer(w, COMMIT_CONFLICT, ROW_ENTRY, ROOT, "f", REFUSED_BASE), 0);
+    rec_begin(w); /* they removed the other one */
+    rec_inode(w, f, NODE_REG, 1)->content_rev = 1;
+    rec_entry(w, ROOT, "g", 0, NODE_NONE);
+    apply(w);
+    assert_names(w, ROOT, "g"); /* the edit keeps it */
+    assert_content(w, f, "0+10=5@0");
+}
+
+/* ---- copies
+ * --------------------------------------------------------------------------------------- */
+static void test_names_of_copies(void **state)
+{
+    struct world *w = *state;
+    char name[NAME_LEN_MAX + 1], copy[NAME_LEN_MAX + 1];
+    for (uint64_t k = 1; k <= 2; k++) { /* a counter on collision */
+        make(w, ROOT, "f.tar", NODE_REG);
+        theirs_make(w, ROOT, "f.tar", THEIRS(10 + k), NODE_REG);
+        theirs_remove(w, ROOT, "f.tar", THEIRS(10 + k));
+    }
+    assert_true(node_at(w, ROOT, "f" COPY ".tar"));
+    assert_true(node_at(w, ROOT, "f (conflicted copy, mine, 2023-11-14 2).tar"));
+    memset(name, 'n', NAME_LEN_MAX); /* cut to 255 bytes, not in the middle of a character */
+    name[NAME_LEN_MAX] = 0;
+    memcpy(name + NAME_LEN_MAX - 4, ".txt", 4);
+    size_t keep = NAME_LEN_MAX - 4 - strlen(COPY);
+    memcpy(name + keep - 1, "\xc3\xa4", 2);
+    make(w, ROOT, name, NODE_REG);
+    theirs_make(w, ROOT, name, THEIRS(1), NODE_REG);
+    snprintf(copy, sizeof copy, "%.*s" COPY ".txt", (int)keep - 1, name);
+    assert_true(node_at(w, ROOT, copy));
+    make(w, ROOT, ".profile", NODE_REG); /* no extension, that */
+    theirs_make(w, ROOT, ".profile", THEIRS(2), NODE_REG);
+    assert_true(node_at(w, ROOT, ".profile" COPY));
+}
+
+/* A descriptor that still saw an older version writes. */
+static void test_write_through_an_old_version(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = THEIRS(1);
+    struct core_attr a;
+    theirs_make(w, ROOT, "f", f, NODE_REG);
+    theirs_write(w, f, 10, 0, 10, 1);
+    theirs_write(w, f, 10, 0, 10, 2);
+    struct m_extent e[] = {extent(0, 5, 1, 0), extent(5, 5, 9, 0)};
+    const struct extent_list old = {.v = e, .n = 2};
+    assert_int_equal(core_fork(w->core, &w->who, f, &old, 10, &a, &w->fx), 0);
+    assert_int_equal(node_at(w, ROOT, "f" COPY), a.node);
+    assert_content(w, a.node, "0+5=1@0 5+5=9@0");
+    assert_content(w, f, "0+10=2@0");
+    planned(w, a.node);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(test_content_content),
+        T(test_content_content_disjoint),
+        T(test_content_content_unknown_base),
+        T(test_same_bytes),
+        T(test_mtime_alone_makes_no_copy),
+        T(test_create_create_files),
+        T(test_create_create_other_types),
+        T(test_create_create_directories),
+        T(test_directories_merge_at_every_depth),
+        T(test_rename_onto_what_they_created),
+        T(test_rename_rename_file),
+        T(test_rename_rename_directory),
+        T(test_exchange_given_up),
+        T(test_cycle),
+        T(test_edit_here_delete_there),
+        T(test_edit_here_replace_there),
+        T(test_no_edit_here_delete_there),
+        T(test_delete_here_edit_there),
+        T(test_delete_here_rename_there),
+        T(test_delete_here_replace_there),
+        T(test_rmdir_here_create_in_it_there),
+        T(test_create_here_rmdir_there),
+        T(test_edit_under_a_name_that_was_not_the_last),
+        T(test_names_of_copies),
+        T(test_write_through_an_old_version),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

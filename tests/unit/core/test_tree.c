@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The database: what refuses to open, what survives which end, transactions that nest. */
+#include "world.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct disk {
+    struct simvfs *vfs;
+    struct tree *tree;
+};
+
+static struct tree *reopen(struct disk *d)
+{
+    char why[512] = "";
+    tree_close(d->tree);
+    d->tree = NULL;
+    assert_int_equal(tree_open(&d->tree, "tree.db", simvfs_name(d->vfs), why), 0);
+    return d->tree;
+}
+
+static int setup(void **state)
+{
+    struct disk *d = test_calloc(1, sizeof *d);
+    d->vfs = simvfs_new("unit");
+    simvfs_reset(d->vfs, 1);
+    reopen(d);
+    *state = d;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct disk *d = *state;
+    tree_close(d->tree);
+    simvfs_free(d->vfs);
+    test_free(d);
+    return 0;
+}
+
+static void test_values(void **state)
+{
+    struct disk *d = *state;
+    int64_t v;
+    uint8_t blob[4] = {1, 2, 3, 4}, got[4];
+    assert_int_equal(tree_get(d->tree, "x", &v), -ENOENT);
+    assert_int_equal(tree_set(d->tree, "x", -5), 0);
+    assert_int_equal(tree_set_blob(d->tree, "b", blob, 4), 0);
+    reopen(d);
+    assert_int_equal(tree_get(d->tree, "x", &v), 0);
+    assert_int_equal(v, -5);
+    assert_int_equal(tree_get_blob(d->tree, "b", got, 4), 0);
+    assert_memory_equal(got, blob, 4);
+    assert_int_equal(tree_get_blob(d->tree, "b", got, 3), -EUCLEAN);
+    assert_int_equal(tree_get_blob(d->tree, "none", got, 3), -ENOENT);
+}
+
+static void test_transactions_nest(void **state)
+{
+    struct disk *d = *state;
+    int64_t v;
+    assert_int_equal(tree_begin(d->tree), 0);
+    assert_int_equal(tree_set(d->tree, "a", 1), 0);
+    assert_int_equal(tree_begin(d->tree), 0);
+    assert_int_equal(tree_set(d->tree, "b", 1), 0);
+    assert_int_equal(tree_end(d->tree, false), 0); /* one failed: all of it did not happen */
+    assert_int_equal(tree_end(d->tree, true), -EIO);
+    assert_int_equal(tree_get(d->tree, "a", &v), -ENOENT);
+    assert_int_equal(tree_begin(d->tree), 0);
+    assert_int_equal(tree_set(d->tree, "a", 1), 0);
+    assert_int_equal(tree_end(d->tree, true), 0);
+    assert_int_equal(tree_get(d->tree, "a", &v), 0);
+}
+
+static void test_reserved_survives_power_loss(void **state)
+{
+    struct disk *d = *state;
+    int64_t v;
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        assert_int_equal(tree_set(d->tree, "plain", (int64_t)seed), 0);
+        assert_int_equal(tree_reserve(d->tree, "limit", (int64_t)seed), 0);
+        assert_int_equal(tree_set(d->tree, "later", (int64_t)seed), 0);
+        simvfs_crash(d->vfs);
+        tree_close(d->tree);
+        d->tree = NULL;
+        simvfs_restart(d->vfs, true);
+        reopen(d);
+        assert_int_equal(tree_get(d->tree, "limit", &v), 0);
+        assert_int_equal(v, seed);
+        assert_int_equal(tree_get(d->tree, "plain", &v), 0); /* what came before it, too */
+        assert_int_equal(v, seed);
+    }
+}
+
+static void test_flush_survives_power_loss(void **state)
+{
+    struct disk *d = *state;
+    int64_t v;
+    assert_int_equal(tree_set(d->tree, "x", 7), 0);
+    assert_int_equal(tree_flush(d->tree), 0);
+    simvfs_crash(d->vfs);
+    tree_close(d->tree);
+    d->tree = NULL;
+    simvfs_restart(d->vfs, true);
+    reopen(d);
+    assert_int_equal(tree_get(d->tree, "x", &v), 0);
+}
+
+static void test_newer_version(void **state)
+{
+    struct disk *d = *state;
+    struct tree *t;
+    char why[512] = "";
+    assert_int_equal(sqlite3_exec(tree_db(d->tree), "PRAGMA user_version = 999", NULL, NULL, NULL),
+                     SQLITE_OK);
+    tree_close(d->tree);
+    d->tree = NULL;
+    assert_int_equal(tree_open(&t, "tree.db", simvfs_name(d->vfs), why), -EPROTO);
+    assert_non_null(strstr(why, "newer"));
+}
+
+/* A file of its own: two openers, and bytes that are no database. */
+static void test_in_use(void **state)
+{
+    char path[] = "/tmp/test_tree_XXXXXX", wal[64], why[512] = "";
+    struct tree *t, *second;
+    (void)state;
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    assert_int_equal(tree_open(&t, path, NULL, why), 0);
+    assert_int_equal(tree_open(&second, path, NULL, why), -EBUSY);
+    assert_non_null(strstr(why, "in use"));
+    tree_close(t);
+    assert_int_equal(tree_open(&t, path, NULL, why), 0);
+    tree_close(t);
+    unlink(path);
+    snprintf(wal, sizeof wal, "%s-wal", path);
+    unlink(wal);
+}
+
+static void test_damaged(void **state)
+{
+    char path[] = "/tmp/test_tree_XXXXXX", why[512] = "", junk[8192];
+    struct tree *t;
+    (void)state;
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    memset(junk, 'x', sizeof junk);
+    assert_int_equal(write(fd, junk, sizeof junk), sizeof junk);
+    close(fd);
+    assert_int_equal(tree_open(&t, path, NULL, why), -EUCLEAN);
+    assert_non_null(strstr(why, path));
+    unlink(path);
+}
+
+static void test_full_disk(void **state)
+{
+    struct disk *d = *state;
+    int64_t v;
+    char *big = test_calloc(1, 1 << 20);
+    assert_int_equal(sqlite3_exec(tree_db(d->tree), "PRAGMA max_page_count = 60", NULL, NULL, NULL),
+                     SQLITE_OK);
+    assert_int_equal(tree_begin(d->tree), 0);
+    assert_int_equal(tree_set(d->tree, "before", 1), 0);
+    assert_int_equal(tree_set_blob(d->tree, "big", big, 1 << 20), -ENOSPC);
+    assert_true(tree_end(d->tree, true) != 0); /* nothing of it is kept */
+    assert_int_equal(tree_get(d->tree, "before", &v), -ENOENT);
+    assert_int_equal(tree_set(d->tree, "after", 1), 0);
+    test_free(big);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(test_values),
+        T(test_transactions_nest),
+        T(test_reserved_survives_power_loss),
+        T(test_flush_survives_power_loss),
+        T(test_newer_version),
+        T(test_in_use),
+        T(test_damaged),
+        T(test_full_disk),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
