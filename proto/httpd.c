@@ -190,6 +190,11 @@ const char *httpd_peer(const struct httpd_req *q)
     return q->peer;
 }
 
+bool httpd_peer_local(const struct httpd_req *q)
+{
+    return q->local;
+}
+
 struct arena *httpd_arena(struct httpd_req *q)
 {
     return &q->arena;
@@ -296,6 +301,9 @@ static bool serve_page(struct httpd *h, struct conn *c, struct evhttp_request *e
     } else if (health) {
         status = atomic_load(&h->draining) ? 503 : 200;
         buf_printf(&b, status == 200 ? "ok\n" : "draining\n");
+    } else if (!c->local) {
+        status = ERR_FORBIDDEN;
+        buf_printf(&b, "only for clients on the server's own machine\n");
     } else {
         metrics_text(h, &b);
     }
@@ -346,6 +354,10 @@ static unsigned refusal(struct httpd *h, const struct conn *c, struct evhttp_req
                  STEADFS_WIRE_VERSION, version ? "version " : "names none", version ? version : "");
         return ERR_VERSION;
     }
+    if (evhttp_find_header(evhttp_request_get_input_headers(ev), "Transfer-Encoding")) {
+        snprintf(why, 256, "no Transfer-Encoding is taken; send Content-Length");
+        return ERR_BAD_MESSAGE;
+    }
     if (n > r->body_max) {
         snprintf(why, 256, "message of %zu bytes; %s takes at most %zu", n, r->method, r->body_max);
         return ERR_TOO_LARGE;
@@ -360,7 +372,7 @@ void httpd_on_request(struct evhttp_request *ev, void *arg)
     struct conn *c = httpd_conn_of(h, evcon);
     size_t ahead = evbuffer_get_length(bufferevent_get_input(c->bev));
     uint64_t request_bytes = c->in_since - ahead;
-    c->in_since = ahead;
+    httpd_conn_received(c, ahead);
 
     const char *path = evhttp_uri_get_path(evhttp_request_get_evhttp_uri(ev));
     if (!path)
@@ -383,7 +395,7 @@ void httpd_on_request(struct evhttp_request *ev, void *arg)
     char *host = NULL;
     ev_uint16_t port = 0;
     evhttp_connection_get_peer(evcon, &host, &port);
-    *q = (struct httpd_req){.h = h, .conn = c, .ev = ev, .route = r};
+    *q = (struct httpd_req){.h = h, .conn = c, .ev = ev, .route = r, .local = c->local};
     snprintf(q->peer, sizeof q->peer, "%.60s:%u", host ? host : "?", port);
     q->body_held = evbuffer_get_length(evhttp_request_get_input_buffer(ev));
     h->held += q->body_held;

@@ -4,9 +4,10 @@
  *
  * Every route is POST (and GET for /healthz, /metrics). The glue refuses: other methods, a body
  * over the route's limit (before it is read where Content-Length tells), another Steadfs-Version
- * (426), and anything while draining (503). It counts requests and bytes, sets TCP_NODELAY on every
- * connection, and bounds idle connections, heads and connection count. It serves /healthz and
- * /metrics itself, calling the program's hook for the program's own lines.
+ * (426), a chunked body (400), and anything while draining (503). It counts requests and bytes,
+ * sets TCP_NODELAY on every connection, and bounds idle connections, heads and connection count. It
+ * serves /healthz and /metrics itself, calling the program's hook for the program's own lines.
+ * /metrics tells what is stored and who works, so only clients on this machine get it; others: 403.
  */
 #ifndef STEADFS_HTTPD_H
 #define STEADFS_HTTPD_H
@@ -39,6 +40,8 @@ struct httpd_options {
     const char *name;                 /* prefix of metrics: "steadfs_metad" */
     void (*drain)(void *ctx); /* draining begins: answer long polls now; loop thread; may be NULL */
     unsigned idle_seconds;    /* a silent connection is closed; 0: 120 */
+    size_t memory_max;        /* bytes of requests received and not yet answered; 0: 1 GiB. Above,
+                                 the connection with the largest incomplete request is dropped */
 };
 
 /* Binds and starts. 0; -EADDRINUSE and other -errno, with a line for people in err (512 bytes). */
@@ -67,6 +70,8 @@ bool httpd_draining(const struct httpd *h);
 struct bytes httpd_body(const struct httpd_req *q);
 const char *httpd_bearer(const struct httpd_req *q); /* credential, "" when none */
 const char *httpd_peer(const struct httpd_req *q);
+/* The client runs on this machine: it came over loopback, or from the address that it called. */
+bool httpd_peer_local(const struct httpd_req *q);
 struct arena *httpd_arena(struct httpd_req *q); /* freed when answered */
 /* Decodes the body strictly; on failure answers 400/413 itself and returns false. */
 bool httpd_decode(struct httpd_req *q, const struct msg_desc *d, void *msg);

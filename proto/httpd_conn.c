@@ -8,9 +8,13 @@
  *
  * Bytes are counted where they pass: evbuffer callbacks on the plaintext side of each connection.
  *
- * Memory: the sum of what is received and not yet answered is bounded by HTTPD_MEMORY_MAX; who
- * brings it above loses the connection. A client that goes on sending while its request is handled
- * is not read further.
+ * Memory: the sum of what is received and not yet answered is bounded by memory_max; above
+ * it, the connections with the largest incomplete requests are dropped, whoever brought it above.
+ * A body with a Content-Length stays in the connection's buffer until it is complete, so the
+ * buffer's length is its size. A chunked one would be taken out of it piece by piece; nobody who
+ * speaks this protocol sends one, so it is looked for in the head, refused when it comes to an end,
+ * and dropped when it is longer than HTTPD_PIPELINE_MAX. A client that goes on sending while its
+ * request is handled is not read further.
  */
 #include "httpd_private.h"
 
@@ -21,7 +25,6 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define HTTPD_MEMORY_MAX (1024ull << 20) /* bytes of request bodies held at once */
 #define HTTPD_PIPELINE_MAX 65536 /* bytes sent by a client that still waits for its answer */
 #define HTTPD_CHUNK (256 << 10)  /* bytes moved per socket and turn of the loop */
 
@@ -31,16 +34,66 @@ static void shed_soon(struct conn *c)
     event_active(c->h->shed, EV_TIMEOUT, 0);
 }
 
+static void scan_head(struct head_scan *s, const char *p, size_t n)
+{
+    static const char name[] = "transfer-encoding";
+    for (size_t i = 0; i < n && !s->done; i++) {
+        if (p[i] == '\n') {
+            s->done = s->begun && !s->other && !s->matched;
+            s->matched = 0;
+            s->other = false;
+        } else if (s->other || (p[i] == '\r' && !s->matched)) {
+            continue;
+        } else if ((p[i] | 0x20) == name[s->matched]) {
+            s->begun = true;
+            s->chunked |= !name[++s->matched];
+            s->other = s->chunked;
+        } else {
+            s->begun = s->other = true;
+        }
+    }
+}
+
+/* Scans the last n bytes of the buffer. */
+static void scan_tail(struct conn *c, struct evbuffer *b, size_t n)
+{
+    struct evbuffer_ptr at;
+    size_t length = evbuffer_get_length(b);
+    while (n && !c->scan.done) {
+        char piece[4096];
+        size_t step = n < sizeof piece ? n : sizeof piece;
+        if (evbuffer_ptr_set(b, &at, length - n, EVBUFFER_PTR_SET) < 0 ||
+            evbuffer_copyout_from(b, &at, piece, step) != (ev_ssize_t)step)
+            abort();
+        scan_head(&c->scan, piece, step);
+        n -= step;
+    }
+}
+
+void httpd_conn_received(struct conn *c, size_t ahead)
+{
+    c->h->held -= c->held - ahead;
+    c->held = ahead;
+    c->in_since = ahead;
+    c->scan = (struct head_scan){0};
+    scan_tail(c, bufferevent_get_input(c->bev), ahead);
+}
+
 static void count_in(struct evbuffer *b, const struct evbuffer_cb_info *info, void *arg)
 {
     struct conn *c = arg;
     struct httpd *h = c->h;
     h->bytes_in += info->n_added;
     c->in_since += info->n_added;
-    h->held += info->n_added;
-    h->held -= info->n_deleted;
-    if (info->n_added &&
-        (h->held > HTTPD_MEMORY_MAX || (c->req && evbuffer_get_length(b) > HTTPD_PIPELINE_MAX)))
+    scan_tail(c, b, info->n_added);
+    size_t gone = c->scan.chunked ? 0 : info->n_deleted;
+    c->held += info->n_added - gone;
+    h->held += info->n_added - gone;
+    if (!info->n_added)
+        return;
+    if (h->held > h->o.memory_max)
+        event_active(h->shed, EV_TIMEOUT, 0);
+    if ((c->req || c->scan.chunked) && c->held > HTTPD_PIPELINE_MAX)
         shed_soon(c);
 }
 
@@ -55,7 +108,7 @@ static void conn_forget(struct conn *c)
 {
     struct httpd *h = c->h;
     struct evbuffer *in = bufferevent_get_input(c->bev);
-    h->held -= evbuffer_get_length(in);
+    h->held -= c->held;
     evbuffer_remove_cb(in, count_in, c);
     evbuffer_remove_cb(bufferevent_get_output(c->bev), count_out, c);
     if (c->fd >= 0 && (size_t)c->fd < h->by_fd_n && h->by_fd[c->fd] == c)
@@ -108,6 +161,39 @@ struct bufferevent *httpd_on_accept(struct event_base *base, void *arg)
     return bev;
 }
 
+static bool is_loopback(const struct sockaddr *sa)
+{
+    if (sa->sa_family == AF_INET)
+        return ntohl(((const struct sockaddr_in *)(const void *)sa)->sin_addr.s_addr) >> 24 == 127;
+    if (sa->sa_family != AF_INET6)
+        return false;
+    const struct in6_addr *a = &((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr;
+    return IN6_IS_ADDR_LOOPBACK(a) || (IN6_IS_ADDR_V4MAPPED(a) && a->s6_addr[12] == 127);
+}
+
+bool httpd_same_machine(const struct sockaddr *here, const struct sockaddr *there)
+{
+    if (is_loopback(there))
+        return true;
+    if (here->sa_family != there->sa_family)
+        return false;
+    if (here->sa_family == AF_INET)
+        return ((const struct sockaddr_in *)(const void *)here)->sin_addr.s_addr ==
+               ((const struct sockaddr_in *)(const void *)there)->sin_addr.s_addr;
+    return here->sa_family == AF_INET6 &&
+           IN6_ARE_ADDR_EQUAL(&((const struct sockaddr_in6 *)(const void *)here)->sin6_addr,
+                              &((const struct sockaddr_in6 *)(const void *)there)->sin6_addr);
+}
+
+static bool is_local(int fd)
+{
+    struct sockaddr_storage here = {0}, there = {0};
+    socklen_t here_n = sizeof here, there_n = sizeof there;
+    return getsockname(fd, (struct sockaddr *)&here, &here_n) == 0 &&
+           getpeername(fd, (struct sockaddr *)&there, &there_n) == 0 &&
+           httpd_same_machine((struct sockaddr *)&here, (struct sockaddr *)&there);
+}
+
 static void index_fd(struct httpd *h, struct conn *c)
 {
     size_t need = (size_t)c->fd + 1;
@@ -144,6 +230,7 @@ void httpd_adopt_cb(evutil_socket_t fd, short what, void *arg)
         LIST_INSERT_HEAD(&h->conns, c, link);
         c->evcon = evcon;
         index_fd(h, c);
+        c->local = is_local(c->fd);
         evhttp_connection_set_closecb(c->evcon, on_close, c);
         int on = 1;
         setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
@@ -153,8 +240,27 @@ void httpd_adopt_cb(evutil_socket_t fd, short what, void *arg)
     }
 }
 
-/* Connections that brought the process over a bound: dropped, or no longer read while a handler
- * holds their request (evhttp would free it under the handler's hands). */
+static void drop(struct conn *c)
+{
+    struct httpd *h = c->h;
+    log_printf(h->o.log, LOG_L_WARN,
+               "connection dropped: %zu bytes of a request, %llu bytes of requests in memory",
+               c->held, (unsigned long long)h->held);
+    evhttp_connection_free(c->evcon);
+}
+
+/* The connection with the most bytes of an incomplete request, or NULL. */
+static struct conn *largest(struct httpd *h)
+{
+    struct conn *c, *found = NULL;
+    LIST_FOREACH(c, &h->conns, link)
+    if (!c->req && c->held && (!found || c->held > found->held))
+        found = c;
+    return found;
+}
+
+/* Connections over a bound: dropped, or no longer read while a handler holds their request (evhttp
+ * would free it under the handler's hands). */
 void httpd_shed_cb(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd;
@@ -166,14 +272,13 @@ void httpd_shed_cb(evutil_socket_t fd, short what, void *arg)
         if (!c->shed)
             continue;
         c->shed = false;
-        if (c->req) {
+        if (c->req)
             bufferevent_disable(c->bev, EV_READ);
-            continue;
-        }
-        log_printf(h->o.log, LOG_L_WARN, "connection dropped: %llu bytes of requests in memory",
-                   (unsigned long long)h->held);
-        evhttp_connection_free(c->evcon);
+        else if (c->held > HTTPD_PIPELINE_MAX)
+            drop(c);
     }
+    while (h->held > h->o.memory_max && (c = largest(h)))
+        drop(c);
 }
 
 struct conn *httpd_conn_of(struct httpd *h, struct evhttp_connection *evcon)

@@ -15,6 +15,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/queue.h>
+#include <sys/socket.h>
 
 #define HTTPD_ROUTES_MAX 32
 
@@ -26,6 +27,15 @@ struct route {
     uint64_t requests;
 };
 
+/* Looks for Transfer-Encoding in a request's head as it comes in; all zero at its beginning. */
+struct head_scan {
+    uint8_t matched; /* bytes of the header's name at the beginning of this line */
+    bool other;      /* this line is another one */
+    bool begun;      /* a line that is not empty was seen */
+    bool done;       /* the head is over */
+    bool chunked;    /* found */
+};
+
 /* One accepted connection; loop thread only. */
 struct conn {
     struct httpd *h;
@@ -34,8 +44,11 @@ struct conn {
     struct httpd_req *req;           /* being handled, not yet answered */
     int fd;
     uint64_t in_since; /* bytes received since the last complete request */
-    bool in_time;      /* a request was under way when draining began: it may end */
-    bool shed;         /* over a memory bound: see shed_cb */
+    size_t held;       /* its share of httpd.held: of requests not complete yet */
+    struct head_scan scan;
+    bool local;   /* the peer is this machine */
+    bool in_time; /* a request was under way when draining began: it may end */
+    bool shed;    /* to be dropped, or no longer read: see httpd_shed_cb */
     LIST_ENTRY(conn) link;
 };
 
@@ -48,6 +61,7 @@ struct httpd_req {
     size_t body_held; /* its share of httpd.held */
     struct arena arena;
     char peer[80];
+    bool local;
     unsigned status; /* the reply, from here on */
     struct buf reply;
     STAILQ_ENTRY(httpd_req) queued; /* work, then replies */
@@ -112,6 +126,11 @@ void httpd_adopt_cb(evutil_socket_t fd, short what, void *httpd);
 void httpd_shed_cb(evutil_socket_t fd, short what, void *httpd);
 /* That a request came over; asserted to exist. */
 struct conn *httpd_conn_of(struct httpd *h, struct evhttp_connection *evcon);
+/* The request is complete: what comes behind it, ahead bytes, belongs to the next one. */
+void httpd_conn_received(struct conn *c, size_t ahead);
+/* Whether a connection from there to here stays on this machine: it comes over loopback, or from
+ * the address that it calls. */
+bool httpd_same_machine(const struct sockaddr *here, const struct sockaddr *there);
 /* Nothing of a request was received and nothing is to be sent. */
 bool httpd_conn_idle(const struct conn *c);
 /* Keeps noticing the client's end while a handler has the request. */

@@ -25,6 +25,7 @@
 #define HTTPD_IDLE_SECONDS 120 /* of silence, while idle or within a request */
 #define WORKERS_DEFAULT 4
 #define CONNECTIONS_DEFAULT 20000
+#define MEMORY_DEFAULT (1u << 30)
 #define SPARE_FDS 256 /* descriptors left for everything but connections */
 
 static SSL_CTX *make_ssl(const char *cert_pem, const char *key_pem)
@@ -179,6 +180,7 @@ int httpd_new(struct httpd **out, const struct httpd_options *o, char *err)
     h->o.address = o->address ? o->address : "127.0.0.1";
     h->o.workers = o->workers ? o->workers : WORKERS_DEFAULT;
     h->o.max_connections = o->max_connections ? o->max_connections : CONNECTIONS_DEFAULT;
+    h->o.memory_max = o->memory_max ? o->memory_max : MEMORY_DEFAULT;
     STAILQ_INIT(&h->work);
     STAILQ_INIT(&h->replies);
     STAILQ_INIT(&h->posts);

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "httpd.h"
+#include "httpd_private.h"
 #include "rpc.h"
 #include "tls.h"
 
@@ -554,6 +555,132 @@ static void test_heads(void **state)
     assert_int_equal(strncmp(out, "HTTP/1.1 400", 12), 0);
     assert_true(metric(s, "test_own_line") == 42);
     server_free(s, 1000);
+}
+
+static void say_bytes(int fd, size_t n)
+{
+    static const char filling[65536];
+    while (n) {
+        ssize_t put = send(fd, filling, n < sizeof filling ? n : sizeof filling, MSG_NOSIGNAL);
+        if (put < 0)
+            return; /* the server has dropped us */
+        n -= (size_t)put;
+    }
+}
+
+/* A chunked body is not measured by its head, so none is taken: a short one is refused, a long one
+ * ends the connection, however the header is cut into pieces and spelt. */
+static void test_chunked_refused(void **state)
+{
+    (void)state;
+    static const char *const heads[][3] = {
+        {"POST /v1/work HTTP/1.1\r\nSteadfs-Version: 1\r\nTransfer-Encoding: chunked\r\n\r\n"},
+        {"POST /v1/work HTTP/1.1\nSteadfs-Version: 1\ntransfer-ENCODING: chunked\n\n"},
+        {"POST /v1/work HTTP/1.1\r\nSteadfs-Version: 1\r\nTran", "sfer-Enco",
+         "ding: chunked\r\n\r\n"},
+        {"POST /v1/echo HTTP/1.1\r\nSteadfs-Version: 1\r\nContent-Length: 2\r\n\r\nokPOST "
+         "/v1/work HTTP/1.1\r\nSteadfs-Version: 1\r\nTransfer-Encoding: chunked\r\n\r\n"},
+    };
+    struct server *s = server_new(false, NULL);
+    char out[4096];
+    for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
+        for (int lengthy = 0; lengthy < 2; lengthy++) {
+            int fd = dial(s);
+            for (size_t k = 0; k < 3 && heads[i][k]; k++) {
+                say(fd, heads[i][k]);
+                usleep(20000);
+            }
+            if (lengthy) {
+                for (int k = 0; k < 64; k++) {
+                    send(fd, "10000\r\n", 7, MSG_NOSIGNAL);
+                    say_bytes(fd, 65536);
+                    send(fd, "\r\n", 2, MSG_NOSIGNAL);
+                }
+            } else {
+                say(fd, "2\r\nab\r\n0\r\n\r\n");
+                shutdown(fd, SHUT_WR);
+            }
+            size_t n = hear(fd, out, sizeof out);
+            const char *answer = i == 3 && n ? strstr(out, "okHTTP/1.1") : out;
+            if (!lengthy && (!answer || !strstr(answer, " 400 Bad")))
+                fail_msg("case %zu: %s", i, out);
+            if (lengthy && answer && i != 3)
+                assert_int_equal(n, 0);
+            close(fd);
+        }
+    }
+    for (int i = 0; i < 500 && metric(s, "test_connections") != 1; i++)
+        usleep(10000);
+    assert_true(metric(s, "test_connections") == 1);
+    server_free(s, 1000);
+}
+
+/* Over the bound, the largest incomplete request goes, not whoever sends next. */
+static void test_memory_bound(void **state)
+{
+    (void)state;
+    struct server *s = server_new(false, &(struct httpd_options){.memory_max = 1u << 20});
+    char out[256], head[128];
+    snprintf(head, sizeof head,
+             "POST /v1/echo HTTP/1.1\r\nSteadfs-Version: 1\r\nConnection: close\r\n"
+             "Content-Length: %u\r\n\r\n",
+             400000u);
+    int large = dial(s), small = dial(s), medium = dial(s);
+    say(large, "POST /v1/work HTTP/1.1\r\nSteadfs-Version: 1\r\nContent-Length: 4000000\r\n\r\n");
+    say_bytes(large, 700000);
+    say(medium, head);
+    say_bytes(medium, 300000);
+    usleep(200000);
+    say(small, head);
+    say_bytes(small, 200000);
+    /* it brought the sum over the bound; the other one is gone */
+    assert_int_equal(recv(large, out, sizeof out, 0) <= 0, 1);
+    say_bytes(medium, 100000);
+    assert_true(hear(medium, out, sizeof out) > 12);
+    assert_int_equal(strncmp(out, "HTTP/1.1 200", 12), 0);
+    say_bytes(small, 200000);
+    assert_true(hear(small, out, sizeof out) > 12);
+    assert_int_equal(strncmp(out, "HTTP/1.1 200", 12), 0);
+    close(large);
+    close(small);
+    close(medium);
+    server_free(s, 1000);
+}
+
+/* /metrics is for this machine; who that is. */
+static void test_same_machine(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *here, *there;
+        bool same;
+    } cases[] = {
+        {"127.0.0.1", "127.0.0.1", true},
+        {"0.0.0.0", "127.9.9.9", true},
+        {"192.0.2.7", "192.0.2.7", true},
+        {"192.0.2.7", "192.0.2.8", false},
+        {"192.0.2.7", "128.0.0.1", false},
+        {"::1", "::1", true},
+        {"::ffff:192.0.2.7", "::ffff:127.0.0.1", true},
+        {"::ffff:192.0.2.7", "::ffff:192.0.2.7", true},
+        {"::ffff:192.0.2.7", "::ffff:192.0.2.8", false},
+        {"2001:db8::1", "2001:db8::1", true},
+        {"2001:db8::1", "2001:db8::2", false},
+        {"2001:db8::1", "192.0.2.7", false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *text[2] = {cases[i].here, cases[i].there};
+        struct sockaddr_storage a[2] = {0};
+        for (int k = 0; k < 2; k++) {
+            bool six = strchr(text[k], ':');
+            a[k].ss_family = six ? AF_INET6 : AF_INET;
+            void *to = six ? (void *)&((struct sockaddr_in6 *)&a[k])->sin6_addr
+                           : (void *)&((struct sockaddr_in *)&a[k])->sin_addr;
+            assert_int_equal(inet_pton(a[k].ss_family, text[k], to), 1);
+        }
+        if (httpd_same_machine((struct sockaddr *)&a[0], (struct sockaddr *)&a[1]) != cases[i].same)
+            fail_msg("%s to %s", text[1], text[0]);
+    }
 }
 
 /* What looks like loopback and is not, and what hides the host behind a user's name. */
@@ -1246,6 +1373,9 @@ int main(void)
         cmocka_unit_test(test_statuses),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_heads),
+        cmocka_unit_test(test_chunked_refused),
+        cmocka_unit_test(test_memory_bound),
+        cmocka_unit_test(test_same_machine),
         cmocka_unit_test(test_urls_refused),
         cmocka_unit_test(test_not_steadfs),
         cmocka_unit_test(test_trust),
