@@ -291,6 +291,8 @@ static int beat(struct meta *m, const struct meta_caller *who, const struct m_be
     r = m->st->ops->server_set(m->st, &s);
     if (!r && moved)
         r = touch_all_accounts(m, ar);
+    for (size_t k = 0; k < q->lost_n && !r; k++)
+        r = m->st->ops->presence_drop(m->st, q->lost[k].ns, &q->lost[k].block, s.id);
     if (r)
         return r;
     a->now_ms = (uint64_t)now_ms;

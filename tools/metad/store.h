@@ -212,6 +212,8 @@ struct store_ops {
                    struct holder_row v[CANDIDATES_MAX], size_t *n);
     int (*presence_put)(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
                         uint64_t generation);
+    int (*presence_drop)(struct store *s, uint64_t ns, const struct block_id *b,
+                         uint64_t server); /* 0 also where there was none */
 
     /* Journal, requests, staged parts. journal_list: records after `after` while their bytes
      * together stay within limit_bytes (the first one always), encoded, at most max. */

@@ -145,6 +145,7 @@ int sq_holders(struct store *s, uint64_t ns, const struct block_id *b,
                struct holder_row v[CANDIDATES_MAX], size_t *n);
 int sq_presence_put(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
                     uint64_t generation);
+int sq_presence_drop(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server);
 int sq_journal_add(struct store *s, uint64_t ns, const struct m_record *r, struct bytes encoded);
 int sq_journal_list(struct store *s, uint64_t ns, uint64_t after, uint64_t limit_bytes, size_t max,
                     struct bytes **v, size_t *n, struct arena *ar);

@@ -399,6 +399,7 @@ const struct store_ops sq_ops = {
     .block_put = sq_block_put,
     .holders = sq_holders,
     .presence_put = sq_presence_put,
+    .presence_drop = sq_presence_drop,
     .journal_add = sq_journal_add,
     .journal_list = sq_journal_list,
     .request_get = sq_request_get,

@@ -264,15 +264,60 @@ static void a_new_storage_is_a_new_generation(void **state)
     assert_true(bytes_equal(a.servers[0].url, bytes_str("https://localhost:2")));
 }
 
+static size_t holders_of(struct world *w, const struct block_id *id)
+{
+    struct m_locate_req q = {
+        .ns = w->alice.ns, .ids = (struct block_id *)(uintptr_t)id, .ids_n = 1};
+    struct m_locate_ans l;
+    assert_int_equal(meta_locate(w->m, &w->alice.who, &q, &l, &w->ar, w->why), 0);
+    return l.locations[0].servers_n;
+}
+
+/* A block server that reports a block as lost is no longer asked for it, and a commit that needs it
+ * is told that it is missing: those who have the bytes send them again. */
+static void a_lost_block_is_asked_for(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = world_make(w, &w->alice, w->alice.root, "f", NODE_REG, 100);
+    uint64_t g = world_make(w, &w->alice, w->alice.root, "g", NODE_REG, 100);
+    struct block_id id = world_extents(w, &w->alice, f, 0).extents[0].block;
+    struct block_id kept = world_extents(w, &w->alice, g, 0).extents[0].block;
+    struct m_lost lost[2] = {{.ns = w->alice.ns + 1000, .block = id}, {.block = id}};
+    struct m_beat_req b = {.incarnation = bytes_of(w->incarnation[HQ], 16),
+                           .url = bytes_str("https://localhost:1"),
+                           .lost = lost,
+                           .lost_n = 1};
+    struct m_beat_ans ba;
+    struct m_block_ref ref = {id, 100};
+    struct m_diff_req d = {.ns = w->alice.ns, .target = w->server[HQ], .ids = &ref, .ids_n = 1};
+    struct m_diff_ans da;
+    /* lost for a namespace that never had it */
+    assert_int_equal(meta_beat(w->m, &w->server_who[HQ], &b, w->now, &ba, &w->ar, w->why), 0);
+    assert_int_equal(holders_of(w, &id), 1);
+    /* another server's loss is not this one's */
+    lost[1].ns = w->alice.ns;
+    b.lost_n = 2;
+    b.incarnation = bytes_of(w->incarnation[CLOUD], 16);
+    assert_int_equal(meta_beat(w->m, &w->server_who[CLOUD], &b, w->now, &ba, &w->ar, w->why), 0);
+    assert_int_equal(holders_of(w, &id), 1);
+    b.incarnation = bytes_of(w->incarnation[HQ], 16);
+    assert_int_equal(meta_beat(w->m, &w->server_who[HQ], &b, w->now, &ba, &w->ar, w->why), 0);
+    assert_int_equal(holders_of(w, &id), 0);
+    assert_int_equal(holders_of(w, &kept), 1);
+    assert_int_equal(meta_diff(w->m, &w->alice.who, &d, &da, &w->ar, w->why), 0);
+    assert_int_equal(da.missing_n, 1);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, world_setup, world_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(the_assignment_table),    TEST(rights_follow_the_role),
-        TEST(copies_are_found_out),    TEST(sessions_are_for_devices),
-        TEST(a_token_works_once),      TEST(a_token_expires),
-        TEST(wrong_credentials),       TEST(one_administrator_is_made),
-        TEST(revoked_devices_are_out), TEST(a_new_storage_is_a_new_generation),
+        TEST(the_assignment_table),      TEST(rights_follow_the_role),
+        TEST(copies_are_found_out),      TEST(sessions_are_for_devices),
+        TEST(a_token_works_once),        TEST(a_token_expires),
+        TEST(wrong_credentials),         TEST(one_administrator_is_made),
+        TEST(revoked_devices_are_out),   TEST(a_new_storage_is_a_new_generation),
+        TEST(a_lost_block_is_asked_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
