@@ -236,13 +236,24 @@ void dir_files_remove(struct dir_files *f, const char *name)
     unlinkat(f->blocks_fd, name, 0);
 }
 
+/* A file that is gone was lost; a directory that is gone may be on a disk that is not mounted. */
+static int cannot_open(struct dir_files *f, const char *name, int err)
+{
+    char dir[DIR_FILE_NAME];
+    struct stat st;
+    snprintf(dir, sizeof dir, "%.*s", (int)strcspn(name, "/"), name);
+    if (err == ENOENT && !fstatat(f->blocks_fd, dir, &st, 0) && S_ISDIR(st.st_mode))
+        return -EUCLEAN;
+    return -EIO;
+}
+
 int dir_files_read(struct dir_files *f, const char *name, uint64_t len, struct buf *out)
 {
     int fd = openat(f->blocks_fd, name, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return -errno;
+        return cannot_open(f, name, errno);
     struct stat st;
-    int r = fstat(fd, &st) < 0 ? -errno : (uint64_t)st.st_size != len ? -EUCLEAN : 0;
+    int r = fstat(fd, &st) < 0 ? -EIO : (uint64_t)st.st_size != len ? -EUCLEAN : 0;
     size_t chunk_n = 1 << 18;
     uint8_t *chunk = r ? NULL : malloc(chunk_n);
     if (!r && !chunk)
@@ -252,7 +263,7 @@ int dir_files_read(struct dir_files *f, const char *name, uint64_t len, struct b
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0) {
-            r = n < 0 ? -errno : -EUCLEAN;
+            r = n < 0 ? -EIO : -EUCLEAN;
             break;
         }
         buf_append(out, chunk, (size_t)n);

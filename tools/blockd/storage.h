@@ -41,14 +41,14 @@ struct storage_ops {
      * leaves nothing that a get or have would show. */
     void (*put)(struct storage *s, uint64_t ns, struct storage_put *v, size_t n);
     /* Appends the stored bytes. -ENOENT: not there for this namespace; -EUCLEAN: they should be,
-     * but their bytes cannot be had (see set_aside). */
+     * but their bytes are lost (see set_aside); -EIO: they cannot be read now, and may be right. */
     int (*get)(struct storage *s, uint64_t ns, const struct block_id *id, struct buf *out,
                uint64_t *logical_len);
     int (*have)(struct storage *s, uint64_t ns, const struct block_id *ids, size_t n,
                 struct storage_info *out);
     /* The block's bytes were found wrong: takes it away from every namespace and keeps the bytes
      * for people to look at. Looks again first: 0, or -EALREADY where the bytes are right (they
-     * were stored anew meanwhile) or the block is gone. */
+     * were stored anew meanwhile) or the block is gone; -EIO where they cannot be read. */
     int (*set_aside)(struct storage *s, const struct block_id *id);
     void (*usage)(struct storage *s, struct storage_usage *u);
     /* A random name of this storage's content: another one after every loss of it. */

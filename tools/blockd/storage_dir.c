@@ -167,11 +167,11 @@ static int read_block(struct storage_dir *d, uint64_t ns, const struct block_id 
         return r;
     if (p->file[0])
         r = dir_files_read(d->files, p->file, p->stored_len, out);
-    if (r || out->n - start != p->stored_len) {
+    else if (out->n - start != p->stored_len)
+        r = -EUCLEAN;
+    if (r)
         out->n = start;
-        return -EUCLEAN;
-    }
-    return 0;
+    return r;
 }
 
 static int get(struct storage *s, uint64_t ns, const struct block_id *id, struct buf *out,

@@ -246,6 +246,52 @@ static void test_full(void **state)
     tempdir_remove(dir);
 }
 
+/* Bytes that cannot be read now are not damaged: nothing is taken away. */
+static void test_unreadable(void **state)
+{
+    (void)state;
+    char *dir = tempdir_make(), *away = path_in(dir, "away"), *numbered;
+    struct storage *s = open_dir(dir);
+    struct block_id id;
+    uint8_t *p = block_make(300000, 1, &id);
+    struct buf b = {0};
+    uint64_t logical;
+    struct rlimit before, low;
+    assert_int_equal(put_one(s, 1, &id, p, 300000), 0);
+    expect_block(s, 1, &id, p, 300000); /* leaves an open connection to the index */
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    low = before;
+    low.rlim_cur = 0;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+    int got = s->ops->get(s, 1, &id, &b, &logical);
+    int aside = s->ops->set_aside(s, &id);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(got, -EIO);
+    assert_int_equal(aside, -EIO);
+    assert_int_equal(b.n, 0);
+    expect_block(s, 1, &id, p, 300000);
+    /* the whole directory is away: a disk that is not mounted */
+    numbered = path_in(dir, "blocks/00000001");
+    assert_int_equal(rename(numbered, away), 0);
+    assert_int_equal(s->ops->get(s, 1, &id, &b, &logical), -EIO);
+    assert_int_equal(s->ops->set_aside(s, &id), -EIO);
+    assert_int_equal(rename(away, numbered), 0);
+    expect_block(s, 1, &id, p, 300000);
+    assert_int_equal(files_in(dir, "corrupt"), 0);
+    /* the file alone is gone: that is a loss */
+    char *file = file_of(dir, &id);
+    assert_int_equal(unlink(file), 0);
+    assert_int_equal(s->ops->get(s, 1, &id, &b, &logical), -EUCLEAN);
+    assert_int_equal(s->ops->set_aside(s, &id), 0);
+    expect_absent(s, 1, &id);
+    s->ops->close(s);
+    free(file);
+    free(numbered);
+    free(away);
+    free(p);
+    tempdir_remove(dir);
+}
+
 static void test_incarnation_file(void **state)
 {
     (void)state;
@@ -368,7 +414,7 @@ int main(void)
         cmocka_unit_test(test_one_at_a_time), cmocka_unit_test(test_leftovers),
         cmocka_unit_test(test_full),          cmocka_unit_test(test_incarnation_file),
         cmocka_unit_test(test_list),          cmocka_unit_test(test_newer_refused),
-        cmocka_unit_test(test_many_files),
+        cmocka_unit_test(test_many_files),    cmocka_unit_test(test_unreadable),
     };
     int failed = conformance_run(&fixture);
     return failed + cmocka_run_group_tests_name("directory", tests, NULL, NULL);
