@@ -273,6 +273,22 @@ static int count_tries(struct core *c, uint64_t ns, const struct m_row_ref *row,
     return err ? err : park_row(c, ns, row, -EIO, fx);
 }
 
+/* A move that closes a cycle at the server, and all that it has is applied: the cycle passes
+ * through directories that are not loaded here. */
+static int undo_cycle(struct core *c, uint64_t ns, const struct m_row_ref *row, uint64_t head,
+                      struct core_effects *fx)
+{
+    struct core_ns info;
+    struct erow e;
+    int err = ns_get(c, ns, &info);
+    if (err || info.cursor < head)
+        return err;
+    err = entry_get(c, row->node, row->name, &e);
+    if (err || !e.pend || !is_dir(e.type))
+        return err == -ENOENT ? 0 : err;
+    return rebase_undo_move(c, e.node, fx);
+}
+
 static int answer_committed(struct core *c, uint64_t ns, uint64_t request,
                             const struct m_commit_ans *a, struct core_effects *fx)
 {
@@ -339,6 +355,9 @@ int core_commit_answer(struct core *c, uint64_t ns, uint64_t request, const stru
             err = count_tries(c, ns, &a->rows[i], fx);
     if (!err)
         err = rebase_unsend(c, request, fx);
+    for (size_t i = 0; !err && a->status == COMMIT_CONFLICT && i < a->rows_n; i++)
+        if (a->rows[i].reason == REFUSED_CYCLE && a->rows[i].kind == ROW_ENTRY)
+            err = undo_cycle(c, ns, &a->rows[i], a->head, fx);
     if (!err && a->status == COMMIT_CONFLICT && a->head)
         err = ns_set_hold(c, ns, a->head);
     if (!err)

@@ -168,6 +168,8 @@ int rebase_one_name(struct core *c, uint64_t dir, int64_t now, struct core_effec
 int rebase_restore(struct core *c, uint64_t node, struct core_effects *fx);
 /* Whether the directory holds pending names, at any depth. */
 int rebase_has_pending(struct core *c, uint64_t dir, bool *yes);
+/* Puts a directory that was moved here back to where the server has it; 0 if it was not. */
+int rebase_undo_move(struct core *c, uint64_t dir, struct core_effects *fx);
 /* Undoes pending moves of directories that now close a cycle through dir. */
 int rebase_cycles(struct core *c, uint64_t dir, struct core_effects *fx);
 /* Everything that request carried is pending again, and meets what the server changed meanwhile. */

@@ -83,7 +83,8 @@ static int child_gained(struct core *c, uint64_t parent, uint64_t node, uint32_t
     int err = nlink_add(c, parent, 1);
     if (err)
         return err;
-    sqlite3_stmt *s = tree_stmt(c->t, "UPDATE node SET nlink = 2 WHERE id = ?1 AND nlink = 0");
+    sqlite3_stmt *s =
+        tree_stmt(c->t, "UPDATE node SET nlink = nlink + 2 WHERE id = ?1 AND nlink < 2");
     sqlite3_bind_int64(s, 1, (int64_t)node);
     return tree_step(c->t, s);
 }

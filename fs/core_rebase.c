@@ -401,7 +401,7 @@ int rebase_entry(struct core *c, struct erow *e, int64_t now, struct core_effect
 }
 
 /* Puts a directory that was moved here back to where the server has it. */
-static int undo_move(struct core *c, uint64_t dir, struct core_effects *fx)
+int rebase_undo_move(struct core *c, uint64_t dir, struct core_effects *fx)
 {
     cleanup_ids struct ids bases = {0};
     struct nrow n;
@@ -449,7 +449,7 @@ int rebase_cycles(struct core *c, uint64_t dir, struct core_effects *fx)
         if (err)
             return err;
         if (bases.n) /* moved here: the later move is undone */
-            return undo_move(c, chain.v[i], fx);
+            return rebase_undo_move(c, chain.v[i], fx);
     }
     return 0;
 }
