@@ -22,8 +22,9 @@
 #include <sys/queue.h>
 
 #include "blocks.sql.h"
+#include "lost.sql.h"
 
-#define SCHEMA_VERSION 1
+#define SCHEMA_VERSION 2 /* 1 lacked the table lost */
 #define READERS_KEPT 8
 #define BUSY_MS 10000
 #define CHECKPOINT_PAGES 512      /* of 16 KiB: when idle */
@@ -38,6 +39,10 @@ enum {
     DROP_HELD,
     DROP_SMALL,
     DROP_BLOCK,
+    FIND_BAD,
+    LOSE,
+    REGAIN,
+    FORGET_LOST,
     INCARNATION,
     WRITES
 };
@@ -50,10 +55,16 @@ static const char *const write_sql[WRITES] = {
     [DROP_HELD] = "DELETE FROM held WHERE n = ?1",
     [DROP_SMALL] = "DELETE FROM small WHERE n = ?1",
     [DROP_BLOCK] = "DELETE FROM block WHERE n = ?1",
+    [FIND_BAD] = ("SELECT block.n, stored_len FROM block LEFT JOIN small ON small.n = block.n "
+                  "WHERE id = ?1 AND file IS ?2 AND bytes IS ?3"),
+    [LOSE] = ("INSERT OR REPLACE INTO lost (ns, id) "
+              "SELECT ns, id FROM held JOIN block USING (n) WHERE n = ?1"),
+    [REGAIN] = "DELETE FROM lost WHERE ns = ?1 AND id = ?2",
+    [FORGET_LOST] = "DELETE FROM lost WHERE serial <= ?1",
     [INCARNATION] = "UPDATE store SET incarnation = ?1",
 };
 
-enum { READ_ANY, READ_NS, READ_BYTES, READ_FILE, READ_STORE, READS };
+enum { READ_ANY, READ_NS, READ_BYTES, READ_FILE, READ_STORE, READ_LOST, READS };
 static const char *const read_sql[READS] = {
     [READ_ANY] = "SELECT stored_len, logical_len, file FROM block WHERE id = ?1",
     [READ_NS] = ("SELECT stored_len, logical_len, file FROM block JOIN held USING (n) "
@@ -61,6 +72,7 @@ static const char *const read_sql[READS] = {
     [READ_BYTES] = "SELECT bytes FROM small JOIN block USING (n) WHERE id = ?1",
     [READ_FILE] = "SELECT 1 FROM block WHERE file = ?1",
     [READ_STORE] = "SELECT blocks, bytes, incarnation FROM store",
+    [READ_LOST] = "SELECT serial, ns, id FROM lost ORDER BY serial LIMIT ?1",
 };
 
 struct reader {
@@ -71,11 +83,14 @@ struct reader {
 
 /* What the writer is asked to do. Lives on the asker's stack. */
 struct job {
-    enum { JOB_PUT, JOB_REMOVE, JOB_INCARNATION } kind;
+    enum { JOB_PUT, JOB_REMOVE, JOB_FORGET_LOST, JOB_INCARNATION } kind;
     uint64_t ns;
     struct dir_record *v; /* JOB_PUT */
     size_t n;
-    const struct block_id *id;  /* JOB_REMOVE */
+    const struct block_id *id; /* JOB_REMOVE, with what was found bad: */
+    const char *file;
+    struct bytes bad;
+    uint64_t serial;            /* JOB_FORGET_LOST */
     const uint8_t *incarnation; /* JOB_INCARNATION */
     int err;
     bool done;
@@ -88,6 +103,7 @@ struct dir_db {
     sqlite3 *db; /* the writer's, with what follows */
     sqlite3_stmt *st[WRITES];
     int log_pages; /* of the WAL, after the last commit */
+    bool stuck;    /* the last checkpoint failed: the next commit makes way for another */
     pthread_t thread;
     bool started;
 
@@ -279,11 +295,9 @@ bool dir_db_knows_file(struct dir_db *d, const char *file)
 
 /* ---- the writer ---------------------------------------------------------------------------- */
 
-/* Row number of a block; 0: none, -errno. Its stored length in *len. */
-static int64_t row_of(struct dir_db *d, const struct block_id *id, int64_t *len)
+/* The row number and stored length that a bound statement finds; 0: none, -errno. */
+static int64_t found_row(struct dir_db *d, sqlite3_stmt *st, int64_t *len)
 {
-    sqlite3_stmt *st = d->st[FIND];
-    bind_id(st, 1, id);
     int rc = sqlite3_step(st);
     int64_t n = rc == SQLITE_ROW    ? sqlite3_column_int64(st, 0)
                 : rc == SQLITE_DONE ? 0
@@ -291,6 +305,12 @@ static int64_t row_of(struct dir_db *d, const struct block_id *id, int64_t *len)
     *len = n > 0 ? sqlite3_column_int64(st, 1) : 0;
     sqlite3_reset(st);
     return n;
+}
+
+static int64_t row_of(struct dir_db *d, const struct block_id *id, int64_t *len)
+{
+    bind_id(d->st[FIND], 1, id);
+    return found_row(d, d->st[FIND], len);
 }
 
 static int add_totals(struct dir_db *d, int64_t blocks, int64_t bytes)
@@ -333,21 +353,46 @@ static int put_row(struct dir_db *d, uint64_t ns, struct dir_record *p)
             p->err = -EAGAIN;
             return 0;
         }
-        int r = insert_block(d, p, &n);
-        if (r)
-            return r;
+        int failed = insert_block(d, p, &n);
+        if (failed)
+            return failed;
         p->taken = true;
     }
     bind_u64(d->st[HOLD], 1, ns);
     sqlite3_bind_int64(d->st[HOLD], 2, n);
-    return run(d->db, d->st[HOLD]);
+    int r = run(d->db, d->st[HOLD]);
+    if (r)
+        return r;
+    bind_u64(d->st[REGAIN], 1, ns);
+    bind_id(d->st[REGAIN], 2, &p->id);
+    return run(d->db, d->st[REGAIN]);
 }
 
-static int remove_row(struct dir_db *d, const struct block_id *id)
+/* Row number of a job's block if it is still what was found bad; 0: none, -errno. */
+static int64_t bad_row(struct dir_db *d, const struct job *j, int64_t *len)
 {
-    int64_t len, n = row_of(d, id, &len);
+    sqlite3_stmt *st = d->st[FIND_BAD];
+    bind_id(st, 1, j->id);
+    if (j->file)
+        sqlite3_bind_text(st, 2, j->file, -1, SQLITE_STATIC);
+    else
+        sqlite3_bind_blob64(st, 3, j->bad.p ? j->bad.p : (const void *)"", j->bad.n, SQLITE_STATIC);
+    int64_t n = found_row(d, st, len);
+    sqlite3_clear_bindings(st);
+    return n;
+}
+
+/* -EALREADY is the job's own outcome. */
+static int remove_row(struct dir_db *d, struct job *j)
+{
+    int64_t len, n = bad_row(d, j, &len);
+    j->err = n ? 0 : -EALREADY;
     if (n <= 0)
-        return n < 0 ? (int)n : 0;
+        return (int)n;
+    sqlite3_bind_int64(d->st[LOSE], 1, n);
+    int lost = run(d->db, d->st[LOSE]);
+    if (lost)
+        return lost;
     for (int i = DROP_HELD; i <= DROP_BLOCK; i++) {
         sqlite3_bind_int64(d->st[i], 1, n);
         int r = run(d->db, d->st[i]);
@@ -366,7 +411,10 @@ static int apply(struct dir_db *d, struct job *j)
             r = put_row(d, j->ns, &j->v[i]);
         return r;
     case JOB_REMOVE:
-        return remove_row(d, j->id);
+        return remove_row(d, j);
+    case JOB_FORGET_LOST:
+        bind_u64(d->st[FORGET_LOST], 1, j->serial);
+        return run(d->db, d->st[FORGET_LOST]);
     case JOB_INCARNATION:
         sqlite3_bind_blob(d->st[INCARNATION], 1, j->incarnation, INCARNATION_LEN, SQLITE_STATIC);
         return run(d->db, d->st[INCARNATION]);
@@ -395,7 +443,9 @@ static int apply_alone(struct dir_db *d, struct job *j)
 static void apply_each(struct dir_db *d, struct job *j)
 {
     if (j->kind != JOB_PUT) {
-        j->err = apply_alone(d, j);
+        int r = apply_alone(d, j);
+        if (r)
+            j->err = r;
         return;
     }
     for (size_t i = 0; i < j->n; i++) {
@@ -440,12 +490,14 @@ static int note_log_pages(void *arg, sqlite3 *db, const char *name, int pages)
     (void)name;
     struct dir_db *d = arg;
     d->log_pages = pages;
+    d->stuck = false;
     return SQLITE_OK;
 }
 
 static void checkpoint(struct dir_db *d)
 {
-    if (!sqlite3_wal_checkpoint_v2(d->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL))
+    d->stuck = sqlite3_wal_checkpoint_v2(d->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+    if (!d->stuck)
         d->log_pages = 0;
 }
 
@@ -455,7 +507,7 @@ static void *writer_main(void *arg)
     struct reader *own = reader_open(d->path, SQLITE_OPEN_READWRITE);
     pthread_mutex_lock(&d->lock);
     for (;;) {
-        while (STAILQ_EMPTY(&d->jobs) && !d->quit && d->log_pages < CHECKPOINT_PAGES)
+        while (STAILQ_EMPTY(&d->jobs) && !d->quit && (d->stuck || d->log_pages < CHECKPOINT_PAGES))
             pthread_cond_wait(&d->there, &d->lock);
         struct jobs jobs = STAILQ_HEAD_INITIALIZER(jobs);
         STAILQ_CONCAT(&jobs, &d->jobs);
@@ -477,7 +529,7 @@ static void *writer_main(void *arg)
             j->done = true; /* its owner may go as soon as the lock is given up */
         }
         pthread_cond_broadcast(&d->done);
-        if (d->log_pages >= CHECKPOINT_PAGES_MAX) {
+        if (d->log_pages >= CHECKPOINT_PAGES_MAX && !d->stuck) {
             pthread_mutex_unlock(&d->lock);
             checkpoint(d);
             pthread_mutex_lock(&d->lock);
@@ -504,11 +556,38 @@ void dir_db_put(struct dir_db *d, uint64_t ns, struct dir_record *v, size_t n)
     submit(d, &j);
 }
 
-int dir_db_remove(struct dir_db *d, const struct block_id *id)
+int dir_db_remove(struct dir_db *d, const struct block_id *id, const char *file, struct bytes bad)
 {
-    struct job j = {.kind = JOB_REMOVE, .id = id};
+    struct job j = {.kind = JOB_REMOVE, .id = id, .file = file, .bad = bad};
     submit(d, &j);
     return j.err;
+}
+
+int dir_db_forget_lost(struct dir_db *d, uint64_t serial)
+{
+    struct job j = {.kind = JOB_FORGET_LOST, .serial = serial};
+    submit(d, &j);
+    return j.err;
+}
+
+int dir_db_lost(struct dir_db *d, struct storage_lost *v, size_t max, size_t *n)
+{
+    *n = 0;
+    struct reader *r = reader_take(d);
+    if (!r)
+        return -EIO;
+    sqlite3_stmt *st = r->st[READ_LOST];
+    bind_u64(st, 1, max);
+    int rc;
+    while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+        struct storage_lost *l = &v[(*n)++];
+        l->serial = (uint64_t)sqlite3_column_int64(st, 0);
+        l->ns = (uint64_t)sqlite3_column_int64(st, 1);
+        memcpy(l->id.b, sqlite3_column_blob(st, 2), BLOCK_ID_LEN);
+    }
+    sqlite3_reset(st);
+    reader_give(d, r);
+    return rc == SQLITE_DONE ? 0 : -EIO;
 }
 
 int dir_db_set_incarnation(struct dir_db *d, const uint8_t incarnation[INCARNATION_LEN])
@@ -555,13 +634,10 @@ static int schema_version(sqlite3 *db)
     return v;
 }
 
-/* All tables and the one row of `store`, or nothing. */
 static int create(sqlite3 *db, const uint8_t fresh[INCARNATION_LEN])
 {
     sqlite3_stmt *st = NULL;
-    int r = exec(db, "BEGIN IMMEDIATE");
-    if (!r)
-        r = exec(db, sql_blocks);
+    int r = exec(db, sql_blocks);
     if (!r && sqlite3_prepare_v2(db, "INSERT INTO store VALUES (1, 0, 0, ?1)", -1, &st, NULL))
         r = -EIO;
     if (!r) {
@@ -569,7 +645,18 @@ static int create(sqlite3 *db, const uint8_t fresh[INCARNATION_LEN])
         r = run(db, st);
     }
     sqlite3_finalize(st);
+    return r;
+}
+
+/* What a database of that version (0: a new one) lacks, all of it or nothing. */
+static int bring_up(sqlite3 *db, int from, const uint8_t fresh[INCARNATION_LEN])
+{
     char version[64];
+    int r = exec(db, "BEGIN IMMEDIATE");
+    if (!r && from < 1)
+        r = create(db, fresh);
+    if (!r && from < 2)
+        r = exec(db, sql_lost);
     snprintf(version, sizeof version, "PRAGMA user_version = %d", SCHEMA_VERSION);
     if (!r)
         r = exec(db, version);
@@ -591,8 +678,8 @@ static int open_writer(struct dir_db *d, const char *dir, const uint8_t *fresh, 
         snprintf(err, 512, "%s was written by a newer steadfs-blockd; update this one", d->path);
         return -EPROTO;
     }
-    if (!r && version == 0)
-        r = create(d->db, fresh);
+    if (!r && version < SCHEMA_VERSION)
+        r = version < 0 ? -EIO : bring_up(d->db, version, fresh);
     if (!r)
         r = durable_sync_dir(dir);
     if (!r)

@@ -37,8 +37,15 @@ int dir_db_open(struct dir_db **out, const char *dir, const uint8_t fresh[INCARN
 void dir_db_close(struct dir_db *d);
 /* Records the n blocks for the namespace; returns when those with err 0 are durable. */
 void dir_db_put(struct dir_db *d, uint64_t ns, struct dir_record *v, size_t n);
-/* Removes the block from the index, for every namespace, durably. */
-int dir_db_remove(struct dir_db *d, const struct block_id *id);
+/* Removes the block from the index, for every namespace, durably, and notes each of them as having
+ * lost it; only if it is still what was found bad: it names that file, or (file: NULL) holds those
+ * bytes. Else -EALREADY. */
+int dir_db_remove(struct dir_db *d, const struct block_id *id, const char *file, struct bytes bad);
+/* The oldest losses that were not forgotten yet, at most max. A put of the block for the namespace
+ * forgets it. */
+int dir_db_lost(struct dir_db *d, struct storage_lost *v, size_t max, size_t *n);
+/* Forgets those up to and with this one. */
+int dir_db_forget_lost(struct dir_db *d, uint64_t serial);
 int dir_db_set_incarnation(struct dir_db *d, const uint8_t incarnation[INCARNATION_LEN]);
 int dir_db_incarnation(struct dir_db *d, uint8_t out[INCARNATION_LEN]);
 /* Looks each id up for the namespace (0: for any, or none); found[i] tells. 0 or -EIO. */

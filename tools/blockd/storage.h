@@ -22,7 +22,15 @@ struct storage_put {
     struct block_id id;
     struct bytes stored;
     uint64_t logical_len;
-    int err; /* out: 0, the block is durable and there for the namespace; -ENOSPC, -EIO */
+    int err;      /* out: 0, the block is durable and there for the namespace; -ENOSPC, -EIO */
+    bool damaged; /* out: what was stored of it was wrong, and was set aside */
+};
+
+/* A block was set aside that this namespace had. */
+struct storage_lost {
+    uint64_t serial; /* rises with every loss */
+    uint64_t ns;
+    struct block_id id;
 };
 
 struct storage_info {
@@ -36,7 +44,8 @@ struct storage_usage {
 };
 
 struct storage_ops {
-    /* Stores all n for the namespace; each item has its own outcome. Returns when those with err 0
+    /* Stores all n for the namespace; each item has its own outcome. What is stored already is
+     * compared with what is brought, and replaced where it is wrong. Returns when those with err 0
      * are durable: first the bytes, then the record that the namespace has them. A failed item
      * leaves nothing that a get or have would show. */
     void (*put)(struct storage *s, uint64_t ns, struct storage_put *v, size_t n);
@@ -50,6 +59,11 @@ struct storage_ops {
      * for people to look at. Looks again first: 0, or -EALREADY where the bytes are right (they
      * were stored anew meanwhile) or the block is gone; -EIO where they cannot be read. */
     int (*set_aside)(struct storage *s, const struct block_id *id);
+    /* The oldest losses nobody was told of yet, at most max, by serial. They are kept over
+     * restarts, until they are told, or until the block is there for the namespace again. */
+    int (*lost)(struct storage *s, struct storage_lost *v, size_t max, size_t *n);
+    /* The losses up to and with this one are known where they have to be. */
+    int (*told)(struct storage *s, uint64_t serial);
     void (*usage)(struct storage *s, struct storage_usage *u);
     /* A random name of this storage's content: another one after every loss of it. */
     void (*incarnation)(struct storage *s, uint8_t out[INCARNATION_LEN]);

@@ -2,11 +2,12 @@
 /* Blocks in a directory: the small ones and the index in SQLite (dir_db), the others a file each
  * (dir_files).
  *
- * A put looks which of its blocks are in the index already, writes files for the larger ones that
- * are not, makes them durable together, and then has the index record them all. The index decides
- * under its one writer: where two puts bring the same new block, one's file is taken and the
- * other's removed; where a block that was seen in the index has been set aside meanwhile, the put
- * starts over for it.
+ * A put looks which of its blocks are in the index already, compares the stored bytes of those with
+ * what it brings (what is wrong is set aside, and is new then), writes files for the larger ones
+ * that are not, makes them durable together, and then has the index record them all. The index
+ * decides under its one writer: where two puts bring the same new block, one's file is taken and
+ * the other's removed; where a block that was seen in the index has been set aside meanwhile, the
+ * put starts over for it.
  *
  *   DIR/lock           held while in use
  *   DIR/incarnation    16 random bytes, equal to those in the index; else content was lost, and a
@@ -46,6 +47,48 @@ static struct storage_dir *self(struct storage *s)
     return (struct storage_dir *)(void *)s;
 }
 
+/* ---- what is stored -------------------------------------------------------------------------- */
+
+static int read_block(struct storage_dir *d, uint64_t ns, const struct block_id *id,
+                      struct dir_place *p, struct buf *out)
+{
+    size_t start = out->n;
+    int r = dir_db_get(d->db, ns, id, p, out);
+    if (r)
+        return r;
+    if (p->file[0])
+        r = dir_files_read(d->files, p->file, p->stored_len, out);
+    else if (out->n - start != p->stored_len)
+        r = -EUCLEAN;
+    if (r)
+        out->n = start;
+    return r;
+}
+
+/* The index removes only what was read here: the block may be stored anew at any moment. The file
+ * goes first, no other row can name it; a crash before the row goes leaves one without a file,
+ * which the next read finds damaged again. */
+static int set_aside(struct storage *s, const struct block_id *id)
+{
+    struct storage_dir *d = self(s);
+    struct dir_place p;
+    struct buf bytes cleanup_buf = {0};
+    int r = dir_db_get(d->db, 0, id, &p, &bytes);
+    if (!r && p.file[0])
+        r = dir_files_read(d->files, p.file, p.stored_len, &bytes);
+    if (r == -ENOENT || (!r && bytes.n == p.stored_len && block_id_matches(id, bytes.p, bytes.n)))
+        return -EALREADY;
+    if (r && r != -EUCLEAN)
+        return r;
+    const char *file = p.file[0] ? p.file : NULL;
+    if (file)
+        dir_files_move_aside(d->files, file);
+    r = dir_db_remove(d->db, id, file, bytes_of(bytes.p, bytes.n));
+    if (!r && !file && bytes.n)
+        dir_files_keep_aside(d->files, id, bytes_of(bytes.p, bytes.n));
+    return r;
+}
+
 /* ---- put ----------------------------------------------------------------------------------- */
 
 /* The working arrays of one put. */
@@ -55,6 +98,7 @@ struct batch {
     struct dir_place *places;
     struct block_id *ids;
     bool *found;
+    int *checks; /* outcomes of looking at what is stored */
 };
 
 static void *zeroed(size_t n, size_t size)
@@ -72,6 +116,7 @@ static void batch_free(struct batch *b)
     free(b->places);
     free(b->ids);
     free(b->found);
+    free(b->checks);
 }
 
 static void batch_make(struct batch *b, size_t n)
@@ -82,7 +127,36 @@ static void batch_make(struct batch *b, size_t n)
         .places = zeroed(n, sizeof *b->places),
         .ids = zeroed(n, sizeof *b->ids),
         .found = zeroed(n, sizeof *b->found),
+        .checks = zeroed(n, sizeof *b->checks),
     };
+}
+
+/* Whether the block's stored bytes are those that are brought. Those that are not are set aside,
+ * and the block counts as new. */
+static int check_stored(struct storage_dir *d, struct storage_put *v, struct buf *scratch,
+                        bool *found)
+{
+    struct dir_place p;
+    scratch->n = 0;
+    int r = read_block(d, 0, &v->id, &p, scratch);
+    if (!r && scratch->n == v->stored.n && !memcmp(scratch->p, v->stored.p, v->stored.n))
+        return 0;
+    if (r && r != -EUCLEAN && r != -ENOENT)
+        return r;
+    *found = false;
+    if (r == -ENOENT)
+        return 0;
+    r = set_aside(&d->base, &v->id);
+    v->damaged |= !r;
+    return r == -EALREADY ? 0 : r;
+}
+
+static void check_all_stored(struct storage_dir *d, struct storage_put *const *v, size_t n,
+                             struct batch *b)
+{
+    struct buf scratch cleanup_buf = {0};
+    for (size_t i = 0; i < n; i++)
+        b->checks[i] = b->found[i] ? check_stored(d, v[i], &scratch, &b->found[i]) : 0;
 }
 
 /* Files for the larger new blocks, durable; err for those that could not be written. */
@@ -92,7 +166,7 @@ static void write_files(struct storage_dir *d, struct storage_put *const *v, siz
     for (size_t i = 0; i < n; i++) {
         b->files[i].fd = -1;
         b->files[i].err = 0;
-        if (!b->found[i] && v[i]->stored.n >= SMALL_BLOCK)
+        if (!b->found[i] && !b->checks[i] && v[i]->stored.n >= SMALL_BLOCK)
             dir_files_write(d->files, &v[i]->id, v[i]->stored, &b->files[i]);
     }
     dir_files_settle(d->files, b->files, n);
@@ -105,11 +179,13 @@ static void put_once(struct storage_dir *d, uint64_t ns, struct storage_put **v,
     for (size_t i = 0; i < n; i++)
         b->ids[i] = v[i]->id;
     int r = dir_db_find(d->db, 0, b->ids, n, b->places, b->found);
-    if (!r)
+    if (!r) {
+        check_all_stored(d, v, n, b);
         write_files(d, v, n, b);
+    }
     size_t records = 0;
     for (size_t i = 0; i < n; i++) {
-        v[i]->err = r ? r : b->files[i].err;
+        v[i]->err = r ? r : b->checks[i] ? b->checks[i] : b->files[i].err;
         if (v[i]->err)
             continue;
         bool in_file = b->files[i].fd >= 0;
@@ -142,6 +218,8 @@ static void put(struct storage *s, uint64_t ns, struct storage_put *v, size_t n)
     size_t left = n;
     for (size_t i = 0; i < n; i++)
         todo[i] = &v[i];
+    for (size_t i = 0; i < n; i++)
+        v[i].damaged = false;
     for (int round = 0; left && round < PUT_ROUNDS; round++) {
         put_once(self(s), ns, todo, left, &b);
         size_t again = 0;
@@ -157,22 +235,6 @@ static void put(struct storage *s, uint64_t ns, struct storage_put *v, size_t n)
 }
 
 /* ---- get ----------------------------------------------------------------------------------- */
-
-static int read_block(struct storage_dir *d, uint64_t ns, const struct block_id *id,
-                      struct dir_place *p, struct buf *out)
-{
-    size_t start = out->n;
-    int r = dir_db_get(d->db, ns, id, p, out);
-    if (r)
-        return r;
-    if (p->file[0])
-        r = dir_files_read(d->files, p->file, p->stored_len, out);
-    else if (out->n - start != p->stored_len)
-        r = -EUCLEAN;
-    if (r)
-        out->n = start;
-    return r;
-}
 
 static int get(struct storage *s, uint64_t ns, const struct block_id *id, struct buf *out,
                uint64_t *logical_len)
@@ -203,21 +265,14 @@ static int have(struct storage *s, uint64_t ns, const struct block_id *ids, size
     return r;
 }
 
-static int set_aside(struct storage *s, const struct block_id *id)
+static int lost(struct storage *s, struct storage_lost *v, size_t max, size_t *n)
 {
-    struct storage_dir *d = self(s);
-    struct dir_place p;
-    struct buf bytes cleanup_buf = {0};
-    int r = read_block(d, 0, id, &p, &bytes);
-    if (r == -ENOENT || (!r && block_id_matches(id, bytes.p, bytes.n)))
-        return -EALREADY;
-    if (r && r != -EUCLEAN)
-        return r;
-    if (p.file[0])
-        dir_files_move_aside(d->files, p.file);
-    else if (bytes.n)
-        dir_files_keep_aside(d->files, id, bytes_of(bytes.p, bytes.n));
-    return dir_db_remove(d->db, id);
+    return dir_db_lost(self(s)->db, v, max, n);
+}
+
+static int told(struct storage *s, uint64_t serial)
+{
+    return dir_db_forget_lost(self(s)->db, serial);
 }
 
 /* ---- the whole ----------------------------------------------------------------------------- */
@@ -252,6 +307,8 @@ static const struct storage_ops ops = {
     .get = get,
     .have = have,
     .set_aside = set_aside,
+    .lost = lost,
+    .told = told,
     .usage = usage,
     .incarnation = incarnation,
     .close = close_dir,

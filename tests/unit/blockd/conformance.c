@@ -227,6 +227,96 @@ static void test_damage(void **state)
     assert_int_equal(u.blocks, SIZES);
 }
 
+static void expect_lost(struct storage *s, const struct storage_lost *want, size_t n)
+{
+    struct storage_lost got[16];
+    size_t got_n;
+    assert_int_equal(s->ops->lost(s, got, 16, &got_n), 0);
+    assert_int_equal(got_n, n);
+    for (size_t i = 0; i < n; i++) {
+        assert_true(i == 0 || got[i].serial > got[i - 1].serial);
+        assert_int_equal(got[i].ns, want[i].ns);
+        assert_memory_equal(&got[i].id, &want[i].id, sizeof want[i].id);
+    }
+}
+
+/* Who brings a block repairs it, also where nobody had noticed the damage. */
+static void test_put_over_damage(void **state)
+{
+    struct env *e = *state;
+    for (size_t i = 0; i < SIZES; i++) {
+        struct storage_put v = {.logical_len = sizes[i]};
+        v.stored = (struct bytes){block_make(sizes[i], 90 + (unsigned)i, &v.id), sizes[i]};
+        e->s->ops->put(e->s, 1, &v, 1);
+        assert_int_equal(v.err, 0);
+        e->s->ops->put(e->s, 2, &v, 1);
+        assert_int_equal(v.err, 0);
+        assert_false(v.damaged);
+        e->s->ops->close(e->s);
+        e->f->damage(e->place, &v.id);
+        e->s = e->f->open(e->place);
+        e->s->ops->put(e->s, 2, &v, 1);
+        assert_int_equal(v.err, 0);
+        assert_true(v.damaged);
+        expect_block(e->s, 2, &v.id, v.stored.p, v.stored.n);
+        expect_absent(e->s, 1, &v.id);
+        /* one namespace lost it, the other has it again */
+        struct storage_lost lost[2];
+        size_t n;
+        assert_int_equal(e->s->ops->lost(e->s, lost, 2, &n), 0);
+        assert_int_equal(n, 1);
+        assert_int_equal(lost[0].ns, 1);
+        assert_memory_equal(&lost[0].id, &v.id, sizeof v.id);
+        assert_int_equal(e->s->ops->told(e->s, lost[0].serial), 0);
+        expect_lost(e->s, NULL, 0);
+        free((void *)(uintptr_t)v.stored.p);
+    }
+    struct storage_usage u;
+    e->s->ops->usage(e->s, &u);
+    assert_int_equal(u.blocks, SIZES);
+}
+
+/* Losses are remembered until they are told, over restarts; what is lost while they are being told
+ * is not forgotten with them. */
+static void test_losses(void **state)
+{
+    struct env *e = *state;
+    struct storage_lost want[4] = {{.ns = 7}, {.ns = 7}, {.ns = 8}, {.ns = 7}};
+    struct storage_lost first[2];
+    struct block_id *ids[] = {&want[0].id, &want[1].id, &want[3].id};
+    uint8_t *p[3];
+    size_t n;
+    for (unsigned i = 0; i < 3; i++) {
+        p[i] = block_make(1000, 200 + i, ids[i]);
+        assert_int_equal(put_one(e->s, 7, ids[i], p[i], 1000), 0);
+    }
+    want[2].id = want[1].id;
+    assert_int_equal(put_one(e->s, 8, ids[1], p[1], 1000), 0);
+    e->s->ops->close(e->s);
+    for (unsigned i = 0; i < 3; i++)
+        e->f->damage(e->place, ids[i]);
+    e->s = e->f->open(e->place);
+    expect_lost(e->s, NULL, 0); /* nobody looked yet */
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(e->s->ops->set_aside(e->s, ids[i]), 0);
+    reopen(e);
+    expect_lost(e->s, want, 4);
+    assert_int_equal(e->s->ops->lost(e->s, first, 2, &n), 0);
+    assert_int_equal(n, 2);
+    /* while these are told, the first is stored and lost again */
+    assert_int_equal(put_one(e->s, 7, ids[0], p[0], 1000), 0);
+    expect_lost(e->s, want + 1, 3);
+    e->s->ops->close(e->s);
+    e->f->damage(e->place, ids[0]);
+    e->s = e->f->open(e->place);
+    assert_int_equal(e->s->ops->set_aside(e->s, ids[0]), 0);
+    assert_int_equal(e->s->ops->told(e->s, first[1].serial), 0);
+    struct storage_lost left[3] = {want[2], want[3], want[0]};
+    expect_lost(e->s, left, 3);
+    for (unsigned i = 0; i < 3; i++)
+        free(p[i]);
+}
+
 static void test_incarnation(void **state)
 {
     struct env *e = *state;
@@ -310,8 +400,9 @@ int conformance_run(const struct storage_fixture *f)
 #t, t, set_up, tear_down, &env                                                             \
     }
     const struct CMUnitTest tests[] = {
-        TEST(test_put_and_get), TEST(test_batch),       TEST(test_namespaces), TEST(test_have_many),
-        TEST(test_damage),      TEST(test_incarnation), TEST(test_concurrent),
+        TEST(test_put_and_get), TEST(test_batch),           TEST(test_namespaces),
+        TEST(test_have_many),   TEST(test_damage),          TEST(test_incarnation),
+        TEST(test_concurrent),  TEST(test_put_over_damage), TEST(test_losses),
     };
 #undef TEST
     return cmocka_run_group_tests_name(f->name, tests, NULL, NULL);

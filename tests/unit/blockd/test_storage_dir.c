@@ -8,6 +8,7 @@
 
 #include "blockid.h"
 #include "conformance.h"
+#include "dir_db.h"
 #include "durable.h"
 #include "tempdir.h"
 
@@ -22,6 +23,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 static void *make(void)
@@ -292,6 +294,110 @@ static void test_unreadable(void **state)
     tempdir_remove(dir);
 }
 
+/* Only what was found bad is removed: meanwhile the block may have been stored anew. */
+static void test_remove_what_was_read(void **state)
+{
+    (void)state;
+    char *dir = tempdir_make(), err[512];
+    static const uint8_t name[INCARNATION_LEN] = {1};
+    struct dir_db *d;
+    struct dir_place place;
+    struct dir_record v[2] = {{.stored_len = 100, .logical_len = 100},
+                              {.stored_len = 300, .logical_len = 300, .file = "00000001/new"}};
+    uint8_t *p = block_make(100, 1, &v[0].id);
+    bool found;
+    free(block_make(300, 2, &v[1].id));
+    v[0].data = (struct bytes){p, 100};
+    assert_int_equal(dir_db_open(&d, dir, name, err), 0);
+    dir_db_put(d, 1, v, 2);
+    assert_int_equal(v[0].err, 0);
+    assert_int_equal(v[1].err, 0);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(dir_db_remove(d, &v[i].id, "00000001/old", (struct bytes){0}), -EALREADY);
+        assert_int_equal(dir_db_remove(d, &v[i].id, NULL, (struct bytes){p, 99}), -EALREADY);
+        assert_int_equal(dir_db_find(d, 1, &v[i].id, 1, &place, &found), 0);
+        assert_true(found);
+    }
+    assert_int_equal(dir_db_remove(d, &v[0].id, NULL, v[0].data), 0);
+    assert_int_equal(dir_db_remove(d, &v[1].id, v[1].file, (struct bytes){0}), 0);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(dir_db_find(d, 1, &v[i].id, 1, &place, &found), 0);
+        assert_false(found);
+    }
+    dir_db_close(d);
+    free(p);
+    tempdir_remove(dir);
+}
+
+/* The index of the first version is brought up to date and keeps its blocks. */
+static void test_older(void **state)
+{
+    (void)state;
+    char *dir = tempdir_make();
+    struct storage *s = open_dir(dir);
+    struct block_id id;
+    struct storage_lost lost;
+    size_t n;
+    uint8_t *p = block_make(100, 1, &id);
+    assert_int_equal(put_one(s, 1, &id, p, 100), 0);
+    s->ops->close(s);
+    free(query(dir, "DROP TABLE lost", NULL));
+    free(query(dir, "PRAGMA user_version = 1", NULL));
+    s = open_dir(dir);
+    expect_block(s, 1, &id, p, 100);
+    s->ops->close(s);
+    damage(dir, &id);
+    s = open_dir(dir);
+    assert_int_equal(s->ops->set_aside(s, &id), 0);
+    assert_int_equal(s->ops->lost(s, &lost, 1, &n), 0);
+    assert_int_equal(n, 1);
+    s->ops->close(s);
+    free(p);
+    tempdir_remove(dir);
+}
+
+static int64_t cpu_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* The log is to be written into the database, which cannot grow: the writer waits for the next put
+ * and does not try again and again. */
+static void test_full_at_rest(void **state)
+{
+    (void)state;
+    char *dir = tempdir_make();
+    struct storage *s = open_dir(dir);
+    struct rlimit before, low;
+    struct block_id id;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    low = before;
+    low.rlim_cur = 10 << 20;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
+    int r = 0;
+    for (unsigned i = 0; i < 500 && !r; i++) {
+        uint8_t *p = block_make(200000, i, &id);
+        r = put_one(s, 1, &id, p, 200000);
+        free(p);
+    }
+    assert_int_equal(r, -ENOSPC);
+    usleep(100000);
+    int64_t start = cpu_ms();
+    usleep(400000);
+    int64_t spent = cpu_ms() - start;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    assert_true(spent < 100);
+    uint8_t *p = block_make(200000, 1000, &id);
+    assert_int_equal(put_one(s, 1, &id, p, 200000), 0);
+    expect_block(s, 1, &id, p, 200000);
+    free(p);
+    s->ops->close(s);
+    tempdir_remove(dir);
+}
+
 static void test_incarnation_file(void **state)
 {
     (void)state;
@@ -411,10 +517,17 @@ static void test_many_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one_at_a_time), cmocka_unit_test(test_leftovers),
-        cmocka_unit_test(test_full),          cmocka_unit_test(test_incarnation_file),
-        cmocka_unit_test(test_list),          cmocka_unit_test(test_newer_refused),
-        cmocka_unit_test(test_many_files),    cmocka_unit_test(test_unreadable),
+        cmocka_unit_test(test_one_at_a_time),
+        cmocka_unit_test(test_leftovers),
+        cmocka_unit_test(test_full),
+        cmocka_unit_test(test_incarnation_file),
+        cmocka_unit_test(test_list),
+        cmocka_unit_test(test_newer_refused),
+        cmocka_unit_test(test_many_files),
+        cmocka_unit_test(test_unreadable),
+        cmocka_unit_test(test_remove_what_was_read),
+        cmocka_unit_test(test_older),
+        cmocka_unit_test(test_full_at_rest),
     };
     int failed = conformance_run(&fixture);
     return failed + cmocka_run_group_tests_name("directory", tests, NULL, NULL);
