@@ -8,10 +8,11 @@
  *
  * wb_flush_now is for callers that hold the lock and cannot wait: it does what is not yet done
  * itself. A job that a thread is working on at that moment is done twice, and the thread throws its
- * result away.
+ * result away. Whoever waits for a job is told by a thread in any case (`unsettled`), as the caller
+ * holds the lock.
  *
  * A job that failed stays at the head of its node's list and keeps its bytes; a later flush tries
- * again.
+ * again, or its age does.
  */
 #include <assert.h>
 #include <errno.h>
@@ -60,13 +61,23 @@ static void dequeue(struct wb *w, struct job *j)
         w->queue_end = at;
 }
 
+/* Takes a job from the threads. They will find nothing to do, so one is told that somebody may wait
+ * for the job's end: `settled` cannot be called here, with the lock held. */
+static void take_over(struct wb *w, struct job *j)
+{
+    dequeue(w, j);
+    w->unsettled = true;
+    if (w->threads_n > 0)
+        pthread_cond_signal(&w->wake);
+}
+
 void wb_jobs_drop(struct wb *w, struct wb_node *n)
 {
     struct job *next;
     for (struct job *j = n->jobs; j != NULL; j = next) {
         next = j->next;
         if (j->state == JOB_QUEUED)
-            dequeue(w, j);
+            take_over(w, j);
         if (j->state == JOB_RUNNING)
             j->taken = true;
         else
@@ -198,12 +209,14 @@ static int store(struct wb *w, const struct job *first, struct blocks_item **ite
 }
 
 /* [lock] Notes what store made of one job; items: those of its pieces. */
-static void stored(struct job *j, const struct blocks_item *items, int rc)
+static void stored(struct wb *w, struct job *j, const struct blocks_item *items, int rc)
 {
     for (size_t i = 0; rc == 0 && i < j->n; i++)
         j->v[i].e.id = items[i].id;
     j->err = rc;
     j->state = rc == 0 ? JOB_STORED : JOB_FAILED;
+    if (rc != 0)
+        j->node->dirty_since = wb_now(w); /* its age brings it up again */
 }
 
 /* Brings what is stored at the head of the node's list into the tree. */
@@ -222,6 +235,7 @@ static int apply_head(struct wb *w, struct wb_node *n)
         if (rc != 0) {
             j->state = JOB_FAILED;
             j->err = rc;
+            n->dirty_since = wb_now(w);
             break;
         }
         n->jobs = j->next;
@@ -273,12 +287,12 @@ static int do_now(struct wb *w, struct wb_node *n, struct job **at)
             n->jobs_end = &copy->next;
         *at = j = copy;
     } else if (j->state == JOB_QUEUED) {
-        dequeue(w, j);
+        take_over(w, j);
     }
     j->queue_next = NULL;
     struct blocks_item *items;
     int rc = store(w, j, &items);
-    stored(j, items, rc);
+    stored(w, j, items, rc);
     free(items);
     return j->err;
 }
@@ -310,17 +324,18 @@ int wb_flush_all(struct wb *w)
     return rc;
 }
 
-/* Submits what has been dirty for too long. */
+/* Submits what has been dirty for too long; looks at most once in WB_LOOK_NS. */
 static void flush_aged(struct wb *w)
 {
     int64_t now = wb_now(w);
+    if (now - w->aged < WB_LOOK_NS && now >= w->aged)
+        return;
+    w->aged = now;
     for (struct wb_node *n = w->oldest; n != NULL; n = n->newer) {
         if (n->dirty_since == 0 || now - n->dirty_since < WB_AGE_NS)
             continue;
         wb_retry(w, n);
         wb_submit(w, n, false);
-        if (n->jobs != NULL && n->jobs->state == JOB_FAILED)
-            n->dirty_since = now;
     }
 }
 
@@ -353,12 +368,21 @@ static void end_batch(struct wb *w, struct job *first, const struct blocks_item 
             items += n_items;
             continue;
         }
-        stored(j, items, rc);
+        stored(w, j, items, rc);
         items += n_items;
         struct wb_node *n = j->node;
         apply_head(w, n);
         wb_release(w, n);
     }
+}
+
+/* [lock] Gives the lock back meanwhile. */
+static void tell_settled(struct wb *w)
+{
+    w->unsettled = false;
+    pthread_mutex_unlock(w->owner.lock);
+    w->owner.settled(w->owner.ctx);
+    pthread_mutex_lock(w->owner.lock);
 }
 
 void *wb_thread(void *arg)
@@ -367,7 +391,12 @@ void *wb_thread(void *arg)
     pthread_mutex_t *lock = w->owner.lock;
     pthread_mutex_lock(lock);
     while (!w->stop) {
+        flush_aged(w);
         struct job *batch = take_batch(w);
+        if (batch == NULL && w->unsettled) {
+            tell_settled(w);
+            continue;
+        }
         if (batch == NULL) {
             struct timespec t;
             clock_gettime(CLOCK_REALTIME, &t);
@@ -376,8 +405,8 @@ void *wb_thread(void *arg)
                 w->asleep++;
                 pthread_cond_wait(&w->wake, lock);
                 w->asleep--;
-            } else if (pthread_cond_timedwait(&w->wake, lock, &t) == ETIMEDOUT) {
-                flush_aged(w);
+            } else {
+                pthread_cond_timedwait(&w->wake, lock, &t);
             }
             continue;
         }
@@ -389,9 +418,7 @@ void *wb_thread(void *arg)
         w->running--;
         end_batch(w, batch, items, rc);
         free(items);
-        pthread_mutex_unlock(lock);
-        w->owner.settled(w->owner.ctx);
-        pthread_mutex_lock(lock);
+        tell_settled(w);
     }
     pthread_mutex_unlock(lock);
     return NULL;

@@ -10,6 +10,7 @@
 #define WB_JOB_BYTES (8u << 20) /* one job, and what one thread takes at a time */
 #define WB_JOB_PIECES 1024
 #define WB_BUCKETS 1024
+#define WB_LOOK_NS 1000000000ll /* how often a thread looks for aged dirty data */
 
 /* Bytes shared by a segment and jobs; written to only while refs is 1. */
 struct wb_buf {
@@ -76,6 +77,8 @@ struct wb {
     pthread_cond_t wake;
     pthread_t *threads;
     unsigned threads_n, asleep; /* asleep: threads that wait without a time-out */
+    bool unsettled;             /* jobs ended without a thread: one must call `settled` */
+    int64_t aged;               /* when flush_aged ran last */
     bool stop;
 };
 

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -35,6 +36,7 @@ struct fake {
     int fail_put, fail_apply;
     size_t recuts, changes;
     unsigned threads;
+    atomic_uint settled;
 };
 
 static const struct block *find(struct fake *f, const struct block_id *id)
@@ -104,7 +106,7 @@ static int load(void *ctx, uint64_t node, uint64_t off, void *p, size_t len)
 
 static void settled(void *ctx)
 {
-    (void)ctx;
+    ((struct fake *)ctx)->settled++;
 }
 
 static int64_t now(void *ctx)
@@ -353,6 +355,54 @@ static void failure_keeps_the_data(void **state)
     end(&f);
 }
 
+/* True once `settled` was called more often than before; the lock is released meanwhile. */
+static bool was_settled(struct fake *f, unsigned before)
+{
+    pthread_mutex_unlock(&f->lock);
+    for (int i = 0; i < 5000 && f->settled <= before; i++)
+        usleep(1000);
+    pthread_mutex_lock(&f->lock);
+    return f->settled > before;
+}
+
+static void jobs_done_by_others_are_told(void **state)
+{
+    (void)state;
+    struct fake f;
+    uint8_t *p = calloc(1, WB_INLINE + 1);
+    assert_non_null(p);
+    begin(&f, 1, 64 << 20);
+    for (int forget = 0; forget < 2; forget++) {
+        uint64_t ticket = 0;
+        unsigned before = f.settled;
+        write_at(&f, forget == 0 ? 0 : 4 << 20, p, WB_INLINE + 1);
+        assert_int_equal(wb_flush(f.wb, NODE, &ticket), WB_WAIT);
+        if (forget != 0) /* both before a thread gets the lock */
+            wb_forget(f.wb, NODE);
+        else
+            assert_int_equal(wb_flush_now(f.wb, NODE, false), 0);
+        assert_true(was_settled(&f, before));
+        assert_int_equal(wb_flush(f.wb, NODE, &ticket), 0);
+    }
+    free(p);
+    end(&f);
+}
+
+static void age_retries_what_failed(void **state)
+{
+    (void)state;
+    struct fake f;
+    begin(&f, 1, 64 << 20);
+    f.fail_put = -ENOSPC;
+    write_at(&f, 0, "precious", 8);
+    assert_int_equal(wb_flush_now(f.wb, NODE, false), -ENOSPC);
+    f.fail_put = 0;
+    f.now += WB_AGE_NS;
+    assert_true(was_settled(&f, f.settled));
+    assert_false(wb_dirty(f.wb, NODE));
+    end(&f);
+}
+
 static void quiet_or_long_unfinished(void **state)
 {
     (void)state;
@@ -375,9 +425,10 @@ static void quiet_or_long_unfinished(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(random_against_array),   cmocka_unit_test(cuts_ignore_timing),
-        cmocka_unit_test(rewrite_in_place),       cmocka_unit_test(small_file_is_hashed_once),
-        cmocka_unit_test(failure_keeps_the_data), cmocka_unit_test(quiet_or_long_unfinished),
+        cmocka_unit_test(random_against_array),    cmocka_unit_test(cuts_ignore_timing),
+        cmocka_unit_test(rewrite_in_place),        cmocka_unit_test(small_file_is_hashed_once),
+        cmocka_unit_test(failure_keeps_the_data),  cmocka_unit_test(jobs_done_by_others_are_told),
+        cmocka_unit_test(age_retries_what_failed), cmocka_unit_test(quiet_or_long_unfinished),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
