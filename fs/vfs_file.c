@@ -23,7 +23,7 @@
 #define AHEAD_MAX (32u << 20)
 #define AHEAD_BLOCKS 64 /* asked for at a time */
 #define ATIME_NS (24 * 3600 * 1000000000ll)
-#define SEEK_STEP (1ull << 30) /* range looked at in one step of SEEK_DATA, SEEK_HOLE */
+#define SEEK_STEP (1ull << 30) /* range looked at in one step of SEEK_HOLE, through data */
 
 /* ---- open files ----------------------------------------------------------------------------- */
 
@@ -267,7 +267,13 @@ int vfs_fsync(struct vfs *v, struct vfs_op *op)
 /* Waits until none of the node's dirty data is on its way. */
 static int settle(struct vfs *v, uint64_t node, uint64_t *ticket)
 {
-    return wb_idle(v->wb, node) ? 0 : wb_flush(v->wb, node, ticket);
+    while (!wb_idle(v->wb, node)) { /* jobs may have come after those of the ticket */
+        int rc = wb_flush(v->wb, node, ticket);
+        if (rc != 0)
+            return rc;
+        *ticket = 0;
+    }
+    return 0;
 }
 
 int vfs_truncate(struct vfs *v, struct vfs_op *op, struct handle *h, uint64_t size)
@@ -359,29 +365,68 @@ int vfs_copy(struct vfs *v, struct vfs_op *op)
     return rc;
 }
 
-/* The first offset from off on that is data (or in a hole). */
-static int seek_in(struct vfs *v, struct vfs_op *op, const struct handle *h, uint64_t size,
-                   bool data)
+/* The first data at or behind `at` in what the handle still takes from the node, as far as it lies
+ * before *next, which is then set to it. */
+static int next_unsaved(struct vfs *v, struct vfs_op *op, const struct handle *h, uint64_t at,
+                        uint64_t *next)
 {
-    uint64_t at = op->off;
-    while (at < size) {
+    cleanup_ranges struct ranges live = {0};
+    handle_unsaved(h, at, *next, &live);
+    for (size_t i = 0; i < live.n; i++) {
+        uint64_t found;
+        int rc = core_next_extent(v->fs->core, h->node, live.v[i].off, &found, &op->need);
+        if (rc == CORE_NEED && op->need.off >= live.v[i].end)
+            continue;
+        if (rc != 0 && rc != -ENXIO)
+            return rc;
+        if (rc == 0 && found < live.v[i].end) {
+            *next = found;
+            return 0;
+        }
+    }
+    return 0;
+}
+
+/* The first data at or behind `at`; -ENXIO: a hole up to the end. Holes cost nothing, however long
+ * they are. */
+static int next_data(struct vfs *v, struct vfs_op *op, const struct handle *h, uint64_t at,
+                     uint64_t *next)
+{
+    if (h->old == NULL)
+        return core_next_extent(v->fs->core, h->node, at, next, &op->need);
+    const struct handle_old *old = h->old;
+    *next = old->size;
+    for (size_t i = 0; i < old->extents.n; i++) {
+        const struct m_extent *e = &old->extents.v[i];
+        uint64_t from = e->off > at ? e->off : at;
+        if (e->off + e->len > at && from < *next)
+            *next = from;
+    }
+    int rc = next_unsaved(v, op, h, at, next);
+    if (rc != 0)
+        return rc;
+    for (size_t i = 0; i < old->lost.n; i++)
+        if (old->lost.v[i].end > at && old->lost.v[i].off < *next)
+            return -ESTALE;
+    return *next < old->size ? 0 : -ENXIO;
+}
+
+/* The first offset from `at` on that is in a hole; the end of the file counts as one. */
+static int next_hole(struct vfs *v, struct vfs_op *op, const struct handle *h, uint64_t at,
+                     uint64_t size)
+{
+    uint64_t end = at;
+    while (at == end && at < size) {
         cleanup_extents struct extent_list l = {0};
-        uint64_t end = size - at > SEEK_STEP ? at + SEEK_STEP : size;
+        end = size - at > SEEK_STEP ? at + SEEK_STEP : size;
         int rc = extents_of(v, op, h, at, end, &l);
         if (rc != 0)
             return rc;
-        if (data && l.n > 0) {
-            op->result = l.v[0].off;
-            return 0;
-        }
-        for (size_t i = 0; !data && i < l.n && l.v[i].off == at; i++)
+        for (size_t i = 0; i < l.n && l.v[i].off == at; i++)
             at = l.v[i].off + l.v[i].len;
-        if (!data && at < end)
-            break;
-        at = end;
     }
     op->result = at;
-    return data ? -ENXIO : 0; /* behind the last byte is a hole */
+    return 0;
 }
 
 int vfs_lseek(struct vfs *v, struct vfs_op *op)
@@ -397,5 +442,6 @@ int vfs_lseek(struct vfs *v, struct vfs_op *op)
         return -ENXIO;
     if (op->flags != SEEK_DATA && op->flags != SEEK_HOLE)
         return -EINVAL;
-    return seek_in(v, op, h, a.size, op->flags == SEEK_DATA);
+    return op->flags == SEEK_DATA ? next_data(v, op, h, op->off, &op->result)
+                                  : next_hole(v, op, h, op->off, a.size);
 }
