@@ -12,8 +12,10 @@
  * of the last owner: if it differs, `.open` files may lack what the page cache had, and every block
  * in them is checked against its id before it is believed.
  *
- * Locks: `lock` protects index, list of files and counters; each file has a lock for its database.
- * They are never held together; a file in use is kept by `refs`.
+ * Locks: `lock` protects index, list of files and counters; each file has a lock for its database,
+ * which is also held while a block's flag changes in both, so that index and database agree for
+ * whoever holds it. `lock` may be taken with a file's lock held, never the other way round; a file
+ * in use is kept by `refs`.
  */
 #include <assert.h>
 #include <errno.h>
@@ -149,27 +151,6 @@ void blocks_set_unsynced(struct file *f, struct block_at *at, bool unsynced)
     f->unsynced_bytes += unsynced ? at->len : -(uint64_t)at->len;
 }
 
-/* [b->lock] Enters what shard_put stored; another thread may have put the same block meanwhile:
- * then the row of this one is noted in surplus. Returns how many. */
-static size_t enter(struct blocks *b, struct file *f, const struct blocks_item *v, size_t n,
-                    const uint32_t *row, bool unsynced, uint32_t *surplus)
-{
-    size_t surplus_n = 0;
-    for (size_t i = 0; i < n; i++) {
-        struct block_at *at = block_index_find(&b->index, &v[i].id);
-        if (at != NULL) {
-            surplus[surplus_n++] = row[i];
-            continue;
-        }
-        block_index_add(&b->index, &v[i].id, f->no, row[i], v[i].len, unsynced);
-        f->bytes += v[i].len;
-        f->unsynced += unsynced;
-        f->unsynced_bytes += unsynced ? v[i].len : 0;
-    }
-    f->dirty = true;
-    return surplus_n;
-}
-
 /* Whether the disk has room for more data of programs. What is kept free lets everything else go
  * on: the tree records commits, and blocks that nobody needs can be deleted. */
 static bool has_room(const struct blocks *b, const struct blocks_item *v, size_t n)
@@ -184,6 +165,79 @@ static bool has_room(const struct blocks *b, const struct blocks_item *v, size_t
     return (uint64_t)st.f_bavail * st.f_frsize >= reserve + bytes;
 }
 
+/* Makes a block of file f unsynced; -ENOENT when it is not there any more. */
+static int mark_in(struct blocks *b, struct file *f, const struct block_id *id)
+{
+    pthread_mutex_lock(&f->lock);
+    pthread_mutex_lock(&b->lock);
+    struct block_at *at = block_index_find(&b->index, id);
+    int rc = at != NULL && at->file == f->no ? 0 : -ENOENT;
+    uint32_t row = rc == 0 ? at->row : 0;
+    bool todo = rc == 0 && !at->unsynced;
+    pthread_mutex_unlock(&b->lock);
+    if (todo && (rc = shard_mark(f->shard, &row, 1, true)) == 0) {
+        pthread_mutex_lock(&b->lock);
+        at = block_index_find(&b->index, id);
+        if (at != NULL && at->file == f->no)
+            blocks_set_unsynced(f, at, true);
+        else
+            rc = -ENOENT; /* it turned out to be damaged */
+        f->dirty = true;
+        pthread_mutex_unlock(&b->lock);
+    }
+    pthread_mutex_unlock(&f->lock);
+    return rc;
+}
+
+/* Makes a block that is already here unsynced; -ENOENT when it is not here. Says 0 only when the
+ * database has it. */
+static int mark(struct blocks *b, const struct block_id *id)
+{
+    int rc = -ENOENT;
+    pthread_mutex_lock(&b->lock);
+    struct block_at *at;
+    while (rc == -ENOENT && (at = block_index_find(&b->index, id)) != NULL) {
+        struct file *f = blocks_file_by_no(b, at->file);
+        if (f == NULL)
+            break;
+        file_ref(b, f);
+        pthread_mutex_unlock(&b->lock);
+        rc = mark_in(b, f, id);
+        pthread_mutex_lock(&b->lock);
+        file_unref(b, f);
+    }
+    pthread_mutex_unlock(&b->lock);
+    return rc;
+}
+
+/* Enters a block that shard_put stored in f. Another thread may have put the same one meanwhile:
+ * then that row stays, unsynced if this one is to be, and this row goes. */
+static int enter(struct blocks *b, struct file *f, const struct blocks_item *it, uint32_t row,
+                 bool unsynced)
+{
+    for (;;) {
+        pthread_mutex_lock(&b->lock);
+        bool first = block_index_find(&b->index, &it->id) == NULL;
+        if (first) {
+            block_index_add(&b->index, &it->id, f->no, row, it->len, unsynced);
+            f->bytes += it->len;
+            f->unsynced += unsynced;
+            f->unsynced_bytes += unsynced ? it->len : 0;
+        }
+        f->dirty = true;
+        pthread_mutex_unlock(&b->lock);
+        int rc = first || !unsynced ? 0 : mark(b, &it->id);
+        if (rc == -ENOENT)
+            continue; /* the other one went */
+        if (!first) {
+            pthread_mutex_lock(&f->lock);
+            shard_delete(f->shard, row);
+            pthread_mutex_unlock(&f->lock);
+        }
+        return rc;
+    }
+}
+
 /* Puts blocks of one size class that the index does not have. */
 static int put_new(struct blocks *b, const struct blocks_item *v, size_t n, int kind, bool large)
 {
@@ -195,7 +249,7 @@ static int put_new(struct blocks *b, const struct blocks_item *v, size_t n, int 
         pthread_mutex_unlock(&b->lock);
         return -ENOSPC;
     }
-    uint32_t *row = calloc(n, 2 * sizeof(*row)), *surplus = row + n;
+    uint32_t *row = calloc(n, sizeof(*row));
     if (row == NULL)
         return -ENOMEM;
     pthread_mutex_lock(&b->lock);
@@ -205,42 +259,15 @@ static int put_new(struct blocks *b, const struct blocks_item *v, size_t n, int 
     pthread_mutex_lock(&f->lock);
     int rc = shard_put(f->shard, v, n, kind == KIND_OUT, row);
     pthread_mutex_unlock(&f->lock);
-    size_t surplus_n = 0;
-    pthread_mutex_lock(&b->lock);
-    if (rc == 0)
-        surplus_n = enter(b, f, v, n, row, kind == KIND_OUT, surplus);
-    pthread_mutex_unlock(&b->lock);
-    pthread_mutex_lock(&f->lock);
-    for (size_t i = 0; i < surplus_n; i++)
-        shard_delete(f->shard, surplus[i]);
-    pthread_mutex_unlock(&f->lock);
+    int stored = rc;
+    for (size_t i = 0; stored == 0 && i < n; i++) {
+        int one = enter(b, f, &v[i], row[i], kind == KIND_OUT);
+        rc = rc != 0 ? rc : one;
+    }
     pthread_mutex_lock(&b->lock);
     file_unref(b, f);
     pthread_mutex_unlock(&b->lock);
     free(row);
-    return rc;
-}
-
-/* Marks a block that is already here; -ENOENT when it is not. */
-static int mark(struct blocks *b, const struct block_id *id, bool unsynced)
-{
-    pthread_mutex_lock(&b->lock);
-    struct block_at *at = block_index_find(&b->index, id);
-    struct file *f = at != NULL ? blocks_file_by_no(b, at->file) : NULL;
-    if (f == NULL || at->unsynced == unsynced) {
-        pthread_mutex_unlock(&b->lock);
-        return f == NULL ? -ENOENT : 0;
-    }
-    uint32_t row = at->row;
-    blocks_set_unsynced(f, at, unsynced);
-    file_ref(b, f);
-    pthread_mutex_unlock(&b->lock);
-    pthread_mutex_lock(&f->lock);
-    int rc = shard_mark(f->shard, &row, 1, unsynced);
-    pthread_mutex_unlock(&f->lock);
-    pthread_mutex_lock(&b->lock);
-    file_unref(b, f);
-    pthread_mutex_unlock(&b->lock);
     return rc;
 }
 
@@ -250,7 +277,7 @@ int blocks_put_unsynced(struct blocks *b, const struct blocks_item *v, size_t n)
     size_t count[2] = {0, 0};
     int rc = class[0] != NULL && class[1] != NULL ? 0 : -ENOMEM;
     for (size_t i = 0; rc == 0 && i < n; i++) {
-        rc = mark(b, &v[i].id, true);
+        rc = mark(b, &v[i].id);
         bool large = v[i].len >= SHARD_LARGE, twice = false;
         for (size_t k = 0; k < count[large]; k++)
             twice = twice || block_id_equal(&class[large][k].id, &v[i].id);
@@ -358,37 +385,43 @@ bool blocks_has(struct blocks *b, const struct block_id *id, uint32_t *len)
     return at != NULL || in_memory != NULL;
 }
 
+/* [f->lock] Takes the flag off those of v[0..n) that lie in f, and notes them in done. */
+static void synced_in(struct blocks *b, struct file *f, const struct block_id *v, size_t n,
+                      bool *done, uint32_t *row)
+{
+    size_t rows = 0;
+    pthread_mutex_lock(&b->lock);
+    for (size_t k = 0; k < n; k++) {
+        struct block_at *at = done[k] ? NULL : block_index_find(&b->index, &v[k]);
+        if (at == NULL || at->file != f->no)
+            continue;
+        done[k] = true;
+        if (at->unsynced)
+            row[rows++] = at->row;
+        blocks_set_unsynced(f, at, false);
+    }
+    pthread_mutex_unlock(&b->lock);
+    /* If this fails the blocks are unsynced again after a restart, and acknowledged again then. */
+    if (rows > 0)
+        shard_mark(f->shard, row, rows, false);
+}
+
 void blocks_synced(struct blocks *b, const struct block_id *v, size_t n)
 {
     /* One transaction a file: of what is left, take all that lie in the file of the first. */
     uint32_t *row = calloc(n, sizeof(*row));
     bool *done = calloc(n, sizeof(*done));
     for (size_t i = 0; row != NULL && done != NULL && i < n; i++) {
-        if (done[i])
-            continue;
-        size_t rows = 0;
-        struct file *f = NULL;
         pthread_mutex_lock(&b->lock);
-        for (size_t k = i; k < n; k++) {
-            struct block_at *at = done[k] ? NULL : block_index_find(&b->index, &v[k]);
-            if (at == NULL || (f != NULL && at->file != f->no))
-                continue;
-            done[k] = true;
-            if (!at->unsynced)
-                continue;
-            f = f != NULL ? f : blocks_file_by_no(b, at->file);
-            blocks_set_unsynced(f, at, false);
-            row[rows++] = at->row;
-        }
+        struct block_at *at = done[i] ? NULL : block_index_find(&b->index, &v[i]);
+        struct file *f = at != NULL && at->unsynced ? blocks_file_by_no(b, at->file) : NULL;
         if (f != NULL)
             file_ref(b, f);
         pthread_mutex_unlock(&b->lock);
         if (f == NULL)
             continue;
         pthread_mutex_lock(&f->lock);
-        /* If this fails the blocks are unsynced again after a restart, and acknowledged again then.
-         */
-        shard_mark(f->shard, row, rows, false);
+        synced_in(b, f, v + i, n - i, done + i, row);
         pthread_mutex_unlock(&f->lock);
         pthread_mutex_lock(&b->lock);
         file_unref(b, f);
@@ -409,14 +442,21 @@ void blocks_drop(struct blocks *b, const struct block_id *id)
         pthread_mutex_unlock(&b->lock);
         return;
     }
-    uint32_t row = at->row;
-    blocks_set_unsynced(f, at, false);
-    f->bytes -= at->len;
-    block_index_remove(&b->index, at);
     file_ref(b, f);
     pthread_mutex_unlock(&b->lock);
     pthread_mutex_lock(&f->lock);
-    shard_delete(f->shard, row);
+    pthread_mutex_lock(&b->lock);
+    at = block_index_find(&b->index, id);
+    bool there = at != NULL && at->file == f->no && at->unsynced;
+    uint32_t row = there ? at->row : 0;
+    if (there) {
+        blocks_set_unsynced(f, at, false);
+        f->bytes -= at->len;
+        block_index_remove(&b->index, at);
+    }
+    pthread_mutex_unlock(&b->lock);
+    if (there)
+        shard_delete(f->shard, row);
     pthread_mutex_unlock(&f->lock);
     pthread_mutex_lock(&b->lock);
     file_unref(b, f);

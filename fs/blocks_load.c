@@ -26,11 +26,12 @@ static void on_block(void *arg, uint32_t row, const struct block_id *id, uint32_
     struct seen *s = arg;
     struct block_at *at = block_index_find(&s->b->index, id);
     if (at != NULL) { /* two copies (a crash between two puts): one that is unsynced counts */
+        if (!unsynced || at->unsynced)
+            return;
         struct file *other = blocks_file_by_no(s->b, at->file);
-        if (unsynced && !at->unsynced && other != NULL) {
-            blocks_set_unsynced(other, at, true);
-        }
-        return;
+        if (other != NULL)
+            other->bytes -= at->len;
+        block_index_remove(&s->b->index, at);
     }
     block_index_add(&s->b->index, id, s->f->no, row, len, unsynced);
     s->f->bytes += len;

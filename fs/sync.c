@@ -488,9 +488,11 @@ static bool sweep(struct sync *s)
         bool referenced, pending;
         if (core_block_used(s->fs->core, &v[i], &referenced, &pending))
             continue;
-        if (referenced && !pending)
+        if (pending || vfs_keeps_block(s->fs->vfs, &v[i]))
+            continue; /* or put again a moment ago, for a change that is not in the tree yet */
+        if (referenced)
             blocks_synced(s->fs->blocks, &v[i], 1);
-        else if (!referenced && !in_commit(s, &v[i]) && !vfs_keeps_block(s->fs->vfs, &v[i]))
+        else if (!in_commit(s, &v[i]))
             blocks_drop(s->fs->blocks, &v[i]);
     }
     if (n)

@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "sync_internal.h"
+#include "vfs.h"
 
 #define DIFF_TIMEOUT_MS 20000
 #define LOST_AGAIN_MS 1000
@@ -288,7 +289,8 @@ void upload_committed(struct sync *s, struct sync_ns *ns, const struct upload_se
                 upload_remove(s, u);
         }
         bool referenced, pending; /* another file or namespace may still wait for its own commit */
-        if (core_block_used(s->fs->core, id, &referenced, &pending) == 0 && !pending)
+        if (core_block_used(s->fs->core, id, &referenced, &pending) == 0 && !pending &&
+            !vfs_keeps_block(s->fs->vfs, id)) /* else the sweep sees to it */
             blocks_synced(s->fs->blocks, id, 1);
     }
 }

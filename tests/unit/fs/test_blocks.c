@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -313,6 +314,83 @@ static void no_room(void **state)
     drop_item(&v[1]);
 }
 
+/* A block that is in the cache and cannot be made unsynced for want of room: every attempt says so,
+ * and what the store says afterwards is what it says after reopening. */
+static void no_room_to_mark(void **state)
+{
+    (void)state;
+    struct blocks *b = open_store(0, NULL);
+    struct blocks_item v = item(1, 1 << 20);
+    blocks_put_cached(b, &v, 1);
+    struct rlimit was, none = {.rlim_cur = 0};
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
+    none.rlim_max = was.rlim_max;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
+    int first = blocks_put_unsynced(b, &v, 1), second = blocks_put_unsynced(b, &v, 1);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
+    assert_true(first < 0);
+    assert_true(second < 0);
+    struct blocks_stat st;
+    blocks_stat(b, &st);
+    assert_int_equal(st.unsynced_blocks, 0);
+    assert_int_equal(blocks_put_unsynced(b, &v, 1), 0);
+    blocks_close(b);
+    b = open_store(0, NULL);
+    blocks_stat(b, &st);
+    assert_int_equal(st.unsynced_blocks, 1);
+    blocks_close(b);
+    drop_item(&v);
+}
+
+#define RACES 300
+struct race {
+    struct blocks *b;
+    struct blocks_item v[RACES];
+    pthread_barrier_t start;
+};
+
+static void *fetch_all(void *arg)
+{
+    struct race *r = arg;
+    for (size_t i = 0; i < RACES; i++) {
+        pthread_barrier_wait(&r->start);
+        blocks_put_cached(r->b, &r->v[i], 1);
+    }
+    return NULL;
+}
+
+/* Whoever is first, a block that a program put is unsynced, here and after reopening. */
+static void put_beside_fetch(void **state)
+{
+    (void)state;
+    struct race *r = calloc(1, sizeof(*r));
+    assert_non_null(r);
+    r->b = open_store(0, NULL);
+    for (size_t i = 0; i < RACES; i++)
+        r->v[i] = item(i, 3000);
+    pthread_barrier_init(&r->start, NULL, 2);
+    pthread_t t;
+    assert_int_equal(pthread_create(&t, NULL, fetch_all, r), 0);
+    for (size_t i = 0; i < RACES; i++) {
+        pthread_barrier_wait(&r->start);
+        assert_int_equal(blocks_put_unsynced(r->b, &r->v[i], 1), 0);
+    }
+    pthread_join(t, NULL);
+    pthread_barrier_destroy(&r->start);
+    struct blocks_stat st;
+    for (int round = 0; round < 2; round++) {
+        blocks_stat(r->b, &st);
+        assert_int_equal(st.unsynced_blocks, RACES);
+        blocks_close(r->b);
+        r->b = open_store(0, NULL);
+    }
+    blocks_close(r->b);
+    for (size_t i = 0; i < RACES; i++)
+        drop_item(&r->v[i]);
+    free(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -322,6 +400,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(damaged_outbox_is_salvaged, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(torn_by_power_loss, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(no_room, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(no_room_to_mark, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(put_beside_fetch, make_dir, remove_dir),
         cmocka_unit_test(index_against_a_list),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
