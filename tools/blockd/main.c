@@ -28,6 +28,7 @@
 #define LISTEN_DEFAULT "127.0.0.1:7441"
 #define DRAIN_DEFAULT_S 30
 #define CA_FILE_MAX 65536
+#define CONNECTIONS_MAX 16384 /* fits a limit of 20000 open files */
 
 struct options {
     const char *data, *listen, *meta, *token, *ca_fingerprint, *ca_file, *url, *log, *trace;
@@ -351,6 +352,7 @@ static int start(struct program *p, char *err)
         .key_pem = p->identity.key_pem,
         .log = p->log,
         .ctx = &p->service,
+        .max_connections = CONNECTIONS_MAX,
         .metrics = service_metrics,
         .name = "steadfs_blockd",
     };
@@ -365,6 +367,7 @@ static int start(struct program *p, char *err)
                                                     .log = p->log});
     if (r)
         snprintf(err, 512, "cannot start the heartbeat: %s", strerror(-r));
+    p->service.beat = p->beat;
     return r;
 }
 
