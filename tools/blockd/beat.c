@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Revocations are kept on disk too: a restart while the metadata server is away must not let
- * revoked devices in again. */
+ * revoked devices in again.
+ *
+ * Losses are forgotten by the storage only when the beat that named them was answered. They go in
+ * portions; while more are left, and after a loss, the next beat follows at once. */
 #include "beat.h"
 
 #include "durable.h"
@@ -15,6 +18,7 @@
 
 #define BEAT_EVERY_MS 5000u
 #define BEAT_TIMEOUT_MS 5000u
+#define LOST_PER_BEAT 1024u /* m_beat_req.lost */
 #define REVOKED_FILE_MAX (65536u * 24)
 
 struct beat {
@@ -23,7 +27,7 @@ struct beat {
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    bool stop;
+    bool stop, now;
     int last; /* outcome that was logged */
 };
 
@@ -74,7 +78,37 @@ static void log_change(struct beat *b, int err, const char *message)
         log_printf(b->o.log, LOG_L_INFO, "heartbeat: the metadata server answers");
 }
 
-static void beat_once(struct beat *b)
+/* Fills in what was lost; the serial of the last one, 0: none. */
+static uint64_t name_lost(struct beat *b, struct m_beat_req *q, struct arena *a)
+{
+    struct storage *s = b->o.storage;
+    struct storage_lost *v = arena_alloc(a, LOST_PER_BEAT * sizeof *v);
+    size_t n;
+    int r = s->ops->lost(s, v, LOST_PER_BEAT, &n);
+    if (r) {
+        log_printf(b->o.log, LOG_L_ERROR, "cannot read which blocks were lost: %s", strerror(-r));
+        return 0;
+    }
+    q->lost = arena_alloc(a, (n + 1) * sizeof *q->lost);
+    q->lost_n = n;
+    for (size_t i = 0; i < n; i++)
+        q->lost[i] = (struct m_lost){.ns = v[i].ns, .block = v[i].id};
+    return n ? v[n - 1].serial : 0;
+}
+
+/* True: there is more to tell. */
+static bool forget_lost(struct beat *b, const struct m_beat_req *q, uint64_t serial)
+{
+    int r = b->o.storage->ops->told(b->o.storage, serial);
+    if (r)
+        log_printf(b->o.log, LOG_L_ERROR, "cannot note which losses are told: %s", strerror(-r));
+    else
+        log_printf(b->o.log, LOG_L_WARN, "told the metadata server of %zu lost blocks", q->lost_n);
+    return !r && q->lost_n == LOST_PER_BEAT;
+}
+
+/* True: another one should follow at once. */
+static bool beat_once(struct beat *b)
 {
     struct arena a cleanup_arena = {0};
     struct storage *s = b->o.storage;
@@ -90,6 +124,7 @@ static void beat_once(struct beat *b)
         .used_bytes = u.bytes,
         .free_bytes = u.free_bytes,
     };
+    uint64_t serial = name_lost(b, &q, &a);
     struct m_beat_ans ans;
     int64_t sent = mono_ms();
     int r = rpc_wait(b->rpc, b->o.identity->meta, "beat", &m_beat_req_desc, &q, &m_beat_ans_desc,
@@ -99,6 +134,7 @@ static void beat_once(struct beat *b)
     if (r)
         feed_reached(b->o.feed, reached(r));
     log_change(b, r, message);
+    return !r && serial && forget_lost(b, &q, serial);
 }
 
 static void *beat_main(void *arg)
@@ -107,9 +143,11 @@ static void *beat_main(void *arg)
     unsigned every = b->o.every_ms ? b->o.every_ms : BEAT_EVERY_MS;
     pthread_mutex_lock(&b->lock);
     while (!b->stop) {
+        b->now = false;
         pthread_mutex_unlock(&b->lock);
-        beat_once(b);
+        bool more = beat_once(b);
         pthread_mutex_lock(&b->lock);
+        b->now |= more;
         struct timespec until;
         clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_sec += every / 1000;
@@ -118,7 +156,8 @@ static void *beat_main(void *arg)
             until.tv_sec++;
             until.tv_nsec -= 1000000000;
         }
-        while (!b->stop && pthread_cond_timedwait(&b->wake, &b->lock, &until) != ETIMEDOUT)
+        while (!b->stop && !b->now &&
+               pthread_cond_timedwait(&b->wake, &b->lock, &until) != ETIMEDOUT)
             continue;
     }
     pthread_mutex_unlock(&b->lock);
@@ -159,6 +198,16 @@ int beat_start(struct beat **out, const struct beat_options *o)
     }
     *out = b;
     return 0;
+}
+
+void beat_now(struct beat *b)
+{
+    if (!b)
+        return;
+    pthread_mutex_lock(&b->lock);
+    b->now = true;
+    pthread_cond_signal(&b->wake);
+    pthread_mutex_unlock(&b->lock);
 }
 
 void beat_stop(struct beat *b)

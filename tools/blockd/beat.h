@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The heartbeat: a thread that reports this block server to the metadata server every few seconds
- * and keeps the feed fresh. Fails softly: while nobody answers the server goes on serving. */
+ * keeps the feed fresh, and tells which blocks were lost. Fails softly: while nobody answers the
+ * server goes on serving. */
 #ifndef BEAT_H
 #define BEAT_H
 
@@ -23,5 +24,7 @@ struct beat_options {
 /* What is pointed to must outlive it. The feed begins with the revocations kept in dir. 0 or
  * -errno. */
 int beat_start(struct beat **out, const struct beat_options *o);
+/* Reports at once: a block was lost. Any thread; b may be NULL. */
+void beat_now(struct beat *b);
 void beat_stop(struct beat *b);
 #endif

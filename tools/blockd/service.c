@@ -7,7 +7,8 @@
  * durable; only then is a receipt signed.
  *
  * get: each block is checked against its id before it leaves. A wrong one is set aside and is then
- * not found; the client fetches it from elsewhere.
+ * not found; the client fetches it from elsewhere. The metadata server is told, so that those who
+ * have the bytes are asked for them again.
  */
 #include "service.h"
 
@@ -54,6 +55,18 @@ static struct bytes receipt_for(struct service *s, struct arena *a, uint64_t ns,
     };
     receipt_seal(&r, &s->access.key, &b);
     return arena_bytes(a, b.p, b.n);
+}
+
+/* A damaged block was found, and set aside unless err. */
+static void note_corrupt(struct service *s, const struct block_id *id, int err)
+{
+    char hex[BLOCK_HEX_LEN + 1];
+    block_id_hex(id, hex);
+    atomic_fetch_add(&s->corrupt, 1);
+    log_printf(s->log, LOG_L_ERROR, "block %s is damaged; %s", hex,
+               err ? "it could not be set aside" : "set aside in the data directory's corrupt/");
+    if (!err)
+        beat_now(s->beat);
 }
 
 static unsigned code_of(int err)
@@ -123,6 +136,9 @@ static void put_items(struct service *s, struct arena *a, const struct m_put_hea
     }
     if (n)
         s->storage->ops->put(s->storage, h->ns, v, n);
+    for (size_t k = 0; k < n; k++)
+        if (v[k].damaged)
+            note_corrupt(s, &v[k].id, 0);
     for (size_t k = 0; k < n; k++) {
         struct m_put_result *r = &ans->results[item[k]];
         r->error = code_of(v[k].err);
@@ -165,14 +181,9 @@ static void handle_put(void *ctx, struct httpd_req *q)
 
 static void report_corrupt(struct service *s, const struct block_id *id)
 {
-    char hex[BLOCK_HEX_LEN + 1];
-    block_id_hex(id, hex);
     int r = s->storage->ops->set_aside(s->storage, id);
-    if (r == -EALREADY)
-        return;
-    atomic_fetch_add(&s->corrupt, 1);
-    log_printf(s->log, LOG_L_ERROR, "block %s is damaged; %s", hex,
-               r ? "it could not be set aside" : "set aside in the data directory's corrupt/");
+    if (r != -EALREADY)
+        note_corrupt(s, id, r);
 }
 
 /* One block of a get: appended to raw, or an error in it. */

@@ -4,6 +4,7 @@
 #define SERVICE_H
 
 #include "access.h"
+#include "beat.h"
 #include "httpd.h"
 #include "storage.h"
 
@@ -13,6 +14,7 @@ struct service {
     struct storage *storage;
     struct access access;
     struct log *log;
+    struct beat *beat; /* told of losses; NULL: nobody is */
     atomic_uint_least64_t put_bytes, get_bytes, corrupt;
 };
 

@@ -8,14 +8,17 @@
 
 #include <cmocka.h>
 
+#include "conformance.h"
 #include "durable.h"
 #include "httpd.h"
 #include "rpc.h"
 #include "tempdir.h"
 #include "tls.h"
+#include "token.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
@@ -42,6 +45,10 @@ struct env {
     atomic_int joins, beats;
     pthread_mutex_t lock;
     char beat_url[256];
+    size_t lost_n; /* of the last beat that named some, with the first of them */
+    struct m_lost lost;
+    atomic_bool deaf; /* beats are refused */
+    atomic_int told;
     pid_t pid;
 };
 
@@ -87,8 +94,17 @@ static void beat(void *ctx, struct httpd_req *q)
         return;
     pthread_mutex_lock(&e->lock);
     snprintf(e->beat_url, sizeof e->beat_url, "%.*s", (int)m.url.n, (const char *)m.url.p);
+    if (m.lost_n) {
+        e->lost_n = m.lost_n;
+        e->lost = m.lost[0];
+        e->told++;
+    }
     pthread_mutex_unlock(&e->lock);
     e->beats++;
+    if (e->deaf) {
+        httpd_reply_error(q, ERR_UNAVAILABLE, "later");
+        return;
+    }
     uint64_t revoked[] = {12, 7};
     struct m_beat_ans a = {.now_ms = 1, .revoked_devices = revoked, .revoked_devices_n = 2};
     httpd_reply_msg(q, &m_beat_ans_desc, &a);
@@ -293,6 +309,100 @@ static void test_life(void **state)
     assert_int_equal(wait_program(e), 0);
 }
 
+/* Puts a block into the data directory and cuts its file short. */
+static void make_damaged(struct env *e, uint64_t ns, struct block_id *id)
+{
+    struct storage *s;
+    char err[512], *pattern;
+    glob_t g;
+    uint8_t *p = block_make(300000, 1, id);
+    assert_int_equal(storage_dir_open(&s, e->data, err), 0);
+    assert_int_equal(put_one(s, ns, id, p, 300000), 0);
+    s->ops->close(s);
+    free(p);
+    assert_true(asprintf(&pattern, "%s/blocks/*/*", e->data) > 0);
+    assert_int_equal(glob(pattern, 0, NULL, &g), 0);
+    assert_int_equal(g.gl_pathc, 1);
+    assert_int_equal(truncate(g.gl_pathv[0], 299999), 0);
+    globfree(&g);
+    free(pattern);
+}
+
+/* Asks for the block; what is answered is another test's. */
+static void ask_for(struct env *e, uint64_t ns, struct block_id id)
+{
+    struct m_capability c = {
+        .server = 3, .ns = ns, .device = 77, .rights = RIGHT_READ, .expiry_ms = 1ull << 50};
+    struct token_key key = {.id = 1, .key = {1, 2, 3}};
+    struct buf sealed = {0};
+    struct rpc *r = NULL;
+    struct arena a = {0};
+    struct m_put_ans ans;
+    char message[512], url[256];
+    capability_seal(&c, &key, &sealed);
+    struct m_get_req g = {
+        .ns = ns, .capability = bytes_of(sealed.p, sealed.n), .blocks = &id, .blocks_n = 1};
+    pthread_mutex_lock(&e->lock);
+    snprintf(url, sizeof url, "%s", e->beat_url);
+    pthread_mutex_unlock(&e->lock);
+    assert_int_equal(rpc_new(&r, &(struct rpc_options){.ca_pem = e->ca}), 0);
+    rpc_wait(r, url, "get", &m_get_req_desc, &g, &m_put_ans_desc, &ans, &a, 0, message);
+    rpc_free(r);
+    arena_free(&a);
+    buf_free(&sealed);
+}
+
+/* Whether a loss is reported within two seconds: beats come every five. */
+static bool is_told(struct env *e, int before)
+{
+    for (int i = 0; i < 200 && e->told <= before; i++)
+        usleep(10000);
+    return e->told > before;
+}
+
+static void stop_program(struct env *e)
+{
+    kill(e->pid, SIGTERM);
+    assert_int_equal(wait_program(e), 0);
+}
+
+/* A damaged block that is asked for is reported at once, again until a beat was answered, also by
+ * the next start, and then no more. */
+static void test_loss_is_told(void **state)
+{
+    struct env *e = *state;
+    static const char *const none[] = {NULL};
+    struct block_id id;
+    first_start(e);
+    stop_program(e);
+    make_damaged(e, 5, &id);
+    e->told = 0;
+    int before = e->beats;
+    spawn_program(e, none);
+    await_beat(e, before);
+    e->deaf = true;
+    assert_int_equal(e->told, 0);
+    ask_for(e, 5, id);
+    assert_true(is_told(e, 0));
+    pthread_mutex_lock(&e->lock);
+    assert_int_equal(e->lost_n, 1);
+    assert_int_equal(e->lost.ns, 5);
+    assert_memory_equal(&e->lost.block, &id, sizeof id);
+    pthread_mutex_unlock(&e->lock);
+    stop_program(e);
+    e->deaf = false;
+    int told = e->told;
+    spawn_program(e, none);
+    assert_true(is_told(e, told));
+    stop_program(e);
+    told = e->told;
+    before = e->beats;
+    spawn_program(e, none);
+    await_beat(e, before);
+    assert_int_equal(e->told, told);
+    stop_program(e);
+}
+
 static void test_port_in_use(void **state)
 {
     struct env *e = *state;
@@ -395,7 +505,7 @@ int main(int argc, char **argv)
     }
     const struct CMUnitTest tests[] = {
         TEST(test_life),  TEST(test_port_in_use),      TEST(test_join_refused),
-        TEST(test_usage), TEST(test_damaged_identity),
+        TEST(test_usage), TEST(test_damaged_identity), TEST(test_loss_is_told),
     };
 #undef TEST
     return cmocka_run_group_tests_name("program", tests, NULL, NULL);

@@ -521,6 +521,14 @@ static void test_corrupt_block(void **state)
     assert_int_equal(e->s.corrupt, 1);
     assert_int_equal(put_block(e, &a, 4, &id, p, 100, NULL), 0);
     assert_int_equal(get_block(e, &a, 4, id, &raw), 0);
+    /* a put finds it too, and repairs it */
+    stop(e);
+    flip_stored_bits(e->dir);
+    start(e);
+    assert_int_equal(put_block(e, &a, 4, &id, p, 100, NULL), 0);
+    assert_int_equal(e->s.corrupt, 2);
+    assert_int_equal(get_block(e, &a, 4, id, &raw), 0);
+    assert_memory_equal(raw.p, p, 100);
     free(p);
     arena_free(&a);
 }
