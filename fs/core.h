@@ -200,6 +200,10 @@ int core_readdir(struct core *c, uint64_t dir, uint64_t cookie,
 /* Content. Extents of [off, off+len) as they are locally (cut at the edges), appended to out. */
 int core_extents(struct core *c, uint64_t node, uint64_t off, uint64_t len, struct extent_list *out,
                  struct core_need *need);
+/* *next: the first offset at or behind off that is data. -ENXIO: only a hole follows. Costs the
+ * same however long the hole is. */
+int core_next_extent(struct core *c, uint64_t node, uint64_t off, uint64_t *next,
+                     struct core_need *need);
 /* The parts of [off, off+len) known now become `with`; size grows to at least off+len if grow.
  * Never needs anything loaded. recut: same bytes in other blocks: no new mtime, no new change. */
 int core_write(struct core *c, const struct core_who *who, uint64_t node, uint64_t off,

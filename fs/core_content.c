@@ -230,6 +230,44 @@ int core_extents(struct core *c, uint64_t node, uint64_t off, uint64_t len, stru
     return extents_get(c, node, off, end, out);
 }
 
+int core_next_extent(struct core *c, uint64_t node, uint64_t off, uint64_t *next,
+                     struct core_need *need)
+{
+    cleanup_spans struct spans unknown = {0};
+    struct nrow n;
+    int err = node_get(c, node, &n);
+    if (err)
+        return err == -ENOENT ? -ESTALE : err;
+    if (off >= n.size)
+        return -ENXIO;
+    sqlite3_stmt *s = tree_stmt(
+        c->t, "SELECT off FROM extent WHERE node = ?1 AND off < ?3 AND off + len > ?2"
+              " AND off >= coalesce((SELECT max(off) FROM extent WHERE node = ?1 AND off <= ?2), 0)"
+              " ORDER BY off LIMIT 1");
+    sqlite3_bind_int64(s, 1, (int64_t)node);
+    sqlite3_bind_int64(s, 2, (int64_t)off);
+    sqlite3_bind_int64(s, 3, (int64_t)n.size);
+    int rc = tree_step(c->t, s);
+    if (rc < 0)
+        return rc;
+    uint64_t at = n.size;
+    if (rc == 1) {
+        at = U(0) > off ? U(0) : off;
+        sqlite3_reset(s);
+    }
+    /* what is not known between here and there may be data */
+    err = span_gaps(c, node, SPAN_KNOWN, off, rc == 1 ? at + 1 : at, &unknown);
+    if (err)
+        return err;
+    if (unknown.n) {
+        *need = (struct core_need){
+            .kind = NEED_EXTENTS, .ns = n.ns, .node = node, .off = unknown.v[0].off};
+        return CORE_NEED;
+    }
+    *next = at;
+    return rc == 1 ? 0 : -ENXIO;
+}
+
 int stored_count(struct core *c, struct nrow *n)
 {
     cleanup_spans struct spans unknown = {0};

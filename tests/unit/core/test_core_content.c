@@ -134,6 +134,12 @@ static void test_unknown_ranges_are_asked_for(void **state)
     assert_int_equal(core_extents(w->core, f, 50, 100, &l, &w->need), CORE_NEED);
     assert_int_equal(w->need.kind, NEED_EXTENTS);
     assert_int_equal(w->need.off, 100);
+    uint64_t next = 0;
+    assert_int_equal(core_next_extent(w->core, f, 50, &next, &w->need), 0);
+    assert_int_equal(next, 50);
+    assert_int_equal(core_next_extent(w->core, f, 200, &next, &w->need), CORE_NEED);
+    assert_int_equal(w->need.off, 200);
+    w->need.off = 100;
     struct m_extent e = extent(100, 900, 2, 0);
     assert_int_equal(load_extents(w, &e, 1, FILE_SIZE_MAX), 0);
     assert_content(w, f, "0+100=1@0 100+900=2@0");
@@ -219,6 +225,23 @@ static void test_a_long_file_goes_in_several_commits(void **state)
     assert_false(b.dirty);
 }
 
+/* A hole costs nothing, however long; what is not known may be data. */
+static void test_next_extent(void **state)
+{
+    struct world *w = *state;
+    const uint64_t far = 1ull << 50, size = (uint64_t)FILE_SIZE_MAX;
+    uint64_t f = make(w, ROOT, "f", NODE_REG), next = 0;
+    assert_int_equal(core_truncate(w->core, &w->who, f, size, &w->need), 0);
+    assert_int_equal(core_next_extent(w->core, f, 0, &next, &w->need), -ENXIO);
+    write_block(w, f, far, 100, 1);
+    assert_int_equal(core_next_extent(w->core, f, 0, &next, &w->need), 0);
+    assert_true(next == far);
+    assert_int_equal(core_next_extent(w->core, f, far + 99, &next, &w->need), 0);
+    assert_true(next == far + 99);
+    assert_int_equal(core_next_extent(w->core, f, far + 100, &next, &w->need), -ENXIO);
+    assert_int_equal(core_next_extent(w->core, f, size, &next, &w->need), -ENXIO);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -235,6 +258,7 @@ int main(void)
         T(test_bad_extents_are_refused),
         T(test_a_change_costs_what_it_touches),
         T(test_a_long_file_goes_in_several_commits),
+        T(test_next_extent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
