@@ -336,7 +336,7 @@ int node_delete(struct core *c, uint64_t id)
 #define ENTRY_COLUMNS                                                                              \
     "SELECT id, ns, parent, name, node, type, base_node, base_type, base_rev, pend, request, "     \
     "sent_node,"                                                                                   \
-    " since, old FROM entry "
+    " since, old, sent_base FROM entry "
 
 static int entry_row(struct core *c, sqlite3_stmt *s, struct erow *e)
 {
@@ -355,7 +355,8 @@ static int entry_row(struct core *c, sqlite3_stmt *s, struct erow *e)
                        .request = U(10),
                        .sent_node = U(11),
                        .since = I(12),
-                       .old = I(13) != 0};
+                       .old = I(13) != 0,
+                       .sent_base = U(14)};
     e->name_len = (size_t)sqlite3_column_bytes(s, 3);
     assert(e->name_len <= NAME_LEN_MAX);
     memcpy(e->name, sqlite3_column_blob(s, 3), e->name_len);
@@ -385,20 +386,22 @@ int entry_put(struct core *c, struct erow *e)
         s = tree_stmt(c->t,
                       "UPDATE entry SET node = ?4, type = ?5, base_node = ?6, base_type = ?7,"
                       " base_rev = ?8, pend = ?9, request = ?10, sent_node = ?11, since = ?12,"
-                      " old = ?13 WHERE id = ?14");
+                      " old = ?13, sent_base = ?14 WHERE id = ?15");
     else
         s = tree_stmt(c->t, "INSERT INTO entry(ns, parent, name, node, type, base_node, base_type,"
-                            " base_rev, pend, request, sent_node, since, old)"
-                            " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)");
+                            " base_rev, pend, request, sent_node, since, old,"
+                            " sent_base) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11,"
+                            " ?12, ?13, ?14)");
     if (e->id) {
-        sqlite3_bind_int64(s, 14, (int64_t)e->id);
+        sqlite3_bind_int64(s, 15, (int64_t)e->id);
     } else {
         sqlite3_bind_int64(s, 1, (int64_t)e->ns);
         sqlite3_bind_int64(s, 2, (int64_t)e->parent);
         sqlite3_bind_blob64(s, 3, e->name, e->name_len, SQLITE_STATIC);
     }
-    const uint64_t v[] = {e->node, e->type,    e->base_node, e->base_type,       e->base_rev,
-                          e->pend, e->request, e->sent_node, (uint64_t)e->since, e->old};
+    const uint64_t v[] = {e->node,     e->type,    e->base_node, e->base_type,       e->base_rev,
+                          e->pend,     e->request, e->sent_node, (uint64_t)e->since, e->old,
+                          e->sent_base};
     for (size_t i = 0; i < sizeof v / sizeof *v; i++)
         sqlite3_bind_int64(s, (int)i + 4, (int64_t)v[i]);
     int err = tree_step(c->t, s);

@@ -36,7 +36,7 @@ struct nrow {
 };
 
 struct erow {
-    uint64_t id, ns, parent, node, base_node, base_rev, request, sent_node;
+    uint64_t id, ns, parent, node, base_node, base_rev, request, sent_node, sent_base;
     int64_t since;
     uint32_t type, base_type;
     bool pend, old;

@@ -613,6 +613,7 @@ static int write_entry(struct writer *w, uint64_t id, struct core_need *need)
         return 0;
     e.request = w->request;
     e.sent_node = e.node;
+    e.sent_base = e.base_node;
     e.pend = e.old = false;
     e.since = 0;
     return entry_put(w->c, &e);

@@ -242,6 +242,8 @@ int rebase_restore(struct core *c, uint64_t node, struct core_effects *fx)
         err = entry_by_id(c, bases.v[0], &e);
         if (err)
             return err;
+        if (e.request && e.sent_base != node) /* not removed: its name waits for an answer */
+            return 0;
         e.request = 0; /* a removal under way will be refused for the same reason */
         if (e.node) {  /* its place was taken meanwhile: that goes aside */
             uint64_t other = e.node;
@@ -393,9 +395,13 @@ int rebase_entry(struct core *c, struct erow *e, int64_t now, struct core_effect
     if (!err && is_dir(e->base_type))
         err = rebase_one_name(c, e->base_node, now, fx);
     effect_entry(fx, e->ns, e->parent, erow_name(e), e->base_node);
-    if (!err && local && e->base_type == NODE_DIR && new_dir(c, local))
+    bool merged = local && e->base_type == NODE_DIR && new_dir(c, local);
+    size_t names = 0;
+    if (!err && merged)
         err = merge_dirs(c, local, e->base_node, now, fx);
-    else if (!err && local)
+    else if (!err && local && is_dir(local_type))
+        err = node_names(c, local, &names); /* it may have got its old one back */
+    if (!err && local && !merged && !names)
         err = rebase_aside(c, e->ns, e->parent, erow_name(e), local, local_type, now, fx);
     return !err && is_dir(e->base_type) ? rebase_cycles(c, e->base_node, fx) : err;
 }

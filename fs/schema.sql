@@ -41,13 +41,14 @@ CREATE INDEX node_conflict ON node(ns) WHERE conflict != 0;
 
 -- A known name. Its directory is loaded, or the record that gave a loaded node this name came before it.
 -- node 0: known to be absent. id is the readdir cookie. base_node, base_rev: the server's
--- as of the cursor. pend: differs from what the server has or was sent; request: sent as sent_node.
+-- as of the cursor. pend: differs from what the server has or was sent; request: sent as sent_node, based on
+-- sent_base (not base_node: then others changed the name meanwhile, and the answer decides).
 -- old: as in node.
 CREATE TABLE entry(
     id INTEGER PRIMARY KEY, ns INTEGER NOT NULL, parent INTEGER NOT NULL, name BLOB NOT NULL,
     node INTEGER NOT NULL, type INTEGER NOT NULL, base_node INTEGER NOT NULL, base_type INTEGER NOT NULL,
     base_rev INTEGER NOT NULL, pend INTEGER NOT NULL, old INTEGER NOT NULL, request INTEGER NOT NULL,
-    sent_node INTEGER NOT NULL, since INTEGER NOT NULL);
+    sent_node INTEGER NOT NULL, sent_base INTEGER NOT NULL, since INTEGER NOT NULL);
 CREATE UNIQUE INDEX entry_name ON entry(parent, name);
 CREATE INDEX entry_list ON entry(parent) WHERE node != 0;
 CREATE INDEX entry_node ON entry(node) WHERE node != 0;
