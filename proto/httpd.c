@@ -150,6 +150,12 @@ void httpd_reply(struct httpd_req *q, unsigned status, struct buf *body)
 void httpd_reply_msg(struct httpd_req *q, const struct msg_desc *d, const void *msg)
 {
     struct buf b = {0};
+    if (!msg_within(d, msg)) {
+        log_printf(q->h->o.log, LOG_L_ERROR, "%s: the answer is over a limit of %s",
+                   q->route->method, d->name);
+        httpd_reply_error(q, ERR_INTERNAL, "the answer is over a limit of the protocol");
+        return;
+    }
     msg_encode(d, msg, &b);
     httpd_reply(q, 200, &b);
 }

@@ -78,6 +78,7 @@ bool httpd_decode(struct httpd_req *q, const struct msg_desc *d, void *msg);
 
 /* Answers; any thread; q is gone afterwards. The bytes of *body are taken over (left empty). */
 void httpd_reply(struct httpd_req *q, unsigned status, struct buf *body);
+/* A message over its limits is answered with 500. */
 void httpd_reply_msg(struct httpd_req *q, const struct msg_desc *d, const void *msg);
 void httpd_reply_error(struct httpd_req *q, enum error_code code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

@@ -70,6 +70,57 @@ static bool is_present(const struct msg_field *f, const void *msg)
     abort(); /* no other field type */
 }
 
+static size_t element_size(const struct msg_field *f)
+{
+    if (f->type == MSG_T_LIST)
+        return f->sub->size;
+    return f->type == MSG_T_BLOCKS ? sizeof(struct block_id) : sizeof(uint64_t);
+}
+
+static bool within(const struct msg_desc *d, const void *msg, size_t *room)
+{
+    for (size_t i = 0; i < d->fields_n; i++) {
+        const struct msg_field *f = &d->fields[i];
+        if (!is_present(f, msg))
+            continue;
+        const char *v = value_of(f, msg);
+        size_t n = 0;
+        switch ((enum msg_type)f->type) {
+        case MSG_T_STR:
+        case MSG_T_BYTES:
+            if (((const struct bytes *)(const void *)v)->n > f->max)
+                return false;
+            break;
+        case MSG_T_SUB:
+            if (!within(f->sub, v, room))
+                return false;
+            break;
+        case MSG_T_LIST:
+        case MSG_T_U64S:
+        case MSG_T_BLOCKS:
+            n = count_of(f, msg);
+            if (n > f->max || n > *room / element_size(f))
+                return false;
+            *room -= n * element_size(f);
+            memcpy(&v, v, sizeof v);
+            for (size_t k = 0; f->type == MSG_T_LIST && k < n; k++) {
+                if (!within(f->sub, v + k * f->sub->size, room))
+                    return false;
+            }
+            break;
+        default:
+            break;
+        }
+    }
+    return true;
+}
+
+bool msg_within(const struct msg_desc *d, const void *msg)
+{
+    size_t room = MSG_MEMORY_MAX;
+    return within(d, msg, &room);
+}
+
 /* ---- encoding -------------------------------------------------------------------------------- */
 
 static int append_packed(void *out, const char *p, size_t n)
@@ -349,13 +400,6 @@ static size_t min_element(const struct msg_field *f)
     if (f->type == MSG_T_BLOCKS || f->type == MSG_T_BLOCK)
         return 2 + BLOCK_ID_LEN;
     return 1;
-}
-
-static size_t element_size(const struct msg_field *f)
-{
-    if (f->type == MSG_T_LIST)
-        return f->sub->size;
-    return f->type == MSG_T_BLOCKS ? sizeof(struct block_id) : sizeof(uint64_t);
 }
 
 static int decode_map(struct reader *r, const struct msg_desc *d, void *msg, unsigned depth);

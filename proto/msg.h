@@ -53,6 +53,9 @@ enum msg_mode {
 
 /* Appends the encoded structure. Never fails for a structure within its limits (asserted). */
 void msg_encode(const struct msg_desc *d, const void *msg, struct buf *out);
+/* Whether the structure is within its limits, and within what a reader may spend on it: for what
+ * others had a part in. */
+bool msg_within(const struct msg_desc *d, const void *msg);
 /* Decodes exactly n bytes into *msg (d->size bytes; all zero when it fails).
  * 0; -EBADMSG: not this message, or not well-formed; -EMSGSIZE: over a limit; -EPROTO: unknown key
  * in strict mode. *why, if not NULL, gets a static or arena-held line for people

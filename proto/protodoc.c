@@ -58,22 +58,19 @@ static void append_numbers(struct buf *out)
         const char *name;
         unsigned value;
     } numbers[] = {
-        N(NODE_REG),         N(NODE_DIR),           N(NODE_SYMLINK),
-        N(NODE_FIFO),        N(NODE_SOCK),          N(NODE_CHR),
-        N(NODE_BLK),         N(NODE_MOUNT),         N(ROLE_VIEWER),
-        N(ROLE_EDITOR),      N(ROLE_OWNER),         N(RIGHT_READ),
-        N(RIGHT_WRITE),      N(COMMIT_COMMITTED),   N(COMMIT_MISSING),
-        N(COMMIT_CONFLICT),  N(COMMIT_REFUSED),     N(REFUSED_BASE),
-        N(REFUSED_EXISTS),   N(REFUSED_NOT_EMPTY),  N(REFUSED_PARENT),
-        N(REFUSED_CYCLE),    N(REFUSED_QUOTA),      N(REFUSED_ROLE),
-        N(REFUSED_MEMBER),   N(REFUSED_ASSIGNMENT), N(REFUSED_INVALID),
-        N(REFUSED_REQUEST),  N(FACET_CREATE),       N(FACET_ATTR),
-        N(FACET_CONTENT),    N(FACET_TIMES),        N(ROW_NODE_ATTR),
-        N(ROW_NODE_CONTENT), N(ROW_ENTRY),          N(ROW_XATTR),
-        N(ROW_NODE),         N(ERR_BAD_MESSAGE),    N(ERR_UNAUTHENTICATED),
-        N(ERR_FORBIDDEN),    N(ERR_NOT_FOUND),      N(ERR_CONFLICT),
-        N(ERR_RESYNC),       N(ERR_TOO_LARGE),      N(ERR_VERSION),
-        N(ERR_INTERNAL),     N(ERR_UNAVAILABLE),    N(ERR_FULL),
+        N(NODE_REG),          N(NODE_DIR),           N(NODE_SYMLINK),     N(NODE_FIFO),
+        N(NODE_SOCK),         N(NODE_CHR),           N(NODE_BLK),         N(NODE_MOUNT),
+        N(ROLE_VIEWER),       N(ROLE_EDITOR),        N(ROLE_OWNER),       N(RIGHT_READ),
+        N(RIGHT_WRITE),       N(COMMIT_COMMITTED),   N(COMMIT_MISSING),   N(COMMIT_CONFLICT),
+        N(COMMIT_REFUSED),    N(REFUSED_BASE),       N(REFUSED_EXISTS),   N(REFUSED_NOT_EMPTY),
+        N(REFUSED_PARENT),    N(REFUSED_CYCLE),      N(REFUSED_QUOTA),    N(REFUSED_ROLE),
+        N(REFUSED_MEMBER),    N(REFUSED_ASSIGNMENT), N(REFUSED_INVALID),  N(REFUSED_REQUEST),
+        N(REFUSED_TOO_LARGE), N(FACET_CREATE),       N(FACET_ATTR),       N(FACET_CONTENT),
+        N(FACET_TIMES),       N(ROW_NODE_ATTR),      N(ROW_NODE_CONTENT), N(ROW_ENTRY),
+        N(ROW_XATTR),         N(ROW_NODE),           N(ERR_BAD_MESSAGE),  N(ERR_UNAUTHENTICATED),
+        N(ERR_FORBIDDEN),     N(ERR_NOT_FOUND),      N(ERR_CONFLICT),     N(ERR_RESYNC),
+        N(ERR_TOO_LARGE),     N(ERR_VERSION),        N(ERR_INTERNAL),     N(ERR_UNAVAILABLE),
+        N(ERR_FULL),
     };
 #undef N
     buf_printf(out, "\n### Numbers\n\n| prefix | values |\n| --- | --- |\n");

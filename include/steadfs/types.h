@@ -94,6 +94,7 @@ enum refusal {
     REFUSED_ASSIGNMENT = 9, /* -> EACCES: a target is not assigned */
     REFUSED_INVALID = 10,   /* -> EINVAL: breaks a rule of the data model */
     REFUSED_REQUEST = 11,   /* request number with other changes */
+    REFUSED_TOO_LARGE = 12, /* too much for one commit: send less at once */
 };
 
 /* Bits of m_node_change.facets. */

@@ -14,7 +14,8 @@
  * Parts. The changes of a commit too large for one message come in parts under one number; all but
  * the last are stored as they are and answered `committed` with SJID 0. The last brings targets,
  * ids and the newest receipts; a `missing` answer to it keeps the parts, and it alone is sent
- * again.
+ * again. More than can ever be applied is refused for good, at the part where that shows: an error
+ * that is no answer would have the client send the same again.
  */
 #include "commit.h"
 
@@ -66,6 +67,12 @@ void commit_refuse_all(struct commit *c, enum refusal reason, const char *text)
         commit_refuse(c, ROW_XATTR, ch->xattrs[k].node, ch->xattrs[k].name, reason, text);
     if (!c->rows_n)
         commit_refuse(c, ROW_NODE, 0, bytes_of(NULL, 0), reason, text);
+}
+
+void commit_too_large(struct commit *c)
+{
+    commit_refuse(c, ROW_NODE, 0, bytes_of(NULL, 0), REFUSED_TOO_LARGE,
+                  "too much for one commit: send less at once");
 }
 
 /* What rows were refused for, as one status: a refusal weighs more than a conflict. */
@@ -166,7 +173,7 @@ static int keep_answer(struct commit *c, const uint8_t hash[STORE_HASH_LEN], str
         peer->highest_node = c->highest_node;
     if (!r)
         r = ops->peer_put(c->m->st, c->ns.id, c->device, peer);
-    if (!r && c->q->part)
+    if (!r && (c->q->part || c->q->more))
         r = ops->stage_drop(c->m->st, c->ns.id, c->device, c->request);
     return r;
 }
@@ -196,33 +203,37 @@ static int kept_answer(struct commit *c, const uint8_t *hash, const struct peer_
 }
 
 /* ---- parts ---------------------------------------------------------------------------------- */
-static int stage_part(struct commit *c, struct m_commit_ans *a, char *why)
+static int stage_part(struct commit *c, struct peer_row *peer, struct m_commit_ans *a)
 {
     const struct store_ops *ops = c->m->st->ops;
     const struct m_commit_req *q = c->q;
     uint64_t bytes = 0;
-    if (q->part >= STAGE_PARTS_MAX)
-        return meta_fail(why, -EMSGSIZE, "commit: more than %d parts", STAGE_PARTS_MAX);
-    if (q->part == 0) {
-        int r = ops->stage_drop(c->m->st, c->ns.id, c->device, c->request);
-        if (r)
-            return r;
+    int r = 0;
+    if (q->part >= STAGE_PARTS_MAX) {
+        commit_too_large(c);
+    } else {
+        if (q->part == 0)
+            r = ops->stage_drop(c->m->st, c->ns.id, c->device, c->request);
+        if (!r) /* in the place of the same part, where it was sent before */
+            r = ops->stage_put(c->m->st, c->ns.id, c->device, c->request, q->part, q->changes);
+        if (!r)
+            r = ops->stage_bytes(c->m->st, c->ns.id, c->device, &bytes);
+        if (!r && bytes > STAGE_BYTES_MAX)
+            commit_too_large(c);
+        else if (!r)
+            r = targets(c);
+        if (!r && !c->rows_n)
+            r = commit_stage_receipts(c);
     }
-    int r = ops->stage_bytes(c->m->st, c->ns.id, c->device, &bytes);
-    if (!r && bytes + q->changes.n > STAGE_BYTES_MAX)
-        return meta_fail(why, -EMSGSIZE, "commit: its parts together are over %u MiB",
-                         STAGE_BYTES_MAX >> 20);
-    if (!r)
-        r = ops->stage_put(c->m->st, c->ns.id, c->device, c->request, q->part, q->changes);
-    if (!r)
-        r = targets(c);
-    if (!r && !c->rows_n)
-        r = commit_stage_receipts(c);
     if (r)
         return r;
     answer(c, a);
     a->sjid = 0;
-    return 0;
+    if (!c->rows_n || c->rows[0].reason != REFUSED_TOO_LARGE)
+        return 0;
+    uint8_t hash[STORE_HASH_LEN];
+    meta_hash(q->changes, hash);
+    return keep_answer(c, hash, peer, a);
 }
 
 /* The whole encoded changes: of this message, or of all parts. */
@@ -262,12 +273,13 @@ static int judge(struct commit *c, uint64_t role, struct peer_row *peer, struct 
         return 0;
     }
     if (c->q->more)
-        return stage_part(c, a, why);
+        return stage_part(c, peer, a);
     r = whole_changes(c, &joined, &whole, why);
     if (r)
         return r;
     r = msg_decode(&m_changes_desc, &c->changes, whole.p, whole.n, MSG_STRICT, c->ar, &text);
-    if (r)
+    bool large = r == -EMSGSIZE;
+    if (r && !large)
         return meta_fail(why, r, "commit: the changes do not decode: %s",
                          text ? text : "malformed");
     meta_hash(whole, hash);
@@ -276,6 +288,8 @@ static int judge(struct commit *c, uint64_t role, struct peer_row *peer, struct 
         return r < 0 ? r : 0;
     if (role < ROLE_EDITOR)
         commit_refuse_all(c, REFUSED_ROLE, READ_ONLY);
+    else if (large)
+        commit_too_large(c);
     r = phases(c);
     if (r)
         return r;

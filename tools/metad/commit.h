@@ -8,7 +8,8 @@
  * commit_apply.c writes it and the journal's record
  *
  * Each phase returns 0 or -errno (store broken) and adds rows to `rows` for what it refuses; the
- * next phase runs only while there are none. Until apply nothing has been written.
+ * next phase runs only while there are none. Until apply nothing has been written, and apply undoes
+ * what it wrote when it refuses.
  */
 #ifndef STEADFS_METAD_COMMIT_H
 #define STEADFS_METAD_COMMIT_H
@@ -100,6 +101,7 @@ struct commit {
     size_t rows_n;
     const char *reason;
     uint64_t highest_node; /* counter of a node created here */
+    bool record_over;      /* the journal's record is over its bound: nothing of it may stay */
 };
 
 void commit_free(struct commit *c);
@@ -107,6 +109,8 @@ void commit_free(struct commit *c);
 void commit_refuse(struct commit *c, enum row_kind kind, uint64_t node, struct bytes name,
                    enum refusal reason, const char *text);
 void commit_refuse_all(struct commit *c, enum refusal reason, const char *text);
+/* Refuses the whole, in one row that names no node. */
+void commit_too_large(struct commit *c);
 
 int commit_load(struct commit *c);
 struct wnode *commit_find(const struct commit *c, uint64_t node);

@@ -8,8 +8,10 @@
  * it knows all of the file), of a changed one exactly the changed ranges, and the part cut off by a
  * shrink as a hole.
  *
- * The quota of bytes is judged when the extents are written and the sum is known; the commit's part
- * of the transaction is undone if it is exceeded.
+ * The quota of bytes is judged when the extents are written and the sum is known, the record's size
+ * when it is encoded (it holds much that the request does not: attributes twice, targets of renamed
+ * links, xattrs of revived nodes); the commit's part of the transaction is undone if one is
+ * exceeded. A longer record would make every later `list` fail.
  */
 #include <errno.h>
 #include <string.h>
@@ -342,7 +344,12 @@ static int write_record(struct commit *c)
     int ret = record_xattrs(c, &r);
     if (ret)
         return ret;
-    msg_encode(&m_record_desc, &r, &out);
+    c->record_over = !msg_within(&m_record_desc, &r);
+    if (!c->record_over)
+        msg_encode(&m_record_desc, &r, &out);
+    c->record_over |= out.n > RECORD_BYTES_MAX;
+    if (c->record_over)
+        return 0;
     return c->m->st->ops->journal_add(c->m->st, c->ns.id, &r, bytes_of(out.p, out.n));
 }
 
@@ -386,20 +393,22 @@ static void refuse_growing(struct commit *c)
 
 int commit_apply(struct commit *c)
 {
+    const struct store_ops *ops = c->m->st->ops;
     struct ns_row before = c->ns;
-    bool guarded = c->q && c->ns.quota_bytes;
-    int r = guarded ? c->m->st->ops->save(c->m->st) : 0;
+    int r = ops->save(c->m->st);
     if (r)
         return r;
     r = write_all(c);
-    bool over = !r && bytes_over(c, &before);
-    if (guarded) {
-        int r2 = c->m->st->ops->release(c->m->st, !r && !over);
-        r = r ? r : r2;
-    }
-    if (over && !r) {
-        c->ns = before;
+    bool quota = !r && bytes_over(c, &before);
+    bool keep = !r && !quota && !c->record_over;
+    int r2 = ops->release(c->m->st, keep);
+    r = r ? r : r2;
+    if (keep || r)
+        return r;
+    c->ns = before;
+    if (quota)
         refuse_growing(c);
-    }
-    return r;
+    else
+        commit_too_large(c);
+    return 0;
 }

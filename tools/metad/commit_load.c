@@ -204,22 +204,19 @@ static void refuse_doubles(struct commit *c)
     }
 }
 
-/* An upper bound of the encoded journal record. */
-static uint64_t record_bound(const struct m_changes *ch)
+/* More rows than a record may hold. The extents of a created file become one range, and a shrink
+ * adds a range to those that came. How long the record is shows when it is written. */
+static bool too_many(const struct m_changes *ch)
 {
-    const uint64_t inode = 160, row = 64,
-                   extent = 80; /* encoded, with every field at its longest */
-    uint64_t n = 0;
-    for (size_t k = 0; k < ch->nodes_n; k++) {
-        n += inode + row + ch->nodes[k].target.n;
-        for (size_t j = 0; j < ch->nodes[k].ranges_n; j++)
-            n += row + extent * ch->nodes[k].ranges[j].extents_n;
+    bool over = ch->nodes_n + ch->entries_n + ch->xattrs_n > CHANGES_ROWS_MAX;
+    for (size_t k = 0; k < ch->nodes_n && !over; k++) {
+        const struct m_node_change *n = &ch->nodes[k];
+        size_t extents_n = 0;
+        for (size_t j = 0; j < n->ranges_n; j++)
+            extents_n += n->ranges[j].extents_n;
+        over = n->ranges_n >= CHANGES_ROWS_MAX || extents_n > CHANGES_ROWS_MAX;
     }
-    for (size_t k = 0; k < ch->entries_n; k++)
-        n += 4 * inode + row + ch->entries[k].name.n;
-    for (size_t k = 0; k < ch->xattrs_n; k++)
-        n += inode + row + ch->xattrs[k].name.n + ch->xattrs[k].value.n;
-    return n;
+    return over;
 }
 
 static void check_form(struct commit *c)
@@ -228,9 +225,10 @@ static void check_form(struct commit *c)
     const char *text = "a row breaks a rule of the data model";
     if (ch->nodes_n + ch->entries_n + ch->xattrs_n == 0)
         commit_refuse_all(c, REFUSED_INVALID, "the commit changes nothing");
-    if (ch->nodes_n + ch->entries_n + ch->xattrs_n > CHANGES_ROWS_MAX ||
-        record_bound(ch) > RECORD_BYTES_MAX)
-        commit_refuse_all(c, REFUSED_INVALID, "the commit is too large: split it");
+    if (too_many(ch)) {
+        commit_too_large(c);
+        return;
+    }
     for (size_t k = 0; k < ch->nodes_n; k++) {
         if (!node_ok(c, &ch->nodes[k]))
             commit_refuse(c, ROW_NODE, ch->nodes[k].node, no_name, REFUSED_INVALID, text);

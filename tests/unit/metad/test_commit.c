@@ -249,13 +249,42 @@ static void parts_have_bounds(void **state)
                              .part = STAGE_PARTS_MAX,
                              .more = true,
                              .changes = bytes_str("x")};
-    assert_int_equal(meta_commit(w->m, &w->alice.who, &q, w->now, &a, &w->ar, w->why), -EMSGSIZE);
+    assert_int_equal(meta_commit(w->m, &w->alice.who, &q, w->now, &a, &w->ar, w->why), 0);
+    expect_row(&a, COMMIT_REFUSED, ROW_NODE, 0, REFUSED_TOO_LARGE);
     uint8_t *big = arena_alloc(&w->ar, STAGE_BYTES_MAX / 2 + 1);
-    q.changes = bytes_of(big, STAGE_BYTES_MAX / 2 + 1);
+    memset(big, 0, STAGE_BYTES_MAX / 2 + 1);
+    q.request = 2;
     q.part = 0;
     assert_int_equal(meta_commit(w->m, &w->alice.who, &q, w->now, &a, &w->ar, w->why), 0);
+    expect_committed(a);
+    q.changes = bytes_of(big, STAGE_BYTES_MAX / 2 + 1);
     q.part = 1;
-    assert_int_equal(meta_commit(w->m, &w->alice.who, &q, w->now, &a, &w->ar, w->why), -EMSGSIZE);
+    for (int k = 0; k < 3; k++) { /* sent again, it takes its own place */
+        assert_int_equal(meta_commit(w->m, &w->alice.who, &q, w->now, &a, &w->ar, w->why), 0);
+        expect_committed(a);
+    }
+    q.part = 2;
+    assert_int_equal(meta_commit(w->m, &w->alice.who, &q, w->now, &a, &w->ar, w->why), 0);
+    expect_row(&a, COMMIT_REFUSED, ROW_NODE, 0, REFUSED_TOO_LARGE);
+    /* for good: a part of it is not taken any more, and nothing of it is kept */
+    q.part = 0;
+    q.changes = bytes_str("x");
+    assert_int_equal(meta_commit(w->m, &w->alice.who, &q, w->now, &a, &w->ar, w->why), 0);
+    expect_row(&a, COMMIT_REFUSED, ROW_NODE, 0, REFUSED_TOO_LARGE);
+    /* each within the bounds, together over what is ever decoded */
+    for (q.request = 3, q.part = 0; q.part < 3; q.part++) {
+        q.more = q.part < 2;
+        q.changes = bytes_of(big, MSG_BODY_MAX / 3 + 1);
+        assert_int_equal(meta_commit(w->m, &w->alice.who, &q, w->now, &a, &w->ar, w->why), 0);
+        if (q.more)
+            expect_committed(a);
+    }
+    expect_row(&a, COMMIT_REFUSED, ROW_NODE, 0, REFUSED_TOO_LARGE);
+    struct m_requests_req rq = {.ns = w->alice.ns, .from = 1};
+    struct m_requests_ans ra;
+    assert_int_equal(meta_requests(w->m, &w->alice.who, &rq, &ra, &w->ar, w->why), 0);
+    assert_int_equal(ra.requests_n, 3);
+    assert_int_equal(world_head(w, &w->alice), 0);
 }
 
 /* ---- bases
