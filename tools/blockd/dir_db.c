@@ -11,20 +11,16 @@
  */
 #include "dir_db.h"
 
+#include "dir_sql.h"
 #include "durable.h"
 
 #include <errno.h>
 #include <pthread.h>
-#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
 
-#include "blocks.sql.h"
-#include "lost.sql.h"
-
-#define SCHEMA_VERSION 2 /* 1 lacked the table lost */
 #define READERS_KEPT 8
 #define BUSY_MS 10000
 #define CHECKPOINT_PAGES 512      /* of 16 KiB: when idle */
@@ -116,62 +112,6 @@ struct dir_db {
     uint64_t blocks, bytes;
 };
 
-/* ---- SQLite -------------------------------------------------------------------------------- */
-
-/* SQLite says "full" for ENOSPC only; quota and file size limit are among its I/O errors, and just
- * the file at fault, the log or the database, remembers the number. */
-static bool out_of_room(sqlite3 *db)
-{
-    int of_db = 0, of_log = 0;
-    sqlite3_file *log = NULL;
-    sqlite3_file_control(db, "main", SQLITE_FCNTL_LAST_ERRNO, &of_db);
-    sqlite3_file_control(db, "main", SQLITE_FCNTL_JOURNAL_POINTER, (void *)&log);
-    if (log && log->pMethods)
-        log->pMethods->xFileControl(log, SQLITE_FCNTL_LAST_ERRNO, &of_log);
-    return write_error(of_db) == -ENOSPC || write_error(of_log) == -ENOSPC;
-}
-
-static int errno_of(sqlite3 *db, int rc)
-{
-    if ((rc & 0xff) == SQLITE_FULL || ((rc & 0xff) == SQLITE_IOERR && out_of_room(db)))
-        return -ENOSPC;
-    return -EIO;
-}
-
-static void bind_id(sqlite3_stmt *st, int at, const struct block_id *id)
-{
-    sqlite3_bind_blob(st, at, id->b, BLOCK_ID_LEN, SQLITE_STATIC);
-}
-
-static void bind_u64(sqlite3_stmt *st, int at, uint64_t v)
-{
-    sqlite3_bind_int64(st, at, (sqlite3_int64)v);
-}
-
-/* Steps once and resets: for statements that give no rows. */
-static int run(sqlite3 *db, sqlite3_stmt *st)
-{
-    int rc = sqlite3_step(st);
-    int r = rc == SQLITE_DONE || rc == SQLITE_ROW ? 0 : errno_of(db, rc);
-    sqlite3_reset(st);
-    sqlite3_clear_bindings(st);
-    return r;
-}
-
-static int exec(sqlite3 *db, const char *sql)
-{
-    int rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
-    return rc == SQLITE_OK ? 0 : errno_of(db, rc);
-}
-
-static int prepare(sqlite3 *db, const char *const *sql, sqlite3_stmt **st, int n)
-{
-    for (int i = 0; i < n; i++)
-        if (sqlite3_prepare_v3(db, sql[i], -1, SQLITE_PREPARE_PERSISTENT, &st[i], NULL))
-            return -EIO;
-    return 0;
-}
-
 /* ---- readers ------------------------------------------------------------------------------- */
 
 static void reader_free(struct reader *r)
@@ -188,8 +128,8 @@ static struct reader *reader_open(const char *path, int flags)
     if (!r)
         abort();
     if (sqlite3_open_v2(path, &r->db, flags | SQLITE_OPEN_NOMUTEX, NULL) ||
-        sqlite3_busy_timeout(r->db, BUSY_MS) || exec(r->db, "PRAGMA query_only = 1") ||
-        prepare(r->db, read_sql, r->st, READS)) {
+        sqlite3_busy_timeout(r->db, BUSY_MS) || dir_sql_exec(r->db, "PRAGMA query_only = 1") ||
+        dir_sql_prepare(r->db, read_sql, r->st, READS)) {
         reader_free(r);
         return NULL;
     }
@@ -226,9 +166,9 @@ static void reader_give(struct dir_db *d, struct reader *r)
 static int look_up(struct reader *r, uint64_t ns, const struct block_id *id, struct dir_place *out)
 {
     sqlite3_stmt *st = r->st[ns ? READ_NS : READ_ANY];
-    bind_id(st, 1, id);
+    dir_sql_bind_id(st, 1, id);
     if (ns)
-        bind_u64(st, 2, ns);
+        dir_sql_bind_u64(st, 2, ns);
     int rc = sqlite3_step(st);
     if (rc == SQLITE_ROW) {
         const char *file = (const char *)sqlite3_column_text(st, 2);
@@ -246,14 +186,14 @@ int dir_db_find(struct dir_db *d, uint64_t ns, const struct block_id *ids, size_
     struct reader *r = reader_take(d);
     if (!r)
         return -EIO;
-    int err = exec(r->db, "BEGIN");
+    int err = dir_sql_exec(r->db, "BEGIN");
     for (size_t i = 0; !err && i < n; i++) {
         err = look_up(r, ns, &ids[i], &out[i]);
         found[i] = !err;
         if (err == -ENOENT)
             err = 0;
     }
-    exec(r->db, "COMMIT");
+    dir_sql_exec(r->db, "COMMIT");
     reader_give(d, r);
     return err;
 }
@@ -264,19 +204,19 @@ int dir_db_get(struct dir_db *d, uint64_t ns, const struct block_id *id, struct 
     struct reader *r = reader_take(d);
     if (!r)
         return -EIO;
-    int err = exec(r->db, "BEGIN");
+    int err = dir_sql_exec(r->db, "BEGIN");
     if (!err)
         err = look_up(r, ns, id, place);
     if (!err && !place->file[0]) {
         sqlite3_stmt *st = r->st[READ_BYTES];
-        bind_id(st, 1, id);
+        dir_sql_bind_id(st, 1, id);
         int rc = sqlite3_step(st);
         if (rc == SQLITE_ROW)
             buf_append(out, sqlite3_column_blob(st, 0), (size_t)sqlite3_column_bytes(st, 0));
         err = rc == SQLITE_ROW ? 0 : -EIO;
         sqlite3_reset(st);
     }
-    exec(r->db, "COMMIT");
+    dir_sql_exec(r->db, "COMMIT");
     reader_give(d, r);
     return err;
 }
@@ -301,7 +241,7 @@ static int64_t found_row(struct dir_db *d, sqlite3_stmt *st, int64_t *len)
     int rc = sqlite3_step(st);
     int64_t n = rc == SQLITE_ROW    ? sqlite3_column_int64(st, 0)
                 : rc == SQLITE_DONE ? 0
-                                    : errno_of(d->db, rc);
+                                    : dir_sql_errno(d->db, rc);
     *len = n > 0 ? sqlite3_column_int64(st, 1) : 0;
     sqlite3_reset(st);
     return n;
@@ -309,7 +249,7 @@ static int64_t found_row(struct dir_db *d, sqlite3_stmt *st, int64_t *len)
 
 static int64_t row_of(struct dir_db *d, const struct block_id *id, int64_t *len)
 {
-    bind_id(d->st[FIND], 1, id);
+    dir_sql_bind_id(d->st[FIND], 1, id);
     return found_row(d, d->st[FIND], len);
 }
 
@@ -317,25 +257,25 @@ static int add_totals(struct dir_db *d, int64_t blocks, int64_t bytes)
 {
     sqlite3_bind_int64(d->st[TOTALS], 1, blocks);
     sqlite3_bind_int64(d->st[TOTALS], 2, bytes);
-    return run(d->db, d->st[TOTALS]);
+    return dir_sql_run(d->db, d->st[TOTALS]);
 }
 
 static int insert_block(struct dir_db *d, const struct dir_record *p, int64_t *n)
 {
     sqlite3_stmt *st = d->st[INSERT];
-    bind_id(st, 1, &p->id);
-    bind_u64(st, 2, p->stored_len);
-    bind_u64(st, 3, p->logical_len);
+    dir_sql_bind_id(st, 1, &p->id);
+    dir_sql_bind_u64(st, 2, p->stored_len);
+    dir_sql_bind_u64(st, 3, p->logical_len);
     if (p->file)
         sqlite3_bind_text(st, 4, p->file, -1, SQLITE_STATIC);
-    int r = run(d->db, st);
+    int r = dir_sql_run(d->db, st);
     *n = sqlite3_last_insert_rowid(d->db);
     if (!r && !p->file) {
         st = d->st[INSERT_SMALL];
         sqlite3_bind_int64(st, 1, *n);
         sqlite3_bind_blob64(st, 2, p->data.p ? p->data.p : (const void *)"", p->data.n,
                             SQLITE_STATIC);
-        r = run(d->db, st);
+        r = dir_sql_run(d->db, st);
     }
     return r ? r : add_totals(d, 1, (int64_t)p->stored_len);
 }
@@ -358,21 +298,21 @@ static int put_row(struct dir_db *d, uint64_t ns, struct dir_record *p)
             return failed;
         p->taken = true;
     }
-    bind_u64(d->st[HOLD], 1, ns);
+    dir_sql_bind_u64(d->st[HOLD], 1, ns);
     sqlite3_bind_int64(d->st[HOLD], 2, n);
-    int r = run(d->db, d->st[HOLD]);
+    int r = dir_sql_run(d->db, d->st[HOLD]);
     if (r)
         return r;
-    bind_u64(d->st[REGAIN], 1, ns);
-    bind_id(d->st[REGAIN], 2, &p->id);
-    return run(d->db, d->st[REGAIN]);
+    dir_sql_bind_u64(d->st[REGAIN], 1, ns);
+    dir_sql_bind_id(d->st[REGAIN], 2, &p->id);
+    return dir_sql_run(d->db, d->st[REGAIN]);
 }
 
 /* Row number of a job's block if it is still what was found bad; 0: none, -errno. */
 static int64_t bad_row(struct dir_db *d, const struct job *j, int64_t *len)
 {
     sqlite3_stmt *st = d->st[FIND_BAD];
-    bind_id(st, 1, j->id);
+    dir_sql_bind_id(st, 1, j->id);
     if (j->file)
         sqlite3_bind_text(st, 2, j->file, -1, SQLITE_STATIC);
     else
@@ -390,12 +330,12 @@ static int remove_row(struct dir_db *d, struct job *j)
     if (n <= 0)
         return (int)n;
     sqlite3_bind_int64(d->st[LOSE], 1, n);
-    int lost = run(d->db, d->st[LOSE]);
+    int lost = dir_sql_run(d->db, d->st[LOSE]);
     if (lost)
         return lost;
     for (int i = DROP_HELD; i <= DROP_BLOCK; i++) {
         sqlite3_bind_int64(d->st[i], 1, n);
-        int r = run(d->db, d->st[i]);
+        int r = dir_sql_run(d->db, d->st[i]);
         if (r)
             return r;
     }
@@ -413,11 +353,11 @@ static int apply(struct dir_db *d, struct job *j)
     case JOB_REMOVE:
         return remove_row(d, j);
     case JOB_FORGET_LOST:
-        bind_u64(d->st[FORGET_LOST], 1, j->serial);
-        return run(d->db, d->st[FORGET_LOST]);
+        dir_sql_bind_u64(d->st[FORGET_LOST], 1, j->serial);
+        return dir_sql_run(d->db, d->st[FORGET_LOST]);
     case JOB_INCARNATION:
         sqlite3_bind_blob(d->st[INCARNATION], 1, j->incarnation, INCARNATION_LEN, SQLITE_STATIC);
-        return run(d->db, d->st[INCARNATION]);
+        return dir_sql_run(d->db, d->st[INCARNATION]);
     }
     abort();
 }
@@ -425,16 +365,16 @@ static int apply(struct dir_db *d, struct job *j)
 static int end_transaction(struct dir_db *d, int r)
 {
     if (!r)
-        r = exec(d->db, "COMMIT");
+        r = dir_sql_exec(d->db, "COMMIT");
     if (r && !sqlite3_get_autocommit(d->db))
-        exec(d->db, "ROLLBACK");
+        dir_sql_exec(d->db, "ROLLBACK");
     return r;
 }
 
 /* A part of a job in a transaction of its own. */
 static int apply_alone(struct dir_db *d, struct job *j)
 {
-    int r = exec(d->db, "BEGIN IMMEDIATE");
+    int r = dir_sql_exec(d->db, "BEGIN IMMEDIATE");
     if (!r)
         r = apply(d, j);
     return end_transaction(d, r);
@@ -475,7 +415,7 @@ static void read_totals(struct dir_db *d, struct reader *r)
 static void apply_all(struct dir_db *d, struct jobs *jobs)
 {
     struct job *j;
-    int r = exec(d->db, "BEGIN IMMEDIATE");
+    int r = dir_sql_exec(d->db, "BEGIN IMMEDIATE");
     STAILQ_FOREACH(j, jobs, link)
     if (!r)
         r = apply(d, j);
@@ -577,7 +517,7 @@ int dir_db_lost(struct dir_db *d, struct storage_lost *v, size_t max, size_t *n)
     if (!r)
         return -EIO;
     sqlite3_stmt *st = r->st[READ_LOST];
-    bind_u64(st, 1, max);
+    dir_sql_bind_u64(st, 1, max);
     int rc;
     while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
         struct storage_lost *l = &v[(*n)++];
@@ -623,67 +563,26 @@ void dir_db_totals(struct dir_db *d, uint64_t *blocks, uint64_t *bytes)
 
 /* ---- opening ------------------------------------------------------------------------------- */
 
-static int schema_version(sqlite3 *db)
-{
-    sqlite3_stmt *st = NULL;
-    int v = -1;
-    if (!sqlite3_prepare_v2(db, "PRAGMA user_version", -1, &st, NULL) &&
-        sqlite3_step(st) == SQLITE_ROW)
-        v = sqlite3_column_int(st, 0);
-    sqlite3_finalize(st);
-    return v;
-}
-
-static int create(sqlite3 *db, const uint8_t fresh[INCARNATION_LEN])
-{
-    sqlite3_stmt *st = NULL;
-    int r = exec(db, sql_blocks);
-    if (!r && sqlite3_prepare_v2(db, "INSERT INTO store VALUES (1, 0, 0, ?1)", -1, &st, NULL))
-        r = -EIO;
-    if (!r) {
-        sqlite3_bind_blob(st, 1, fresh, INCARNATION_LEN, SQLITE_STATIC);
-        r = run(db, st);
-    }
-    sqlite3_finalize(st);
-    return r;
-}
-
-/* What a database of that version (0: a new one) lacks, all of it or nothing. */
-static int bring_up(sqlite3 *db, int from, const uint8_t fresh[INCARNATION_LEN])
-{
-    char version[64];
-    int r = exec(db, "BEGIN IMMEDIATE");
-    if (!r && from < 1)
-        r = create(db, fresh);
-    if (!r && from < 2)
-        r = exec(db, sql_lost);
-    snprintf(version, sizeof version, "PRAGMA user_version = %d", SCHEMA_VERSION);
-    if (!r)
-        r = exec(db, version);
-    return r ? r : exec(db, "COMMIT");
-}
-
 static int open_writer(struct dir_db *d, const char *dir, const uint8_t *fresh, char *err)
 {
     int rc = sqlite3_open_v2(
         d->path, &d->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
-    int r = rc ? errno_of(d->db, rc) : 0;
+    int r = rc ? dir_sql_errno(d->db, rc) : 0;
     sqlite3_busy_timeout(d->db, BUSY_MS);
     if (!r)
-        r = exec(d->db, "PRAGMA page_size = 16384; PRAGMA journal_mode = WAL;"
-                        "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;"
-                        "PRAGMA secure_delete = OFF; PRAGMA cache_size = -16384");
-    int version = r ? -1 : schema_version(d->db);
-    if (version > SCHEMA_VERSION) {
+        r = dir_sql_exec(d->db, "PRAGMA page_size = 16384; PRAGMA journal_mode = WAL;"
+                                "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;"
+                                "PRAGMA secure_delete = OFF; PRAGMA cache_size = -16384");
+    if (!r)
+        r = dir_sql_bring_up(d->db, fresh);
+    if (r == -EPROTO) {
         snprintf(err, 512, "%s was written by a newer steadfs-blockd; update this one", d->path);
-        return -EPROTO;
+        return r;
     }
-    if (!r && version < SCHEMA_VERSION)
-        r = version < 0 ? -EIO : bring_up(d->db, version, fresh);
     if (!r)
         r = durable_sync_dir(dir);
     if (!r)
-        r = prepare(d->db, write_sql, d->st, WRITES);
+        r = dir_sql_prepare(d->db, write_sql, d->st, WRITES);
     if (r)
         snprintf(err, 512, "cannot use %s: %s", d->path, sqlite3_errmsg(d->db));
     sqlite3_wal_hook(d->db, note_log_pages, d);
