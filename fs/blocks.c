@@ -541,6 +541,22 @@ static int sync_dir(const struct blocks *b)
     return rc;
 }
 
+/* [f->lock] A sync that failed is not believed when it succeeds the next time. */
+static int file_sync(struct blocks *b, struct file *f)
+{
+    int rc = f->suspect ? shard_verify(f->shard) : 0;
+    if (rc == 0)
+        rc = shard_careful(f->shard);
+    if (rc == 0) {
+        rc = shard_sync(f->shard);
+        f->suspect = rc != 0;
+    }
+    if (f->suspect)
+        log_printf(b->log, LOG_L_ERROR, "%s cannot be made durable: %s", shard_path(f->shard),
+                   strerror(-rc));
+    return rc;
+}
+
 int blocks_flush(struct blocks *b)
 {
     size_t n;
@@ -551,16 +567,14 @@ int blocks_flush(struct blocks *b)
     for (size_t i = 0; i < n; i++) {
         struct file *f = files[i];
         pthread_mutex_lock(&b->lock);
-        bool dirty = f->dirty && f->kind == KIND_OUT;
+        bool dirty = f->dirty && f->unsynced > 0;
         f->dirty = f->dirty && !dirty;
         f->awake = f->awake || dirty;
         pthread_mutex_unlock(&b->lock);
         int one = 0;
         if (dirty) {
             pthread_mutex_lock(&f->lock);
-            one = shard_careful(f->shard);
-            if (one == 0)
-                one = shard_sync(f->shard);
+            one = file_sync(b, f);
             pthread_mutex_unlock(&f->lock);
         }
         pthread_mutex_lock(&b->lock);
@@ -583,7 +597,11 @@ static void seal(struct blocks *b, struct file *f)
     file_path(b, f, false, to, sizeof(to));
     snprintf(journal, sizeof(journal), "%s-journal", from);
     pthread_mutex_lock(&f->lock);
-    int rc = shard_sync(f->shard);
+    int rc = f->suspect ? shard_verify(f->shard) : 0;
+    if (rc == 0) {
+        rc = shard_sync(f->shard);
+        f->suspect = rc != 0;
+    }
     if (rc == 0) {
         shard_hibernate(f->shard);
         unlink(journal); /* empty after a clean close */

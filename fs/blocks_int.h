@@ -19,6 +19,7 @@ struct file {
     uint32_t no;
     int kind;
     bool large;
+    bool suspect; /* [lock] a sync failed: not durable until its bytes were read back */
     /* blocks.lock: */
     bool open;  /* not known to be durable: named .open */
     bool full;  /* takes no more blocks */

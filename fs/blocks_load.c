@@ -2,9 +2,9 @@
 /* Opening a block store: reads the list of blocks of every file into the index.
  *
  * A file that the last owner left `.open` is checked block by block if the machine was started anew
- * since (the file `boot` tells): what the page cache had and the disk had not is found by its id. A
- * file whose list cannot be read is removed if it only held fetched blocks; of the outbox, what can
- * still be read is brought into a new file, and the damaged one is kept aside.
+ * since (the file `boot` tells): what the page cache had and the disk had not is found by its id.
+ * Of a file whose list cannot be read, what may be unsynced and can still be read is brought into a
+ * new file, and the damaged one is kept aside; it is removed if there is no such block.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -40,23 +40,26 @@ static void on_block(void *arg, uint32_t row, const struct block_id *id, uint32_
 }
 
 /* A file whose list of blocks cannot be read. Of the outbox, all that can be is brought into a new
- * one. */
+ * one; of the cache, what may be unsynced. */
 static void replace_damaged(struct blocks *b, struct file *f, size_t *lost)
 {
     block_index_remove_file(&b->index, f->no);
     f->bytes = f->unsynced = f->unsynced_bytes = 0;
     char aside[4420];
     snprintf(aside, sizeof(aside), "%s.damaged", shard_path(f->shard));
-    if (f->kind == KIND_FETCHED) {
+    bool cache = f->kind == KIND_FETCHED;
+    struct file *to = blocks_file_new(b, b->next_no++, KIND_OUT, f->large, true);
+    size_t saved = 0, gone = 0, bad[2] = {0, 0};
+    shard_salvage(f->shard, to->shard, !cache, &saved, &gone);
+    struct seen s = {b, to};
+    if (cache && saved == 0 && gone == 0) {
         log_printf(b->log, LOG_L_WARN, "%s is damaged; its blocks are fetched again",
                    shard_path(f->shard));
         blocks_file_unlink(f);
+        blocks_file_unlink(to);
+        blocks_file_free(to);
         return;
     }
-    struct file *to = blocks_file_new(b, b->next_no++, KIND_OUT, f->large, true);
-    size_t saved = 0, gone = 0, bad[2] = {0, 0};
-    shard_salvage(f->shard, to->shard, &saved, &gone);
-    struct seen s = {b, to};
     if (saved > 0)
         shard_scan(to->shard, false, on_block, &s, &bad[0], &bad[1]);
     *lost += gone > 0 || saved > 0 ? gone : 1;

@@ -303,7 +303,8 @@ int shard_scan(struct shard *s, bool verify, shard_seen fn, void *arg, size_t *b
 
 /* One value of a damaged file. With its description it must match it; without one, a value that can
  * be read is worth keeping under the id that its bytes give. */
-static bool salvage_row(sqlite3_stmt *value, sqlite3_stmt *description, int64_t n, struct shard *to)
+static bool salvage_row(sqlite3_stmt *value, sqlite3_stmt *description, int64_t n, bool all,
+                        struct shard *to)
 {
     struct blocks_item it = {0};
     bool good = false;
@@ -317,7 +318,8 @@ static bool salvage_row(sqlite3_stmt *value, sqlite3_stmt *description, int64_t 
         block_id_of(&it.id, it.p, it.len);
         sqlite3_bind_int64(description, 1, n);
         if (sqlite3_step(description) == SQLITE_ROW)
-            good = sqlite3_column_bytes(description, 0) == BLOCK_ID_LEN &&
+            good = (all || sqlite3_column_int(description, 1) != 0) &&
+                   sqlite3_column_bytes(description, 0) == BLOCK_ID_LEN &&
                    memcmp(sqlite3_column_blob(description, 0), it.id.b, BLOCK_ID_LEN) == 0;
         sqlite3_reset(description);
     }
@@ -329,7 +331,7 @@ static bool salvage_row(sqlite3_stmt *value, sqlite3_stmt *description, int64_t 
 
 /* Reads values by number, one after the other, so that damage in one place costs only what lies
  * there. */
-int shard_salvage(struct shard *s, struct shard *to, size_t *saved, size_t *lost)
+int shard_salvage(struct shard *s, struct shard *to, bool all, size_t *saved, size_t *lost)
 {
     *saved = *lost = 0;
     int rc = wake(s);
@@ -337,8 +339,11 @@ int shard_salvage(struct shard *s, struct shard *to, size_t *saved, size_t *lost
         return rc;
     int64_t rows = 0, described = 0;
     sqlite3_stmt *st = NULL, *description = NULL;
-    if (sqlite3_prepare_v2(s->db, "SELECT max(n) FROM data UNION ALL SELECT count(*) FROM block",
+    if (sqlite3_prepare_v2(s->db,
+                           "SELECT max(n) FROM data UNION ALL"
+                           " SELECT count(*) FROM block WHERE ?1 OR unsynced",
                            -1, &st, NULL) == SQLITE_OK) {
+        sqlite3_bind_int(st, 1, all);
         if (sqlite3_step(st) == SQLITE_ROW)
             rows = sqlite3_column_int64(st, 0);
         if (sqlite3_step(st) == SQLITE_ROW)
@@ -349,15 +354,47 @@ int shard_salvage(struct shard *s, struct shard *to, size_t *saved, size_t *lost
         rows = SHARD_MAX / 4096; /* the end of the table cannot be read: as many as are likely */
     if (sqlite3_prepare_v2(s->db, "SELECT bytes FROM data WHERE n=?1", -1, &st, NULL) != SQLITE_OK)
         return -EIO;
-    if (sqlite3_prepare_v2(s->db, "SELECT id FROM block WHERE n=?1", -1, &description, NULL) ==
-        SQLITE_OK)
+    if (sqlite3_prepare_v2(s->db, "SELECT id, unsynced FROM block WHERE n=?1", -1, &description,
+                           NULL) == SQLITE_OK)
         for (int64_t n = 1; n <= rows; n++)
-            *saved += salvage_row(st, description, n, to) ? 1 : 0;
+            *saved += salvage_row(st, description, n, all, to) ? 1 : 0;
     sqlite3_finalize(st);
     sqlite3_finalize(description);
     if (described > (int64_t)*saved)
         *lost = (size_t)described - *saved;
     return 0;
+}
+
+int shard_verify(struct shard *s)
+{
+    shard_hibernate(s);
+    int fd = open(s->path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT ? 0 : -errno;
+    int rc = -posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED); /* what is read now is on the disk */
+    close(fd);
+    if (rc == 0)
+        rc = wake(s);
+    if (rc != 0)
+        return rc;
+    uint8_t *buf = malloc(BLOCK_MAX);
+    sqlite3_stmt *st = NULL;
+    if (buf == NULL ||
+        sqlite3_prepare_v2(s->db, "SELECT n, id, len FROM block", -1, &st, NULL) != SQLITE_OK)
+        rc = buf == NULL ? -ENOMEM : -EIO;
+    int step = SQLITE_DONE;
+    while (rc == 0 && (step = sqlite3_step(st)) == SQLITE_ROW) {
+        struct block_id id;
+        bool good = sqlite3_column_bytes(st, 1) == BLOCK_ID_LEN;
+        if (good)
+            memcpy(id.b, sqlite3_column_blob(st, 1), BLOCK_ID_LEN);
+        good = good && row_matches(s, (uint32_t)sqlite3_column_int64(st, 0), &id,
+                                   (uint32_t)sqlite3_column_int64(st, 2), buf);
+        rc = good ? 0 : -EIO;
+    }
+    sqlite3_finalize(st);
+    free(buf);
+    return rc != 0 ? rc : step == SQLITE_DONE ? 0 : -EIO;
 }
 
 int shard_careful(struct shard *s)

@@ -38,10 +38,13 @@ int shard_scan(struct shard *s, bool verify, shard_seen fn, void *arg, size_t *b
                size_t *bad_cached);
 /* Copies what can still be read and matches its id from a damaged file into a new shard `to`, in as
  * many pieces as can be read: *saved blocks (all as unsynced). Whatever the description says is
- * lost beyond that is counted in *lost. */
-int shard_salvage(struct shard *s, struct shard *to, size_t *saved, size_t *lost);
+ * lost beyond that is counted in *lost. all: also those that are described as synced. */
+int shard_salvage(struct shard *s, struct shard *to, bool all, size_t *saved, size_t *lost);
 /* Makes the file's content durable against power loss. */
 int shard_sync(struct shard *s);
+/* After a shard_sync that failed: the kernel may have let go of what it could not write and call
+ * the file clean. 0: every block, read from the disk, matches its id. */
+int shard_verify(struct shard *s);
 /* From now on a power loss in the middle of a transaction must not damage what is there (slower).
  */
 int shard_careful(struct shard *s);

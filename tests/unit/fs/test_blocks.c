@@ -222,6 +222,62 @@ static void damaged_outbox_is_salvaged(void **state)
         drop_item(&v[i]);
 }
 
+/* A block that was fetched and then put by a program lies in a file of the cache, which is not
+ * simply dropped when it is damaged. */
+static void damaged_cache_gives_what_is_unsynced(void **state)
+{
+    (void)state;
+    struct blocks *b = open_store(0, NULL);
+    struct blocks_item v[] = {item(1, 60000), item(2, 60000)};
+    blocks_put_cached(b, v, 2);
+    assert_int_equal(blocks_put_unsynced(b, &v[1], 1), 0);
+    assert_int_equal(blocks_flush(b), 0);
+    blocks_close(b);
+    char path[400] = "";
+    assert_int_equal(files_named("fetched-small", path, sizeof(path)), 1);
+    int fd = open(path, O_RDWR);
+    assert_true(fd >= 0);
+    uint8_t junk[16384];
+    memset(junk, 0x5a, sizeof(junk));
+    assert_int_equal(pwrite(fd, junk, sizeof(junk), 2 * 16384), sizeof(junk));
+    close(fd);
+    size_t lost;
+    b = open_store(0, &lost);
+    assert_true(blocks_has(b, &v[1].id, NULL));
+    assert_holds(b, &v[1]);
+    struct blocks_stat st;
+    blocks_stat(b, &st);
+    assert_true(st.unsynced_blocks > 0);
+    blocks_close(b);
+    drop_item(&v[0]);
+    drop_item(&v[1]);
+}
+
+static void verify_reads_every_block(void **state)
+{
+    (void)state;
+    char path[100];
+    snprintf(path, sizeof(path), "%s/shard", dir);
+    struct shard *s = shard_new(path, false);
+    struct blocks_item v = item(1, 50000);
+    uint32_t row;
+    assert_int_equal(shard_put(s, &v, 1, true, &row), 0);
+    assert_int_equal(shard_verify(s), 0);
+    shard_hibernate(s);
+    FILE *f = fopen(path, "r+");
+    assert_non_null(f);
+    uint8_t all[400000];
+    size_t n = fread(all, 1, sizeof(all), f);
+    const uint8_t *at = memmem(all, n, (const uint8_t *)v.p + 20000, 64);
+    assert_non_null(at);
+    assert_int_equal(fseek(f, at - all, SEEK_SET), 0);
+    assert_int_equal(fputc(at[0] ^ 1, f), at[0] ^ 1);
+    fclose(f);
+    assert_int_equal(shard_verify(s), -EIO);
+    shard_free(s);
+    drop_item(&v);
+}
+
 /* After another boot, blocks in files not known to be durable are believed only if they match their
  * id. */
 static void torn_by_power_loss(void **state)
@@ -398,6 +454,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(survives_reopening, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(cache_is_bounded, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(damaged_outbox_is_salvaged, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(damaged_cache_gives_what_is_unsynced, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(verify_reads_every_block, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(torn_by_power_loss, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(no_room, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(no_room_to_mark, make_dir, remove_dir),
