@@ -346,6 +346,10 @@ static void probe_done(struct sync *s, struct sync_call *c)
     pthread_mutex_lock(&s->fs->lock);
     v->probing = false;
     call_server_end(c);
+    if (s->stopping) { /* nothing is asked of it any more, and nobody is left to cancel calls */
+        pthread_mutex_unlock(&s->fs->lock);
+        return;
+    }
     if (c->res.err && c->res.err != -ECANCELED) {
         server_failed(s, v, &c->res);
         LIST_FOREACH(c, &v->calls, server_link)
