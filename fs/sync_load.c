@@ -141,7 +141,8 @@ static void load_answer(struct sync *s, struct sync_call *c, struct load *l)
     struct core_effects fx = {0};
     err = core_need_answer(s->fs->core, &l->need, bytes_of(c->res.body.p, c->res.body.n), fs_now(),
                            &fx);
-    vfs_effects(s->fs->vfs, &fx);
+    if (!err)
+        vfs_effects(s->fs->vfs, &fx);
     core_effects_free(&fx);
     if (err == -EAGAIN)
         load_refused(s, l);
