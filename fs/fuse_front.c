@@ -230,9 +230,9 @@ static void inval_entry(void *ctx, uint64_t parent, const char *name, size_t len
     fuse_lowlevel_notify_inval_entry(((struct front *)ctx)->se, parent, name, len);
 }
 
-static void inval_inode(void *ctx, uint64_t nodeid, int64_t off)
+static int inval_inode(void *ctx, uint64_t nodeid, int64_t off)
 {
-    fuse_lowlevel_notify_inval_inode(((struct front *)ctx)->se, nodeid, off, 0);
+    return fuse_lowlevel_notify_inval_inode(((struct front *)ctx)->se, nodeid, off, 0);
 }
 
 /* ---- requests ------------------------------------------------------------------------------- */

@@ -1,58 +1,159 @@
 // SPDX-License-Identifier: Apache-2.0
-/* A list under a mutex. What is queued can pass NOTIFY_MAX by what one applied record makes; then
- * the one who applies the next record waits (notify_wait_room). */
+/* Two lines, each with lists under the one mutex and a thread.
+ *
+ * An answer that makes the kernel know an inode, and an invalidation of that inode, are written by
+ * different threads, and the program that asked may run late: then the kernel says that it does not
+ * know the inode, and believes the older attributes of the answer when it gets to it. So such an
+ * invalidation is passed on again, at growing intervals. (nodeids are never used again: it cannot
+ * hit another file.) Names need no such care: lookups and readdir hold the kernel's lock of the
+ * directory until their answer is in its caches, and an invalidation waits for that lock.
+ *
+ * That lock is held by requests that change the directory or fsync it, too, for as long as they
+ * wait for the network. Their invalidations are set aside before the kernel is entered. A request
+ * can begin between the look and the call: then its line waits for it, and nothing else does.
+ */
 #include "notify.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
+#include <time.h>
+
+static const unsigned retry_ms[] = {10, 30, 100, 300, 1000, 3000};
+#define TRIES (sizeof(retry_ms) / sizeof(retry_ms[0]))
 
 struct item {
     TAILQ_ENTRY(item) link;
     uint64_t nodeid;
     int64_t off;
-    bool entry;
+    int64_t due;    /* while in a list of retries: CLOCK_MONOTONIC, ns */
+    unsigned tries; /* after which the kernel did not know the inode */
     size_t len;
     char name[];
 };
 
 TAILQ_HEAD(items, item);
 
-struct notify {
-    struct notify_sink sink;
-    pthread_mutex_t lock;
-    pthread_cond_t wake, room;
-    struct items queue;
-    size_t n;
-    bool stop;
+struct line {
+    struct notify *notify;
+    bool entry; /* names; otherwise inodes */
+    struct items queue, aside;
+    struct items retry[TRIES]; /* by interval, so that each is in the order of due */
+    size_t n, aside_n;         /* n: in queue and retry */
+    pthread_cond_t wake;
     pthread_t thread;
 };
 
+struct notify {
+    struct notify_sink sink;
+    pthread_mutex_t lock;
+    uint64_t unblocked; /* counts notify_unblocked */
+    bool stop;
+    unsigned started; /* threads */
+    struct line lines[2];
+};
+
+static int64_t monotonic(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* Takes what is to be passed on next. NULL: nothing; *due is when to look again (0: when woken). */
+static struct item *take(struct line *l, int64_t *due)
+{
+    struct items *from = &l->queue;
+    *due = 0;
+    if (TAILQ_EMPTY(from)) {
+        from = NULL;
+        for (size_t i = 0; i < TRIES; i++) {
+            const struct item *first = TAILQ_FIRST(&l->retry[i]);
+            if (first != NULL && (*due == 0 || first->due < *due)) {
+                *due = first->due;
+                from = &l->retry[i];
+            }
+        }
+        if (from == NULL || *due > monotonic())
+            return NULL;
+    }
+    struct item *i = TAILQ_FIRST(from);
+    TAILQ_REMOVE(from, i, link);
+    l->n--;
+    return i;
+}
+
+/* [not locked] 0: done with; -EBUSY: it would wait; -ENOENT: not known yet. */
+static int pass_on(const struct line *l, const struct item *i)
+{
+    const struct notify_sink *s = &l->notify->sink;
+    if ((l->entry || i->off >= 0) && s->blocked(s->ctx, l->entry, i->nodeid))
+        return -EBUSY;
+    if (!l->entry)
+        return s->inode(s->ctx, i->nodeid, i->off);
+    s->entry(s->ctx, i->nodeid, i->name, i->len);
+    return 0;
+}
+
+static void keep_for_later(struct line *l, struct item *i, int why, bool unblocked)
+{
+    if (why == -EBUSY && unblocked) {
+        TAILQ_INSERT_HEAD(&l->queue, i, link);
+        l->n++;
+    } else if (why == -EBUSY) {
+        TAILQ_INSERT_TAIL(&l->aside, i, link);
+        l->aside_n++;
+    } else if (why == -ENOENT && i->tries < TRIES) {
+        i->due = monotonic() + retry_ms[i->tries] * 1000000ll;
+        TAILQ_INSERT_TAIL(&l->retry[i->tries], i, link);
+        i->tries++;
+        l->n++;
+    } else {
+        free(i);
+    }
+}
+
 static void *deliver(void *arg)
 {
-    struct notify *n = arg;
+    struct line *l = arg;
+    struct notify *n = l->notify;
     pthread_mutex_lock(&n->lock);
     while (!n->stop) {
-        struct item *i = TAILQ_FIRST(&n->queue);
-        if (i == NULL) {
-            pthread_cond_wait(&n->wake, &n->lock);
+        int64_t due;
+        struct item *i = take(l, &due);
+        if (i == NULL && due != 0) {
+            struct timespec t = {.tv_sec = due / 1000000000, .tv_nsec = due % 1000000000};
+            pthread_cond_timedwait(&l->wake, &n->lock, &t);
             continue;
         }
-        TAILQ_REMOVE(&n->queue, i, link);
-        if (--n->n < NOTIFY_MAX)
-            pthread_cond_broadcast(&n->room);
+        if (i == NULL) {
+            pthread_cond_wait(&l->wake, &n->lock);
+            continue;
+        }
+        uint64_t turn = n->unblocked;
         pthread_mutex_unlock(&n->lock);
-        if (i->entry)
-            n->sink.entry(n->sink.ctx, i->nodeid, i->name, i->len);
-        else
-            n->sink.inode(n->sink.ctx, i->nodeid, i->off);
-        free(i);
+        int rc = pass_on(l, i);
         pthread_mutex_lock(&n->lock);
+        keep_for_later(l, i, rc, turn != n->unblocked);
     }
-    pthread_cond_broadcast(&n->room);
     pthread_mutex_unlock(&n->lock);
     return NULL;
+}
+
+static void line_init(struct notify *n, struct line *l, bool entry)
+{
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&l->wake, &attr);
+    pthread_condattr_destroy(&attr);
+    l->notify = n;
+    l->entry = entry;
+    TAILQ_INIT(&l->queue);
+    TAILQ_INIT(&l->aside);
+    for (size_t i = 0; i < TRIES; i++)
+        TAILQ_INIT(&l->retry[i]);
 }
 
 int notify_new(struct notify **out, const struct notify_sink *sink)
@@ -62,16 +163,27 @@ int notify_new(struct notify **out, const struct notify_sink *sink)
         return -ENOMEM;
     n->sink = *sink;
     pthread_mutex_init(&n->lock, NULL);
-    pthread_cond_init(&n->wake, NULL);
-    pthread_cond_init(&n->room, NULL);
-    TAILQ_INIT(&n->queue);
-    int rc = pthread_create(&n->thread, NULL, deliver, n);
-    if (rc != 0) {
-        free(n);
-        return -rc;
+    line_init(n, &n->lines[0], true);
+    line_init(n, &n->lines[1], false);
+    for (; n->started < 2; n->started++) {
+        struct line *l = &n->lines[n->started];
+        int rc = pthread_create(&l->thread, NULL, deliver, l);
+        if (rc != 0) {
+            notify_free(n);
+            return -rc;
+        }
     }
     *out = n;
     return 0;
+}
+
+static void items_free(struct items *items)
+{
+    struct item *i;
+    while ((i = TAILQ_FIRST(items)) != NULL) {
+        TAILQ_REMOVE(items, i, link);
+        free(i);
+    }
 }
 
 void notify_free(struct notify *n)
@@ -80,26 +192,28 @@ void notify_free(struct notify *n)
         return;
     pthread_mutex_lock(&n->lock);
     n->stop = true;
-    pthread_cond_broadcast(&n->wake);
+    for (size_t i = 0; i < 2; i++)
+        pthread_cond_broadcast(&n->lines[i].wake);
     pthread_mutex_unlock(&n->lock);
-    pthread_join(n->thread, NULL);
-    struct item *i;
-    while ((i = TAILQ_FIRST(&n->queue)) != NULL) {
-        TAILQ_REMOVE(&n->queue, i, link);
-        free(i);
+    for (unsigned i = 0; i < n->started; i++)
+        pthread_join(n->lines[i].thread, NULL);
+    for (size_t i = 0; i < 2; i++) {
+        struct line *l = &n->lines[i];
+        items_free(&l->queue);
+        items_free(&l->aside);
+        for (size_t k = 0; k < TRIES; k++)
+            items_free(&l->retry[k]);
+        pthread_cond_destroy(&l->wake);
     }
-    pthread_cond_destroy(&n->wake);
-    pthread_cond_destroy(&n->room);
     pthread_mutex_destroy(&n->lock);
     free(n);
 }
 
-static void add(struct notify *n, bool entry, uint64_t nodeid, int64_t off, struct bytes name)
+static void add(struct notify *n, struct line *l, uint64_t nodeid, int64_t off, struct bytes name)
 {
     pthread_mutex_lock(&n->lock);
-    struct item *last = TAILQ_LAST(&n->queue, items);
-    if (last != NULL && last->entry == entry && last->nodeid == nodeid && last->off == off &&
-        last->len == name.n &&
+    struct item *last = TAILQ_LAST(&l->queue, items);
+    if (last != NULL && last->nodeid == nodeid && last->off == off && last->len == name.n &&
         memcmp(last->name, name.p != NULL ? name.p : (const void *)"", name.n) == 0) {
         pthread_mutex_unlock(&n->lock);
         return;
@@ -107,39 +221,47 @@ static void add(struct notify *n, bool entry, uint64_t nodeid, int64_t off, stru
     struct item *i = malloc(sizeof(*i) + name.n + 1);
     if (i == NULL)
         abort();
-    i->entry = entry;
-    i->nodeid = nodeid;
-    i->off = off;
-    i->len = name.n;
+    *i = (struct item){.nodeid = nodeid, .off = off, .len = name.n};
     if (name.n > 0)
         memcpy(i->name, name.p, name.n);
     i->name[name.n] = '\0';
-    TAILQ_INSERT_TAIL(&n->queue, i, link);
-    n->n++;
-    pthread_cond_signal(&n->wake);
+    TAILQ_INSERT_TAIL(&l->queue, i, link);
+    l->n++;
+    pthread_cond_signal(&l->wake);
     pthread_mutex_unlock(&n->lock);
 }
 
 void notify_entry(struct notify *n, uint64_t parent, struct bytes name)
 {
-    add(n, true, parent, 0, name);
+    add(n, &n->lines[0], parent, 0, name);
 }
 
 void notify_inode(struct notify *n, uint64_t nodeid, int64_t off)
 {
-    add(n, false, nodeid, off, (struct bytes){0});
+    add(n, &n->lines[1], nodeid, off, (struct bytes){0});
 }
 
-void notify_wait_room(struct notify *n, pthread_mutex_t *lock)
+void notify_unblocked(struct notify *n)
 {
     pthread_mutex_lock(&n->lock);
-    if (n->n < NOTIFY_MAX || n->stop) {
-        pthread_mutex_unlock(&n->lock);
-        return;
+    n->unblocked++;
+    for (size_t i = 0; i < 2; i++) {
+        struct line *l = &n->lines[i];
+        if (TAILQ_EMPTY(&l->aside))
+            continue;
+        TAILQ_CONCAT(&l->queue, &l->aside, link);
+        l->n += l->aside_n;
+        l->aside_n = 0;
+        pthread_cond_signal(&l->wake);
     }
-    pthread_mutex_unlock(lock);
-    while (n->n >= NOTIFY_MAX && !n->stop)
-        pthread_cond_wait(&n->room, &n->lock);
     pthread_mutex_unlock(&n->lock);
-    pthread_mutex_lock(lock);
+}
+
+bool notify_has_room(struct notify *n)
+{
+    pthread_mutex_lock(&n->lock);
+    const struct line *l = n->lines;
+    bool room = l[0].n + l[1].n < NOTIFY_MAX && l[0].aside_n + l[1].aside_n < NOTIFY_ASIDE_MAX;
+    pthread_mutex_unlock(&n->lock);
+    return room;
 }

@@ -23,6 +23,7 @@
 #define LIST_TIMEOUT_MS 30000
 #define LIST_BYTES (1u << 20)
 #define APPLY_AGAIN_MS 1000
+#define ROOM_AGAIN_MS 10 /* the kernel is behind with invalidations */
 
 struct sync_records {
     struct buf body;
@@ -76,15 +77,18 @@ static void trace_record(struct sync *s, const struct sync_ns *ns, const struct 
 static int record_apply(struct sync *s, struct sync_ns *ns, const struct m_record *r)
 {
     struct core_effects fx = {0};
-    vfs_before_apply(s->fs->vfs, r);
-    int err = core_apply(s->fs->core, ns->id, r, fs_now(), &fx);
-    sync_effects(s, &fx);
-    if (!err) {
-        trace_record(s, ns, r);
-        if (r->account)
-            s->session_wanted = true;
+    int err = vfs_before_apply(s->fs->vfs, r);
+    if (!err)
+        err = core_apply(s->fs->core, ns->id, r, fs_now(), &fx);
+    if (err) { /* rolled back, and the effects with it */
+        core_effects_free(&fx);
+        return err;
     }
-    return err;
+    sync_effects(s, &fx);
+    trace_record(s, ns, r);
+    if (r->account)
+        s->session_wanted = true;
+    return 0;
 }
 
 static void records_end(struct sync *s, struct sync_ns *ns)
@@ -134,6 +138,10 @@ static void records_apply(struct sync *s, struct sync_ns *ns)
         return;
     }
     for (unsigned i = 0; !err && q->next < q->ans.records_n && i < APPLY_PER_TURN; i++) {
+        if (!vfs_has_room(s->fs->vfs)) {
+            sync_at(s, now + ROOM_AGAIN_MS);
+            return;
+        }
         err = record_apply(s, ns, &q->ans.records[q->next]);
         if (!err)
             q->next++;

@@ -106,6 +106,8 @@ static void unpark(struct vfs *v, struct vfs_op *op)
         op->next->prev = op->prev;
     if (--v->parked_n == 0)
         pthread_cond_broadcast(&v->none_parked);
+    if (v->notify != NULL)
+        notify_unblocked(v->notify);
     pthread_mutex_unlock(&v->fs->lock);
     free(op->copied);
     free(op);
@@ -437,7 +439,7 @@ int vfs_attach_front(struct vfs *v, const struct vfs_front *front)
         handle_root(v->handles, root);
         v->front = *front;
         v->stopping = false;
-        struct notify_sink sink = {front->ctx, front->inval_entry, front->inval_inode};
+        struct notify_sink sink = vfs_notify_sink(v);
         rc = notify_new(&v->notify, &sink);
     }
     pthread_mutex_unlock(&v->fs->lock);

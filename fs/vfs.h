@@ -31,9 +31,11 @@ uint64_t vfs_dirty_bytes(struct vfs *v);
  */
 bool vfs_keeps_block(struct vfs *v, const struct block_id *id);
 /* [fs.lock held] Before a record is applied: dirty data of the nodes it changes go into the tree,
- * so that the core sees them. Gives the lock back for a while when the kernel is behind with
- * invalidations. */
-void vfs_before_apply(struct vfs *v, const struct m_record *r);
+ * so that the core sees them. 0 or -errno: then the record must not be applied, as what was
+ * written would be merged into it without anybody knowing. */
+int vfs_before_apply(struct vfs *v, const struct m_record *r);
+/* [fs.lock held] Whether the kernel keeps up with invalidations; otherwise records wait. */
+bool vfs_has_room(struct vfs *v);
 /* [fs.lock held] Acts on effects: handles, invalidations (queued for the notifier thread). */
 void vfs_effects(struct vfs *v, const struct core_effects *fx);
 

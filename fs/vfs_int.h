@@ -98,6 +98,8 @@ void vfs_file_close(struct vfs *v, struct vfs_file *f);
 void vfs_lost_name(struct vfs *v, uint64_t node);
 void vfs_handle_release(struct vfs *v, struct handle *h);
 
+/* What the notifier's threads do with the front; ctx is the vfs. */
+struct notify_sink vfs_notify_sink(struct vfs *v);
 /* Before extents of [off, end) of a node change: detached handles keep the old ones. */
 void vfs_save_old(struct vfs *v, uint64_t node, uint64_t off, uint64_t end);
 /* The content of a detached handle in [off, end): extents; -ESTALE where it is lost. */

@@ -98,7 +98,8 @@ struct vfs_front {
     void (*watch)(void *ctx, struct vfs_op *op);
     void (*unwatch)(void *ctx, struct vfs_op *op);
     void (*inval_entry)(void *ctx, uint64_t parent, const char *name, size_t len);
-    void (*inval_inode)(void *ctx, uint64_t nodeid, int64_t off);
+    /* -ENOENT: the kernel does not know the nodeid: not yet, or not any more. */
+    int (*inval_inode)(void *ctx, uint64_t nodeid, int64_t off);
 };
 
 /* The mount's front, from here until vfs_detach_front. 0 or -errno (no root known yet: -ENOENT). */

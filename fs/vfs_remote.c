@@ -13,6 +13,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "vfs_int.h"
 
@@ -162,21 +163,30 @@ void vfs_core_hooks(struct fs *fs, struct core_hooks *out)
 
 /* ---- effects -------------------------------------------------------------------------------- */
 
-void vfs_before_apply(struct vfs *v, const struct m_record *r)
+bool vfs_has_room(struct vfs *v)
 {
-    if (v->notify != NULL)
-        notify_wait_room(v->notify, &v->fs->lock);
-    for (size_t i = 0; i < r->contents_n; i++) {
-        int rc = wb_flush_now(v->wb, r->contents[i].node, false);
-        if (rc != 0)
-            log_printf(v->fs->log, LOG_L_ERROR,
-                       "data written to node %llu cannot be put on disk before a change by another "
-                       "device: %d",
-                       (unsigned long long)r->contents[i].node, rc);
-    }
-    for (size_t i = 0; i < r->inodes_n; i++) /* a new size comes without contents */
-        if (wb_dirty(v->wb, r->inodes[i].node))
-            wb_flush_now(v->wb, r->inodes[i].node, false);
+    return v->notify == NULL || notify_has_room(v->notify);
+}
+
+static int flush_before(struct vfs *v, uint64_t node)
+{
+    int rc = wb_dirty(v->wb, node) ? wb_flush_now(v->wb, node, false) : 0;
+    if (rc != 0)
+        log_printf(v->fs->log, LOG_L_ERROR,
+                   "data written to node %llu cannot be put on disk before a change by another "
+                   "device, which waits: %s",
+                   (unsigned long long)node, strerror(-rc));
+    return rc;
+}
+
+int vfs_before_apply(struct vfs *v, const struct m_record *r)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < r->contents_n; i++)
+        rc = flush_before(v, r->contents[i].node);
+    for (size_t i = 0; rc == 0 && i < r->inodes_n; i++) /* a new size comes without contents */
+        rc = flush_before(v, r->inodes[i].node);
+    return rc;
 }
 
 /* The local content lost against another device's and lives on as a copy: open files go with it. */
@@ -255,4 +265,71 @@ void vfs_effects(struct vfs *v, const struct core_effects *fx)
         }
     }
     v->turn++;
+}
+
+/* ---- passing invalidations on ---------------------------------------------------------------- */
+
+static void pass_entry(void *ctx, uint64_t parent, const char *name, size_t len)
+{
+    struct vfs *v = ctx;
+    v->front.inval_entry(v->front.ctx, parent, name, len);
+}
+
+/* [not locked] What the kernel has forgotten is no error; what it was just told of is. */
+static int pass_inode(void *ctx, uint64_t nodeid, int64_t off)
+{
+    struct vfs *v = ctx;
+    if (v->front.inval_inode(v->front.ctx, nodeid, off) != -ENOENT)
+        return 0;
+    pthread_mutex_lock(&v->fs->lock);
+    const struct handle *h = handle_find(v->handles, nodeid);
+    bool told = h != NULL && h->nlookup > 0;
+    pthread_mutex_unlock(&v->fs->lock);
+    return told ? -ENOENT : 0;
+}
+
+/* Whether the kernel holds the lock of this directory until op is answered. */
+static bool locks_directory(const struct vfs_op *op, uint64_t nodeid)
+{
+    switch (op->type) {
+    case OP_LOOKUP:
+    case OP_SETATTR:
+    case OP_MKNOD:
+    case OP_UNLINK:
+    case OP_CREATE:
+    case OP_FSYNC:
+    case OP_READDIR:
+    case OP_SETXATTR:
+        return op->nodeid == nodeid;
+    case OP_RENAME:
+        return op->nodeid == nodeid || op->nodeid2 == nodeid;
+    case OP_LINK:
+        return op->nodeid2 == nodeid;
+    default:
+        return false;
+    }
+}
+
+/* Whether the kernel holds pages of this inode until op is answered. */
+static bool locks_pages(const struct vfs_op *op, uint64_t nodeid)
+{
+    bool holds = op->type == OP_READ || op->type == OP_WRITE || op->type == OP_READLINK;
+    return holds && op->nodeid == nodeid;
+}
+
+/* [not locked] */
+static bool blocked(void *ctx, bool entry, uint64_t nodeid)
+{
+    struct vfs *v = ctx;
+    bool found = false;
+    pthread_mutex_lock(&v->fs->lock);
+    for (const struct vfs_op *op = v->parked; op != NULL && !found; op = op->next)
+        found = entry ? locks_directory(op, nodeid) : locks_pages(op, nodeid);
+    pthread_mutex_unlock(&v->fs->lock);
+    return found;
+}
+
+struct notify_sink vfs_notify_sink(struct vfs *v)
+{
+    return (struct notify_sink){v, pass_entry, pass_inode, blocked};
 }

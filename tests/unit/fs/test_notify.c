@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The notifier delivers in order and without doubles in a row, holds back who is too fast, and ends
- * at once with a full queue. */
+/* The notifier delivers in order and without doubles in a row, sets aside what would wait, tells an
+ * unknown inode again, says when it is behind, and ends at once with a full queue. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,6 +21,7 @@ struct seen {
     pthread_mutex_t lock;
     struct buf text;
     atomic_size_t n;
+    atomic_uint blocked, unknown; /* a directory; how often inodes are not known */
 };
 
 static void entry(void *ctx, uint64_t parent, const char *name, size_t len)
@@ -33,7 +35,7 @@ static void entry(void *ctx, uint64_t parent, const char *name, size_t len)
     s->n++;
 }
 
-static void inode(void *ctx, uint64_t nodeid, int64_t off)
+static int inode(void *ctx, uint64_t nodeid, int64_t off)
 {
     struct seen *s = ctx;
     pthread_mutex_lock(&s->hold);
@@ -42,12 +44,19 @@ static void inode(void *ctx, uint64_t nodeid, int64_t off)
     pthread_mutex_unlock(&s->lock);
     pthread_mutex_unlock(&s->hold);
     s->n++;
+    return s->unknown > 0 && s->unknown-- > 0 ? -ENOENT : 0;
+}
+
+static bool blocked(void *ctx, bool is_entry, uint64_t nodeid)
+{
+    struct seen *s = ctx;
+    return is_entry && s->blocked == nodeid;
 }
 
 static void start(struct seen *s, struct notify **n)
 {
     *s = (struct seen){.hold = PTHREAD_MUTEX_INITIALIZER, .lock = PTHREAD_MUTEX_INITIALIZER};
-    struct notify_sink sink = {s, entry, inode};
+    struct notify_sink sink = {s, entry, inode, blocked};
     assert_int_equal(notify_new(n, &sink), 0);
 }
 
@@ -65,60 +74,85 @@ static void order(void **state)
     struct notify *n;
     start(&s, &n);
     pthread_mutex_lock(&s.hold);
-    notify_inode(n, 1, -1); /* taken at once, and held */
+    notify_entry(n, 1, bytes_str("x")); /* taken at once, and held */
     usleep(50000);
     notify_entry(n, 2, bytes_str("a"));
     notify_entry(n, 2, bytes_str("a"));
     notify_entry(n, 2, bytes_str("b"));
-    notify_inode(n, 3, 0);
+    notify_entry(n, 3, bytes_str("a"));
     pthread_mutex_unlock(&s.hold);
     wait_for(&s, 4);
     notify_free(n);
     buf_append(&s.text, "", 1);
-    assert_string_equal((char *)s.text.p, "i1:-1 e2:a e2:b i3:0 ");
+    assert_string_equal((char *)s.text.p, "e1:x e2:a e2:b e3:a ");
     buf_free(&s.text);
 }
 
-struct waiter {
-    struct notify *n;
-    pthread_mutex_t lock;
-    atomic_bool through;
-};
-
-static void *wait_room(void *arg)
+static void what_would_wait_is_set_aside(void **state)
 {
-    struct waiter *w = arg;
-    pthread_mutex_lock(&w->lock);
-    notify_wait_room(w->n, &w->lock);
-    w->through = true;
-    pthread_mutex_unlock(&w->lock);
-    return NULL;
+    (void)state;
+    struct seen s;
+    struct notify *n;
+    start(&s, &n);
+    s.blocked = 2;
+    notify_entry(n, 2, bytes_str("a"));
+    notify_entry(n, 3, bytes_str("a"));
+    wait_for(&s, 1);
+    notify_unblocked(n); /* another request */
+    usleep(20000);
+    assert_int_equal(s.n, 1);
+    s.blocked = 0;
+    notify_unblocked(n);
+    wait_for(&s, 2);
+    notify_free(n);
+    buf_append(&s.text, "", 1);
+    assert_string_equal((char *)s.text.p, "e3:a e2:a ");
+    buf_free(&s.text);
+}
+
+static void unknown_inode_is_told_again(void **state)
+{
+    (void)state;
+    struct seen s;
+    struct notify *n;
+    start(&s, &n);
+    s.unknown = 3;
+    notify_inode(n, 1, -1);
+    wait_for(&s, 4);
+    usleep(50000);
+    assert_int_equal(s.n, 4);
+    notify_free(n);
+    buf_free(&s.text);
 }
 
 static void full_queue(void **state)
 {
     (void)state;
     struct seen s;
-    struct waiter w = {.lock = PTHREAD_MUTEX_INITIALIZER};
-    pthread_t t;
-    start(&s, &w.n);
+    struct notify *n;
+    start(&s, &n);
     pthread_mutex_lock(&s.hold);
-    for (uint64_t i = 0; i < NOTIFY_MAX + 10; i++)
-        notify_inode(w.n, i, 0);
-    assert_int_equal(pthread_create(&t, NULL, wait_room, &w), 0);
-    usleep(50000);
-    assert_false(w.through);
-    pthread_mutex_lock(&w.lock); /* given back while it waits */
-    pthread_mutex_unlock(&w.lock);
+    for (uint64_t i = 0; i < NOTIFY_MAX + 10; i++) {
+        assert_true(i > NOTIFY_MAX || notify_has_room(n));
+        notify_inode(n, i, 0);
+    }
+    assert_false(notify_has_room(n));
     pthread_mutex_unlock(&s.hold);
-    pthread_join(t, NULL);
-    assert_true(w.through);
-    notify_free(w.n);
+    wait_for(&s, 20);
+    for (int i = 0; i < 5000 && !notify_has_room(n); i++)
+        usleep(1000);
+    assert_true(notify_has_room(n));
+    notify_free(n);
     buf_free(&s.text);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(order), cmocka_unit_test(full_queue)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(order),
+        cmocka_unit_test(what_would_wait_is_set_aside),
+        cmocka_unit_test(unknown_inode_is_told_again),
+        cmocka_unit_test(full_queue),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

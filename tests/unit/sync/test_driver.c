@@ -503,10 +503,16 @@ void vfs_effects(struct vfs *v, const struct core_effects *fx)
     (void)v;
     (void)fx;
 }
-void vfs_before_apply(struct vfs *v, const struct m_record *r)
+int vfs_before_apply(struct vfs *v, const struct m_record *r)
 {
     (void)v;
     (void)r;
+    return 0;
+}
+bool vfs_has_room(struct vfs *v)
+{
+    (void)v;
+    return true;
 }
 bool vfs_keeps_block(struct vfs *v, const struct block_id *id)
 {
