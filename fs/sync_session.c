@@ -153,9 +153,11 @@ static int table_learn(struct sync *s, const struct m_session_ans *a)
 {
     struct core_effects fx = {0};
     int err = core_session(s->fs->core, a, &fx);
-    sync_effects(s, &fx);
-    if (err)
+    if (err) {
+        core_effects_free(&fx);
         return err;
+    }
+    sync_effects(s, &fx);
     text_copy(s->fs->account, sizeof s->fs->account, a->account);
     for (size_t i = 0; i < s->servers_n; i++)
         s->servers[i]->listed = false;
