@@ -300,7 +300,7 @@ static int try_component(struct closure *w, uint64_t entry, const struct nrow *n
     w->entries_done = entries;
     w->bytes = bytes;
     bool skip = err == -EAGAIN || err == -EBUSY || err == -EDQUOT || err == -EROFS ||
-                err == -EACCES || err == -EINVAL || err == -EIO || err == -ENOENT;
+                err == -EACCES || err == -E2BIG || err == -EINVAL || err == -EIO || err == -ENOENT;
     return skip ? 0 : err;
 }
 
