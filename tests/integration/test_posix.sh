@@ -12,6 +12,23 @@ lab_up
 lab_mount a
 "$check" "$a" || fail "on the mount"
 
+# data behind a hole is found at once, however long the hole is
+must truncate -s 9223372036854775807 "$a/sparse"
+must timeout 5 python3 - "$a/sparse" <<'EOF'
+import errno, os, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+try:
+    sys.exit("data at %d of a hole" % os.lseek(fd, 0, os.SEEK_DATA))
+except OSError as e:
+    if e.errno != errno.ENXIO:
+        raise
+os.pwrite(fd, b"x", 1 << 50)
+found = os.lseek(fd, 0, os.SEEK_DATA)
+if not (1 << 50) - (4 << 20) < found <= 1 << 50:
+    sys.exit("data found at %d" % found)
+EOF
+must rm "$a/sparse"
+
 # what the second device sees of what is left is the same tree
 must cp -a "$top/tests" "$a/tests"
 must ln "$a/tests/meson.build" "$a/link"
