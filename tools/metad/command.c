@@ -259,6 +259,8 @@ int meta_command(struct meta *m, const struct meta_caller *who, const struct m_c
     if (r)
         return r;
     r = run(c, q);
+    if (!r && c->out.n > COMMAND_TEXT_MAX)
+        cmd_fail(c, EXIT_FAILED, "the answer is longer than one message may be");
     r = meta_change_end(m, r ? r : c->status ? LAST_STATUS_UNDO : 0);
     if (r == LAST_STATUS_UNDO)
         r = 0;

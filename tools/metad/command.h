@@ -31,6 +31,8 @@ struct cmd {
     struct buf out;
 };
 
+#define COMMAND_TEXT_MAX (MSG_BODY_MAX - (64u << 10)) /* with its frame, one message */
+
 /* The command ends with this exit status and line. Returns 0. */
 int cmd_fail(struct cmd *c, unsigned status, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "invite.h"
+#include "joinhost.h"
 #include "service.h"
 #include "steps.h"
 #include "tls.h"
@@ -49,7 +50,7 @@ static bool admits(enum call_for whom, const struct meta_caller *who)
 bool service_admit(struct service *s, struct meta *m, const struct call *c, struct httpd_req *q,
                    struct meta_caller *who)
 {
-    *who = (struct meta_caller){0};
+    *who = (struct meta_caller){.local = httpd_peer_local(q)};
     if (c->whom == CALL_FOR_ANYONE) {
         bool may = throttle_allows(&s->throttle, httpd_peer(q), service_now_ms());
         if (!may)
@@ -162,33 +163,27 @@ static int run_login(struct service *s, struct meta *m, const struct meta_caller
     return meta_login(m, req, now_ms, ans, ar, why);
 }
 
-/* HOST of scheme://HOST[:PORT][/…], without brackets. */
-static char *host_of(struct bytes url, struct arena *ar)
-{
-    char *text = arena_str(ar, url);
-    char *host = strstr(text, "://");
-    host = host ? host + 3 : text;
-    if (host[0] == '[') {
-        host++;
-        host[strcspn(host, "]")] = 0;
-    } else {
-        host[strcspn(host, ":/")] = 0;
-    }
-    return host;
-}
-
 /* The certificate comes first: a request that is none must not use up the token. */
 static int run_join(struct service *s, struct meta *m, const struct meta_caller *who,
                     const void *req, int64_t now_ms, void *ans, struct arena *ar, char *why)
 {
-    (void)who;
     const struct m_join_req *q = req;
     struct m_join_ans *a = ans;
     struct bytes certificate = {0};
     if (q->csr.n && s->ca_pem) {
-        char *pem = NULL;
-        int err =
-            tls_issue(s->ca_pem, s->ca_key_pem, arena_str(ar, q->csr), host_of(q->url, ar), &pem);
+        char *pem = NULL, *host = join_host(q->url, ar);
+        if (!host) {
+            snprintf(why, 512, "the URL of a block server is https://HOST:PORT");
+            return -EINVAL;
+        }
+        if (!who->local && join_host_is_own(host, s->names)) {
+            snprintf(why, 512,
+                     "%.250s is a name of the metadata server itself; a block server elsewhere "
+                     "needs one of its own",
+                     host);
+            return -EINVAL;
+        }
+        int err = tls_issue(s->ca_pem, s->ca_key_pem, arena_str(ar, q->csr), host, &pem);
         if (err) {
             snprintf(why, 512, "the certificate request is not usable");
             return err;

@@ -320,7 +320,7 @@ static int run(struct config *c, struct log *log)
     int e = datadir_open(&d, c->data, &mo, err);
     if (!e && !c->init_only) {
         char *host = in_brackets(c->first_name);
-        struct service s = {.log = log, .public_host = host};
+        struct service s = {.log = log, .names = (const char *)c->names.p, .public_host = host};
         if (c->tls) {
             s.ca_pem = d.ca_pem;
             s.ca_key_pem = d.ca_key_pem;

@@ -25,6 +25,7 @@ struct service {
     struct throttle throttle;
     const char *ca_pem, *ca_key_pem; /* the installation's CA; NULL without TLS */
     char ca_fingerprint[65];         /* "" without TLS */
+    const char *names;               /* the server's own, commas between them */
     const char *public_host; /* what invitations name, in brackets if it is an IPv6 address */
     int64_t released_ms;     /* loop: when waiters were last released after a command */
     bool release_due;        /* loop: a timer for it is set */
