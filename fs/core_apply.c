@@ -197,6 +197,8 @@ static int errno_of_refusal(uint64_t reason)
     case REFUSED_MEMBER:
     case REFUSED_ASSIGNMENT:
         return -EACCES;
+    case REFUSED_TOO_LARGE:
+        return -E2BIG;
     default:
         return -EIO;
     }
@@ -345,7 +347,7 @@ int core_commit_answer(struct core *c, uint64_t ns, uint64_t request, const stru
     bool stale = a->rows_n && a->rows[0].reason == REFUSED_REQUEST;
     if (!err && a->status == COMMIT_REFUSED && !stale) {
         int why = a->rows_n ? errno_of_refusal(a->rows[0].reason) : -EIO;
-        if (a->rows_n == 0 || why == -EROFS || why == -EACCES)
+        if (a->rows_n == 0 || why == -EROFS || why == -EACCES || why == -E2BIG)
             err = park_request(c, ns, request, why, fx);
         for (size_t i = 0; !err && i < a->rows_n; i++)
             err = park_row(c, ns, &a->rows[i], errno_of_refusal(a->rows[i].reason), fx);
@@ -456,6 +458,8 @@ static int forget_pending_content(struct core *c, struct nrow *n)
     int err = span_list(c, n->id, SPAN_DIRTY, 0, FILE_SIZE_MAX, &mine);
     if (!err)
         err = span_list(c, n->id, SPAN_SENT, 0, FILE_SIZE_MAX, &mine);
+    if (!err)
+        content_announce(c, n->id, &mine);
     for (size_t i = 0; !err && i < mine.n; i++) {
         err = extents_put(c, n->id, mine.v[i].off, mine.v[i].end, NULL);
         if (!err)
@@ -487,7 +491,8 @@ static int apply_content(struct apply *w, struct nrow *n, const struct m_inode *
     if (err)
         return err;
     if ((n->pend | n->sent) & FACET_CONTENT) {
-        if (w->supersedes && (n->old & FACET_CONTENT)) {
+        bool removed = n->nlink == 0; /* here, and with it what was written before */
+        if (removed || (w->supersedes && (n->old & FACET_CONTENT))) {
             err = forget_pending_content(w->c, n);
         } else {
             err = same_content(w->c, n, m, k, &same);

@@ -268,6 +268,12 @@ int core_next_extent(struct core *c, uint64_t node, uint64_t off, uint64_t *next
     return rc == 1 ? 0 : -ENXIO;
 }
 
+void content_announce(struct core *c, uint64_t node, const struct spans *l)
+{
+    for (size_t i = 0; c->hooks.content_changes && i < l->n; i++)
+        c->hooks.content_changes(c->hooks.ctx, node, l->v[i].off, l->v[i].end - l->v[i].off);
+}
+
 int stored_count(struct core *c, struct nrow *n)
 {
     cleanup_spans struct spans unknown = {0};

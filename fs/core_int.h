@@ -127,6 +127,8 @@ int extents_get(struct core *c, uint64_t node, uint64_t off, uint64_t end, struc
 /* Rows only: [off, end) becomes with. */
 int extents_put(struct core *c, uint64_t node, uint64_t off, uint64_t end,
                 const struct extent_list *with);
+/* Tells open files that these ranges are about to be replaced. */
+void content_announce(struct core *c, uint64_t node, const struct spans *l);
 /* Sets n->stored to the sum of the extents if all of the file is known; otherwise it stays a guess.
  */
 int stored_count(struct core *c, struct nrow *n);

@@ -133,6 +133,7 @@ int rebase_fork(struct core *c, struct nrow *n, int64_t now, uint64_t *copy,
         err = node_new_id(c, &k.id);
     if (err)
         return err;
+    content_announce(c, n->id, &changed);
     k.src = n->src ? n->src : n->id;
     k.src_at = n->src ? n->src_at : ns.cursor;
     k.pend = FACET_CREATE | FACET_CONTENT;
