@@ -237,22 +237,23 @@ int cmd_ns_unmount(struct cmd *c)
     return r || c->status ? r : c->m->st->ops->account_touch(c->m->st, c->who->account);
 }
 
-/* Where a mount node of the account's root namespace is, from its root, with a leading slash. */
+/* Where a mount node of the account's root namespace is, from its root, with a leading slash. Of a
+ * place deeper than DEPTH_MAX (a deep tree was moved into another) the end, behind "...". */
 static int path_of(struct cmd *c, uint64_t ns, uint64_t root, uint64_t node, struct bytes *path)
 {
-    cleanup_buf struct buf out = {0};
-    while (node != root) {
-        struct bytes name;
-        cleanup_buf struct buf longer = {0};
-        int r = c->m->st->ops->entry_of(c->m->st, ns, node, &node, &name, c->ar);
+    struct bytes *names = arena_alloc(c->ar, DEPTH_MAX * sizeof *names);
+    size_t n = 0;
+    while (node != root && n < DEPTH_MAX) {
+        int r = c->m->st->ops->entry_of(c->m->st, ns, node, &node, &names[n++], c->ar);
         if (r)
             return r == -ENOENT ? -EUCLEAN : r; /* every open node has a name */
-        buf_append(&longer, "/", 1);
-        buf_append(&longer, name.p, name.n);
-        buf_append(&longer, out.p, out.n);
-        buf_free(&out);
-        out = longer;
-        longer = (struct buf){0};
+    }
+    cleanup_buf struct buf out = {0};
+    if (node != root)
+        buf_append(&out, "...", 3);
+    while (n-- > 0) {
+        buf_append(&out, "/", 1);
+        buf_append(&out, names[n].p, names[n].n);
     }
     *path = arena_bytes(c->ar, out.p, out.n);
     return 0;

@@ -40,9 +40,7 @@ struct wnode {
     uint64_t added, removed;                   /* names of it */
     uint64_t children_added, children_removed; /* names in it */
     uint64_t subdirs_added, subdirs_removed;
-    uint64_t new_parent; /* of a directory that gets a name; 0: none */
-    uint64_t walk;       /* see commit_check.c */
-    bool attached;
+    uint64_t new_parent;                  /* of a directory that gets a name; 0: none */
     bool created, gone, revived, touched; /* touched: something of the inode row changes */
 };
 struct wentry {
@@ -113,6 +111,8 @@ void commit_refuse_all(struct commit *c, enum refusal reason, const char *text);
 void commit_too_large(struct commit *c);
 
 int commit_load(struct commit *c);
+/* Of a node id, for hash tables; a client cannot foresee it. */
+uint64_t commit_hash(const struct commit *c, uint64_t node);
 struct wnode *commit_find(const struct commit *c, uint64_t node);
 int commit_check_blocks(struct commit *c);
 int commit_check_bases(struct commit *c);

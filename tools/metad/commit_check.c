@@ -8,11 +8,13 @@
  *
  * Result: computed in memory over the working set, before anything is written. Only what the commit
  * touches is looked at, since everything else obeyed the rules before. A new cycle must pass
- * through a directory that got a name in this commit; walking up from each of these finds it, and
- * the walk ends early at nodes already found attached, or, when no existing directory moved, at the
- * first one that the commit does not touch.
+ * through a directory that got a name in this commit; walking up from each of these to the root
+ * finds it. The depth of every directory passed is kept for the commit's other walks, which end
+ * there: together they look at each directory once. A walk longer than DEPTH_MAX is refused, so
+ * that no walk, here or elsewhere, has no end to speak of.
  */
 #include <errno.h>
+#include <stdlib.h>
 
 #include "commit.h"
 
@@ -202,60 +204,109 @@ static void xattr_result(struct commit *c, const struct wxattr *x)
                       "a node has at most 256 extended attributes");
 }
 
-/* ---- cycles -------------------------------------------------------------------------------------
+/* ---- cycles and depth --------------------------------------------------------------------------
  */
-/* Walks up from directory w. *cycle: the way leads back to a directory passed in this same walk. */
-static int walk_up(struct commit *c, struct wnode *w, uint64_t walk, bool moved, bool *cycle)
+#define PASSING 0u        /* in the walk under way; the root's own depth is never kept */
+#define CYCLIC UINT32_MAX /* leads into a cycle */
+#define TOO_DEEP (DEPTH_MAX + 1)
+
+struct depth {
+    uint64_t node;
+    uint32_t depth;
+};
+/* Depths of the directories passed so far. Open addressing; node 0: free. */
+struct depths {
+    struct depth *v;
+    size_t n, cap;
+    bool gave_up; /* a walk was too long to say how deep what it passed is */
+};
+
+static struct depth *depth_slot(const struct commit *c, const struct depths *d, uint64_t node)
 {
-    uint64_t at = w->node, parent;
-    struct bytes name;
-    *cycle = false;
-    while (at != c->ns.root) {
-        struct wnode *x = commit_find(c, at);
-        if (x && x->attached)
-            return 0;
-        if (x && x->walk == walk) {
-            *cycle = true;
-            return 0;
-        }
-        if (x)
-            x->walk = walk;
-        if (x && x->new_parent) {
-            at = x->new_parent;
-            continue;
-        }
-        if (!moved)
-            return 0;
-        int r = c->m->st->ops->entry_of(c->m->st, c->ns.id, at, &parent, &name, c->ar);
-        if (r)
-            return r == -ENOENT ? 0 : r; /* a way that ends is refused as a parent that is gone */
-        at = parent;
-    }
-    return 0;
+    size_t k = commit_hash(c, node) & (d->cap - 1);
+    while (d->v[k].node && d->v[k].node != node)
+        k = (k + 1) & (d->cap - 1);
+    return &d->v[k];
 }
 
-static int check_cycles(struct commit *c)
+/* The directory's place; one that is new has the depth PASSING. *known: it is not new. */
+static struct depth *depth_of(const struct commit *c, struct depths *d, uint64_t node, bool *known)
 {
-    bool moved = false;
-    for (size_t k = 0; k < c->nodes_n; k++)
-        moved |= c->nodes[k].state == NODE_OPEN && c->nodes[k].added && is_dir(&c->nodes[k]);
-    for (size_t k = 0; k < c->changes.entries_n; k++) {
+    if (2 * d->n >= d->cap) {
+        struct depths larger = {.n = d->n, .cap = d->cap ? 2 * d->cap : 64, .gave_up = d->gave_up};
+        larger.v = calloc(larger.cap, sizeof *larger.v);
+        if (!larger.v)
+            abort();
+        for (size_t k = 0; k < d->cap; k++) {
+            if (d->v[k].node)
+                *depth_slot(c, &larger, d->v[k].node) = d->v[k];
+        }
+        free(d->v);
+        *d = larger;
+    }
+    struct depth *at = depth_slot(c, d, node);
+    *known = at->node != 0;
+    if (!*known) {
+        *at = (struct depth){.node = node, .depth = PASSING};
+        d->n++;
+    }
+    return at;
+}
+
+/* Walks up from a directory. *depth: how deep it is, CYCLIC or TOO_DEEP. */
+static int walk_up(struct commit *c, struct depths *d, uint64_t node, uint32_t *depth)
+{
+    uint64_t passed[DEPTH_MAX], at = node;
+    struct bytes name;
+    size_t n = 0;
+    uint32_t base = 0;
+    bool known;
+    int r = 0;
+    while (at != c->ns.root && !r) {
+        uint32_t there = depth_of(c, d, at, &known)->depth;
+        if (known) {
+            base = there == PASSING ? CYCLIC : there;
+            break;
+        }
+        if (n == DEPTH_MAX) {
+            d->gave_up = true;
+            *depth = TOO_DEEP;
+            return 0;
+        }
+        passed[n++] = at;
+        const struct wnode *x = commit_find(c, at);
+        if (x && x->new_parent)
+            at = x->new_parent;
+        else
+            r = c->m->st->ops->entry_of(c->m->st, c->ns.id, at, &at, &name, c->ar);
+    }
+    for (size_t k = n; k-- > 0;) {
+        base += base < TOO_DEEP;
+        depth_of(c, d, passed[k], &known)->depth = base;
+    }
+    *depth = base;
+    return r == -ENOENT ? 0 : r; /* a way that ends is refused as a parent that is gone */
+}
+
+static int check_places(struct commit *c)
+{
+    struct depths d = {0};
+    int r = 0;
+    for (size_t k = 0; k < c->changes.entries_n && !r && !d.gave_up; k++) {
         const struct wentry *e = &c->entries[k];
-        bool cycle;
+        uint32_t depth;
         if (!e->effective || !e->to || !is_dir(e->to))
             continue;
-        uint64_t walk = k + 1;
-        int r = walk_up(c, e->to, walk, moved, &cycle);
-        if (r)
-            return r;
-        if (cycle)
+        r = walk_up(c, &d, e->to->node, &depth);
+        if (!r && depth == CYCLIC)
             commit_refuse(c, ROW_ENTRY, e->c->parent, e->c->name, REFUSED_CYCLE,
                           "a directory would be below itself");
-        for (struct wnode *x = e->to; !cycle && x && x->new_parent && !x->attached;
-             x = commit_find(c, x->new_parent))
-            x->attached = true;
+        else if (!r && depth == TOO_DEEP)
+            commit_refuse(c, ROW_ENTRY, e->c->parent, e->c->name, REFUSED_INVALID,
+                          "directories are nested too deep");
     }
-    return 0;
+    free(d.v);
+    return r;
 }
 
 /* ---- quota of nodes
@@ -289,7 +340,7 @@ int commit_check_result(struct commit *c)
     for (size_t k = 0; k < c->changes.xattrs_n; k++)
         xattr_result(c, &c->xattrs[k]);
     if (!r && !c->rows_n)
-        r = check_cycles(c);
+        r = check_places(c);
     if (!r && !c->rows_n)
         check_node_quota(c);
     return r;

@@ -27,9 +27,14 @@ static uint64_t mix(uint64_t x)
     return x ^ x >> 31;
 }
 
+uint64_t commit_hash(const struct commit *c, uint64_t node)
+{
+    return mix(node ^ c->m->seed);
+}
+
 static size_t slot_of(const struct commit *c, uint64_t node)
 {
-    size_t k = mix(node ^ c->m->seed) & (c->slots_n - 1);
+    size_t k = commit_hash(c, node) & (c->slots_n - 1);
     while (c->slots[k] && c->nodes[c->slots[k] - 1].node != node)
         k = (k + 1) & (c->slots_n - 1);
     return k;

@@ -163,15 +163,68 @@ static void names_of_many_nodes(void **state)
     plan_free(&p);
 }
 
+/* A chain of n new directories, the first in parent; the plan's next entries. */
+static void chain(struct world *w, struct plan *p, uint64_t parent, size_t n, bool from_below)
+{
+    p->ch.nodes = arena_alloc(&p->ar, n * sizeof *p->ch.nodes);
+    p->ch.entries = arena_alloc(&p->ar, n * sizeof *p->ch.entries);
+    p->ch.nodes_n = p->ch.entries_n = n;
+    for (size_t k = 0; k < n; k++) {
+        uint64_t node = world_node_id(&w->alice);
+        p->ch.nodes[k] =
+            (struct m_node_change){.node = node, .facets = FACET_CREATE, .type = NODE_DIR};
+        p->ch.entries[from_below ? n - 1 - k : k] =
+            (struct m_entry_change){.parent = parent, .name = bytes_str("d"), .node = node};
+        parent = node;
+    }
+}
+
+static void directories_have_a_depth(void **state)
+{
+    struct world *w = *state;
+    for (int from_below = 0; from_below < 2; from_below++) {
+        struct plan p;
+        char name[8];
+        snprintf(name, sizeof name, "t%d", from_below);
+        uint64_t top = world_make(w, &w->alice, w->alice.root, name, NODE_DIR, 0); /* depth 1 */
+        plan_new(w, &w->alice, &p);
+        chain(w, &p, top, DEPTH_MAX, from_below);
+        struct m_commit_ans a = world_commit(w, &w->alice, &p);
+        expect_row(&a, COMMIT_REFUSED, ROW_ENTRY, p.ch.nodes[DEPTH_MAX - 2].node, REFUSED_INVALID);
+        plan_new(w, &w->alice, &p);
+        chain(w, &p, top, DEPTH_MAX - 1, from_below);
+        expect_committed(world_commit(w, &w->alice, &p));
+        uint64_t deepest = p.ch.nodes[DEPTH_MAX - 2].node;
+        plan_free(&p);
+        /* one more, beside a file that may be there and a directory elsewhere */
+        world_make(w, &w->alice, deepest, "f", NODE_REG, 0);
+        plan_new(w, &w->alice, &p);
+        uint64_t fine = world_node_id(&w->alice), deep = world_node_id(&w->alice);
+        plan_create(&p, fine, NODE_DIR);
+        plan_create(&p, deep, NODE_DIR);
+        plan_entry(&p, w->alice.root, "fine", 0, 0, fine);
+        plan_entry(&p, deepest, "deep", 0, 0, deep);
+        a = world_commit(w, &w->alice, &p);
+        expect_row(&a, COMMIT_REFUSED, ROW_ENTRY, deepest, REFUSED_INVALID);
+        plan_free(&p);
+        /* the highest into the lowest */
+        struct m_entry e = world_lookup(w, &w->alice, w->alice.root, name, 0);
+        plan_new(w, &w->alice, &p);
+        plan_entry(&p, w->alice.root, name, top, e.rev, 0);
+        plan_entry(&p, deepest, "x", 0, 0, top);
+        a = world_commit(w, &w->alice, &p);
+        expect_row(&a, COMMIT_CONFLICT, ROW_ENTRY, deepest, REFUSED_CYCLE);
+        plan_free(&p);
+    }
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, world_setup, world_teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(ranges_and_a_shrink),
-        TEST(extents_of_ranges_joined),
-        TEST(links_with_long_targets),
-        TEST(names_of_many_nodes),
+        TEST(ranges_and_a_shrink), TEST(extents_of_ranges_joined), TEST(links_with_long_targets),
+        TEST(names_of_many_nodes), TEST(directories_have_a_depth),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
