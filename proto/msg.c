@@ -102,7 +102,7 @@ static bool within(const struct msg_desc *d, const void *msg, size_t *room)
             if (n > f->max || n > *room / element_size(f))
                 return false;
             *room -= n * element_size(f);
-            memcpy(&v, v, sizeof v);
+            memcpy(&v, v, sizeof(void *)); /* the list's pointer stands in the field */
             for (size_t k = 0; f->type == MSG_T_LIST && k < n; k++) {
                 if (!within(f->sub, v + k * f->sub->size, room))
                     return false;
