@@ -95,6 +95,6 @@ bool wb_may_commit(struct wb *w, uint64_t node);
 bool wb_dirty(struct wb *w, uint64_t node);
 /* Whether blocks may have been put that no extent refers to yet. */
 bool wb_putting(struct wb *w);
-uint64_t wb_bytes(struct wb *w); /* of all nodes; dirty or kept for cutting */
+uint64_t wb_bytes(struct wb *w);       /* of all nodes; dirty or kept for cutting */
 uint64_t wb_dirty_bytes(struct wb *w); /* of all nodes; not in the tree yet */
 #endif
