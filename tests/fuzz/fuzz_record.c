@@ -90,6 +90,88 @@ static struct core *the_core(void)
     return c;
 }
 
+/* ---- a record from choices --------------------------------------------------------------------
+ */
+struct choices {
+    const uint8_t *p;
+    size_t n;
+};
+
+static unsigned choose(struct choices *c, unsigned below)
+{
+    if (!c->n)
+        return 0;
+    c->n--;
+    return *c->p++ % below;
+}
+
+static uint64_t a_node(struct choices *c)
+{
+    unsigned k = choose(c, 9);
+    return k < 8 ? k : NODE_ID(1, choose(c, 4));
+}
+
+static void an_inode(struct choices *c, struct m_inode *n, uint64_t node)
+{
+    *n = (struct m_inode){.node = node,
+                          .type = choose(c, NODE_MOUNT + 2),
+                          .mode = choose(c, 256),
+                          .size = choose(c, 64),
+                          .nlink = choose(c, 4),
+                          .stored = choose(c, 64),
+                          .content_rev = choose(c, 3),
+                          .attr_rev = choose(c, 3),
+                          .xattrs = choose(c, 3) / 2,
+                          .gone = choose(c, 3) == 0,
+                          .target = bytes_str("t")};
+}
+
+static void a_content(struct choices *c, struct m_content *k, struct arena *ar)
+{
+    uint64_t at = choose(c, 16);
+    k->node = a_node(c);
+    k->ranges = arena_alloc(ar, 4 * sizeof *k->ranges);
+    k->ranges_n = choose(c, 4);
+    for (size_t i = 0; i < k->ranges_n; i++) {
+        struct m_range *r = &k->ranges[i];
+        *r = (struct m_range){.off = at, .len = 1 + choose(c, 16)};
+        if (choose(c, 3)) {
+            r->extents = arena_alloc(ar, sizeof *r->extents);
+            r->extents[r->extents_n++] = (struct m_extent){
+                .off = r->off + choose(c, 3), .len = 1 + choose(c, 16), .block_off = choose(c, 8)};
+        }
+        at += choose(c, 24);
+    }
+}
+
+static void make_record(struct choices *c, struct m_record *r, struct arena *ar)
+{
+    static const char *const names[] = {"a", "b", "d", "e", "x", "a/b", ""};
+    *r = (struct m_record){.device = choose(c, 3), .request = choose(c, 3)};
+    r->inodes = arena_alloc(ar, 8 * sizeof *r->inodes);
+    r->entries = arena_alloc(ar, 8 * sizeof *r->entries);
+    r->xattrs = arena_alloc(ar, 8 * sizeof *r->xattrs);
+    r->contents = arena_alloc(ar, 8 * sizeof *r->contents);
+    for (r->entries_n = 0; r->entries_n < 8 && choose(c, 4); r->entries_n++) {
+        struct m_entry *e = &r->entries[r->entries_n];
+        *e = (struct m_entry){.parent = a_node(c), .name = bytes_str(names[choose(c, 7)])};
+        e->node = choose(c, 3) ? a_node(c) : 0;
+        e->rev = choose(c, 2);
+        e->inode_set = choose(c, 8) != 0;
+        an_inode(c, &e->inode, choose(c, 8) ? e->node : a_node(c));
+    }
+    for (r->inodes_n = 0; r->inodes_n < 8 && choose(c, 4); r->inodes_n++)
+        an_inode(c, &r->inodes[r->inodes_n], a_node(c));
+    for (r->contents_n = 0; r->contents_n < 8 && choose(c, 3); r->contents_n++)
+        a_content(c, &r->contents[r->contents_n], ar);
+    for (r->xattrs_n = 0; r->xattrs_n < 8 && choose(c, 3); r->xattrs_n++)
+        r->xattrs[r->xattrs_n] = (struct m_xattr){.node = a_node(c),
+                                                  .name = bytes_str(names[choose(c, 5)]),
+                                                  .value = bytes_str("v"),
+                                                  .removed = choose(c, 2) == 0,
+                                                  .rev = choose(c, 3)};
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct arena ar cleanup_arena = {0};
@@ -98,7 +180,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct core_plan plan;
     struct core_attr a;
     struct m_record r;
-    if (msg_decode(&m_record_desc, &r, data, size, MSG_LENIENT, &ar, NULL))
+    struct choices choices = {data + 1, size - 1};
+    if (size < 2)
+        return 0;
+    if (data[0] % 2)
+        make_record(&choices, &r, &ar);
+    else if (msg_decode(&m_record_desc, &r, data + 1, size - 1, MSG_LENIENT, &ar, NULL))
         return 0;
     struct core *c = the_core();
     r.sjid = 1;
