@@ -191,6 +191,7 @@ static void directories_have_a_depth(void **state)
         chain(w, &p, top, DEPTH_MAX, from_below);
         struct m_commit_ans a = world_commit(w, &w->alice, &p);
         expect_row(&a, COMMIT_REFUSED, ROW_ENTRY, p.ch.nodes[DEPTH_MAX - 2].node, REFUSED_INVALID);
+        plan_free(&p);
         plan_new(w, &w->alice, &p);
         chain(w, &p, top, DEPTH_MAX - 1, from_below);
         expect_committed(world_commit(w, &w->alice, &p));
