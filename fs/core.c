@@ -68,8 +68,7 @@ bool is_dir(uint32_t type)
     return type == NODE_DIR || type == NODE_MOUNT;
 }
 
-/* ---- life
- * ---------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 static int reserve(struct core *c)
 {
     int err = 0;
@@ -208,8 +207,7 @@ int node_new_id(struct core *c, uint64_t *id)
     return 0;
 }
 
-/* ---- nodes
- * ---------------------------------------------------------------------------------------- */
+/* ---- nodes ----------------------------------------------------------------------------------- */
 #define U(i) ((uint64_t)sqlite3_column_int64(s, (i)))
 #define I(i) sqlite3_column_int64(s, (i))
 #define W(i) ((uint32_t)sqlite3_column_int64(s, (i)))
@@ -331,8 +329,7 @@ int node_delete(struct core *c, uint64_t id)
     return 0;
 }
 
-/* ---- entries
- * -------------------------------------------------------------------------------------- */
+/* ---- entries --------------------------------------------------------------------------------- */
 #define ENTRY_COLUMNS                                                                              \
     "SELECT id, ns, parent, name, node, type, base_node, base_type, base_rev, pend, request, "     \
     "sent_node,"                                                                                   \
@@ -449,8 +446,7 @@ int entry_ids(struct core *c, enum entry_by by, uint64_t key, struct ids *out)
     return rc;
 }
 
-/* ---- namespaces
- * ------------------------------------------------------------------------------------ */
+/* ---- namespaces ------------------------------------------------------------------------------ */
 static int ns_row(struct core *c, sqlite3_stmt *s, struct core_ns *out)
 {
     int rc = tree_step(c->t, s);

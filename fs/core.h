@@ -260,6 +260,7 @@ int core_resend(struct core *c, uint64_t ns, size_t k, struct core_plan *plan);
 int core_commit_answer(struct core *c, uint64_t ns, uint64_t request, const struct m_commit_ans *a,
                        struct core_effects *fx);
 /* The next record of the journal; must be cursor + 1 (-EINVAL otherwise; at or below: ignored, 0).
+ * -EBADMSG: it is none; nothing was changed.
  */
 int core_apply(struct core *c, uint64_t ns, const struct m_record *r, int64_t now,
                struct core_effects *fx);

@@ -20,8 +20,7 @@ static uint64_t clamp_end(uint64_t off, uint64_t len)
     return len > FILE_SIZE_MAX - off ? FILE_SIZE_MAX : off + len;
 }
 
-/* ---- spans
- * ---------------------------------------------------------------------------------------- */
+/* ---- spans ----------------------------------------------------------------------------------- */
 static int span_rows(struct core *c, uint64_t node, enum span_kind k, uint64_t off, uint64_t end,
                      struct spans *out)
 {
@@ -124,8 +123,7 @@ int span_gaps(struct core *c, uint64_t node, enum span_kind k, uint64_t off, uin
     return err;
 }
 
-/* ---- extents
- * --------------------------------------------------------------------------------------- */
+/* ---- extents --------------------------------------------------------------------------------- */
 static int extent_rows(struct core *c, uint64_t node, uint64_t off, uint64_t end,
                        struct extent_list *out)
 {

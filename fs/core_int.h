@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What the files of the core share: rows in memory, and the few primitives that change them.
  * Reading order: this, core.c (rows), core_local.c, core_content.c, core_load.c, core_plan.c,
- * core_apply.c, core_rebase.c, core_status.c. */
+ * core_apply.c, core_settle.c, core_rebase.c, core_status.c. */
 #ifndef STEADFS_CORE_INT_H
 #define STEADFS_CORE_INT_H
 
@@ -76,7 +76,7 @@ static inline struct bytes erow_name(const struct erow *e)
 /* Leaves a public function: the transaction is kept iff r is 0 or CORE_NEED. */
 int core_leave(struct core *c, int r);
 
-/* ---- rows (core.c). Getters: 0, -ENOENT, or -errno of the database. ------------------------- */
+/* ---- rows (core.c). Getters: 0, -ENOENT, or -errno of the database. -------------------------- */
 int node_get(struct core *c, uint64_t id, struct nrow *n);
 int node_put(struct core *c, const struct nrow *n);
 int node_delete(struct core *c, uint64_t id); /* with its extents, spans, xattrs */
@@ -117,8 +117,7 @@ int node_parent(struct core *c, const struct nrow *n,
 int ns_writable(struct core *c, uint64_t ns);
 void attr_of(const struct nrow *n, struct core_attr *a);
 
-/* ---- content (core_content.c) ------------------------------------------------------------------
- */
+/* ---- content (core_content.c) --------------------------------------------------------- */
 int span_list(struct core *c, uint64_t node, enum span_kind k, uint64_t off, uint64_t end,
               struct spans *out); /* cut to [off, end) */
 int span_mark(struct core *c, uint64_t node, enum span_kind k, uint64_t off, uint64_t end);
@@ -136,22 +135,28 @@ int stored_count(struct core *c, struct nrow *n);
 int span_gaps(struct core *c, uint64_t node, enum span_kind k, uint64_t off, uint64_t end,
               struct spans *out);
 
-/* ---- loading (core_load.c) */
+/* ---- loading (core_load.c) ------------------------------------------------------------------- */
 int node_load(struct core *c, uint64_t ns, const struct m_inode *m); /* unless it is here already */
 
-/* ---- applying (core_apply.c) */
+/* ---- settling (core_settle.c) ---------------------------------------------------------------- */
+/* What request carried is the server's state at sjid now. 0, -ENOENT: the tree does not know it. */
+int settle_request(struct core *c, uint64_t request, uint64_t sjid);
+/* Whether it is sent and not known to be committed. */
+bool request_open(struct core *c, uint64_t request);
+/* Whether the server has removed the node, by the record sjid. */
+void node_gone_at(struct nrow *n, bool gone, uint64_t sjid);
+void effect_done(struct core_effects *fx, uint64_t ns, uint64_t request, enum commit_status status,
+                 uint64_t sjid);
 /* What was sent under a number: 0, -ENOENT. The bytes live in the arena. */
 int sent_changes(struct core *c, uint64_t request, struct m_changes *m, struct arena *a);
 
-/* ---- effects ------------------------------------------------------------------------------------
- */
+/* ---- effects -------------------------------------------------------------------------- */
 struct core_effect *effect_add(struct core_effects *fx, enum effect_kind k, uint64_t ns,
                                uint64_t node);
 void effect_entry(struct core_effects *fx, uint64_t ns, uint64_t parent, struct bytes name,
                   uint64_t child);
 
-/* ---- rebase (core_rebase.c)
- * ---------------------------------------------------------------------- */
+/* ---- rebase (core_rebase.c) ------------------------------------------------------------------ */
 /* The local content of n (pending) moves to a new node, named as a conflicted copy beside it. */
 int rebase_fork(struct core *c, struct nrow *n, int64_t now, uint64_t *copy,
                 struct core_effects *fx);

@@ -14,8 +14,7 @@
 
 #define U(i) ((uint64_t)sqlite3_column_int64(s, (i)))
 
-/* ---- primitives
- * ------------------------------------------------------------------------------------- */
+/* ---- primitives ------------------------------------------------------------------------------ */
 void attr_of(const struct nrow *n, struct core_attr *a)
 {
     *a = (struct core_attr){.node = n->id,
@@ -213,8 +212,7 @@ int core_purge(struct core *c, uint64_t node)
     return err ? err : core_leave(c, node_purge(c, node));
 }
 
-/* ---- checks shared by the operations
- * ------------------------------------------------------------------ */
+/* ---- checks shared by the operations --------------------------------------------------------- */
 static int check_name(struct bytes name)
 {
     if (name.n == 0)
@@ -279,8 +277,7 @@ static int empty_dir(struct core *c, uint64_t id, struct core_need *need)
     return rc < 0 ? rc : rc == 1 ? -ENOTEMPTY : 0;
 }
 
-/* ---- looking
- * ------------------------------------------------------------------------------------------- */
+/* ---- looking --------------------------------------------------------------------------------- */
 /* The node, or the root of the namespace mounted there. */
 static int through_mount(struct core *c, struct nrow *n, struct core_attr *out,
                          struct core_need *need)
@@ -427,8 +424,7 @@ int core_readdir(struct core *c, uint64_t dir, uint64_t cookie,
     return rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : -EIO;
 }
 
-/* ---- changing names
- * --------------------------------------------------------------------------------------- */
+/* ---- changing names -------------------------------------------------------------------------- */
 static int new_node(struct core *c, const struct core_who *who, uint64_t ns, enum node_type type,
                     uint32_t mode, uint64_t rdev, struct bytes target, struct nrow *n)
 {
@@ -716,8 +712,7 @@ int core_rename(struct core *c, const struct core_who *who, uint64_t from, struc
     return core_leave(c, rename_do(c, who, &r, flags));
 }
 
-/* ---- attributes
- * --------------------------------------------------------------------------------------------- */
+/* ---- attributes ------------------------------------------------------------------------------ */
 int core_setattr(struct core *c, const struct core_who *who, uint64_t node, unsigned mask,
                  const struct core_attr *a, struct core_need *need)
 {

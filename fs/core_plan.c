@@ -27,8 +27,7 @@
 #define FACETS_ALL (FACET_CREATE | FACET_ATTR | FACET_CONTENT | FACET_TIMES)
 #define SCAN_FACTOR 4 /* rows looked at for one background commit, as a multiple of its bound */
 
-/* ---- a set of numbers in the order they came
- * ----------------------------------------------------------- */
+/* ---- a set of numbers in the order they came ------------------------------------------------- */
 struct set {
     struct ids ids;
     uint32_t *slot; /* index + 1, 0: free */
@@ -82,8 +81,7 @@ static void set_free(struct set *s)
     free(s->slot);
 }
 
-/* ---- closures
- * ---------------------------------------------------------------------------------------------- */
+/* ---- closures -------------------------------------------------------------------------------- */
 struct closure {
     struct core *c;
     bool background; /* only what may_commit allows and is older than quiet */
@@ -350,8 +348,7 @@ static int gather(struct closure *w, uint64_t ns)
     return rc;
 }
 
-/* ---- turning the closure into changes
- * ---------------------------------------------------------------------- */
+/* ---- turning the closure into changes -------------------------------------------------------- */
 struct writer {
     struct core *c;
     uint64_t request;

@@ -73,8 +73,7 @@ int rebase_aside(struct core *c, uint64_t ns, uint64_t parent, struct bytes name
     return node_put(c, &n);
 }
 
-/* ---- content
- * ---------------------------------------------------------------------------------------------- */
+/* ---- content --------------------------------------------------------------------------------- */
 static int move_rows(struct core *c, uint64_t from, uint64_t to)
 {
     static const char *const sql[] = {
@@ -223,9 +222,7 @@ int core_fork(struct core *c, const struct core_who *who, uint64_t node,
     return core_leave(c, err == -ENOENT ? -ESTALE : err);
 }
 
-/* ---- names
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- names ----------------------------------------------------------------------------------- */
 int rebase_restore(struct core *c, uint64_t node, struct core_effects *fx)
 {
     for (unsigned depth = 0; depth < DEPTH_MAX; depth++) {
@@ -480,8 +477,7 @@ int nlink_pending(struct core *c, const struct nrow *n, int *delta)
     return 0;
 }
 
-/* ---- a commit that did not happen
- * ------------------------------------------------------------------------------ */
+/* ---- a commit that did not happen ------------------------------------------------------------ */
 static int unsend_node(struct core *c, uint64_t id)
 {
     cleanup_spans struct spans sent = {0};

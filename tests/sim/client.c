@@ -346,21 +346,25 @@ static void load_answer(struct client *c, const struct core_need *need, struct b
  */
 static void effect_fork(struct client *c, uint64_t node, uint64_t copy)
 {
+    bool left = false;
     c->s->count.copies++;
     for (struct open_file *f = file_of(c, node, NULL); f; f = file_of(c, node, f))
         if (f->wrote) { /* goes on in its own version */
             f->node = copy;
             f->stale = false;
             extent_list_free(&f->old);
+            left = true;
         }
     for (size_t i = 0; i < BARRIERS_MAX; i++)
         if (c->fsyncs[i].used && c->fsyncs[i].node == node)
             c->fsyncs[i].node = copy;
+    if (left)
+        client_ok(c, core_purge(c->core, node), "core_purge");
 }
 
 void client_effects(struct client *c, struct core_effects *fx)
 {
-    for (size_t i = 0; i < fx->n && !c->s->failed; i++) {
+    for (size_t i = 0; i < fx->n && c->core && !c->s->failed; i++) {
         const struct core_effect *e = &fx->v[i];
         switch (e->kind) {
         case EFFECT_FORK:

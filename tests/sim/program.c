@@ -302,11 +302,13 @@ static int op_handle_write(struct attempt *t)
     if (err || a.nlink == 0)
         t->c->s->ledger.w[write].live = 0;
     if (!err) {
+        uint64_t left = f->node;
         say(t, "is", a.node);
         f->node = a.node;
         f->stale = false;
         extent_list_free(&f->old);
         client_effects(t->c, &fx);
+        core_purge(t->core, left);
     }
     core_effects_free(&fx);
     return err;

@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What became of a commit: settled, refused, in conflict.
+ *
+ * A commit is settled in the order of the journal: from its answer when it is the very next number
+ * (the usual case), otherwise when the journal gets there; until then its rows stay marked as sent.
+ * What was sent is read back from `sent`, word for word, so that what programs did meanwhile does
+ * not matter: the server's state of each row is what the message said, whatever the row says now.
+ *
+ * A conflict makes all rows pending again; those whose base the journal has changed are rebased,
+ * the namespace waits for the rest of the journal. A refusal parks the nodes that it names.
+ */
+#include "core_int.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* ---- settling -------------------------------------------------------------------------------- */
+static int settle_node(struct core *c, const struct m_node_change *m, uint64_t request,
+                       uint64_t sjid)
+{
+    struct nrow n;
+    int err = node_get(c, m->node, &n);
+    if (err || n.request != request)
+        return err == -ENOENT ? 0 : err;
+    if (n.sent & (FACET_CREATE | FACET_CONTENT))
+        n.content_rev = sjid;
+    if (n.sent & (FACET_CREATE | FACET_ATTR))
+        n.attr_rev = sjid;
+    if (n.sent & FACET_CONTENT)
+        err = span_clear(c, n.id, SPAN_SENT, 0, FILE_SIZE_MAX);
+    if (!(n.pend & (FACET_TIMES | FACET_CONTENT))) { /* a fork may have taken newer ones along */
+        if (m->facets & (FACET_CREATE | FACET_CONTENT | FACET_TIMES))
+            n.mtime = m->mtime;
+        n.ctime = n.ctime > m->ctime ? n.ctime : m->ctime;
+    }
+    n.sent = 0;
+    n.request = 0;
+    n.tries = 0;
+    return err ? err : node_put(c, &n);
+}
+
+/* A node whose names went while it was under way. */
+static int settle_purge(struct core *c, uint64_t node)
+{
+    struct nrow n;
+    int err = node_get(c, node, &n);
+    if (err)
+        return err == -ENOENT ? 0 : err;
+    return n.nlink == 0 ? node_purge(c, node) : 0;
+}
+
+/* What is not known of a node that is gone at the server is what it was before. */
+void node_gone_at(struct nrow *n, bool gone, uint64_t sjid)
+{
+    if (gone && !n->gone && !n->src) {
+        n->src = n->id;
+        n->src_at = sjid - 1;
+    } else if (!gone && n->src == n->id) {
+        n->src = n->src_at = 0;
+    }
+    n->gone = gone;
+}
+
+/* A node that was gone has a name again: its xattrs begin a new life with it. */
+static int settle_revived(struct core *c, struct nrow *n, uint64_t sjid)
+{
+    sqlite3_stmt *s = tree_stmt(c->t, "UPDATE xattr SET rev = ?2 WHERE node = ?1 AND rev != 0");
+    sqlite3_bind_int64(s, 1, (int64_t)n->id);
+    sqlite3_bind_int64(s, 2, (int64_t)sjid);
+    node_gone_at(n, false, sjid);
+    int err = tree_step(c->t, s);
+    return err ? err : node_put(c, n);
+}
+
+static int settle_entry(struct core *c, const struct m_entry_change *m, uint64_t request,
+                        uint64_t sjid)
+{
+    struct erow e;
+    int err = entry_get(c, m->parent, m->name, &e);
+    if (err)
+        return err == -ENOENT ? 0 : err;
+    uint64_t gone = e.base_node != m->node ? e.base_node : 0;
+    struct nrow n;
+    e.base_node = m->node;
+    e.base_type = NODE_NONE;
+    if (e.base_node && e.base_node == e.node)
+        e.base_type = e.type;
+    else if (e.base_node && node_get(c, e.base_node, &n) == 0)
+        e.base_type = n.type;
+    e.base_rev = sjid;
+    if (m->node && node_get(c, m->node, &n) == 0 && n.gone) {
+        err = settle_revived(c, &n, sjid);
+        if (err)
+            return err;
+    }
+    if (e.request == request) /* otherwise given up here meanwhile, and done all the same */
+        e.request = 0;
+    err = entry_settle(c, &e);
+    return err || !gone ? err : node_purge(c, gone);
+}
+
+static int settle_xattr(struct core *c, const struct m_xattr_change *m, uint64_t request,
+                        uint64_t sjid)
+{
+    sqlite3_stmt *s =
+        tree_stmt(c->t, "DELETE FROM xattr WHERE node = ?1 AND name = ?2 AND request = ?3"
+                        " AND pend = 0 AND value IS NULL");
+    for (int k = 0; k < 2; k++) {
+        sqlite3_bind_int64(s, 1, (int64_t)m->node);
+        sqlite3_bind_blob64(s, 2, m->name.p, m->name.n, SQLITE_STATIC);
+        sqlite3_bind_int64(s, 3, (int64_t)request);
+        if (k == 1)
+            sqlite3_bind_int64(s, 4, m->removed ? 0 : (int64_t)sjid);
+        int err = tree_step(c->t, s);
+        if (err || k == 1)
+            return err;
+        s = tree_stmt(c->t, "UPDATE xattr SET request = 0, rev = ?4 WHERE node = ?1 AND name = ?2"
+                            " AND request = ?3");
+    }
+    return 0;
+}
+
+int sent_changes(struct core *c, uint64_t request, struct m_changes *m, struct arena *a)
+{
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT changes FROM sent WHERE request = ?1");
+    sqlite3_bind_int64(s, 1, (int64_t)request);
+    int rc = tree_step(c->t, s);
+    if (rc <= 0)
+        return rc ? rc : -ENOENT;
+    struct bytes b = arena_bytes(a, sqlite3_column_blob(s, 0), (size_t)sqlite3_column_bytes(s, 0));
+    sqlite3_reset(s);
+    return msg_decode(&m_changes_desc, m, b.p, b.n, MSG_STRICT, a, NULL) ? -EUCLEAN : 0;
+}
+
+/* What request carried is the server's state at sjid now. 0, -ENOENT: the tree does not know it. */
+int settle_request(struct core *c, uint64_t request, uint64_t sjid)
+{
+    static const char *const sql[] = {
+        /* nodes that only had xattrs in it */
+        "UPDATE node SET sent = 0, request = 0 WHERE request = ?1 AND request != 0",
+        "DELETE FROM sent WHERE request = ?1",
+    };
+    cleanup_arena struct arena a = {0};
+    struct m_changes m;
+    int err = sent_changes(c, request, &m, &a);
+    for (size_t i = 0; !err && i < m.nodes_n; i++)
+        err = settle_node(c, &m.nodes[i], request, sjid);
+    for (size_t i = 0; !err && i < m.xattrs_n; i++)
+        err = settle_xattr(c, &m.xattrs[i], request, sjid);
+    for (size_t i = 0; !err && i < m.entries_n; i++)
+        err = settle_entry(c, &m.entries[i], request, sjid);
+    for (size_t i = 0; !err && i < sizeof sql / sizeof *sql; i++) {
+        sqlite3_stmt *s = tree_stmt(c->t, sql[i]);
+        sqlite3_bind_int64(s, 1, (int64_t)request);
+        err = tree_step(c->t, s);
+    }
+    for (size_t i = 0; !err && i < m.nodes_n; i++)
+        err = settle_purge(c, m.nodes[i].node);
+    return err;
+}
+
+void effect_done(struct core_effects *fx, uint64_t ns, uint64_t request, enum commit_status status,
+                 uint64_t sjid)
+{
+    struct core_effect *e = effect_add(fx, EFFECT_DONE, ns, 0);
+    e->other = request;
+    e->status = status;
+    e->sjid = sjid;
+}
+
+/* ---- answers --------------------------------------------------------------------------------- */
+static int errno_of_refusal(uint64_t reason)
+{
+    switch (reason) {
+    case REFUSED_QUOTA:
+        return -EDQUOT;
+    case REFUSED_ROLE:
+        return -EROFS;
+    case REFUSED_MEMBER:
+    case REFUSED_ASSIGNMENT:
+        return -EACCES;
+    case REFUSED_TOO_LARGE:
+        return -E2BIG;
+    default:
+        return -EIO;
+    }
+}
+
+static int park(struct core *c, uint64_t ns, uint64_t node, int err_no, struct core_effects *fx)
+{
+    struct nrow n;
+    int err = node_get(c, node, &n);
+    if (err)
+        return err == -ENOENT ? 0 : err;
+    n.parked = err_no;
+    struct core_effect *e = effect_add(fx, EFFECT_PARKED, ns, node);
+    e->err = err_no;
+    return node_put(c, &n);
+}
+
+/* The nodes that a refused or repeatedly conflicting row stands for. */
+static int park_row(struct core *c, uint64_t ns, const struct m_row_ref *row, int err_no,
+                    struct core_effects *fx)
+{
+    struct erow e;
+    if (row->kind != ROW_ENTRY)
+        return park(c, ns, row->node, err_no, fx);
+    int err = entry_get(c, row->node, row->name, &e);
+    if (err)
+        return err == -ENOENT ? 0 : err;
+    return park(c, ns, e.node ? e.node : e.base_node, err_no, fx);
+}
+
+/* All nodes that request carries. */
+static int park_request(struct core *c, uint64_t ns, uint64_t request, int err_no,
+                        struct core_effects *fx)
+{
+    cleanup_ids struct ids nodes = {0}, entries = {0};
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT id FROM node WHERE request = ?1 AND request != 0");
+    sqlite3_bind_int64(s, 1, (int64_t)request);
+    int rc;
+    while ((rc = tree_step(c->t, s)) == 1)
+        ids_add(&nodes, (uint64_t)sqlite3_column_int64(s, 0));
+    if (!rc)
+        rc = entry_ids(c, BY_REQUEST, request, &entries);
+    for (size_t i = 0; !rc && i < entries.n; i++) {
+        struct erow e;
+        rc = entry_by_id(c, entries.v[i], &e);
+        if (!rc)
+            ids_add(&nodes, e.node ? e.node : e.base_node);
+    }
+    for (size_t i = 0; !rc && i < nodes.n; i++)
+        rc = park(c, ns, nodes.v[i], err_no, fx);
+    return rc;
+}
+
+/* A row that conflicts again and again although the journal is applied is parked, never dropped. */
+static int count_tries(struct core *c, uint64_t ns, const struct m_row_ref *row,
+                       struct core_effects *fx)
+{
+    struct erow e;
+    struct nrow n;
+    uint64_t node = row->node;
+    int err = 0;
+    if (row->kind == ROW_ENTRY) {
+        err = entry_get(c, row->node, row->name, &e);
+        if (!err)
+            node = e.node ? e.node : e.base_node;
+    }
+    if (!err)
+        err = node_get(c, node, &n);
+    if (err)
+        return err == -ENOENT ? 0 : err;
+    if (++n.tries < CONFLICT_TRIES_MAX)
+        return node_put(c, &n);
+    err = node_put(c, &n);
+    return err ? err : park_row(c, ns, row, -EIO, fx);
+}
+
+/* A move that closes a cycle at the server, and all that it has is applied: the cycle passes
+ * through directories that are not loaded here. */
+static int undo_cycle(struct core *c, uint64_t ns, const struct m_row_ref *row, uint64_t head,
+                      struct core_effects *fx)
+{
+    struct core_ns info;
+    struct erow e;
+    int err = ns_get(c, ns, &info);
+    if (err || info.cursor < head)
+        return err;
+    err = entry_get(c, row->node, row->name, &e);
+    if (err || !e.pend || !is_dir(e.type))
+        return err == -ENOENT ? 0 : err;
+    return rebase_undo_move(c, e.node, fx);
+}
+
+static int answer_committed(struct core *c, uint64_t ns, uint64_t request,
+                            const struct m_commit_ans *a, struct core_effects *fx)
+{
+    struct core_ns info;
+    int err = ns_get(c, ns, &info);
+    if (err)
+        return err;
+    if (info.cursor + 1 == a->sjid) {
+        err = settle_request(c, request, a->sjid);
+        if (!err)
+            err = ns_set_cursor(c, ns, a->sjid);
+    } else if (info.cursor < a->sjid) {
+        sqlite3_stmt *s = tree_stmt(c->t, "UPDATE sent SET sjid = ?2 WHERE request = ?1");
+        sqlite3_bind_int64(s, 1, (int64_t)request);
+        sqlite3_bind_int64(s, 2, (int64_t)a->sjid);
+        err = tree_step(c->t, s);
+        if (!err)
+            err = ns_set_head(c, ns, a->sjid);
+    }
+    if (err == -ENOENT) /* the journal came first */
+        err = 0;
+    effect_done(fx, ns, request, COMMIT_COMMITTED, a->sjid);
+    return err;
+}
+
+bool request_open(struct core *c, uint64_t request)
+{
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT 1 FROM sent WHERE request = ?1 AND sjid = 0");
+    sqlite3_bind_int64(s, 1, (int64_t)request);
+    bool yes = tree_step(c->t, s) == 1;
+    if (s)
+        sqlite3_reset(s);
+    return yes;
+}
+
+int core_commit_answer(struct core *c, uint64_t ns, uint64_t request, const struct m_commit_ans *a,
+                       struct core_effects *fx)
+{
+    if (a->status == COMMIT_MISSING)
+        return 0;
+    int err = core_begin(c);
+    if (err)
+        return err;
+    if (!request_open(c, request)) /* a second answer to the same number */
+        return core_leave(c, 0);
+    if (a->head)
+        err = ns_set_head(c, ns, a->head);
+    if (!err && a->status == COMMIT_COMMITTED) {
+        err = answer_committed(c, ns, request, a, fx);
+        return core_leave(c, err);
+    }
+    /* a number that was acknowledged already, before power loss made the tree forget it: had it
+     * been committed, the journal would have said so by now */
+    bool stale = a->rows_n && a->rows[0].reason == REFUSED_REQUEST;
+    if (!err && a->status == COMMIT_REFUSED && !stale) {
+        int why = a->rows_n ? errno_of_refusal(a->rows[0].reason) : -EIO;
+        if (a->rows_n == 0 || why == -EROFS || why == -EACCES || why == -E2BIG)
+            err = park_request(c, ns, request, why, fx);
+        for (size_t i = 0; !err && i < a->rows_n; i++)
+            err = park_row(c, ns, &a->rows[i], errno_of_refusal(a->rows[i].reason), fx);
+    }
+    if (!err && a->status == COMMIT_CONFLICT)
+        for (size_t i = 0; !err && i < a->rows_n; i++)
+            err = count_tries(c, ns, &a->rows[i], fx);
+    if (!err)
+        err = rebase_unsend(c, request, fx);
+    for (size_t i = 0; !err && a->status == COMMIT_CONFLICT && i < a->rows_n; i++)
+        if (a->rows[i].reason == REFUSED_CYCLE && a->rows[i].kind == ROW_ENTRY)
+            err = undo_cycle(c, ns, &a->rows[i], a->head, fx);
+    if (!err && a->status == COMMIT_CONFLICT && a->head)
+        err = ns_set_hold(c, ns, a->head);
+    if (!err)
+        effect_done(fx, ns, request, (enum commit_status)a->status, 0);
+    return core_leave(c, err);
+}
