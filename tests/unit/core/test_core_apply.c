@@ -187,19 +187,52 @@ static void test_account_changes_ask_for_a_session(void **state)
     assert_non_null(effect(w, EFFECT_SESSION));
 }
 
+static void refused(struct world *w)
+{
+    struct core_ns n;
+    assert_int_equal(try_apply(w), -EBADMSG);
+    assert_names(w, ROOT, "f"); /* not half of it */
+    assert_int_equal(core_ns_get(w->core, NS, &n), 0);
+    assert_int_equal(n.cursor, 1);
+}
+
 static void test_bad_records_change_nothing(void **state)
 {
     struct world *w = *state;
-    struct core_ns n;
-    rec_begin(w);
-    rec_inode(w, THEIRS(1), NODE_REG, 1);
-    rec_entry(w, ROOT, "f", THEIRS(1), NODE_REG);
+    static const char *const bad_names[] = {"", "a/b"};
+    theirs_make(w, ROOT, "f", THEIRS(1), NODE_REG);
+    for (size_t i = 0; i < 2; i++) {
+        rec_begin(w);
+        rec_entry(w, ROOT, "good", THEIRS(2), NODE_REG);
+        rec_entry(w, ROOT, bad_names[i], THEIRS(3), NODE_REG);
+        refused(w);
+    }
+    rec_begin(w); /* a name without its node */
     rec_entry(w, ROOT, "g", THEIRS(2), NODE_REG);
-    w->entries[1].inode_set = false;
-    assert_int_equal(try_apply(w), -EBADMSG);
-    assert_names(w, ROOT, ""); /* not half of it */
-    assert_int_equal(core_ns_get(w->core, NS, &n), 0);
-    assert_int_equal(n.cursor, 0);
+    w->entries[0].inode_set = false;
+    refused(w);
+    rec_begin(w); /* … or with another one */
+    rec_entry(w, ROOT, "g", THEIRS(2), NODE_REG);
+    w->entries[0].inode.node = THEIRS(3);
+    refused(w);
+    rec_begin(w); /* a type that is none */
+    rec_entry(w, ROOT, "g", THEIRS(2), (enum node_type)77);
+    refused(w);
+    rec_begin(w); /* extents outside of their range */
+    rec_inode(w, THEIRS(1), NODE_REG, 1);
+    rec_content(w, 10, 0, 10, 1);
+    w->extents[0].len = 11;
+    refused(w);
+    rec_begin(w); /* ranges that overlap */
+    rec_inode(w, THEIRS(1), NODE_REG, 1);
+    rec_content(w, 10, 0, 10, 1);
+    w->ranges[1] = (struct m_range){.off = 5, .len = 10};
+    w->contents[0].ranges_n = 2;
+    refused(w);
+    rec_begin(w); /* a range behind the end of everything */
+    rec_inode(w, THEIRS(1), NODE_REG, 1);
+    rec_content(w, 10, FILE_SIZE_MAX, 10, 0);
+    refused(w);
 }
 
 /* ---- merging with what is pending -------------------------------------------------------------
