@@ -633,7 +633,8 @@ static int write_all(struct writer *w, struct closure *cl, struct core_need *nee
 static int store_sent(struct core *c, uint64_t ns, uint64_t request, const struct buf *changes)
 {
     sqlite3_stmt *s =
-        tree_stmt(c->t, "INSERT INTO sent(request, ns, changes, sjid) VALUES(?1, ?2, ?3, 0)");
+        tree_stmt(c->t, "INSERT INTO sent(request, ns, changes, sjid, cursor) VALUES(?1, ?2, ?3, 0,"
+                        " (SELECT cursor FROM ns WHERE id = ?2))");
     sqlite3_bind_int64(s, 1, (int64_t)request);
     sqlite3_bind_int64(s, 2, (int64_t)ns);
     sqlite3_bind_blob64(s, 3, changes->p, changes->n, SQLITE_STATIC);

@@ -234,40 +234,55 @@ static int park_request(struct core *c, uint64_t ns, uint64_t request, int err_n
     return rc;
 }
 
-/* A row that conflicts again and again although the journal is applied is parked, never dropped. */
-static int count_tries(struct core *c, uint64_t ns, const struct m_row_ref *row,
-                       struct core_effects *fx)
+/* The node that a row is about; 0: none that is here. */
+static int row_node(struct core *c, const struct m_row_ref *row, uint64_t *node)
 {
     struct erow e;
-    struct nrow n;
-    uint64_t node = row->node;
-    int err = 0;
-    if (row->kind == ROW_ENTRY) {
-        err = entry_get(c, row->node, row->name, &e);
-        if (!err)
-            node = e.node ? e.node : e.base_node;
-    }
-    if (!err)
-        err = node_get(c, node, &n);
-    if (err)
-        return err == -ENOENT ? 0 : err;
-    if (++n.tries < CONFLICT_TRIES_MAX)
-        return node_put(c, &n);
-    err = node_put(c, &n);
-    return err ? err : park_row(c, ns, row, -EIO, fx);
+    *node = row->node;
+    if (row->kind != ROW_ENTRY)
+        return 0;
+    int err = entry_get(c, row->node, row->name, &e);
+    *node = err ? 0 : e.node ? e.node : e.base_node;
+    return err == -ENOENT ? 0 : err;
 }
 
-/* A move that closes a cycle at the server, and all that it has is applied: the cycle passes
- * through directories that are not loaded here. */
-static int undo_cycle(struct core *c, uint64_t ns, const struct m_row_ref *row, uint64_t head,
-                      struct core_effects *fx)
+/* A node that conflicts again and again although its commits were planned with all of the journal
+ * applied is parked, never dropped. */
+static int count_tries(struct core *c, uint64_t ns, const struct m_commit_ans *a,
+                       struct core_effects *fx)
 {
-    struct core_ns info;
+    cleanup_ids struct ids seen = {0};
+    int err = 0;
+    for (size_t i = 0; !err && i < a->rows_n; i++) {
+        uint64_t node;
+        struct nrow n;
+        size_t k = 0;
+        err = row_node(c, &a->rows[i], &node);
+        while (k < seen.n && seen.v[k] != node)
+            k++;
+        if (err || !node || k < seen.n)
+            continue;
+        ids_add(&seen, node);
+        err = node_get(c, node, &n);
+        if (err == -ENOENT) {
+            err = 0;
+            continue;
+        }
+        n.tries++;
+        if (!err)
+            err = node_put(c, &n);
+        if (!err && n.tries >= CONFLICT_TRIES_MAX)
+            err = park(c, ns, node, -EIO, fx);
+    }
+    return err;
+}
+
+/* A move that closes a cycle at the server, though all of the journal was applied: the cycle passes
+ * through directories that are not loaded here. */
+static int undo_cycle(struct core *c, const struct m_row_ref *row, struct core_effects *fx)
+{
     struct erow e;
-    int err = ns_get(c, ns, &info);
-    if (err || info.cursor < head)
-        return err;
-    err = entry_get(c, row->node, row->name, &e);
+    int err = entry_get(c, row->node, row->name, &e);
     if (err || !e.pend || !is_dir(e.type))
         return err == -ENOENT ? 0 : err;
     return rebase_undo_move(c, e.node, fx);
@@ -308,6 +323,19 @@ bool request_open(struct core *c, uint64_t request)
     return yes;
 }
 
+/* SJID up to which the journal was applied when it was planned. */
+static uint64_t planned_at(struct core *c, uint64_t request)
+{
+    uint64_t at = 0;
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT cursor FROM sent WHERE request = ?1");
+    sqlite3_bind_int64(s, 1, (int64_t)request);
+    if (tree_step(c->t, s) == 1)
+        at = (uint64_t)sqlite3_column_int64(s, 0);
+    if (s)
+        sqlite3_reset(s);
+    return at;
+}
+
 int core_commit_answer(struct core *c, uint64_t ns, uint64_t request, const struct m_commit_ans *a,
                        struct core_effects *fx)
 {
@@ -334,14 +362,14 @@ int core_commit_answer(struct core *c, uint64_t ns, uint64_t request, const stru
         for (size_t i = 0; !err && i < a->rows_n; i++)
             err = park_row(c, ns, &a->rows[i], errno_of_refusal(a->rows[i].reason), fx);
     }
-    if (!err && a->status == COMMIT_CONFLICT)
-        for (size_t i = 0; !err && i < a->rows_n; i++)
-            err = count_tries(c, ns, &a->rows[i], fx);
+    bool informed = a->status == COMMIT_CONFLICT && planned_at(c, request) >= a->head;
+    if (!err && informed)
+        err = count_tries(c, ns, a, fx);
     if (!err)
         err = rebase_unsend(c, request, fx);
-    for (size_t i = 0; !err && a->status == COMMIT_CONFLICT && i < a->rows_n; i++)
+    for (size_t i = 0; !err && informed && i < a->rows_n; i++)
         if (a->rows[i].reason == REFUSED_CYCLE && a->rows[i].kind == ROW_ENTRY)
-            err = undo_cycle(c, ns, &a->rows[i], a->head, fx);
+            err = undo_cycle(c, &a->rows[i], fx);
     if (!err && a->status == COMMIT_CONFLICT && a->head)
         err = ns_set_hold(c, ns, a->head);
     if (!err)

@@ -77,6 +77,8 @@ CREATE TABLE xattr(
     PRIMARY KEY(node, name)) WITHOUT ROWID;
 CREATE INDEX xattr_pending ON xattr(node) WHERE pend != 0 OR request != 0;
 
--- Commits sent and not settled: exactly what was sent under the number. sjid: set once committed.
+-- Commits sent and not settled: exactly what was sent under the number, planned at cursor. sjid: set once
+-- committed.
 CREATE TABLE sent(
-    request INTEGER PRIMARY KEY, ns INTEGER NOT NULL, changes BLOB NOT NULL, sjid INTEGER NOT NULL);
+    request INTEGER PRIMARY KEY, ns INTEGER NOT NULL, changes BLOB NOT NULL, sjid INTEGER NOT NULL,
+    cursor INTEGER NOT NULL);

@@ -406,6 +406,28 @@ static void test_a_row_that_conflicts_for_ever_is_parked(void **state)
     assert_int_equal(b.parked, -EIO);
 }
 
+static void test_conflicts_that_bring_news_are_not_counted(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    commit_all(w);
+    set_mode(w, f, 0400);
+    for (unsigned k = 0; k < 20; k++) { /* others are always faster */
+        planned(w, f);
+        w->head++;
+        assert_int_equal(answer(w, COMMIT_CONFLICT, ROW_NODE_ATTR, f, NULL, REFUSED_BASE), 0);
+        w->head--;
+        rec_begin(w);
+        rec_inode(w, f, NODE_REG, 1)->content_rev = 1;
+        apply(w);
+    }
+    assert_int_equal(attr(w, f).mode, 0400);
+    planned(w, f);
+    answer_committed(w);
+    commit_all(w);
+    assert_clean(w);
+}
+
 static void test_status(void **state)
 {
     struct world *w = *state;
@@ -453,6 +475,7 @@ int main(void)
         T(test_the_rest_goes_on_without_the_parked),
         T(test_a_number_acknowledged_before_is_not_parked),
         T(test_a_row_that_conflicts_for_ever_is_parked),
+        T(test_conflicts_that_bring_news_are_not_counted),
         T(test_status),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
