@@ -443,8 +443,7 @@ static int apply_entry(struct apply *w, const struct m_entry *m)
         /* under way: it may yet be committed (the name free again); its answer decides */
         err = e.request ? entry_put(w->c, &e) : rebase_entry(w->c, &e, w->now, w->fx);
     }
-    return !err && m->node && is_dir((uint32_t)m->inode.type) ? rebase_cycles(w->c, m->node, w->fx)
-                                                              : err;
+    return err;
 }
 
 /* A directory is gone of which nothing is loaded but names in it that are pending: it cannot come
@@ -497,6 +496,9 @@ static int apply_all(struct apply *w)
     for (size_t i = 0; !err && i < r->entries_n; i++)
         if (r->entries[i].node && is_dir((uint32_t)r->entries[i].inode.type))
             err = rebase_one_name(w->c, r->entries[i].node, w->now, w->fx);
+    for (size_t i = 0; !err && i < r->entries_n; i++) /* now that each has its one place */
+        if (r->entries[i].node && is_dir((uint32_t)r->entries[i].inode.type))
+            err = rebase_cycles(w->c, r->entries[i].node, w->fx);
     if (!err)
         err = keep_alive(w);
     for (size_t i = 0; !err && i < r->inodes_n; i++)
