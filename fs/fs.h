@@ -14,7 +14,12 @@
 #include "core.h"
 #include "trace.h"
 
-enum fsync_mode { FSYNC_COMMIT, FSYNC_LOCAL };
+/* What fsync, or close, waits for before it returns. */
+enum sync_mode {
+    SYNC_ASYNC,  /* close only: outbox and tree hold it, in the page cache of this machine */
+    SYNC_LOCAL,  /* … on this machine's disk */
+    SYNC_COMMIT, /* stored at block servers and committed */
+};
 
 struct fs_options {
     char *state;          /* state directory, absolute */
@@ -23,8 +28,8 @@ struct fs_options {
     char *prefer;         /* premises, or NULL */
     char *source;         /* what mount(8) shows as source: ACCOUNT@HOST:PORT or fsname= */
     char *kernel_options; /* for the kernel, comma-separated: "dev,suid,noatime"; or NULL */
-    enum fsync_mode fsync;
-    unsigned fsync_timeout_ms;   /* 60000 */
+    enum sync_mode fsync, close;
+    unsigned fsync_timeout_ms;   /* 60000; of close=commit too */
     unsigned timeout_ms;         /* reads and loads: 30000 */
     unsigned connect_timeout_ms; /* 5000 */
     unsigned drain_ms;           /* 60000, unmount */

@@ -24,8 +24,13 @@ const char mount_usage[] =
     "     fsync=commit|local what a successful fsync means: committed at the servers (default), or "
     "on\n"
     "                        this machine's disk\n"
-    "     fsync_timeout=S    fsync fails with ETIMEDOUT after so many seconds (60); the change "
-    "stays queued\n"
+    "     close=async|local|commit\n"
+    "                        what a successful close of a written file means: kept here, safe "
+    "against a kill\n"
+    "                        of the mount (default); or as fsync\n"
+    "     fsync_timeout=S    fsync, and close, fail with ETIMEDOUT after so many seconds (60); "
+    "the\n"
+    "                        change stays queued\n"
     "     timeout=S          reads and lookups fail with EIO after so many seconds (30)\n"
     "     connect_timeout=S  (5)\n"
     "     drain=S            how long unmounting goes on sending (60); the rest is kept\n"
@@ -56,8 +61,9 @@ enum option_kind {
     O_COUNT,   /* unsigned, at least 1 */
     O_SIZE,    /* uint64_t */
     O_FLAG,    /* bool */
-    O_FSYNC,
-    O_KERNEL, /* passed on */
+    O_FSYNC,   /* enum sync_mode */
+    O_CLOSE,   /* … or async */
+    O_KERNEL,  /* passed on */
     O_IGNORE,
 };
 struct option_row {
@@ -69,6 +75,7 @@ struct option_row {
 static const struct option_row rows[] = {
     {"state", O_PATH_, AT(fs.state)},
     {"fsync", O_FSYNC, AT(fs.fsync)},
+    {"close", O_CLOSE, AT(fs.close)},
     {"fsync_timeout", O_SECONDS, AT(fs.fsync_timeout_ms)},
     {"timeout", O_SECONDS, AT(fs.timeout_ms)},
     {"connect_timeout", O_SECONDS, AT(fs.connect_timeout_ms)},
@@ -171,6 +178,18 @@ static int seconds_value(const char *v, unsigned *out)
     return 0;
 }
 
+static int mode_value(const char *v, bool async, enum sync_mode *out)
+{
+    static const char *const words[] = {
+        [SYNC_ASYNC] = "async", [SYNC_LOCAL] = "local", [SYNC_COMMIT] = "commit"};
+    for (unsigned m = async ? SYNC_ASYNC : SYNC_LOCAL; m <= SYNC_COMMIT; m++)
+        if (strcmp(v, words[m]) == 0) {
+            *out = (enum sync_mode)m;
+            return 0;
+        }
+    return -EINVAL;
+}
+
 static void kernel_add(struct fs_options *o, const char *word)
 {
     char *joined;
@@ -222,10 +241,13 @@ static int option_apply(struct mount_args *a, const struct option_row *r, const 
         *(bool *)(void *)at = true;
         return 0;
     case O_FSYNC:
-        if (strcmp(v, "commit") != 0 && strcmp(v, "local") != 0)
-            return say(err, "option fsync: %s is neither commit nor local", v);
-        a->fs.fsync = *v == 'c' ? FSYNC_COMMIT : FSYNC_LOCAL;
-        return 0;
+        return mode_value(v, false, (enum sync_mode *)(void *)at)
+                   ? say(err, "option fsync: %s is neither commit nor local", v)
+                   : 0;
+    case O_CLOSE:
+        return mode_value(v, true, (enum sync_mode *)(void *)at)
+                   ? say(err, "option close: %s is none of async, local and commit", v)
+                   : 0;
     case O_KERNEL:
         kernel_add(&a->fs, r->name);
         return 0;
@@ -304,7 +326,8 @@ static int source_parse(struct mount_args *a, const char *text, char *err)
 static void defaults(struct mount_args *a)
 {
     *a = (struct mount_args){
-        .fs = {.fsync = FSYNC_COMMIT,
+        .fs = {.fsync = SYNC_COMMIT,
+               .close = SYNC_ASYNC,
                .fsync_timeout_ms = 60000,
                .timeout_ms = 30000,
                .connect_timeout_ms = 5000,

@@ -25,8 +25,10 @@ void sync_free(struct sync *s);
  * and its blocks are durable; -ETIMEDOUT after fsync_timeout, -EDQUOT, -EROFS, -EACCES, -EIO … The
  * caller has flushed the node's dirty data into the tree before. Returns an id for sync_cancel, or
  * 0 when done was not needed because nothing is pending (*err is then the result, done is not
- * called). */
-uint64_t sync_barrier(struct sync *s, uint64_t node, sync_done done, void *arg, int *err);
+ * called). local: done(0) once outbox and tree are on this machine's disk; nothing else is waited
+ * for. */
+uint64_t sync_barrier(struct sync *s, uint64_t node, bool local, sync_done done, void *arg,
+                      int *err);
 /* [locked] Loads what the core needs (several waiters for the same need share one call). done(0):
  * call the core again; -EIO after timeout, -ENOENT … */
 uint64_t sync_load(struct sync *s, const struct core_need *need, sync_done done, void *arg);

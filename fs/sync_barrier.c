@@ -50,7 +50,8 @@ static void barrier_drop(struct sync *s, struct waiter *w)
     upload_set_free(&b->set);
 }
 
-uint64_t sync_barrier(struct sync *s, uint64_t node, sync_done done, void *arg, int *err)
+uint64_t sync_barrier(struct sync *s, uint64_t node, bool local, sync_done done, void *arg,
+                      int *err)
 {
     struct core_barrier cb;
     struct core_attr a;
@@ -59,8 +60,9 @@ uint64_t sync_barrier(struct sync *s, uint64_t node, sync_done done, void *arg, 
     if (*err)
         return 0;
     if (cb.parked || (!cb.dirty && !cb.request)) {
-        *err = cb.parked;
-        return 0;
+        *err = local ? 0 : cb.parked;
+        if (!local || !cb.parked)
+            return 0;
     }
     int r = core_getattr(s->fs->core, node, &a, &need);
     if (r || s->waiters_n >= SYNC_WAITERS_MAX) {
@@ -76,7 +78,7 @@ uint64_t sync_barrier(struct sync *s, uint64_t node, sync_done done, void *arg, 
     b->w.drop = barrier_drop;
     b->w.flush = true;
     sync_wake(s);
-    if (s->fs->opt.fsync == FSYNC_LOCAL) /* flushed at once; nothing else is waited for */
+    if (local) /* flushed at once */
         return waiter_add(s, &b->w, 0, 0);
     b->ns = sync_ns_need(s, a.ns);
     b->state = BARRIER_CHECK;

@@ -78,8 +78,6 @@ static int run_unlocked(struct vfs *v, struct vfs_op *op)
 {
     if (op->type == OP_READ && op->extents != NULL)
         return vfs_read_blocks(v, op);
-    if (op->local_sync)
-        return vfs_sync_local(v);
     return 0;
 }
 
@@ -181,7 +179,8 @@ static bool begin_wait(struct vfs *v, struct vfs_op *op, int *rc)
         op->wait_id = sync_fetch(v->fs->sync, op->ids_ns, op->ids, op->ids_n, waited, op);
         break;
     case VFS_BARRIER:
-        op->wait_id = sync_barrier(v->fs->sync, op->barrier_node, waited, op, &err);
+        op->wait_id =
+            sync_barrier(v->fs->sync, op->barrier_node, op->barrier_local, waited, op, &err);
         if (op->wait_id == 0) {
             op->barrier_done = true;
             op->barrier_err = err;
@@ -481,15 +480,4 @@ uint64_t vfs_dirty_bytes(struct vfs *v)
 bool vfs_keeps_block(struct vfs *v, const struct block_id *id)
 {
     return wb_putting(v->wb) || handles_refer(v->handles, id);
-}
-
-int vfs_sync_local(struct vfs *v)
-{
-    int rc = blocks_flush(v->fs->blocks);
-    if (rc != 0)
-        return rc;
-    pthread_mutex_lock(&v->fs->lock);
-    rc = tree_flush(v->fs->tree);
-    pthread_mutex_unlock(&v->fs->lock);
-    return rc;
 }

@@ -217,15 +217,14 @@ int vfs_read_blocks(struct vfs *v, struct vfs_op *op)
 /* ---- writing -------------------------------------------------------------------------------- */
 
 /* What has to follow a change when it must be durable before the answer. */
-static int make_durable(struct vfs *v, struct vfs_op *op, uint64_t node)
+static int make_durable(struct vfs_op *op, uint64_t node, enum sync_mode mode)
 {
     if (op->barrier_done)
         return op->barrier_err;
-    if (v->fs->opt.fsync == FSYNC_LOCAL) {
-        op->local_sync = true;
+    if (mode == SYNC_ASYNC)
         return 0;
-    }
     op->barrier_node = node;
+    op->barrier_local = mode == SYNC_LOCAL;
     return VFS_BARRIER;
 }
 
@@ -249,19 +248,28 @@ int vfs_write(struct vfs *v, struct vfs_op *op)
     if (!f->sync)
         return 0;
     int rc = wb_flush(v->wb, h->node, &op->ticket);
-    return rc != 0 ? rc : make_durable(v, op, h->node);
+    return rc != 0 ? rc : make_durable(op, h->node, v->fs->opt.fsync);
 }
 
+/* Dirty data is taken in whatever happens; what close=… asks beyond that ends with the mount, or
+ * when the caller is killed. */
 int vfs_flush(struct vfs *v, struct vfs_op *op)
 {
-    return op->file->writable ? wb_flush(v->wb, op->file->h->node, &op->ticket) : 0;
+    if (!op->file->writable)
+        return 0;
+    uint64_t node = op->file->h->node;
+    int rc = op->barrier_done ? 0 : wb_flush(v->wb, node, &op->ticket);
+    if (rc == 0 && v->fs->opt.close != SYNC_ASYNC && !op->barrier_done &&
+        (v->stopping || op->interrupted))
+        return v->stopping ? -ENOTCONN : -EINTR;
+    return rc != 0 ? rc : make_durable(op, node, v->fs->opt.close);
 }
 
 int vfs_fsync(struct vfs *v, struct vfs_op *op)
 {
     uint64_t node = op->file->h->node;
     int rc = op->file->dir || op->barrier_done ? 0 : wb_flush(v->wb, node, &op->ticket);
-    return rc != 0 ? rc : make_durable(v, op, node);
+    return rc != 0 ? rc : make_durable(op, node, v->fs->opt.fsync);
 }
 
 /* Waits until none of the node's dirty data is on its way. */

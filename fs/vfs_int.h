@@ -76,8 +76,6 @@ int vfs_setxattr(struct vfs *v, struct vfs_op *op);
 /* [not locked] The part of a read that needs no lock: copies from blocks. -EAGAIN: run the
  * operation again. */
 int vfs_read_blocks(struct vfs *v, struct vfs_op *op);
-/* [not locked] fsync that is only local: outbox and tree to disk. */
-int vfs_sync_local(struct vfs *v);
 
 /* The handle of a request, or NULL: -ESTALE. */
 struct handle *vfs_handle(struct vfs *v, uint64_t nodeid);

@@ -76,7 +76,7 @@ struct vfs_op {
     struct vfs *vfs;
     struct vfs_op *next, **prev; /* in the list of parked ones */
     bool heap, interrupted, waits_wb, woken, barrier_done;
-    bool local_sync; /* the operation ends with outbox and tree brought to disk */
+    bool barrier_local; /* the barrier waits for outbox and tree on disk, not for a commit */
     int barrier_err;
     uint64_t wait_id, ticket, ticket2;
     struct core_need need;

@@ -644,7 +644,7 @@ static uint64_t barrier(uint64_t node, struct result *r)
 {
     int err;
     pthread_mutex_lock(&fs.lock);
-    uint64_t id = sync_barrier(fs.sync, node, result_done, r, &err);
+    uint64_t id = sync_barrier(fs.sync, node, false, result_done, r, &err);
     pthread_mutex_unlock(&fs.lock);
     assert_true(id != 0);
     return id;
@@ -732,7 +732,7 @@ static void a_barrier_asks_puts_commits(void **state)
     assert_int_equal(calls_of("commit"), 1);
     int err = 1; /* again: nothing is pending */
     pthread_mutex_lock(&fs.lock);
-    assert_int_equal(sync_barrier(fs.sync, 100, result_done, &r, &err), 0);
+    assert_int_equal(sync_barrier(fs.sync, 100, false, result_done, &r, &err), 0);
     pthread_mutex_unlock(&fs.lock);
     assert_int_equal(err, 0);
 }
@@ -957,6 +957,24 @@ static void a_barrier_in_vain_flushes_and_times_out(void **state)
     assert_int_equal(again.err, -ETIMEDOUT);
 }
 
+/* Neither servers nor the time-out of a commit count; nothing pending needs no flush. */
+static void a_local_barrier_waits_for_the_disk_alone(void **state)
+{
+    (void)state;
+    struct result r = {0};
+    int err = -1;
+    start();
+    fs.opt.fsync_timeout_ms = 60000;
+    node_add(100, "hello");
+    size_t before = flushes;
+    pthread_mutex_lock(&fs.lock);
+    assert_true(sync_barrier(fs.sync, 100, true, result_done, &r, &err) != 0);
+    pthread_mutex_unlock(&fs.lock);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(r.err, 0);
+    assert_true(flushes > before);
+}
+
 static void equal_loads_share_a_call_and_a_moved_cursor_repeats_it(void **state)
 {
     (void)state;
@@ -1141,6 +1159,7 @@ int main(void)
         T(the_journal_settles_a_commit_whose_answer_is_lost),
         T(a_cancelled_barrier_ends_once),
         T(a_barrier_in_vain_flushes_and_times_out),
+        T(a_local_barrier_waits_for_the_disk_alone),
         T(equal_loads_share_a_call_and_a_moved_cursor_repeats_it),
         T(records_wait_for_loads_and_loads_for_records),
         T(a_damaged_block_is_fetched_elsewhere),

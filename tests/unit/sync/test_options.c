@@ -39,7 +39,8 @@ static void takes_the_defaults(void **state)
     assert_int_equal(args.port, STEADFS_PORT);
     assert_string_equal(args.fs.mountpoint, "/mnt");
     assert_string_equal(args.fs.source, "files.example.org");
-    assert_int_equal(args.fs.fsync, FSYNC_COMMIT);
+    assert_int_equal(args.fs.fsync, SYNC_COMMIT);
+    assert_int_equal(args.fs.close, SYNC_ASYNC);
     assert_int_equal(args.fs.fsync_timeout_ms, 60000);
     assert_int_equal(args.fs.timeout_ms, 30000);
     assert_int_equal(args.fs.drain_ms, 60000);
@@ -69,12 +70,14 @@ static void takes_options(void **state)
 {
     (void)state;
     assert_int_equal(parse("-n", "h", "-o",
-                           "state=/a\\,b c,fsync=local,fsync_timeout=0.5,timeout=2", "/m", "-o",
+                           "state=/a\\,b c,fsync=local,close=commit,fsync_timeout=0.5,timeout=2",
+                           "/m", "-o",
                            "copies=2,cache_size=3M,dirty_max=1GiB,allow_other,eager_put,prefer=hq",
                            "-sv", "-r", "-f", NULL),
                      0);
     assert_string_equal(args.fs.state, "/a,b c");
-    assert_int_equal(args.fs.fsync, FSYNC_LOCAL);
+    assert_int_equal(args.fs.fsync, SYNC_LOCAL);
+    assert_int_equal(args.fs.close, SYNC_COMMIT);
     assert_int_equal(args.fs.fsync_timeout_ms, 500);
     assert_int_equal(args.fs.timeout_ms, 2000);
     assert_int_equal(args.fs.copies, 2);
@@ -105,6 +108,8 @@ static void refuses_what_it_does_not_know(void **state)
     } bad[] = {
         {"fsnyc=local", "unknown option: fsnyc"},
         {"fsync=never", "neither commit nor local"},
+        {"fsync=async", "neither commit nor local"},
+        {"close=never", "none of async, local and commit"},
         {"copies=0", "from 1 to 16"},
         {"copies=17", "from 1 to 16"},
         {"copies", "needs a value"},
