@@ -159,8 +159,9 @@ static int write_node(struct commit *c, struct wnode *w)
     if (w->change)
         facets(c, w);
     count_links(w);
-    w->touched = w->created || w->revived || w->change || w->after.nlink != w->before.nlink ||
-                 w->after.xattrs != w->before.xattrs;
+    /* one that gained a link and lost one, too: who knows only one of the two names cannot count */
+    w->touched = w->created || w->revived || w->change || w->added || w->removed ||
+                 w->subdirs_added || w->subdirs_removed || w->after.xattrs != w->before.xattrs;
     if (w->gone)
         return close_node(c, w);
     if (w->revived)

@@ -703,6 +703,30 @@ static void links_are_counted(void **state)
     assert_int_equal(world_lookup(w, &w->alice, w->alice.root, "d", 5).node, d);
 }
 
+/* Who knows only one of the two names learns the directory's count from the record alone. */
+static void a_count_that_stays_is_told(void **state)
+{
+    struct world *w = *state;
+    struct plan p;
+    struct m_list_ans a;
+    uint64_t d = world_make(w, &w->alice, w->alice.root, "d", NODE_DIR, 0);
+    uint64_t f = world_make(w, &w->alice, w->alice.root, "f", NODE_REG, 0);
+    plan_new(w, &w->alice, &p);
+    plan_entry(&p, w->alice.root, "d", d, 1, f);
+    plan_entry(&p, w->alice.root, "f", f, 2, d);
+    expect_committed(send_and_free(w, &p));
+    struct m_list_req q = {.ns = w->alice.ns, .from = 2};
+    assert_int_equal(meta_list(w->m, &w->alice.who, &q, &a, &w->ar, w->why), 0);
+    assert_int_equal(a.records_n, 1);
+    unsigned told = 0;
+    for (size_t k = 0; k < a.records[0].inodes_n; k++) {
+        const struct m_inode *i = &a.records[0].inodes[k];
+        told += i->node == w->alice.root && i->nlink == 3;
+        told += i->node == f && i->nlink == 1;
+    }
+    assert_int_equal(told, 2);
+}
+
 /* ---- form
  * --------------------------------------------------------------------------------------------- */
 static void rows_are_well_formed(void **state)
@@ -902,6 +926,7 @@ int main(void)
         TEST(no_directory_below_itself),
         TEST(the_root_stays_the_root),
         TEST(links_are_counted),
+        TEST(a_count_that_stays_is_told),
         TEST(rows_are_well_formed),
         TEST(bytes_have_a_quota),
         TEST(nodes_have_a_quota),
