@@ -334,7 +334,8 @@ int core_write(struct core *c, const struct core_who *who, uint64_t node, uint64
     if (!err && blind)
         err = stored_count(c, &n);
     if (!err) {
-        n.mtime = n.ctime = who->now;
+        n.mtime = who->now;
+        n.ctime = ctime_of(&n, who->now);
         err = node_touch(c, &n, FACET_CONTENT, who->now);
     }
     return core_leave(c, err == -ENOENT ? -ESTALE : err);
@@ -363,7 +364,8 @@ int core_truncate(struct core *c, const struct core_who *who, uint64_t node, uin
     if (!err && blind)
         err = stored_count(c, &n);
     if (!err) {
-        n.mtime = n.ctime = who->now;
+        n.mtime = who->now;
+        n.ctime = ctime_of(&n, who->now);
         err = node_touch(c, &n, FACET_CONTENT, who->now);
     }
     return core_leave(c, err == -ENOENT ? -ESTALE : err);

@@ -68,6 +68,13 @@ static inline void spans_free(struct spans *l)
 void ids_add(struct ids *l, uint64_t id);
 void spans_add(struct spans *l, uint64_t off, uint64_t end);
 
+/* The ctime of a change made now: the server keeps the latest it was told, so one that a clock set
+ * back would make older stays as it is. */
+static inline int64_t ctime_of(const struct nrow *n, int64_t now)
+{
+    return now > n->ctime ? now : n->ctime;
+}
+
 static inline struct bytes erow_name(const struct erow *e)
 {
     return bytes_of(e->name, e->name_len);

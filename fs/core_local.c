@@ -50,7 +50,8 @@ static int touch_dir(struct core *c, uint64_t dir, int64_t now)
     int err = node_get(c, dir, &p);
     if (err)
         return err;
-    p.mtime = p.ctime = now;
+    p.mtime = now;
+    p.ctime = ctime_of(&p, now);
     return node_touch(c, &p, FACET_TIMES, now);
 }
 
@@ -522,7 +523,7 @@ int core_link(struct core *c, const struct core_who *who, uint64_t node, uint64_
     if (!err)
         err = node_get(c, node, &n);
     if (!err) {
-        n.ctime = who->now;
+        n.ctime = ctime_of(&n, who->now);
         err = node_touch(c, &n, FACET_TIMES, who->now);
         attr_of(&n, out);
     }
@@ -541,7 +542,7 @@ static int name_lost(struct core *c, const struct core_who *who, uint64_t node)
         return err;
     if (is_dir(n.type) && !names)
         n.nlink = 0;
-    n.ctime = who->now;
+    n.ctime = ctime_of(&n, who->now);
     err = node_touch(c, &n, FACET_TIMES, who->now);
     return err ? err : n.nlink == 0 ? node_purge(c, node) : 0;
 }
@@ -685,7 +686,7 @@ static int rename_do(struct core *c, const struct core_who *who, struct rename_a
     if (!err)
         err = node_get(c, moved, &n);
     if (!err) {
-        n.ctime = who->now;
+        n.ctime = ctime_of(&n, who->now);
         err = node_touch(c, &n, FACET_TIMES, who->now);
     }
     return !err && other && !exchange ? name_lost(c, who, other) : err;
@@ -741,7 +742,7 @@ int core_setattr(struct core *c, const struct core_who *who, uint64_t node, unsi
         facets |= FACET_ATTR;
     if (mask & CORE_SET_MTIME)
         n.mtime = a->mtime;
-    n.ctime = mask & CORE_SET_CTIME ? a->ctime : who->now;
+    n.ctime = ctime_of(&n, mask & CORE_SET_CTIME ? a->ctime : who->now);
     return core_leave(c, node_touch(c, &n, facets, who->now));
 }
 
@@ -845,7 +846,7 @@ int core_setxattr(struct core *c, const struct core_who *who, uint64_t node, str
     if (!err)
         err = xattr_put(c, node, name, value);
     if (!err) {
-        n.ctime = who->now;
+        n.ctime = ctime_of(&n, who->now);
         err = node_touch(c, &n, FACET_TIMES, who->now);
     }
     return core_leave(c, err);

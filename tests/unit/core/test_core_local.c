@@ -209,6 +209,24 @@ static void test_attributes(void **state)
     assert_int_equal(got.ctime, w->who.now);
 }
 
+static void test_ctime_never_goes_back(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG), replaced;
+    int64_t then = attr(w, f).ctime;
+    w->who.now -= 5000; /* a clock is set back */
+    set_mode(w, f, 0600);
+    assert_int_equal(set_xattr(w, f, "user.x", "1", 0), 0);
+    write_block(w, f, 0, 8, 1);
+    assert_int_equal(core_truncate(w->core, &w->who, f, 4, &w->need), 0);
+    assert_int_equal(core_rename(w->core, &w->who, ROOT, name_of("f"), ROOT, name_of("g"), 0,
+                                 &replaced, &w->need),
+                     0);
+    assert_int_equal(attr(w, f).ctime, then);
+    assert_int_equal(attr(w, ROOT).ctime, then);
+    assert_true(attr(w, f).mtime < then);
+}
+
 static void test_xattrs(void **state)
 {
     struct world *w = *state;
@@ -338,6 +356,7 @@ int main(void)
         T(test_rename),
         T(test_rename_of_two_names_of_one_file_does_nothing),
         T(test_attributes),
+        T(test_ctime_never_goes_back),
         T(test_xattrs),
         T(test_reader_changes_nothing),
         T(test_no_longer_a_member),
