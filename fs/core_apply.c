@@ -473,6 +473,24 @@ static int rescue(struct apply *w, uint64_t dir)
     return err;
 }
 
+/* What lost its name by the record, and for good: a directory too that the server never heard of.
+ */
+static int forget_lost(struct apply *w, uint64_t node)
+{
+    struct nrow n;
+    size_t names;
+    int err = node_get(w->c, node, &n);
+    if (!err)
+        err = node_names(w->c, node, &names);
+    if (err)
+        return err == -ENOENT ? 0 : err;
+    if (!names && is_dir(n.type) && ((n.pend | n.sent) & FACET_CREATE)) {
+        n.nlink = 0;
+        err = node_put(w->c, &n);
+    }
+    return err ? err : node_purge(w->c, node);
+}
+
 /* A node that came with this name: its count of names, as told, includes it. */
 static int loaded_count(struct apply *w, const struct m_entry *m)
 {
@@ -511,7 +529,7 @@ static int apply_all(struct apply *w)
     for (size_t i = 0; !err && i < r->xattrs_n; i++)
         err = apply_xattr(w, &r->xattrs[i]);
     for (size_t i = 0; !err && i < w->lost.n; i++)
-        err = node_purge(w->c, w->lost.v[i]);
+        err = forget_lost(w, w->lost.v[i]);
     return err;
 }
 

@@ -329,6 +329,28 @@ static void test_a_forgotten_commit_does_not_win_over_what_is_newer(void **state
     assert_content(w, effect(w, EFFECT_FORK)->other, "0+8=3@0");
 }
 
+static void test_a_directory_that_a_forgotten_commit_took_away_is_gone(void **state)
+{
+    struct world *w = *state;
+    uint64_t d = make(w, ROOT, "d", NODE_DIR);
+    planned(w, d);
+    world_restart(w, END_KILL); /* forgotten: a conflict, the directories merged, the name moved */
+    world_session(w, 2, ROLE_EDITOR);
+    theirs_make(w, ROOT, "d", THEIRS(1), NODE_DIR);
+    rec_begin(w);
+    rec_own(w, 4000);
+    rec_entry(w, ROOT, "d", 0, NODE_NONE);
+    rec_entry(w, ROOT, "e", THEIRS(1), NODE_DIR);
+    rec_known(w, ROOT);
+    apply(w);
+    assert_names(w, ROOT, "e");
+    assert_int_equal(answer(w, COMMIT_REFUSED, ROW_NODE, d, NULL, REFUSED_REQUEST), 0);
+    commit_all(w);
+    assert_clean(w);
+    struct core_attr a;
+    assert_int_equal(core_getattr(w->core, d, &a, &w->need), -ESTALE);
+}
+
 static void test_refusals_park(void **state)
 {
     static const struct {
@@ -471,6 +493,7 @@ int main(void)
         T(test_numbers_are_not_used_twice),
         T(test_a_forgotten_commit_wins_over_what_is_older),
         T(test_a_forgotten_commit_does_not_win_over_what_is_newer),
+        T(test_a_directory_that_a_forgotten_commit_took_away_is_gone),
         T(test_refusals_park),
         T(test_the_rest_goes_on_without_the_parked),
         T(test_a_number_acknowledged_before_is_not_parked),
