@@ -13,10 +13,22 @@
 
 #define TREE_DB "tree.db"
 
-void client_incarnation(unsigned index, uint8_t out[16])
+int64_t client_now(const struct client *c)
 {
-    memcpy(out, "client state ...", 16);
-    out[15] = (uint8_t)index;
+    return c->s->now + c->skew;
+}
+
+struct view *client_view(struct client *c, uint64_t ns)
+{
+    for (size_t i = 0; i < c->views_n; i++)
+        if (c->views[i].ns == ns)
+            return &c->views[i];
+    return NULL;
+}
+
+bool client_reaches(const struct client *c, unsigned to)
+{
+    return !(c->cut >> to & 1) && !(to && c->s->blockd[to - 1].down);
 }
 
 /* ---- what the core asks ------------------------------------------------------------------------
@@ -88,8 +100,8 @@ int client_start(struct client *c)
     int err = tree_open(&c->tree, TREE_DB, simvfs_name(c->disk), why);
     if (err)
         return start_failed(c, err, why);
-    snprintf(name, sizeof name, "dev%u", c->index);
-    struct core_options o = {.device = (uint32_t)c->s->server.device[c->index],
+    snprintf(name, sizeof name, "dev%u", c->device);
+    struct core_options o = {.device = (uint32_t)c->s->server.inst->device[c->device].id,
                              .device_name = name,
                              .clean_start = true,
                              .hooks = {.ctx = c,
@@ -109,21 +121,28 @@ int client_start(struct client *c)
     return err == -ENOENT ? 0 : err;
 }
 
-static void records_clear(struct client *c)
+static void records_clear(struct view *v)
 {
-    arena_free(&c->records.arena);
-    buf_free(&c->records.body);
-    c->records.ans = (struct m_list_ans){0};
-    c->records.next = 0;
+    arena_free(&v->records.arena);
+    buf_free(&v->records.body);
+    v->records.ans = (struct m_list_ans){0};
+    v->records.next = 0;
 }
 
 static void forget(struct client *c)
 {
     memset(c->calls, 0, sizeof c->calls);
     c->needs_n = 0;
-    c->session = false;
-    records_clear(c);
-    lane_reset(c);
+    c->session = c->session_wanted = false;
+    for (size_t i = 0; i < c->views_n; i++) {
+        struct view *v = &c->views[i];
+        records_clear(v);
+        lane_reset(v);
+        for (unsigned k = 0; k < SERVERS_MAX; k++)
+            buf_free(&v->candidate[k].capability);
+        *v = (struct view){0};
+    }
+    c->views_n = 0;
     free(c->receipts);
     c->receipts = NULL;
     c->receipts_n = c->receipts_cap = 0;
@@ -170,62 +189,92 @@ bool client_ok(struct client *c, int err, const char *what)
     return err >= 0;
 }
 
-/* ---- calls
- * -------------------------------------------------------------------------------------------- */
-static struct call *call_add(struct client *c, enum call_kind kind, const char *method,
-                             struct buf *body)
+/* ---- calls ----------------------------------------------------------------------------------- */
+static struct call *call_add(struct client *c, enum call_kind kind, unsigned to, uint64_t ns,
+                             const char *method, struct buf *body)
 {
     for (size_t i = 0; i < CALLS_MAX; i++) {
         struct call *k = &c->calls[i];
         if (k->kind != CALL_FREE)
             continue;
-        struct packet p = {.client = c->index,
+        struct packet p = {.to = (uint8_t)to,
+                           .client = c->index,
                            .epoch = c->epoch,
                            .call = ++c->next_call,
                            .method = method,
                            .body = *body};
+        *body = (struct buf){0};
         if (!net_send(c->s, &p))
-            break;
-        *k = (struct call){.kind = kind, .id = p.call};
-        sim_log(c->s, "c%u calls %s (%llu)", c->index, method, (unsigned long long)p.call);
+            return NULL;
+        *k = (struct call){.kind = kind, .to = (uint8_t)to, .id = p.call, .ns = ns};
+        sim_log(c->s, "c%u calls %s of part %u (%llu)", c->index, method, to,
+                (unsigned long long)p.call);
         return k;
     }
     buf_free(body);
     return NULL;
 }
 
-struct call *client_call(struct client *c, enum call_kind kind, const char *method,
-                         const struct msg_desc *d, const void *msg)
+struct call *client_call(struct client *c, enum call_kind kind, unsigned to, uint64_t ns,
+                         const char *method, const struct msg_desc *d, const void *msg)
 {
     struct buf body = {0};
     msg_encode(d, msg, &body);
-    return call_add(c, kind, method, &body);
+    return call_add(c, kind, to, ns, method, &body);
 }
 
-bool client_calling(const struct client *c, enum call_kind kind)
+bool client_calling(const struct client *c, enum call_kind kind, uint64_t ns)
 {
     for (size_t i = 0; i < CALLS_MAX; i++)
-        if (c->calls[i].kind == kind)
+        if (c->calls[i].kind == kind && c->calls[i].ns == ns)
             return true;
     return false;
 }
 
-/* ---- session
- * --------------------------------------------------------------------------------------------- */
+/* ---- session --------------------------------------------------------------------------------- */
 static void session_start(struct client *c)
 {
     uint8_t incarnation[16];
     int64_t requests = 0, nodes = 0;
-    client_incarnation(c->index, incarnation);
+    incarnation_of('d', c->device, 0, incarnation);
     (void)tree_get(c->tree, "request_limit", &requests); /* absent in a new tree */
     (void)tree_get(c->tree, "node_limit", &nodes);
     struct m_session_req q = {.incarnation = bytes_of(incarnation, 16),
                               .requests_used = (uint64_t)requests,
                               .nodes_used = (uint64_t)nodes};
-    client_call(c, CALL_SESSION, "session", &m_session_req_desc, &q);
+    client_call(c, CALL_SESSION, 0, 0, "session", &m_session_req_desc, &q);
 }
 
-static void session_answer(struct client *c, struct bytes body)
+/* The namespaces that the tree knows, and what the session says of them. */
+static void take_views(struct client *c, const struct m_session_ans *a)
+{
+    struct core_ns n;
+    for (size_t k = 0; k < NAMESPACES && core_ns_at(c->core, k, &n) == 0; k++) {
+        struct view *v = client_view(c, n.id);
+        if (!v)
+            v = &c->views[c->views_n++];
+        v->ns = n.id;
+        v->root = n.root;
+        v->member = n.member;
+        for (unsigned i = 0; i < SERVERS_MAX; i++)
+            v->candidate[i].assigned = false;
+    }
+    for (size_t k = 0; k < a->namespaces_n; k++) {
+        struct view *v = client_view(c, a->namespaces[k].id);
+        for (size_t j = 0; v && j < a->namespaces[k].candidates_n; j++) {
+            const struct m_candidate *d = &a->namespaces[k].candidates[j];
+            for (unsigned i = 0; i < SERVERS_MAX; i++) {
+                if (c->s->server.inst->server[i].id != d->server)
+                    continue;
+                v->candidate[i].assigned = true;
+                v->candidate[i].capability.n = 0;
+                buf_append(&v->candidate[i].capability, d->capability.p, d->capability.n);
+            }
+        }
+    }
+}
+
+static void session_answer(struct client *c, struct bytes body, struct rng *r)
 {
     cleanup_arena struct arena ar = {0};
     struct core_effects fx = {0};
@@ -237,52 +286,61 @@ static void session_answer(struct client *c, struct bytes body)
     else if (client_ok(c, core_session(c->core, &a, &fx), "core_session") &&
              client_ok(c, core_root(c->core, &c->ns, &c->root), "core_root")) {
         c->session = true;
+        c->session_wanted = false;
+        take_views(c, &a);
         client_effects(c, &fx);
+        for (size_t i = 0; c->core && i < c->views_n; i++) /* somebody asks for it now and then */
+            if (rng_percent(r, 30))
+                client_ok(c, core_unpark(c->core, c->views[i].ns), "core_unpark");
     }
     core_effects_free(&fx);
 }
 
-/* ---- journal
- * -----------------------------------------------------------------------------------------------
- */
-static void list_start(struct client *c, struct rng *r)
+/* ---- journal --------------------------------------------------------------------------------- */
+static void list_start(struct client *c, const struct view *v, struct rng *r)
 {
     struct core_ns n;
-    if (!client_ok(c, core_ns_get(c->core, c->ns, &n), "core_ns_get"))
+    if (!client_ok(c, core_ns_get(c->core, v->ns, &n), "core_ns_get"))
         return;
-    struct m_list_req q = {.ns = c->ns, .from = n.cursor, .limit_bytes = 1 + rng_below(r, 3000)};
-    client_call(c, CALL_LIST, "list", &m_list_req_desc, &q);
+    struct m_list_req q = {.ns = v->ns, .from = n.cursor, .limit_bytes = 1 + rng_below(r, 3000)};
+    client_call(c, CALL_LIST, 0, v->ns, "list", &m_list_req_desc, &q);
 }
 
-static void list_answer(struct client *c, struct bytes body)
+static void list_answer(struct client *c, struct view *v, int status, struct bytes body)
 {
-    records_clear(c);
-    buf_append(&c->records.body, body.p, body.n);
-    if (msg_decode(&m_list_ans_desc, &c->records.ans, c->records.body.p, c->records.body.n,
-                   MSG_LENIENT, &c->records.arena, NULL))
+    if (status == ERR_FORBIDDEN)
+        c->session_wanted = true;
+    if (status)
+        return;
+    records_clear(v);
+    buf_append(&v->records.body, body.p, body.n);
+    if (msg_decode(&m_list_ans_desc, &v->records.ans, v->records.body.p, v->records.body.n,
+                   MSG_LENIENT, &v->records.arena, NULL))
         sim_fail(c->s, "client %u: the list cannot be read", c->index);
-    else if (c->records.ans.resync)
+    else if (v->records.ans.resync)
         sim_fail(c->s, "client %u: resync to %llu", c->index,
-                 (unsigned long long)c->records.ans.resync);
+                 (unsigned long long)v->records.ans.resync);
 }
 
-static void apply_one(struct client *c)
+static void apply_one(struct client *c, struct view *v)
 {
     struct core_effects fx = {0};
     struct core_ns n;
-    const struct m_record *r = &c->records.ans.records[c->records.next];
-    int err = core_ns_get(c->core, c->ns, &n);
+    const struct m_record *r = &v->records.ans.records[v->records.next];
+    int err = core_ns_get(c->core, v->ns, &n);
     if (!err && r->sjid > n.cursor + 1)
         sim_fail(c->s, "client %u: record %llu does not follow cursor %llu", c->index,
                  (unsigned long long)r->sjid, (unsigned long long)n.cursor);
     if (!err)
-        err = core_apply(c->core, c->ns, r, c->s->now, &fx);
-    sim_log(c->s, "c%u applies %llu: %d", c->index, (unsigned long long)r->sjid, err);
+        err = core_apply(c->core, v->ns, r, client_now(c), &fx);
+    sim_log(c->s, "c%u applies %llu of %s: %d", c->index, (unsigned long long)r->sjid,
+            ns_names[server_ns(c->s, v->ns)], err);
     if (client_ok(c, err, "core_apply")) {
         c->s->count.records++;
+        v->lane.nothing = false;
         client_effects(c, &fx);
-        if (++c->records.next == c->records.ans.records_n)
-            records_clear(c);
+        if (++v->records.next == v->records.ans.records_n)
+            records_clear(v);
     }
     core_effects_free(&fx);
 }
@@ -323,16 +381,21 @@ static void load_start(struct client *c)
         buf_free(&body);
         return;
     }
-    struct call *k = call_add(c, CALL_LOAD, method, &body);
+    struct call *k = call_add(c, CALL_LOAD, 0, need.ns, method, &body);
     if (k)
         k->need = need;
     c->s->count.loads++;
 }
 
-static void load_answer(struct client *c, const struct core_need *need, struct bytes body)
+static void load_answer(struct client *c, const struct core_need *need, int status,
+                        struct bytes body)
 {
+    if (status == ERR_FORBIDDEN)
+        c->session_wanted = true;
+    if (status)
+        return;
     struct core_effects fx = {0};
-    int err = core_need_answer(c->core, need, body, c->s->now, &fx);
+    int err = core_need_answer(c->core, need, body, client_now(c), &fx);
     sim_log(c->s, "c%u loads %llx: %d", c->index, (unsigned long long)need->node, err);
     if (err == -EAGAIN || err == -ESTALE || err == -ENOENT)
         err = 0; /* asked again when it is still needed */
@@ -380,8 +443,14 @@ void client_effects(struct client *c, struct core_effects *fx)
                     c->fsyncs[k].node = e->other;
             break;
         case EFFECT_PARKED:
-            sim_fail(c->s, "client %u: node %llx is parked: %s", c->index,
-                     (unsigned long long)e->node, strerror(-e->err));
+            c->s->count.parked++;
+            sim_log(c->s, "c%u parks %llx: %d", c->index, (unsigned long long)e->node, e->err);
+            if (!c->s->p.refuse || (e->err == -EIO && !c->gave_up) || e->err == -E2BIG)
+                sim_fail(c->s, "client %u: node %llx is parked: %s", c->index,
+                         (unsigned long long)e->node, strerror(-e->err));
+            break;
+        case EFFECT_SESSION:
+            c->session_wanted = true;
             break;
         case EFFECT_DONE:
             sim_log(c->s, "c%u request %llu ends: status %d at %llu", c->index,
@@ -393,82 +462,88 @@ void client_effects(struct client *c, struct core_effects *fx)
     }
 }
 
-/* ---- turns
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- turns ----------------------------------------------------------------------------------- */
+static void view_turn(struct client *c, struct view *v, struct rng *r)
+{
+    if (client_reaches(c, 0) && v->member && !client_calling(c, CALL_LIST, v->ns) &&
+        v->records.next == v->records.ans.records_n)
+        list_start(c, v, r);
+    for (unsigned k = 0; c->core && v->records.next < v->records.ans.records_n && k < 3; k++)
+        apply_one(c, v);
+}
+
 void client_turn(struct client *c, struct rng *r)
 {
     if (!c->core)
         return;
-    if (!c->session) {
-        if (!c->offline && !client_calling(c, CALL_SESSION))
-            session_start(c);
+    bool renew = c->session_wanted || !c->session || rng_percent(r, 1);
+    if (renew && client_reaches(c, 0) && !client_calling(c, CALL_SESSION, 0))
+        session_start(c);
+    if (!c->session)
         return;
-    }
-    if (!c->offline && !client_calling(c, CALL_LIST) && c->records.next == c->records.ans.records_n)
-        list_start(c, r);
-    for (unsigned k = 0; c->core && c->records.next < c->records.ans.records_n && k < 3; k++)
-        apply_one(c);
-    while (c->core && c->needs_n && !c->offline)
+    for (size_t i = 0; c->core && i < c->views_n && !c->s->failed; i++)
+        view_turn(c, &c->views[i], r);
+    while (c->core && c->needs_n && client_reaches(c, 0))
         load_start(c);
     if (c->core && !c->s->failed)
         fsync_turn(c);
-    if (c->core && !c->s->failed)
-        lane_turn(c, r);
+    for (size_t i = 0; c->core && i < c->views_n && !c->s->failed; i++)
+        lane_turn(c, &c->views[i], r);
 }
 
 void client_answer(struct client *c, struct call *k, int status, struct bytes body, struct rng *r)
 {
     struct call done = *k;
-    (void)r;
+    struct view *v = client_view(c, done.ns);
     k->kind = CALL_FREE;
     switch (done.kind) {
     case CALL_SESSION:
         if (status == 0)
-            session_answer(c, body);
+            session_answer(c, body, r);
         break;
     case CALL_LIST:
-        if (status == 0)
-            list_answer(c, body);
+        if (v)
+            list_answer(c, v, status, body);
         break;
     case CALL_LOAD:
-        if (status == 0)
-            load_answer(c, &done.need, body);
+        load_answer(c, &done.need, status, body);
         break;
     default:
         lane_answer(c, &done, status, body);
     }
 }
 
-bool client_quiet(struct client *c)
+/* ---- the end --------------------------------------------------------------------------------- */
+static bool view_quiet(struct client *c, const struct view *v, bool parked)
 {
     struct core_ns n;
-    if (!c->core || !c->session || c->lane.phase != LANE_IDLE || c->records.ans.records_n)
+    if (parked && !v->member)
+        return true;
+    if (v->lane.phase != LANE_IDLE || v->records.ans.records_n)
+        return false;
+    if (core_ns_status(c->core, v->ns, &n) || n.cursor != server_head(c->s, v->ns))
+        return false;
+    bool clean = n.pending_nodes == 0 && n.pending_bytes == 0;
+    return clean || (parked && v->lane.nothing && (n.parked || n.role < ROLE_EDITOR));
+}
+
+bool client_quiet(struct client *c, bool parked)
+{
+    if (c->revoked)
+        return true;
+    if (!c->core || !c->session || c->session_wanted)
         return false;
     for (size_t i = 0; i < BARRIERS_MAX; i++)
         if (c->fsyncs[i].used)
             return false;
-    if (core_ns_status(c->core, c->ns, &n) || n.cursor != server_head(c->s))
-        return false;
-    return n.pending_nodes == 0 && n.pending_bytes == 0;
+    for (size_t i = 0; i < c->views_n; i++)
+        if (!view_quiet(c, &c->views[i], parked || c->gave_up))
+            return false;
+    return true;
 }
 
-void client_say(struct client *c, struct buf *out)
+static void say_rows(struct client *c, struct buf *out)
 {
-    struct core_ns n = {0};
-    buf_printf(out, "client %u:", c->index);
-    if (!c->core) {
-        buf_printf(out, " down");
-        return;
-    }
-    core_ns_status(c->core, c->ns, &n);
-    buf_printf(out, " session %d cursor %llu of %llu, %llu nodes and %llu bytes pending, lane %d",
-               c->session, (unsigned long long)n.cursor, (unsigned long long)server_head(c->s),
-               (unsigned long long)n.pending_nodes, (unsigned long long)n.pending_bytes,
-               (int)c->lane.phase);
-    for (size_t i = 0; i < BARRIERS_MAX; i++)
-        if (c->fsyncs[i].used)
-            buf_printf(out, " fsync %llx", (unsigned long long)c->fsyncs[i].node);
     sqlite3_stmt *s = NULL;
     if (sqlite3_prepare_v2(
             tree_db(c->tree),
@@ -478,9 +553,36 @@ void client_say(struct client *c, struct buf *out)
             " parent, name, node, base_node, base_rev, request, sent_node) FROM entry"
             " WHERE pend != 0 OR request != 0"
             " UNION ALL SELECT printf('; sent %d at %d', request, sjid) FROM sent"
-            " UNION ALL SELECT printf('; hold %d', hold) FROM ns",
+            " UNION ALL SELECT printf('; ns %d hold %d role %d member %d', id, hold, role, member)"
+            " FROM ns",
             -1, &s, NULL) == SQLITE_OK)
         while (sqlite3_step(s) == SQLITE_ROW)
             buf_printf(out, "%s", (const char *)sqlite3_column_text(s, 0));
     sqlite3_finalize(s);
+}
+
+void client_say(struct client *c, struct buf *out)
+{
+    buf_printf(out, "client %u:", c->index);
+    if (!c->core) {
+        buf_printf(out, " down");
+        return;
+    }
+    buf_printf(out, " session %d", c->session);
+    for (size_t i = 0; i < c->views_n; i++) {
+        const struct view *v = &c->views[i];
+        struct core_ns n = {0};
+        core_ns_status(c->core, v->ns, &n);
+        buf_printf(out,
+                   ", %s: cursor %llu of %llu, %llu nodes and %llu bytes pending, %llu parked,"
+                   " lane %d lacks %zu",
+                   ns_names[server_ns(c->s, v->ns)], (unsigned long long)n.cursor,
+                   (unsigned long long)server_head(c->s, v->ns),
+                   (unsigned long long)n.pending_nodes, (unsigned long long)n.pending_bytes,
+                   (unsigned long long)n.parked, (int)v->lane.phase, v->lane.lack_n);
+    }
+    for (size_t i = 0; i < BARRIERS_MAX; i++)
+        if (c->fsyncs[i].used)
+            buf_printf(out, " fsync %llx", (unsigned long long)c->fsyncs[i].node);
+    say_rows(c, out);
 }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The commits of one client: at most one is unanswered.
+/* The commits of one client in one namespace: at most one is unanswered.
  *
- *   idle -> ready                            a plan (or one from before a restart, to be sent
- * again) ready -> asked -> put -> ready           the question first, now and then ready -> sent ->
- * (missing) put -> ready  two steps: the answer says what to upload
- *                 -> (lost) ready            the same number again
- *                 -> idle                    a final answer
+ *   idle -> ready             a plan, or one from before a restart, to be sent again
+ *   ready -> asked            the question first, now and then
+ *   ready -> sent             the commit
+ *   asked, sent -> lacks      what targets lack is uploaded (upload.c), then ready again
+ *   asked, sent -> ready      the answer is lost: the same number again
+ *   sent -> idle              a final answer
  *
  * fsync goes before background work. It is done when nothing of its node is pending or under way.
  */
@@ -15,115 +16,77 @@
 #include <stdlib.h>
 #include <string.h>
 
-void lane_reset(struct client *c)
+#define ROUNDS_MAX 200 /* times that one number is sent in good weather */
+
+void lane_reset(struct view *v)
 {
-    core_plan_free(&c->lane.plan);
-    c->lane = (struct lane){0};
+    core_plan_free(&v->lane.plan);
+    v->lane = (struct lane){0};
 }
 
-/* ---- receipts ----------------------------------------------------------------------------------
- */
-static struct receipt *receipt_find(struct client *c, const struct block_id *id)
-{
-    for (size_t i = 0; i < c->receipts_n; i++)
-        if (block_id_equal(&c->receipts[i].id, id))
-            return &c->receipts[i];
-    return NULL;
-}
-
-static void receipt_add(struct client *c, const struct m_put_result *r)
-{
-    struct receipt *t = receipt_find(c, &r->block);
-    if (!t) {
-        if (c->receipts_n == c->receipts_cap) {
-            c->receipts_cap = c->receipts_cap ? 2 * c->receipts_cap : 16;
-            c->receipts = realloc(c->receipts, c->receipts_cap * sizeof *c->receipts);
-            if (!c->receipts)
-                abort();
-        }
-        t = &c->receipts[c->receipts_n++];
-        t->id = r->block;
-    }
-    t->n = r->receipt.n;
-    memcpy(t->bytes, r->receipt.p, r->receipt.n);
-}
-
-/* ---- steps
- * --------------------------------------------------------------------------------------- */
-static void send_commit(struct client *c)
+/* ---- steps ----------------------------------------------------------------------------------- */
+static void send_commit(struct client *c, struct view *v)
 {
     cleanup_arena struct arena ar = {0};
-    const struct core_plan *p = &c->lane.plan;
-    uint64_t target = c->s->server.id;
-    struct m_receipt_bytes *v = arena_alloc(&ar, (p->ids_n + 1) * sizeof *v);
+    const struct lane *l = &v->lane;
+    const struct core_plan *p = &l->plan;
+    uint64_t targets[SERVERS_MAX];
+    struct block_id not_held[64];
     struct m_commit_req q = {.ns = p->ns,
                              .request = p->request,
                              .lowest_open = p->lowest_open,
                              .cursor = p->cursor,
-                             .targets = &target,
-                             .targets_n = 1,
+                             .targets = targets,
                              .ids = p->ids,
                              .ids_n = p->ids_n,
-                             .receipts = v,
+                             .not_held = not_held,
+                             .not_held_n = l->not_held_n,
                              .changes = bytes_of(p->changes.p, p->changes.n)};
-    for (size_t i = 0; i < p->ids_n; i++) {
-        struct receipt *t = receipt_find(c, &p->ids[i].block);
-        if (t)
-            v[q.receipts_n++].receipt = bytes_of(t->bytes, t->n);
-    }
-    if (client_call(c, CALL_COMMIT, "commit", &m_commit_req_desc, &q))
-        c->lane.phase = LANE_SENT;
+    for (unsigned k = 0; k < SERVERS_MAX; k++)
+        if (l->targets >> k & 1)
+            targets[q.targets_n++] = c->s->server.inst->server[k].id;
+    for (size_t i = 0; i < l->not_held_n; i++)
+        not_held[i] = c->s->ledger.w[l->not_held[i]].id;
+    upload_receipts(c, v, &q, &ar);
+    if (client_call(c, CALL_COMMIT, 0, v->ns, "commit", &m_commit_req_desc, &q))
+        v->lane.phase = LANE_SENT;
 }
 
-static void send_question(struct client *c)
+static void send_question(struct client *c, struct view *v)
 {
-    const struct core_plan *p = &c->lane.plan;
+    const struct core_plan *p = &v->lane.plan;
+    unsigned k = (unsigned)__builtin_ctz(v->lane.targets);
     struct m_diff_req q = {
-        .ns = p->ns, .target = c->s->server.id, .ids = p->ids, .ids_n = p->ids_n};
-    if (client_call(c, CALL_DIFF, "diff", &m_diff_req_desc, &q))
-        c->lane.phase = LANE_ASKED;
-}
-
-static void send_put(struct client *c)
-{
-    struct m_put_item v[256];
-    struct m_put_head h = {.ns = c->ns, .capability = bytes_str("any"), .items = v};
-    for (size_t i = 0; i < c->lane.missing_n; i++) {
-        uint32_t w;
-        if (!ledger_find(&c->s->ledger, &c->lane.missing[i], &w)) {
-            sim_fail(c->s, "client %u: a block that nobody wrote is missing", c->index);
-            return;
-        }
-        v[h.items_n++] = (struct m_put_item){.block = c->lane.missing[i],
-                                             .stored_len = c->s->ledger.w[w].len,
-                                             .logical_len = c->s->ledger.w[w].len};
-    }
-    client_call(c, CALL_PUT, "put", &m_put_head_desc, &h);
-}
-
-static void want_put(struct client *c, const struct block_id *id)
-{
-    if (c->lane.missing_n < 256)
-        c->lane.missing[c->lane.missing_n++] = *id;
+        .ns = p->ns, .target = c->s->server.inst->server[k].id, .ids = p->ids, .ids_n = p->ids_n};
+    if (client_call(c, CALL_DIFF, 0, v->ns, "diff", &m_diff_req_desc, &q))
+        v->lane.phase = LANE_ASKED;
 }
 
 /* ---- planning
  * -------------------------------------------------------------------------------------- */
-static bool planned(struct client *c, int err, struct core_need *need, const char *what)
+static bool is_refusal(int err)
 {
+    return err == -EDQUOT || err == -EROFS || err == -EACCES || err == -EIO;
+}
+
+static bool planned(struct client *c, struct view *v, int err, struct core_need *need,
+                    const char *what)
+{
+    struct core_plan *p = &v->lane.plan;
     if (err == CORE_NEED)
         client_need(c, need);
+    if (is_refusal(err) && !simvfs_crashed(c->disk)) /* parked */
+        return false;
     if (err == CORE_NEED || err == -EAGAIN || err == -ENOENT)
         return false;
-    if (!client_ok(c, err, what) || c->lane.plan.rows == 0)
+    if (!client_ok(c, err, what) || p->rows == 0)
         return false;
     sim_log(c->s, "c%u %s: request %llu, %zu rows, %zu blocks", c->index, what,
-            (unsigned long long)c->lane.plan.request, c->lane.plan.rows, c->lane.plan.ids_n);
+            (unsigned long long)p->request, p->rows, p->ids_n);
     if (c->s->opt.verbose) {
         cleanup_arena struct arena ar = {0};
         struct m_changes m;
-        msg_decode(&m_changes_desc, &m, c->lane.plan.changes.p, c->lane.plan.changes.n, MSG_STRICT,
-                   &ar, NULL);
+        msg_decode(&m_changes_desc, &m, p->changes.p, p->changes.n, MSG_STRICT, &ar, NULL);
         for (size_t i = 0; i < m.nodes_n; i++)
             sim_log(c->s,
                     "    node %llx facets %llu base content %llu attr %llu size %llu ranges %zu",
@@ -139,65 +102,93 @@ static bool planned(struct client *c, int err, struct core_need *need, const cha
                     (unsigned long long)m.entries[i].node,
                     (unsigned long long)m.entries[i].base_content);
     }
-    c->lane.phase = LANE_READY;
-    c->lane.rounds = 0;
+    v->lane.phase = LANE_READY;
+    v->lane.rounds = 0;
     return true;
 }
 
-static void plan(struct client *c, struct rng *r)
+static void fsync_end(struct client *c, uint64_t node)
+{
+    for (size_t i = 0; i < BARRIERS_MAX; i++) {
+        if (!c->fsyncs[i].used || c->fsyncs[i].node != node)
+            continue;
+        marks_free(&c->fsyncs[i].marks);
+        c->fsyncs[i].used = false;
+    }
+}
+
+/* fsyncs that are to be planned, together or one alone. */
+static bool plan_fsyncs(struct client *c, struct view *v, struct rng *r)
 {
     uint64_t nodes[BARRIERS_MAX];
     size_t n = 0;
     struct core_need need = {0};
-    if (planned(c, core_resend(c->core, c->ns, 0, &c->lane.plan), &need, "resend") || !c->core)
-        return;
     for (size_t i = 0; i < BARRIERS_MAX; i++) {
         struct core_barrier b;
-        if (c->fsyncs[i].used && core_barrier(c->core, c->fsyncs[i].node, &b) == 0 && b.dirty &&
-            !b.request)
+        if (c->fsyncs[i].used && c->fsyncs[i].ns == v->ns &&
+            core_barrier(c->core, c->fsyncs[i].node, &b) == 0 && b.dirty && !b.request)
             nodes[n++] = c->fsyncs[i].node;
     }
     if (n > 1 && rng_percent(r, 30)) {
         nodes[0] = nodes[rng_below(r, (unsigned)n)];
         n = 1;
     }
-    if (n &&
-        (planned(c, core_plan(c->core, c->ns, nodes, n, 0, &c->lane.plan, &need), &need, "fsync") ||
-         !c->core))
-        return;
-    if (!c->s->healed && !rng_percent(r, 40)) /* background work is in no hurry */
-        return;
-    int64_t quiet =
-        c->s->healed ? c->s->now + 1000000000 : c->s->now - rng_below(r, 3) * 1000000000ll;
-    planned(c, core_plan(c->core, c->ns, NULL, 0, quiet, &c->lane.plan, &need), &need, "plan");
+    if (!n)
+        return false;
+    int err = core_plan(c->core, v->ns, nodes, n, 0, &v->lane.plan, &need);
+    if (is_refusal(err) && n > 1)
+        err = core_plan(c->core, v->ns, nodes, 1, 0, &v->lane.plan, &need);
+    if (is_refusal(err)) /* something that it takes along is parked: that is fsync's error */
+        fsync_end(c, nodes[0]);
+    return planned(c, v, err, &need, "fsync");
 }
 
-void lane_turn(struct client *c, struct rng *r)
+static void plan(struct client *c, struct view *v, struct rng *r)
 {
-    struct lane *l = &c->lane;
+    struct lane *l = &v->lane;
+    struct core_need need = {0};
+    bool healed = c->s->healed;
+    if (planned(c, v, core_resend(c->core, v->ns, 0, &l->plan), &need, "resend") || !c->core)
+        return;
+    if (plan_fsyncs(c, v, r) || !c->core)
+        return;
+    if (!healed && !rng_percent(r, 40)) /* background work is in no hurry */
+        return;
+    int64_t quiet = healed ? INT64_MAX : client_now(c) - rng_below(r, 3) * 1000000000ll;
+    int err = core_plan(c->core, v->ns, NULL, 0, quiet, &l->plan, &need);
+    l->nothing = healed && !err && l->plan.rows == 0;
+    planned(c, v, err, &need, "plan");
+}
+
+void lane_turn(struct client *c, struct view *v, struct rng *r)
+{
+    struct lane *l = &v->lane;
+    if (!v->member)
+        return;
     if (l->phase == LANE_IDLE)
-        plan(c, r);
-    if (!c->core || c->offline)
+        plan(c, v, r);
+    if (!c->core || !client_reaches(c, 0))
         return;
     if (l->phase == LANE_READY) {
-        if (l->rounds++ > 200)
+        upload_targets(c, v, r);
+        if (c->s->healed && l->rounds++ > ROUNDS_MAX)
             sim_fail(c->s, "client %u: request %llu is sent again and again", c->index,
                      (unsigned long long)l->plan.request);
+        else if (!l->targets)
+            c->session_wanted = true;
         else if (l->plan.ids_n && rng_percent(r, 30))
-            send_question(c);
+            send_question(c, v);
         else
-            send_commit(c);
-    } else if (l->phase == LANE_PUT && !client_calling(c, CALL_PUT)) {
-        send_put(c);
+            send_commit(c, v);
+    } else if (l->phase == LANE_LACKS) {
+        upload_turn(c, v, r);
     }
 }
 
 /* ---- answers
  * ----------------------------------------------------------------------------------------- */
-static void commit_final(struct client *c, const struct m_commit_ans *a)
+static void log_final(struct client *c, uint64_t request, const struct m_commit_ans *a)
 {
-    struct core_effects fx = {0};
-    uint64_t request = c->lane.plan.request;
     sim_log(c->s, "c%u answer to %llu: status %llu sjid %llu head %llu", c->index,
             (unsigned long long)request, (unsigned long long)a->status, (unsigned long long)a->sjid,
             (unsigned long long)a->head);
@@ -206,24 +197,45 @@ static void commit_final(struct client *c, const struct m_commit_ans *a)
                 (unsigned long long)a->rows[i].kind, (unsigned long long)a->rows[i].node,
                 (int)a->rows[i].name.n, (const char *)a->rows[i].name.p,
                 (unsigned long long)a->rows[i].reason, (int)a->reason.n, (const char *)a->reason.p);
-    if (a->status == COMMIT_REFUSED && a->rows_n && a->rows[0].reason != REFUSED_REQUEST) {
-        sim_fail(c->s, "client %u: request %llu is refused: %.*s", c->index,
-                 (unsigned long long)request, (int)a->reason.n, (const char *)a->reason.p);
-        return;
+}
+
+static bool refusal_expected(const struct client *c, const struct m_commit_ans *a)
+{
+    switch (a->rows_n ? a->rows[0].reason : REFUSED_NONE) {
+    case REFUSED_QUOTA:
+        return c->s->p.refuse & REFUSE_QUOTA;
+    case REFUSED_ROLE:
+    case REFUSED_MEMBER:
+        return c->s->p.refuse & REFUSE_ROLE;
+    case REFUSED_ASSIGNMENT:
+        return c->s->p.refuse & REFUSE_ASSIGNMENT;
+    default:
+        return a->rows_n && a->rows[0].reason == REFUSED_REQUEST;
     }
+}
+
+void lane_final(struct client *c, struct view *v, const struct m_commit_ans *a)
+{
+    struct core_effects fx = {0};
+    uint64_t request = v->lane.plan.request;
+    log_final(c, request, a);
     if (a->status == COMMIT_CONFLICT)
         c->s->count.conflicts++;
-    else
+    else if (a->status == COMMIT_COMMITTED)
         c->s->count.commits++;
-    int err = core_commit_answer(c->core, c->ns, request, a, &fx);
+    else
+        c->s->count.refused++;
+    if (a->status == COMMIT_REFUSED)
+        c->session_wanted = true;
+    int err = core_commit_answer(c->core, v->ns, request, a, &fx);
     if (client_ok(c, err, "core_commit_answer")) {
+        lane_reset(v);
         client_effects(c, &fx);
-        lane_reset(c);
     }
     core_effects_free(&fx);
 }
 
-static void commit_answer(struct client *c, struct bytes body)
+static void commit_answer(struct client *c, struct view *v, struct bytes body)
 {
     cleanup_arena struct arena ar = {0};
     struct m_commit_ans a;
@@ -231,18 +243,27 @@ static void commit_answer(struct client *c, struct bytes body)
         sim_fail(c->s, "client %u: the answer to a commit cannot be read", c->index);
         return;
     }
+    if (a.status == COMMIT_REFUSED && !refusal_expected(c, &a)) {
+        log_final(c, v->lane.plan.request, &a);
+        sim_fail(c->s, "client %u: request %llu is refused: %.*s", c->index,
+                 (unsigned long long)v->lane.plan.request, (int)a.reason.n,
+                 (const char *)a.reason.p);
+        return;
+    }
     if (a.status != COMMIT_MISSING) {
-        commit_final(c, &a);
+        lane_final(c, v, &a);
         return;
     }
     c->s->count.missing++;
-    c->lane.missing_n = 0;
+    v->lane.lack_n = 0;
     for (size_t i = 0; i < a.missing_n; i++)
-        want_put(c, &a.missing[i].block);
-    c->lane.phase = c->lane.missing_n ? LANE_PUT : LANE_READY;
+        upload_lacks(c, v, a.missing[i].server, &a.missing[i].block, false);
+    for (size_t i = 0; i < a.elsewhere_n; i++)
+        upload_lacks(c, v, a.elsewhere[i].server, &a.elsewhere[i].block, true);
+    v->lane.phase = v->lane.lack_n ? LANE_LACKS : LANE_READY;
 }
 
-static void diff_answer(struct client *c, struct bytes body)
+static void diff_answer(struct client *c, struct view *v, struct bytes body)
 {
     cleanup_arena struct arena ar = {0};
     struct m_diff_ans a;
@@ -250,40 +271,35 @@ static void diff_answer(struct client *c, struct bytes body)
         sim_fail(c->s, "client %u: the answer to a question cannot be read", c->index);
         return;
     }
-    c->lane.missing_n = 0;
+    uint64_t server = c->s->server.inst->server[__builtin_ctz(v->lane.targets)].id;
+    v->lane.lack_n = 0;
     for (size_t i = 0; i < a.missing_n; i++)
-        if (!receipt_find(c, &a.missing[i]))
-            want_put(c, &a.missing[i]);
-    c->lane.phase = c->lane.missing_n ? LANE_PUT : LANE_READY;
-}
-
-static void put_answer(struct client *c, struct bytes body)
-{
-    cleanup_arena struct arena ar = {0};
-    struct m_put_ans a;
-    if (msg_decode(&m_put_ans_desc, &a, body.p, body.n, MSG_LENIENT, &ar, NULL)) {
-        sim_fail(c->s, "client %u: the answer to a put cannot be read", c->index);
-        return;
-    }
-    for (size_t i = 0; i < a.results_n; i++)
-        receipt_add(c, &a.results[i]);
-    c->lane.missing_n = 0;
-    c->lane.phase = LANE_READY;
+        upload_lacks(c, v, server, &a.missing[i], false);
+    for (size_t i = 0; i < a.elsewhere_n; i++)
+        upload_lacks(c, v, server, &a.elsewhere[i], true);
+    v->lane.phase = v->lane.lack_n ? LANE_LACKS : LANE_READY;
 }
 
 void lane_answer(struct client *c, struct call *k, int status, struct bytes body)
 {
-    if (status) {
-        if (c->lane.phase == LANE_SENT || c->lane.phase == LANE_ASKED)
-            c->lane.phase = LANE_READY;
+    struct view *v = client_view(c, k->ns);
+    if (!v)
+        return;
+    if (k->kind == CALL_PUT || k->kind == CALL_GET) {
+        if (v->lane.phase == LANE_LACKS)
+            upload_answer(c, v, k, status, body);
         return;
     }
-    if (k->kind == CALL_COMMIT)
-        commit_answer(c, body);
-    else if (k->kind == CALL_DIFF)
-        diff_answer(c, body);
-    else if (k->kind == CALL_PUT)
-        put_answer(c, body);
+    if (v->lane.phase != (k->kind == CALL_COMMIT ? LANE_SENT : LANE_ASKED))
+        return;
+    if (status == ERR_FORBIDDEN)
+        c->session_wanted = true;
+    if (status)
+        v->lane.phase = LANE_READY;
+    else if (k->kind == CALL_COMMIT)
+        commit_answer(c, v, body);
+    else
+        diff_answer(c, v, body);
 }
 
 /* ---- fsync
@@ -293,18 +309,28 @@ static void fsync_names(struct client *c, const struct fsync_wait *f)
 {
     struct core_attr a;
     struct core_need need;
+    struct view *v = client_view(c, f->ns);
     int err = core_getattr(c->core, f->node, &a, &need);
-    if (!err && a.nlink && f->node != c->root && !server_told(c->s, 0, bytes_of(NULL, 0), f->node))
+    if (!err && a.nlink && v && f->node != v->root &&
+        !server_told(c->s, 0, bytes_of(NULL, 0), f->node))
         sim_fail(c->s, "client %u: fsync of %llx returned 0, but no record brought the node",
                  c->index, (unsigned long long)f->node);
     for (size_t i = 0; i < f->children; i++) {
         struct bytes name = bytes_of(f->child[i].name, f->child[i].name_len);
         err = core_lookup(c->core, f->node, name, &a, &need);
-        if (err || a.node != f->child[i].node || server_told(c->s, f->node, name, a.node))
+        if (err || a.mounted || a.node != f->child[i].node ||
+            server_told(c->s, f->node, name, a.node))
             continue;
         sim_fail(c->s, "client %u: fsync of directory %llx returned 0, but no record brought %.*s",
                  c->index, (unsigned long long)f->node, (int)name.n, (const char *)name.p);
     }
+}
+
+/* A block of the client's own is at as many servers as it wants copies. */
+static bool at_servers(const struct client *c, const struct written *w)
+{
+    unsigned want = c->s->p.refuse & REFUSE_ASSIGNMENT ? 1 : c->copies;
+    return w->client != c->index || (unsigned)__builtin_popcount(blockd_had(w)) >= want;
 }
 
 static void fsync_done(struct client *c, struct fsync_wait *f)
@@ -312,12 +338,15 @@ static void fsync_done(struct client *c, struct fsync_wait *f)
     struct ledger *l = &c->s->ledger;
     c->s->count.fsyncs++;
     sim_log(c->s, "c%u fsync of %llx is done", c->index, (unsigned long long)f->node);
-    verify_reach(c->s);
+    verify_reach(c->s, f->ns);
     for (size_t i = 0; i < f->marks.n && !c->s->failed; i++) {
         const struct mark *m = &f->marks.v[i];
-        if ((m->mask & l->w[m->write].live & ~l->w[m->write].reachable) &&
-            !ledger_weak(l, l->w[m->write].node))
+        const struct written *w = &l->w[m->write];
+        if ((m->mask & w->live & ~w->reachable) && !ledger_weak(l, w->node))
             sim_fail(c->s, "client %u: fsync of %llx returned 0, but write %u is not at the server",
+                     c->index, (unsigned long long)f->node, m->write);
+        else if ((m->mask & w->live & w->committed) && !at_servers(c, w))
+            sim_fail(c->s, "client %u: fsync of %llx returned 0, but write %u has too few copies",
                      c->index, (unsigned long long)f->node, m->write);
     }
     fsync_names(c, f);
@@ -332,8 +361,10 @@ void fsync_turn(struct client *c)
         struct core_barrier b;
         if (!f->used || c->s->failed)
             continue;
+        const struct view *v = client_view(c, f->ns);
         int err = core_barrier(c->core, f->node, &b);
-        if (err == -ESTALE) { /* removed, and nothing refers to it */
+        bool refused = !err && (b.parked || !v || !v->member);
+        if (err == -ESTALE || refused) { /* removed, and nothing refers to it; refused */
             marks_free(&f->marks);
             f->used = false;
             continue;

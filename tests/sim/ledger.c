@@ -43,13 +43,12 @@ int ledger_write(struct ledger *l, uint64_t seed, unsigned client, uint64_t node
     /* the id is that of the bytes; the bytes are what the number says, filled up */
     snprintf(text, sizeof text, "%llx %u ", (unsigned long long)seed, l->n);
     block_id_of(id, text, sizeof text - 1);
-    l->w[l->n].id = *id;
-    l->w[l->n].client = client;
-    l->w[l->n].node = node;
-    l->w[l->n].len = len;
-    l->w[l->n].live = mask_of(0, len);
-    l->w[l->n].committed = 0;
-    l->w[l->n].reachable = 0;
+    l->w[l->n] = (struct written){.id = *id,
+                                  .client = client,
+                                  .node = node,
+                                  .len = len,
+                                  .live = mask_of(0, len),
+                                  .cached = (uint8_t)(1u << client)};
     l->slot[slot_of(l, id)] = l->n + 1;
     return (int)l->n++;
 }

@@ -1,219 +1,270 @@
 // SPDX-License-Identifier: Apache-2.0
 /* sim: runs seeds, says which fail and why, and makes a failing run small.
  *
- *   sim --seeds A-B [--steps N] [--clients N] [--trace] [--verbose] [--shrink] [--quiet]
+ *   sim [--seeds A-B | --hours H [--seeds A]] [--jobs N] [--clients N] [--steps N] [--no-shrink]
+ *       [--verbose] [--trace]
  *
- * Exit status 1 when a seed failed. Every 16th seed is run twice: the same seed must be the same
- * run.
+ * --hours goes on until the time is over, from seed A on (otherwise from one that the clock gives,
+ * and says which), on all processors unless --jobs says otherwise. Every 16th seed is run twice:
+ * the same seed must be the same run. Exit status 1 when a seed failed.
+ *
+ * Jobs are processes; each takes every N-th seed, and counts in memory that all share.
  */
 #include "sim.h"
 
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
-#define STEPS_DEFAULT 400
 #define STEPS_MAX 100000
-#define SHOWN_LINES 60
-#define FAILURES_MAX 20 /* then it stops */
+#define JOBS_MAX 256
+#define FAILURES_MAX 20 /* of a job; then it stops */
 #define TWICE_EVERY 16
-#define KIND_LEN 30 /* a shrunk run must fail with the same beginning of its reason */
+#define PROGRESS_S 60
 
 struct args {
     uint64_t from, to;
+    double hours;
+    unsigned jobs;
     struct options o;
-    bool shrink;
+    bool shrink, seeds_given;
 };
 
-static void show_log(const struct sim *s, size_t lines)
+struct tally { /* of one job, in shared memory */
+    unsigned long run, failed;
+    struct counts count;
+};
+
+static volatile sig_atomic_t stopped;
+
+static void on_signal(int sig)
 {
-    size_t n = s->log_n < lines ? s->log_n : lines;
-    for (size_t i = s->log_n - n; i < s->log_n; i++)
-        printf("    %s\n", s->log[i % LOG_LINES]);
+    (void)sig;
+    stopped = 1;
 }
 
-/* What kind of failure it is: the words without the numbers. */
-static void kind_of(const char *why, char out[48])
+static double now_s(void)
 {
-    size_t n = 0;
-    for (; *why && n < 47; why++)
-        if (!strchr("0123456789", *why))
-            out[n++] = *why;
-    out[n] = 0;
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-static bool fails_alike(struct sim *s, const struct installation *inst, uint64_t seed,
-                        const struct options *o, const char *kind)
-{
-    char now[48];
-    if (sim_run(s, inst, seed, o))
-        return false;
-    kind_of(s->why, now);
-    return strncmp(now, kind, KIND_LEN) == 0;
-}
-
-/* Leaves steps out as long as it fails; first many at once, then one by one. */
-static void shrink(struct sim *s, const struct installation *inst, uint64_t seed,
-                   const struct options *o)
-{
-    struct options small = *o;
-    uint8_t *skip = calloc(1, o->steps);
-    char kind[48];
-    kind_of(s->why, kind);
-    if (!skip)
-        abort();
-    small.skip = skip;
-    small.verbose = false;
-    small.trace = false;
-    if (s->step < small.steps)
-        small.steps = s->step + 1;
-    for (unsigned chunk = small.steps / 2; chunk; chunk = chunk > 1 ? chunk / 2 : 0)
-        for (bool again = true; again;) {
-            again = false;
-            for (unsigned at = 0; at < small.steps; at += chunk) {
-                unsigned n = at + chunk < small.steps ? chunk : small.steps - at;
-                uint8_t before[STEPS_MAX / 64 + 64];
-                uint8_t *kept = n <= sizeof before ? before : malloc(n);
-                memcpy(kept, skip + at, n);
-                bool all = memchr(skip + at, 0, n) == NULL;
-                memset(skip + at, 1, n);
-                if (!all && !fails_alike(s, inst, seed, &small, kind))
-                    memcpy(skip + at, kept, n);
-                else if (!all)
-                    again = chunk == 1;
-                if (kept != before)
-                    free(kept);
-            }
-        }
-    while (small.steps && skip[small.steps - 1])
-        small.steps--;
-    small.verbose = true;
-    if (sim_run(s, inst, seed, &small))
-        printf("  (the shrunk run does not fail: a run depends on more than its seed)\n");
-    unsigned left = 0;
-    for (unsigned i = 0; i < small.steps; i++)
-        left += !skip[i];
-    printf("  shrunk to %u steps: %s\n", left, s->why);
-    show_log(s, LOG_LINES);
-    free(skip);
-}
-
+/* ---- one seed -------------------------------------------------------------------------------- */
 static bool one_seed(struct sim *s, const struct installation *inst, const struct args *a,
                      uint64_t seed)
 {
-    struct options o = a->o;
-    if (sim_run(s, inst, seed, &o)) {
+    if (sim_run(s, inst, seed, &a->o)) {
         uint64_t hash = s->hash;
-        if (seed % TWICE_EVERY == 0) {
-            sim_run(s, inst, seed, &o);
-            if (s->hash != hash) {
-                printf("seed %llu: the second run differs from the first\n",
-                       (unsigned long long)seed);
-                return false;
-            }
-        }
-        if (o.verbose)
-            printf("seed %llu: %lu operations, %lu commits, %lu conflicts, %lu copies, %lu fsyncs, "
-                   "%lu crashes,"
-                   " %lu records, %lu loads\n",
-                   (unsigned long long)seed, s->count.ops, s->count.commits, s->count.conflicts,
-                   s->count.copies, s->count.fsyncs, s->count.crashes, s->count.records,
-                   s->count.loads);
-        return true;
+        if (a->o.verbose)
+            shrink_show(s);
+        if (seed % TWICE_EVERY)
+            return true;
+        sim_run(s, inst, seed, &a->o);
+        if (s->hash == hash)
+            return true;
+        printf("seed %llu: the second run differs from the first\n", (unsigned long long)seed);
+        fflush(stdout);
+        return false;
     }
     printf("seed %llu failed at step %u: %s\n", (unsigned long long)seed, s->step, s->why);
-    if (a->shrink) {
-        shrink(s, inst, seed, &o);
-    } else if (o.verbose) {
-        show_log(s, SHOWN_LINES);
-    }
+    fflush(stdout);
+    if (a->shrink)
+        shrink_run(s, inst, seed, &a->o);
+    else if (a->o.verbose)
+        shrink_show(s);
     fflush(stdout);
     return false;
 }
 
+static void job(const struct args *a, unsigned k, struct tally *t)
+{
+    double end = now_s() + a->hours * 3600;
+    struct installation *inst = installation_new();
+    struct sim *s = sim_new();
+    for (uint64_t seed = a->from + k; seed <= a->to && !stopped; seed += a->jobs) {
+        if (t->failed >= FAILURES_MAX || (a->hours > 0 && now_s() >= end))
+            break;
+        t->failed += !one_seed(s, inst, a, seed);
+        t->run++;
+        counts_add(&t->count, &s->count);
+    }
+    sim_free(s);
+    installation_free(inst);
+}
+
+/* ---- all of them ----------------------------------------------------------------------------- */
+static struct tally sum(const struct tally *t, unsigned n)
+{
+    struct tally all = {0};
+    for (unsigned k = 0; k < n; k++) {
+        all.run += t[k].run;
+        all.failed += t[k].failed;
+        counts_add(&all.count, &t[k].count);
+    }
+    return all;
+}
+
+static unsigned long report(const struct tally *t, unsigned n, double seconds)
+{
+    struct tally all = sum(t, n);
+    const struct counts *c = &all.count;
+    printf("%lu seeds, %lu failed; %lu operations, %lu commits, %lu conflicts, %lu copies, %lu"
+           " refused, %lu parked, %lu fsyncs, %lu crashes, %lu storages lost; %.1f s, %.0f a"
+           " second\n",
+           all.run, all.failed, c->ops, c->commits, c->conflicts, c->copies, c->refused, c->parked,
+           c->fsyncs, c->crashes, c->lost, seconds, (double)all.run / (seconds > 0 ? seconds : 1));
+    fflush(stdout);
+    return all.failed;
+}
+
+/* Waits for the jobs; a line a minute. A job that dies counts as a failed seed. */
+static void wait_for(const struct args *a, struct tally *t, double began)
+{
+    double next = began + PROGRESS_S;
+    unsigned left = a->jobs;
+    while (left) {
+        int status = 0;
+        pid_t pid = waitpid(-1, &status, a->hours > 0 ? WNOHANG : 0);
+        if (pid > 0) {
+            left--;
+            if (!WIFEXITED(status) || WEXITSTATUS(status)) {
+                printf("a job died (status %d)\n", status);
+                t[0].failed++;
+            }
+            continue;
+        }
+        usleep(200000);
+        if (now_s() >= next) {
+            report(t, a->jobs, now_s() - began);
+            next += PROGRESS_S;
+        }
+    }
+}
+
+static int run_all(const struct args *a)
+{
+    double began = now_s();
+    struct tally *t =
+        mmap(NULL, a->jobs * sizeof *t, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (t == MAP_FAILED)
+        abort();
+    if (a->jobs == 1) {
+        job(a, 0, t);
+    } else {
+        for (unsigned k = 0; k < a->jobs; k++) {
+            fflush(stdout);
+            pid_t pid = fork();
+            if (pid < 0)
+                abort();
+            if (pid == 0) {
+                job(a, k, &t[k]);
+                fflush(stdout);
+                _exit(0);
+            }
+        }
+        wait_for(a, t, began);
+    }
+    unsigned long failed = report(t, a->jobs, now_s() - began);
+    munmap(t, a->jobs * sizeof *t);
+    return failed ? 1 : 0;
+}
+
+/* ---- arguments ------------------------------------------------------------------------------- */
 static int usage(void)
 {
-    fprintf(stderr,
-            "usage: sim --seeds A-B [--steps N] [--clients N] [--trace] [--verbose] [--shrink]\n");
+    fprintf(stderr, "usage: sim [--seeds A-B | --hours H [--seeds A]] [--jobs N] [--clients N]"
+                    " [--steps N] [--no-shrink] [--verbose] [--trace]\n");
     return 2;
 }
 
-static int parse(int argc, char **argv, struct args *a)
+static bool number(const char *text, unsigned max, unsigned *out)
+{
+    char *end;
+    unsigned long v = strtoul(text, &end, 10);
+    *out = (unsigned)v;
+    return *text && !*end && v >= 1 && v <= max;
+}
+
+static bool seeds(const char *text, struct args *a)
+{
+    char *end;
+    a->from = a->to = strtoull(text, &end, 10);
+    if (*end == '-')
+        a->to = strtoull(end + 1, &end, 10);
+    a->seeds_given = true;
+    return !*end && a->from <= a->to;
+}
+
+static bool option(int opt, struct args *a)
+{
+    char *end;
+    switch (opt) {
+    case 's':
+        return seeds(optarg, a);
+    case 'h':
+        a->hours = strtod(optarg, &end);
+        return !*end && a->hours > 0;
+    case 'j':
+        return number(optarg, JOBS_MAX, &a->jobs);
+    case 'n':
+        return number(optarg, STEPS_MAX, &a->o.steps);
+    case 'c':
+        return number(optarg, CLIENTS_MAX, &a->o.clients);
+    case 't':
+        a->o.trace = true;
+        return true;
+    case 'v':
+        a->o.verbose = true;
+        return true;
+    case 'k':
+        a->shrink = false;
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool parse(int argc, char **argv, struct args *a)
 {
     static const struct option longs[] = {{"seeds", required_argument, NULL, 's'},
+                                          {"hours", required_argument, NULL, 'h'},
+                                          {"jobs", required_argument, NULL, 'j'},
                                           {"steps", required_argument, NULL, 'n'},
                                           {"clients", required_argument, NULL, 'c'},
                                           {"trace", no_argument, NULL, 't'},
                                           {"verbose", no_argument, NULL, 'v'},
-                                          {"shrink", no_argument, NULL, 'k'},
+                                          {"no-shrink", no_argument, NULL, 'k'},
                                           {NULL, 0, NULL, 0}};
     int opt;
-    char *end;
-    while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-        switch (opt) {
-        case 's':
-            a->from = a->to = strtoull(optarg, &end, 10);
-            if (*end == '-')
-                a->to = strtoull(end + 1, &end, 10);
-            if (*end)
-                return usage();
-            break;
-        case 'n':
-            a->o.steps = (unsigned)strtoul(optarg, NULL, 10);
-            break;
-        case 'c':
-            a->o.clients = (unsigned)strtoul(optarg, NULL, 10);
-            break;
-        case 't':
-            a->o.trace = true;
-            break;
-        case 'v':
-            a->o.verbose = true;
-            break;
-        case 'k':
-            a->shrink = true;
-            break;
-        default:
-            return usage();
-        }
+    while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1)
+        if (!option(opt, a))
+            return false;
+    if (a->hours > 0) {
+        if (!a->seeds_given)
+            a->from = (uint64_t)time(NULL) * 1000000;
+        a->to = UINT64_MAX - JOBS_MAX;
+        printf("from seed %llu on, for %.2f hours\n", (unsigned long long)a->from, a->hours);
     }
-    if (optind != argc || a->from > a->to || a->o.clients < 1 || a->o.clients > CLIENTS_MAX ||
-        a->o.steps < 1 || a->o.steps > STEPS_MAX)
-        return usage();
-    return 0;
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    if (!a->jobs)
+        a->jobs = a->hours > 0 && cpus > 1 && cpus <= JOBS_MAX ? (unsigned)cpus : 1;
+    return optind == argc;
 }
 
 int main(int argc, char **argv)
 {
-    struct args a = {.from = 1, .to = 100, .o = {.clients = 2, .steps = STEPS_DEFAULT}};
-    int err = parse(argc, argv, &a);
-    if (err)
-        return err;
-    struct timespec t0, t1;
-    clock_gettime(CLOCK_MONOTONIC, &t0);
-    struct installation *inst = installation_new(CLIENTS_MAX);
-    struct sim *s = sim_new();
-    unsigned long run = 0, failed = 0, ops = 0, commits = 0, conflicts = 0, copies = 0, fsyncs = 0,
-                  crashes = 0;
-    for (uint64_t seed = a.from; seed <= a.to && failed < FAILURES_MAX; seed++) {
-        failed += !one_seed(s, inst, &a, seed);
-        run++;
-        ops += s->count.ops;
-        commits += s->count.commits;
-        conflicts += s->count.conflicts;
-        copies += s->count.copies;
-        fsyncs += s->count.fsyncs;
-        crashes += s->count.crashes;
-    }
-    clock_gettime(CLOCK_MONOTONIC, &t1);
-    printf(
-        "%lu seeds, %lu failed; %lu operations, %lu commits, %lu conflicts, %lu copies, %lu fsyncs,"
-        " %lu crashes; %.1f s\n",
-        run, failed, ops, commits, conflicts, copies, fsyncs, crashes,
-        (double)(t1.tv_sec - t0.tv_sec) + (double)(t1.tv_nsec - t0.tv_nsec) / 1e9);
-    sim_free(s);
-    installation_free(inst);
-    return failed ? 1 : 0;
+    struct args a = {.from = 1, .to = 100, .shrink = true};
+    if (!parse(argc, argv, &a))
+        return usage();
+    signal(SIGINT, on_signal);
+    signal(SIGTERM, on_signal);
+    simvfs_quick();
+    return run_all(&a);
 }

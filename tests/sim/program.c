@@ -18,6 +18,8 @@
 #define FILE_MAX 256 /* bytes of a file */
 #define TRIES_MAX 12 /* of an operation that needs something loaded */
 
+#define SHARED_PERCENT 75 /* of what is done in a run of two accounts: in what they share */
+
 static const char *const names[] = {"a", "b", "c.txt", "d"};
 static const char *const op_names[OP_KINDS] = {
     "create", "mkdir",   "symlink", "mknod",    "tmpfile", "link",    "unlink",  "rmdir",
@@ -45,6 +47,10 @@ static int a_dir(struct attempt *t, uint64_t *dir)
     struct core_attr a;
     int err = core_getattr(t->core, t->c->root, &a, &t->need);
     *dir = t->c->root;
+    if (!err && t->c->s->p.share && rng_percent(&t->r, SHARED_PERCENT)) {
+        err = core_lookup(t->core, *dir, bytes_str("team"), &a, &t->need);
+        *dir = a.node;
+    }
     for (unsigned depth = rng_below(&t->r, t->c->s->p.depth + 1); !err && depth; depth--) {
         err = core_lookup(t->core, *dir, a_name(t), &a, &t->need);
         if (err == -ENOENT || (!err && a.type != NODE_DIR))
@@ -103,10 +109,8 @@ static bool peek(struct client *c, struct core_need *need, struct m_extents_ans 
     const char *method;
     if (core_need_request(c->core, need, &method, &q))
         return false;
-    for (int k = 0; k < 3; k++)
-        if (server_call(c->s, c->index, method, bytes_of(q.p, q.n), body) == 0)
-            return msg_decode(&m_extents_ans_desc, m, body->p, body->n, MSG_LENIENT, ar, NULL) == 0;
-    return false;
+    return server_peek(c->s, need->ns, method, bytes_of(q.p, q.n), body) == 0 &&
+           msg_decode(&m_extents_ans_desc, m, body->p, body->n, MSG_LENIENT, ar, NULL) == 0;
 }
 
 bool program_sees(struct client *c, uint64_t node, uint64_t off, uint64_t end, struct marks *out)
@@ -378,8 +382,13 @@ static int op_mknod(struct attempt *t)
 
 static int op_tmpfile(struct attempt *t)
 {
-    struct core_attr a = {.ns = t->c->ns};
-    int err = core_create(t->core, &t->who, 0, bytes_of(NULL, 0), NODE_REG, 0600, 0,
+    struct core_attr a;
+    uint64_t dir;
+    int err = a_dir(t, &dir);
+    if (!err)
+        err = core_getattr(t->core, dir, &a, &t->need);
+    if (!err)
+        err = core_create(t->core, &t->who, 0, bytes_of(NULL, 0), NODE_REG, 0600, 0,
                           bytes_of(NULL, 0), &a, &t->need);
     if (!err) {
         open_node(t, a.node);
@@ -548,11 +557,11 @@ static bool add_child(void *arg, const struct core_dirent *e)
     return true;
 }
 
-static struct fsync_wait *a_wait(struct attempt *t, uint64_t node)
+static struct fsync_wait *a_wait(struct attempt *t, uint64_t node, uint64_t ns)
 {
     for (size_t i = 0; i < BARRIERS_MAX; i++)
         if (!t->c->fsyncs[i].used) {
-            t->c->fsyncs[i] = (struct fsync_wait){.used = true, .node = node};
+            t->c->fsyncs[i] = (struct fsync_wait){.used = true, .node = node, .ns = ns};
             say(t, "node", node);
             return &t->c->fsyncs[i];
         }
@@ -567,7 +576,7 @@ static int op_fsync(struct attempt *t)
     int err = by_handle ? core_getattr(t->core, f->node, &p.a, &t->need) : a_file(t, &p);
     if (err)
         return err;
-    struct fsync_wait *w = a_wait(t, p.a.node);
+    struct fsync_wait *w = a_wait(t, p.a.node, p.a.ns);
     if (w && p.a.nlink)
         sees(t, p.a.node, 0, p.a.size, &w->marks);
     return 0;
@@ -577,10 +586,13 @@ static int op_fsync_dir(struct attempt *t)
 {
     uint64_t dir;
     struct core_need need;
+    struct core_attr a;
     int err = a_dir(t, &dir);
+    if (!err)
+        err = core_getattr(t->core, dir, &a, &t->need);
     if (err)
         return err;
-    struct fsync_wait *w = a_wait(t, dir);
+    struct fsync_wait *w = a_wait(t, dir, a.ns);
     if (!w)
         return 0;
     w->is_dir = true;
@@ -616,10 +628,12 @@ static enum op_kind choose(struct client *c, struct rng *r)
     return OP_READ;
 }
 
-static bool allowed(int err)
+static bool allowed(const struct sim *s, int err)
 {
-    static const int list[] = {0,      -ENOENT,  -EEXIST, -ENOTDIR, -EISDIR, -ENOTEMPTY,
+    static const int list[] = {0,      -ENOENT,  -EEXIST, -ENOTDIR, -EISDIR, -ENOTEMPTY, -EXDEV,
                                -EPERM, -ENODATA, -ELOOP,  -EBADF,   -EFBIG,  -ENOSPC};
+    if (s->p.refuse & REFUSE_ROLE && (err == -EACCES || err == -EROFS))
+        return true;
     for (size_t i = 0; i < sizeof list / sizeof *list; i++)
         if (err == list[i])
             return true;
@@ -635,7 +649,7 @@ void program_step(struct client *c, struct rng *r)
     struct attempt t = {.c = c,
                         .core = c->core,
                         .r = rng_of(c->op.seed, 2, 3),
-                        .who = {.uid = 1000, .gid = 1000, .now = c->s->now}};
+                        .who = {.uid = 1000, .gid = 1000, .now = client_now(c)}};
     int err = ops[c->op.kind](&t);
     if (!c->core) /* the disk failed inside */
         return;
@@ -648,6 +662,6 @@ void program_step(struct client *c, struct rng *r)
     sim_log(c->s, "c%u %s%s: %d", c->index, op_names[c->op.kind], t.text, err);
     c->op.pending = false;
     c->s->count.ops++;
-    if (simvfs_crashed(c->disk) || !allowed(err))
+    if (simvfs_crashed(c->disk) || !allowed(c->s, err))
         client_ok(c, err, op_names[c->op.kind]);
 }

@@ -5,8 +5,8 @@
  * others draw. After the last step the weather clears: everybody is up, nothing is lost, open files
  * are closed, and within a bound of rounds all must be sent and applied.
  *
- * How likely each accident is differs from seed to seed, also to never: a run without crashes gets
- * further into conflicts than one with a crash every tenth step.
+ * What was refused (a quota, a role) is refused until then: first it is looked at where it is kept,
+ * then the refusals are lifted, and it must arrive like everything else.
  */
 #include "sim.h"
 
@@ -73,6 +73,7 @@ static struct packet net_take(struct sim *s, size_t i)
 static void answer(struct sim *s, const struct packet *q, int status, struct buf *body)
 {
     struct packet p = {.answer = true,
+                       .to = q->to,
                        .client = q->client,
                        .epoch = q->epoch,
                        .call = q->call,
@@ -86,10 +87,12 @@ static void answer(struct sim *s, const struct packet *q, int status, struct buf
 static void execute(struct sim *s, const struct packet *q, bool answered)
 {
     cleanup_buf struct buf body = {0};
-    int status = server_call(s, q->client, q->method, bytes_of(q->body.p, q->body.n), &body);
-    sim_log(s, "server does %s of c%u (%llu): %d%s", q->method, q->client,
+    struct bytes in = bytes_of(q->body.p, q->body.n);
+    int status = q->to ? blockd_call(s, q->to - 1u, q->method, in, &body)
+                       : server_call(s, q->client, q->method, in, &body);
+    sim_log(s, "part %u does %s of c%u (%llu): %d%s", q->to, q->method, q->client,
             (unsigned long long)q->call, status, answered ? "" : ", answer lost");
-    if (!s->failed)
+    if (!s->failed && !q->to)
         server_follow(s);
     if (answered)
         answer(s, q, status, &body);
@@ -101,10 +104,21 @@ static void lose(struct sim *s, const struct packet *q)
     answer(s, q, -1, &none);
 }
 
+/* Once more, later. */
+static void repeat(struct sim *s, const struct packet *q)
+{
+    struct packet again = *q;
+    again.body = (struct buf){0};
+    buf_append(&again.body, q->body.p, q->body.n);
+    net_send(s, &again);
+}
+
 static void deliver_request(struct sim *s, struct packet *q, struct rng *r)
 {
     unsigned luck = rng_below(r, 100);
     bool unlucky = !s->healed && luck < s->p.loss;
+    if (!s->healed && rng_percent(r, s->p.twice))
+        repeat(s, q);
     if (!unlucky) {
         execute(s, q, true);
     } else if (luck % 3 == 0) { /* never arrives */
@@ -142,7 +156,7 @@ static void net_step(struct sim *s, struct rng *r)
         return;
     size_t i = s->healed || rng_percent(r, 60) ? 0 : rng_below(r, (unsigned)s->net_n);
     struct packet p = net_take(s, i);
-    if (!s->healed && s->client[p.client].offline && !p.answer) {
+    if (!p.answer && !client_reaches(&s->client[p.client], p.to)) {
         lose(s, &p);
     } else if (p.answer) {
         deliver_answer(s, &p, r);
@@ -152,50 +166,16 @@ static void net_step(struct sim *s, struct rng *r)
     buf_free(&p.body);
 }
 
-/* ---- accidents
- * ------------------------------------------------------------------------------------ */
-static void crash_step(struct sim *s, struct client *c, struct rng *r)
-{
-    if (!c->core)
-        return;
-    if (rng_percent(r, 50)) { /* in the middle of what it does next */
-        simvfs_crash_after(c->disk, 1 + rng_below(r, 40));
-        return;
-    }
-    unsigned luck = rng_below(r, 100);
-    client_stop(c, luck < s->p.power ? STOP_POWER : luck < 80 ? STOP_KILL : STOP_CLEAN);
-}
-
-static void accidents(struct sim *s, struct rng *r)
-{
-    struct client *c = &s->client[rng_below(r, s->opt.clients)];
-    if (rng_below(r, 1000) < s->p.crash)
-        crash_step(s, c, r);
-    if (rng_below(r, 1000) < s->p.server_crash) {
-        if (rng_percent(r, 50))
-            server_crash(s);
-        else
-            simvfs_crash_after(s->server.disk, 1 + rng_below(r, 20));
-    }
-    c = &s->client[rng_below(r, s->opt.clients)];
-    if (rng_below(r, 1000) < (c->offline ? 100 : s->p.offline)) {
-        c->offline = !c->offline;
-        sim_log(s, "c%u is %s", c->index, c->offline ? "offline" : "online");
-    }
-    if (rng_percent(r, 3))
-        s->now += (int64_t)rng_below(r, 10000) * 1000000;
-    for (unsigned i = 0; i < s->opt.clients; i++)
-        if (!s->client[i].core && rng_percent(r, 20) && !s->failed)
-            client_start(&s->client[i]);
-}
-
 static void one_step(struct sim *s)
 {
     struct rng r = rng_of(s->seed, 4, s->step);
     s->now += 1 + rng_below(&r, 50000000);
-    if (s->opt.skip && s->opt.skip[s->step])
+    unsigned skip = s->opt.skip ? s->opt.skip[s->step] : 0;
+    struct rng accident = rng_of(s->seed, 8, s->step);
+    if (skip == 1)
         return;
-    accidents(s, &r);
+    if (skip != 2)
+        weather_accidents(s, &accident);
     struct client *c = &s->client[rng_below(&r, s->opt.clients)];
     unsigned what = rng_below(&r, s->p.program + s->p.turn + s->p.net);
     if (s->failed)
@@ -213,42 +193,23 @@ static void one_step(struct sim *s)
             verify_tree(&s->client[i]);
 }
 
-/* ---- the end
- * ---------------------------------------------------------------------------------------- */
-static void heal(struct sim *s)
-{
-    s->healed = true;
-    simvfs_crash_after(s->server.disk, 0);
-    sim_log(s, "the weather clears");
-    for (unsigned i = 0; i < s->opt.clients && !s->failed; i++) {
-        struct client *c = &s->client[i];
-        simvfs_crash_after(c->disk, 0);
-        c->offline = false;
-        c->op.pending = false;
-        if (!c->core)
-            client_start(c);
-        for (size_t k = 0; k < HANDLES_MAX && !s->failed && c->core; k++)
-            if (c->files[k].used)
-                program_close(c, &c->files[k]);
-    }
-}
-
-static bool quiet(struct sim *s)
+/* ---- the end --------------------------------------------------------------------------------- */
+static bool quiet(struct sim *s, bool parked)
 {
     bool all = s->net_n == 0;
     for (unsigned i = 0; i < s->opt.clients; i++)
-        all = client_quiet(&s->client[i]) && all;
+        all = client_quiet(&s->client[i], parked) && all;
     return all;
 }
 
-static void settle(struct sim *s)
+/* Until nothing is left to do; parked: but for what is refused. */
+static void settle(struct sim *s, bool parked)
 {
-    heal(s);
     for (unsigned k = 0; k < ROUNDS_MAX && !s->failed; k++) {
-        struct rng r = rng_of(s->seed, 5, k);
+        struct rng r = rng_of(s->seed, parked ? 5 : 9, k);
         s->step++;
         s->now += 1000000000;
-        if (k > 4 && quiet(s))
+        if (k > 4 && quiet(s, parked))
             return;
         for (unsigned i = 0; i < s->opt.clients && !s->failed; i++)
             client_turn(&s->client[i], &r);
@@ -263,6 +224,23 @@ static void settle(struct sim *s)
         client_say(&s->client[i], &b);
     }
     sim_fail(s, "not quiet after %d rounds:%.*s", ROUNDS_MAX, (int)b.n, (const char *)b.p);
+}
+
+static void finish(struct sim *s)
+{
+    if (!s->failed)
+        weather_clears(s);
+    if (!s->failed && s->p.refuse) {
+        settle(s, true);
+        if (!s->failed)
+            verify_parked(s);
+        if (!s->failed)
+            weather_lifts(s);
+    }
+    if (!s->failed)
+        settle(s, false);
+    if (!s->failed)
+        verify_all(s);
 }
 
 /* ---- life
@@ -291,43 +269,49 @@ void sim_free(struct sim *s)
     free(s);
 }
 
-static void draw_weather(struct sim *s)
+void counts_add(struct counts *sum, const struct counts *c)
 {
-    struct rng r = rng_of(s->seed, 6, 0);
-    static const unsigned losses[] = {0, 5, 20, 50}, crashes[] = {0, 0, 5, 20, 60},
-                          offlines[] = {0, 5, 20};
-    s->p.program = 20 + rng_below(&r, 60);
-    s->p.turn = 10 + rng_below(&r, 40);
-    s->p.net = 10 + rng_below(&r, 40);
-    s->p.loss = losses[rng_below(&r, 4)];
-    s->p.crash = crashes[rng_below(&r, 5)];
-    s->p.power = rng_below(&r, 3) * 35;
-    s->p.offline = offlines[rng_below(&r, 3)];
-    s->p.server_crash = rng_percent(&r, 50) ? 0 : 5;
-    s->p.depth = 1 + rng_below(&r, 3);
-    s->p.names = 1 + rng_below(&r, 4);
-    s->p.ops = rng_percent(&r, 50) ? UINT64_MAX : rng_u64(&r) | 1u << OP_CREATE | 1u << OP_WRITE;
+    unsigned long *to = (unsigned long *)sum;
+    const unsigned long *from = (const unsigned long *)c;
+    for (size_t i = 0; i < sizeof *c / sizeof *from; i++)
+        to[i] += from[i];
+}
+
+/* How many clients, how many steps, unless that was said. */
+static void draw_size(struct sim *s)
+{
+    static const unsigned clients[] = {2, 2, 2, 2, 3, 3, 3, 4}, steps[] = {150, 400, 400, 800};
+    struct rng r = rng_of(s->seed, 10, 0);
+    unsigned c = clients[rng_below(&r, 8)], n = steps[rng_below(&r, 4)];
+    if (!s->opt.clients)
+        s->opt.clients = c;
+    if (!s->opt.steps)
+        s->opt.steps = n;
 }
 
 static void begin(struct sim *s, const struct installation *i)
 {
     s->now = START_NS;
     s->step = 0;
-    s->healed = s->failed = false;
+    s->healed = s->lifted = s->failed = false;
     s->hash = 0xcbf29ce484222325u;
     s->log_n = 0;
     memset(&s->count, 0, sizeof s->count);
     ledger_reset(&s->ledger);
-    draw_weather(s);
-    if (server_start(s, i))
-        return;
-    for (unsigned k = 0; k < s->opt.clients && !s->failed; k++) {
+    draw_size(s);
+    weather_draw(s);
+    for (unsigned k = 0; k < s->opt.clients; k++) {
         struct client *c = &s->client[k];
         struct simvfs *disk = c->disk;
         *c = (struct client){.s = s, .index = k, .disk = disk};
         simvfs_reset(disk, s->seed * CLIENTS_MAX + k);
-        client_start(c);
     }
+    if (server_start(s, i))
+        return;
+    weather_begin(s);
+    for (unsigned k = 0; k < s->opt.clients && !s->failed; k++)
+        if (!s->client[k].joins)
+            client_start(&s->client[k]);
 }
 
 static void end(struct sim *s)
@@ -354,10 +338,7 @@ bool sim_run(struct sim *s, const struct installation *i, uint64_t seed, const s
         one_step(s);
         s->step++;
     }
-    if (!s->failed)
-        settle(s);
-    if (!s->failed)
-        verify_all(s);
+    finish(s);
     sim_log(s, "end");
     bool ok = !s->failed;
     end(s);

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The metadata server on a simulated disk, and a block server that keeps what it is told.
+/* The metadata server on a simulated disk.
  *
- * Making an installation (schema, accounts, devices) costs more than most runs, so it is made once
- * and every run starts with a copy of its disk. The secrets in it differ from process to process;
- * nothing that a run decides or logs depends on them.
- *
- * The block server is a set of blocks that are durable at once; its receipts are real ones.
+ * A request is executed under the credential that its client has, as the real server does. What
+ * each record of a journal says is checked against what the block servers hold, and remembered: a
+ * client that was told so may count on it.
  */
 #include "sim.h"
 
@@ -15,129 +13,6 @@
 #include <string.h>
 
 #define DB "meta.db"
-#define START_MS 1700000000000 /* when the installation was made */
-
-struct installation {
-    struct simvfs *disk;
-    unsigned clients;
-    struct meta_caller who[CLIENTS_MAX];
-    uint64_t device[CLIENTS_MAX];
-    struct token_key key;
-    uint64_t server, ns;
-};
-
-static void die(const char *what, const char *why)
-{
-    fprintf(stderr, "sim: making an installation: %s: %s\n", what, why);
-    abort();
-}
-
-/* Runs `words` as the administrator; the answer's text. */
-static struct bytes command(struct meta *m, const struct meta_caller *admin, struct arena *ar,
-                            const char *const *words)
-{
-    struct m_word v[16];
-    struct m_command_req q = {.words = v};
-    struct m_command_ans a;
-    for (; words[q.words_n]; q.words_n++)
-        v[q.words_n].text = bytes_str(words[q.words_n]);
-    int err = meta_command(m, admin, &q, START_MS, &a, ar);
-    if (err || a.exit_status)
-        die(words[1], err ? strerror(-err) : arena_str(ar, a.text));
-    return a.text;
-}
-
-/* What stands behind the last slash of the last line that has one: a token, in what `account token`
- * and `server add` print. */
-static struct bytes token_in(struct bytes text)
-{
-    size_t end = text.n;
-    while (end && (text.p[end - 1] == '\n' || text.p[end - 1] == ' '))
-        end--;
-    size_t at = end;
-    while (at && text.p[at - 1] != '/' && text.p[at - 1] != '\n' && text.p[at - 1] != ' ')
-        at--;
-    size_t hash = at;
-    while (hash < end && text.p[hash] != '#')
-        hash++;
-    return bytes_of(text.p + at, hash - at);
-}
-
-static void enrol(struct installation *i, struct meta *m, const struct meta_caller *admin)
-{
-    cleanup_arena struct arena ar = {0};
-    char why[512] = "";
-    for (unsigned k = 0; k < i->clients; k++) {
-        char name[16];
-        struct m_login_ans a;
-        struct bytes text = command(
-            m, admin, &ar, (const char *const[]){"admin", "account", "token", "alice", NULL});
-        snprintf(name, sizeof name, "dev%u", k);
-        struct m_login_req q = {
-            .account = bytes_str("alice"), .token = token_in(text), .device_name = bytes_str(name)};
-        if (meta_login(m, &q, START_MS, &a, &ar, why))
-            die("login", why);
-        i->device[k] = a.device;
-        if (meta_authenticate(m, arena_str(&ar, a.credential), &i->who[k]))
-            die("login", "the credential is refused");
-    }
-}
-
-static void furnish(struct installation *i, struct meta *m, const struct meta_caller *admin)
-{
-    static const uint8_t incarnation[16] = "block server one";
-    cleanup_arena struct arena ar = {0};
-    char why[512] = "";
-    command(m, admin, &ar, (const char *const[]){"admin", "account", "add", "alice", NULL});
-    struct bytes text =
-        command(m, admin, &ar, (const char *const[]){"admin", "server", "add", "hq", NULL});
-    struct m_join_req q = {.token = token_in(text),
-                           .url = bytes_str("http://127.0.0.1:1"),
-                           .incarnation = bytes_of(incarnation, sizeof incarnation)};
-    struct m_join_ans a;
-    if (meta_join(m, &q, START_MS, &a, &ar, why))
-        die("join", why);
-    i->server = a.server;
-    i->key.id = a.key_id;
-    memcpy(i->key.key, a.key.p, TOKEN_KEY_LEN);
-    command(m, admin, &ar, (const char *const[]){"admin", "assign", "alice", "hq", NULL});
-    enrol(i, m, admin);
-    struct m_session_ans s;
-    uint8_t mine[16];
-    client_incarnation(0, mine);
-    struct m_session_req sq = {.incarnation = bytes_of(mine, sizeof mine)};
-    if (meta_session(m, &i->who[0], &sq, START_MS, &s, &ar, why))
-        die("session", why);
-    i->ns = s.root_ns;
-}
-
-struct installation *installation_new(unsigned clients)
-{
-    struct installation *i = calloc(1, sizeof *i);
-    struct meta *m;
-    struct meta_caller admin;
-    char credential[META_CREDENTIAL_MAX], why[512] = "";
-    if (!i)
-        abort();
-    i->clients = clients;
-    i->disk = simvfs_new("sim-template");
-    simvfs_reset(i->disk, 0);
-    struct meta_options o = {.path = DB, .vfs = simvfs_name(i->disk)};
-    if (meta_open(&m, &o, why))
-        die("open", why);
-    if (meta_init(m, START_MS, credential, why) || meta_authenticate(m, credential, &admin))
-        die("init", why);
-    furnish(i, m, &admin);
-    meta_close(m);
-    return i;
-}
-
-void installation_free(struct installation *i)
-{
-    if (i)
-        simvfs_free(i->disk);
-    free(i);
-}
 
 /* ---- life ------------------------------------------------------------------------------------ */
 static int server_open(struct sim *s)
@@ -155,12 +30,8 @@ int server_start(struct sim *s, const struct installation *i)
     struct server *v = &s->server;
     simvfs_reset(v->disk, s->seed ^ 0x5e5e);
     simvfs_copy(v->disk, i->disk);
-    memcpy(v->who, i->who, sizeof v->who);
-    memcpy(v->device, i->device, sizeof v->device);
-    v->key = i->key;
-    v->id = i->server;
-    v->ns = i->ns;
-    v->seen = 0;
+    v->inst = i;
+    memset(v->seen, 0, sizeof v->seen);
     memset(v->facts, 0, sizeof v->facts);
     return server_open(s);
 }
@@ -181,16 +52,31 @@ void server_crash(struct sim *s)
     sim_log(s, "server crashes");
     if (server_open(s))
         return;
-    uint64_t head = server_head(s);
-    if (head < v->seen)
-        sim_fail(s, "after a power loss the journal ends at %llu; %llu was acknowledged",
-                 (unsigned long long)head, (unsigned long long)v->seen);
+    for (unsigned n = 0; n < NAMESPACES; n++) {
+        uint64_t head = server_head(s, v->inst->ns[n]);
+        if (head < v->seen[n])
+            sim_fail(s, "after a power loss the journal ends at %llu; %llu was acknowledged",
+                     (unsigned long long)head, (unsigned long long)v->seen[n]);
+    }
 }
 
-uint64_t server_head(struct sim *s)
+enum ns_index server_ns(const struct sim *s, uint64_t ns)
+{
+    for (unsigned n = 0; n < NAMESPACES; n++)
+        if (s->server.inst->ns[n] == ns)
+            return (enum ns_index)n;
+    return NAMESPACES;
+}
+
+const struct meta_caller *server_owner(const struct sim *s, uint64_t ns)
+{
+    return &s->server.inst->device[server_ns(s, ns) == NS_BOB ? 4 : 0].who;
+}
+
+uint64_t server_head(struct sim *s, uint64_t ns)
 {
     uint64_t head = 0;
-    if (meta_head(s->server.meta, &s->server.who[0], s->server.ns, &head))
+    if (meta_head(s->server.meta, server_owner(s, ns), ns, &head))
         sim_fail(s, "the journal's head cannot be read");
     return head;
 }
@@ -223,72 +109,76 @@ bool server_told(const struct sim *s, uint64_t parent, struct bytes name, uint64
     return s->server.facts[i] == f;
 }
 
-void server_follow(struct sim *s)
+/* What a record refers to is somewhere, or was, before a block server lost its storage. */
+static void check_blocks(struct sim *s, const struct m_extent *v, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint32_t w;
+        if (!ledger_find(&s->ledger, &v[i].block, &w))
+            sim_fail(s, "a record refers to a block that nobody wrote");
+        else if (!blockd_had(&s->ledger.w[w]))
+            sim_fail(s, "a record refers to write %u, which no block server ever held", w);
+    }
+}
+
+static void record_log(struct sim *s, const struct m_record *r)
+{
+    sim_log(s, "  record %llu of dev%llu request %llu: %zu inodes %zu entries %zu contents",
+            (unsigned long long)r->sjid, (unsigned long long)r->device,
+            (unsigned long long)r->request, r->inodes_n, r->entries_n, r->contents_n);
+    for (size_t k = 0; s->opt.verbose && k < r->entries_n; k++)
+        sim_log(s, "    entry %llx/%.*s = %llx", (unsigned long long)r->entries[k].parent,
+                (int)r->entries[k].name.n, (const char *)r->entries[k].name.p,
+                (unsigned long long)r->entries[k].node);
+    for (size_t k = 0; s->opt.verbose && k < r->inodes_n; k++)
+        sim_log(s, "    inode %llx nlink %llu size %llu content %llu attr %llu%s",
+                (unsigned long long)r->inodes[k].node, (unsigned long long)r->inodes[k].nlink,
+                (unsigned long long)r->inodes[k].size, (unsigned long long)r->inodes[k].content_rev,
+                (unsigned long long)r->inodes[k].attr_rev, r->inodes[k].gone ? " gone" : "");
+}
+
+static void record_seen(struct sim *s, const struct m_record *r)
+{
+    for (size_t k = 0; k < r->contents_n; k++)
+        for (size_t j = 0; j < r->contents[k].ranges_n; j++) {
+            const struct m_range *g = &r->contents[k].ranges[j];
+            ledger_committed(&s->ledger, g->extents, g->extents_n);
+            check_blocks(s, g->extents, g->extents_n);
+        }
+    for (size_t k = 0; k < r->inodes_n; k++)
+        fact_add(&s->server, fact(0, bytes_of(NULL, 0), r->inodes[k].node));
+    for (size_t k = 0; k < r->entries_n; k++)
+        if (r->entries[k].node)
+            fact_add(&s->server,
+                     fact(r->entries[k].parent, r->entries[k].name, r->entries[k].node));
+    record_log(s, r);
+}
+
+static void follow(struct sim *s, unsigned n)
 {
     cleanup_arena struct arena ar = {0};
     char why[512] = "";
-    struct m_list_req q = {.ns = s->server.ns, .from = s->server.seen};
+    uint64_t ns = s->server.inst->ns[n];
+    struct m_list_req q = {.ns = ns, .from = s->server.seen[n]};
     struct m_list_ans a;
-    if (meta_list(s->server.meta, &s->server.who[0], &q, &a, &ar, why)) {
+    if (meta_list(s->server.meta, server_owner(s, ns), &q, &a, &ar, why)) {
         sim_fail(s, "the journal cannot be read: %s", why);
         return;
     }
     for (size_t i = 0; i < a.records_n; i++) {
-        const struct m_record *r = &a.records[i];
-        for (size_t k = 0; k < r->contents_n; k++)
-            for (size_t j = 0; j < r->contents[k].ranges_n; j++)
-                ledger_committed(&s->ledger, r->contents[k].ranges[j].extents,
-                                 r->contents[k].ranges[j].extents_n);
-        for (size_t k = 0; k < r->inodes_n; k++)
-            fact_add(&s->server, fact(0, bytes_of(NULL, 0), r->inodes[k].node));
-        for (size_t k = 0; k < r->entries_n; k++)
-            if (r->entries[k].node)
-                fact_add(&s->server,
-                         fact(r->entries[k].parent, r->entries[k].name, r->entries[k].node));
-        s->server.seen = r->sjid;
-        sim_log(s, "  record %llu of dev%llu request %llu: %zu inodes %zu entries %zu contents",
-                (unsigned long long)r->sjid, (unsigned long long)r->device,
-                (unsigned long long)r->request, r->inodes_n, r->entries_n, r->contents_n);
-        for (size_t k = 0; s->opt.verbose && k < r->entries_n; k++)
-            sim_log(s, "    entry %llx/%.*s = %llx", (unsigned long long)r->entries[k].parent,
-                    (int)r->entries[k].name.n, (const char *)r->entries[k].name.p,
-                    (unsigned long long)r->entries[k].node);
-        for (size_t k = 0; s->opt.verbose && k < r->inodes_n; k++)
-            sim_log(s, "    inode %llx nlink %llu size %llu content %llu attr %llu%s",
-                    (unsigned long long)r->inodes[k].node, (unsigned long long)r->inodes[k].nlink,
-                    (unsigned long long)r->inodes[k].size,
-                    (unsigned long long)r->inodes[k].content_rev,
-                    (unsigned long long)r->inodes[k].attr_rev, r->inodes[k].gone ? " gone" : "");
+        record_seen(s, &a.records[i]);
+        s->server.seen[n] = a.records[i].sjid;
     }
+}
+
+void server_follow(struct sim *s)
+{
+    for (unsigned n = 0; n < NAMESPACES && !s->failed; n++)
+        follow(s, n);
 }
 
 /* ---- requests ----------------------------------------------------------------------------------
  */
-static int put(struct sim *s, struct bytes body, struct buf *answer)
-{
-    cleanup_arena struct arena ar = {0};
-    struct m_put_head h;
-    struct m_put_ans a = {0};
-    if (msg_decode(&m_put_head_desc, &h, body.p, body.n, MSG_STRICT, &ar, NULL))
-        return ERR_BAD_MESSAGE;
-    a.results = arena_alloc(&ar, (h.items_n + 1) * sizeof *a.results);
-    for (size_t i = 0; i < h.items_n; i++) {
-        cleanup_buf struct buf token = {0};
-        struct m_receipt r = {.server = s->server.id,
-                              .ns = h.ns,
-                              .block = h.items[i].block,
-                              .len = h.items[i].logical_len,
-                              .incarnation = bytes_of("block server one", 16),
-                              .time_ms = (uint64_t)(s->now / 1000000),
-                              .key_id = s->server.key.id};
-        receipt_seal(&r, &s->server.key, &token);
-        a.results[a.results_n++] =
-            (struct m_put_result){.block = r.block, .receipt = arena_bytes(&ar, token.p, token.n)};
-    }
-    msg_encode(&m_put_ans_desc, &a, answer);
-    return 0;
-}
-
 #define CALL(name, ...)                                                                            \
     static int call_##name(struct sim *s, const struct meta_caller *who, struct bytes body,        \
                            struct buf *answer, struct arena *ar, char *why)                        \
@@ -312,36 +202,120 @@ CALL(lookup)
 CALL(readdir)
 CALL(node)
 CALL(extents)
+CALL(locate)
 
 static const struct {
     const char *method;
     int (*fn)(struct sim *s, const struct meta_caller *who, struct bytes body, struct buf *answer,
               struct arena *ar, char *why);
-} methods[] = {{"session", call_session}, {"commit", call_commit},  {"diff", call_diff},
-               {"list", call_list},       {"lookup", call_lookup},  {"readdir", call_readdir},
-               {"node", call_node},       {"extents", call_extents}};
+} methods[] = {{"session", call_session}, {"commit", call_commit},   {"diff", call_diff},
+               {"list", call_list},       {"lookup", call_lookup},   {"readdir", call_readdir},
+               {"node", call_node},       {"extents", call_extents}, {"locate", call_locate}};
+
+/* 0, -errno, or 1: it crashed. */
+static int execute(struct sim *s, const struct meta_caller *who, const char *method,
+                   struct bytes body, struct buf *answer, char *why)
+{
+    cleanup_arena struct arena ar = {0};
+    int err = -ENOSYS;
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
+        if (!strcmp(methods[i].method, method))
+            err = methods[i].fn(s, who, body, answer, &ar, why);
+    if (!simvfs_crashed(s->server.disk))
+        return err;
+    answer->n = 0;
+    server_crash(s);
+    return 1;
+}
 
 int server_call(struct sim *s, unsigned client, const char *method, struct bytes body,
                 struct buf *answer)
 {
-    cleanup_arena struct arena ar = {0};
     char why[512] = "";
-    int err = -ENOSYS;
-    if (!strcmp(method, "put"))
-        return put(s, body, answer);
-    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
-        if (!strcmp(methods[i].method, method))
-            err = methods[i].fn(s, &s->server.who[client], body, answer, &ar, why);
+    struct meta_caller who;
+    const struct client *c = &s->client[client];
+    int err = meta_authenticate(s->server.meta, s->server.inst->device[c->device].credential, &who);
+    if (err == -EACCES && c->revoked)
+        return ERR_UNAUTHENTICATED;
     if (simvfs_crashed(s->server.disk)) {
-        answer->n = 0;
         server_crash(s);
         return -1;
     }
+    if (!err)
+        err = execute(s, &who, method, body, answer, why);
+    if (err == 1)
+        return -1;
     if (err == -ESTALE)
         return ERR_RESYNC;
+    if (err == -EACCES && (s->p.refuse & (REFUSE_ROLE | REFUSE_ASSIGNMENT)))
+        return ERR_FORBIDDEN;
     if (err) {
         sim_fail(s, "%s of client %u: %s: %s", method, client, strerror(-err), why);
         return ERR_INTERNAL;
     }
     return 0;
+}
+
+int server_peek(struct sim *s, uint64_t ns, const char *method, struct bytes body,
+                struct buf *answer)
+{
+    char why[512] = "";
+    int err;
+    for (int k = 0; k < 3; k++) {
+        err = execute(s, server_owner(s, ns), method, body, answer, why);
+        if (err != 1)
+            return err;
+    }
+    return -EIO;
+}
+
+/* ---- people and block servers ------------------------------------------------------------------
+ */
+void server_command(struct sim *s, bool admin, const char *line)
+{
+    cleanup_arena struct arena ar = {0};
+    char text[128], *rest = text;
+    struct m_word v[12];
+    struct m_command_req q = {.words = v};
+    struct m_command_ans a;
+    const struct installation *i = s->server.inst;
+    snprintf(text, sizeof text, "%s", line);
+    for (char *w = strtok_r(text, " ", &rest); w; w = strtok_r(NULL, " ", &rest))
+        v[q.words_n++].text = bytes_str(w);
+    int err = meta_command(s->server.meta, admin ? &i->admin : &i->device[0].who, &q,
+                           s->now / 1000000, &a, &ar);
+    if (simvfs_crashed(s->server.disk)) {
+        server_crash(s);
+        return;
+    }
+    sim_log(s, "%s: %d", line, err ? err : (int)a.exit_status);
+    if (err || a.exit_status)
+        sim_fail(s, "%s: %s", line, err ? strerror(-err) : arena_str(&ar, a.text));
+    else
+        server_follow(s);
+}
+
+void server_beat(struct sim *s, unsigned server)
+{
+    cleanup_arena struct arena ar = {0};
+    char why[512] = "";
+    uint8_t incarnation[16];
+    struct blockd *b = &s->blockd[server];
+    struct m_beat_ans a;
+    incarnation_of('b', server, b->generation, incarnation);
+    struct m_beat_req q = {.incarnation = bytes_of(incarnation, sizeof incarnation),
+                           .url = bytes_str("http://127.0.0.1:1")};
+    int err = meta_beat(s->server.meta, &s->server.inst->server[server].who, &q, s->now / 1000000,
+                        &a, &ar, why);
+    if (simvfs_crashed(s->server.disk)) {
+        server_crash(s);
+        return;
+    }
+    sim_log(s, "block server %u reports itself: %d", server, err);
+    if (err)
+        sim_fail(s, "beat of block server %u: %s", server, why);
+    for (size_t k = 0; !err && k < a.revoked_devices_n; k++)
+        for (unsigned d = 0; d < DEVICES; d++)
+            if (s->server.inst->device[d].id == a.revoked_devices[k])
+                b->revoked |= (uint8_t)(1u << d);
 }

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-/* A simulated installation: one metadata server (its real commit code on a simulated disk), a block
- * server that never fails, and clients, each with a real tree and the real sync core. Everything
- * runs in one thread and draws from one seed, so that a seed is a run.
+/* A simulated installation: one metadata server (its real commit code on a simulated disk), model
+ * block servers with real receipts and capabilities, and clients of two accounts, each with a real
+ * tree and the real sync core. Everything runs in one thread and draws from one seed, so that a
+ * seed is a run.
  *
- * Reading order: simvfs.h (disks), this, ledger.c (what was written), server.c, client.c (the
- * driver in small), lane.c (its commits), program.c (what programs do), verify.c (what must hold),
- * run.c (the scheduler), main.c (seeds, shrinking).
+ * Reading order: simvfs.h (disks), this, ledger.c (what was written), install.c, server.c,
+ * blockd.c, client.c (the driver in small), lane.c (its commits), upload.c (its blocks), program.c
+ * (what programs do), verify.c (what must hold), weather.c (accidents), run.c (the scheduler),
+ * shrink.c, main.c (seeds, jobs).
  */
 #ifndef SIM_SIM_H
 #define SIM_SIM_H
@@ -18,7 +20,10 @@
 #include "tree.h"
 
 #define CLIENTS_MAX 4
-#define CALLS_MAX 16     /* outstanding per client */
+#define DEVICES 6        /* of the installation: four of alice, two of bob */
+#define SERVERS_MAX 3    /* block servers */
+#define TARGETS_MAX 2    /* of one commit */
+#define CALLS_MAX 24     /* outstanding per client */
 #define PACKETS_MAX 256  /* in the network */
 #define HANDLES_MAX 4    /* open files per client */
 #define BARRIERS_MAX 3   /* fsyncs that wait, per client */
@@ -39,13 +44,16 @@ struct marks { /* zero-initialise; owns v */
     size_t n, cap;
 };
 struct ledger {
-    struct {
+    struct written {
         struct block_id id;
         unsigned client, len;
-        uint64_t node;      /* written into */
-        uint64_t live;      /* bytes that must be found at the end */
-        uint64_t committed; /* bytes that some record of the journal carried */
-        uint64_t reachable; /* bytes found by the last look at the server's tree */
+        uint64_t node;          /* written into */
+        uint8_t cached;         /* bit per client: has the bytes */
+        bool held[SERVERS_MAX]; /* durable there */
+        bool lost[SERVERS_MAX]; /* was, before the server lost its storage */
+        uint64_t live;          /* bytes that must be found at the end */
+        uint64_t committed;     /* bytes that some record of the journal carried */
+        uint64_t reachable;     /* bytes found by the last look at the server's tree */
     } w[WRITES_MAX];
     uint32_t n;
     uint32_t slot[2 * WRITES_MAX]; /* index + 1 by id */
@@ -73,37 +81,75 @@ void ledger_power_lost(struct ledger *l, unsigned client);
 void ledger_weaken(struct ledger *l, uint64_t node);
 bool ledger_weak(const struct ledger *l, uint64_t node);
 
-/* ---- the server (server.c) ------------------------------------------------------------------ */
+/* ---- the installation (install.c) ----------------------------------------------------------- */
+enum ns_index { NS_ALICE, NS_BOB, NS_TEAM, NAMESPACES }; /* team: mounted as `team` in both roots */
+struct identity {
+    struct meta_caller who;
+    char credential[META_CREDENTIAL_MAX];
+    uint64_t id; /* device, or block server */
+};
+struct installation { /* accounts, devices, block servers: made once, every run begins with a copy
+                       */
+    struct simvfs *disk;
+    struct identity device[DEVICES], server[SERVERS_MAX];
+    struct token_key key[SERVERS_MAX];
+    struct meta_caller admin;
+    uint64_t ns[NAMESPACES], root[NAMESPACES];
+};
+#define START_MS 1700000000000 /* when the installation was made */
+struct installation *installation_new(void);
+void installation_free(struct installation *i);
+void incarnation_of(char kind, unsigned index, unsigned generation, uint8_t out[16]);
+extern const char *const ns_names[NAMESPACES], *const premises[SERVERS_MAX];
+
+/* ---- the metadata server (server.c) --------------------------------------------------------- */
 struct server {
     struct simvfs *disk;
     struct meta *meta;
-    struct meta_caller who[CLIENTS_MAX];
-    uint64_t device[CLIENTS_MAX];
-    struct token_key key;
-    uint64_t id, ns;
-    uint64_t seen;           /* journal followed up to here: all of it was acknowledged */
-    uint64_t facts[1 << 13]; /* hashes of the nodes and entries that its records brought */
+    const struct installation *inst;
+    uint64_t seen[NAMESPACES]; /* journals followed up to here: all of it was acknowledged */
+    uint64_t facts[1 << 13];   /* hashes of the nodes and entries that its records brought */
 };
-/* The installation every run begins with: accounts, devices, a block server. Made once. */
-struct installation;
-struct installation *installation_new(unsigned clients);
-void installation_free(struct installation *i);
 int server_start(struct sim *s, const struct installation *i);
 void server_stop(struct server *v);
-/* One request, executed. 0 and the answer's body, or an enum error_code; -1: the server crashed in
- * it. */
+/* One request of a client, executed under its credential. 0 and the answer's body, or an enum
+ * error_code; -1: the server crashed in it. */
 int server_call(struct sim *s, unsigned client, const char *method, struct bytes body,
                 struct buf *answer);
+/* A reading request as the namespace's owner, whatever became of the clients. */
+int server_peek(struct sim *s, uint64_t ns, const char *method, struct bytes body,
+                struct buf *answer);
+/* A command line of the administrator, or of alice (who owns team). */
+void server_command(struct sim *s, bool admin, const char *line);
+/* A block server reports itself. */
+void server_beat(struct sim *s, unsigned server);
 void server_crash(struct sim *s);
-/* Follows the journal: what is in it must stay. */
+/* Follows the journals: what is in them must stay. */
 void server_follow(struct sim *s);
-uint64_t server_head(struct sim *s);
+uint64_t server_head(struct sim *s, uint64_t ns);
+const struct meta_caller *server_owner(const struct sim *s, uint64_t ns);
+enum ns_index server_ns(const struct sim *s, uint64_t ns);
 /* Whether a record brought the entry (name.n 0: the node). */
 bool server_told(const struct sim *s, uint64_t parent, struct bytes name, uint64_t node);
+
+/* ---- block servers (blockd.c) ---------------------------------------------------------------- */
+struct blockd {
+    bool down, cut;      /* cut: from the metadata server */
+    unsigned generation; /* of its storage */
+    uint8_t revoked;     /* bit per device of the installation: heard of */
+    int64_t skew_ms;
+};
+/* As server_call, of block server `k`. */
+int blockd_call(struct sim *s, unsigned k, const char *method, struct bytes body,
+                struct buf *answer);
+void blockd_lose(struct sim *s, unsigned k); /* all that it stores */
+/* Servers (a bit each) that hold the block or lost it. */
+unsigned blockd_had(const struct written *w);
 
 /* ---- the network ----------------------------------------------------------------------------- */
 struct packet {
     bool answer;
+    uint8_t to; /* 0: the metadata server, k + 1: block server k; of an answer: from */
     unsigned client;
     uint64_t epoch, call;
     const char *method;
@@ -111,28 +157,64 @@ struct packet {
     int status; /* of an answer: 0, an enum error_code, -1: none came */
 };
 
-/* ---- clients (client.c, lane.c) -----------------------------------------------------------------
- */
-enum call_kind { CALL_FREE, CALL_SESSION, CALL_LIST, CALL_LOAD, CALL_DIFF, CALL_PUT, CALL_COMMIT };
+/* ---- clients (client.c, lane.c, upload.c) ---------------------------------------------------- */
+enum call_kind {
+    CALL_FREE,
+    CALL_SESSION,
+    CALL_LIST,
+    CALL_LOAD,
+    CALL_DIFF,
+    CALL_PUT,
+    CALL_GET,
+    CALL_COMMIT
+};
 struct call {
     enum call_kind kind;
-    uint64_t id;
+    uint8_t to;
+    uint64_t id, ns;
     struct core_need need;
 };
 
 struct receipt {
     struct block_id id;
+    uint8_t server;
     uint8_t bytes[256];
     size_t n;
 };
 
-enum lane_phase { LANE_IDLE, LANE_READY, LANE_ASKED, LANE_PUT, LANE_SENT };
+enum lane_phase { LANE_IDLE, LANE_READY, LANE_ASKED, LANE_LACKS, LANE_SENT };
+struct lack { /* a block that a target lacks */
+    uint32_t write;
+    uint8_t server;
+    uint8_t tried; /* servers that do not have it either */
+    bool elsewhere;
+};
 struct lane {
     enum lane_phase phase;
     struct core_plan plan;
-    struct block_id missing[256];
-    size_t missing_n;
+    uint8_t targets; /* a bit each */
+    struct lack lack[256];
+    size_t lack_n;
+    uint32_t not_held[64]; /* writes that replication will have to bring */
+    size_t not_held_n;
     unsigned rounds;
+    bool nothing; /* nothing could be sent when it was asked last */
+};
+
+struct view { /* a namespace as one client sees it */
+    uint64_t ns, root;
+    bool member;
+    struct { /* what the last session said */
+        bool assigned;
+        struct buf capability;
+    } candidate[SERVERS_MAX];
+    struct { /* records read and not applied */
+        struct buf body;
+        struct arena arena;
+        struct m_list_ans ans;
+        size_t next;
+    } records;
+    struct lane lane;
 };
 
 struct open_file {
@@ -144,7 +226,7 @@ struct open_file {
 
 struct fsync_wait {
     bool used, is_dir;
-    uint64_t node;
+    uint64_t node, ns;
     struct marks marks; /* what must be there when it returns 0 */
     struct {            /* a directory's names when it began */
         uint64_t node;
@@ -189,36 +271,36 @@ struct op {
 
 struct client {
     struct sim *s;
-    unsigned index;
+    unsigned index, device; /* device: of the installation */
     struct simvfs *disk;
     struct tree *tree;
     struct core *core; /* NULL: down */
-    bool offline;
+    unsigned joins;    /* step at which it first starts */
+    uint8_t cut;       /* a bit for each part it does not reach: packet.to */
+    bool away;         /* cut off for long */
+    bool revoked;
+    int64_t skew; /* of its clock, ns */
+    unsigned copies;
     uint64_t epoch, next_call;
-    uint64_t ns, root;
-    bool session;
+    uint64_t ns, root; /* of the mount's top directory */
+    bool session, session_wanted;
+    bool gave_up; /* a block of a commit was nowhere to be had */
+    struct view views[NAMESPACES];
+    size_t views_n;
     struct call calls[CALLS_MAX];
     struct core_need needs[8]; /* loads wanted */
     size_t needs_n;
-    struct { /* records read and not applied */
-        struct buf body;
-        struct arena arena;
-        struct m_list_ans ans;
-        size_t next;
-    } records;
-    struct lane lane;
     struct receipt *receipts;
     size_t receipts_n, receipts_cap;
     struct open_file files[HANDLES_MAX];
     struct fsync_wait fsyncs[BARRIERS_MAX];
     struct op op;
 };
-void client_incarnation(unsigned index, uint8_t out[16]);
 int client_start(struct client *c);
 /* Ends it: properly, by kill -9, or by a loss of power. */
 enum stop { STOP_CLEAN, STOP_KILL, STOP_POWER };
 void client_stop(struct client *c, enum stop how);
-/* The driver's turn: starts what can be started. */
+int64_t client_now(const struct client *c);
 void client_turn(struct client *c, struct rng *r);
 void client_answer(struct client *c, struct call *k, int status, struct bytes body, struct rng *r);
 /* The result of a core function that must not fail; handles a crash of the disk. false: stop. */
@@ -226,16 +308,30 @@ bool client_ok(struct client *c, int err, const char *what);
 void client_need(struct client *c, const struct core_need *need);
 bool client_needs(const struct client *c, const struct core_need *need);
 void client_effects(struct client *c, struct core_effects *fx);
-struct call *client_call(struct client *c, enum call_kind kind, const char *method,
-                         const struct msg_desc *d, const void *msg);
-bool client_calling(const struct client *c, enum call_kind kind);
-/* Nothing under way, nothing pending, journal applied. */
-bool client_quiet(struct client *c);
+/* Sends a request to a part (packet.to) about a namespace; NULL: not now. */
+struct call *client_call(struct client *c, enum call_kind kind, unsigned to, uint64_t ns,
+                         const char *method, const struct msg_desc *d, const void *msg);
+bool client_calling(const struct client *c, enum call_kind kind, uint64_t ns);
+bool client_reaches(const struct client *c, unsigned to);
+struct view *client_view(struct client *c, uint64_t ns);
+/* Nothing under way, nothing pending (parked: or refused), journals applied. */
+bool client_quiet(struct client *c, bool parked);
 void client_say(struct client *c, struct buf *out); /* why not quiet */
-void lane_turn(struct client *c, struct rng *r);
+void lane_turn(struct client *c, struct view *v, struct rng *r);
 void lane_answer(struct client *c, struct call *k, int status, struct bytes body);
-void lane_reset(struct client *c);
+void lane_reset(struct view *v);
+/* A final answer, from the server or made here. */
+void lane_final(struct client *c, struct view *v, const struct m_commit_ans *a);
 void fsync_turn(struct client *c);
+/* Which servers the next commit names. */
+void upload_targets(struct client *c, struct view *v, struct rng *r);
+void upload_turn(struct client *c, struct view *v, struct rng *r);
+void upload_answer(struct client *c, struct view *v, const struct call *k, int status,
+                   struct bytes body);
+void upload_lacks(struct client *c, struct view *v, uint64_t server, const struct block_id *id,
+                  bool elsewhere);
+/* Receipts held for the plan's blocks. */
+void upload_receipts(struct client *c, struct view *v, struct m_commit_req *q, struct arena *ar);
 
 /* ---- programs (program.c)
  * -------------------------------------------------------------------------- */
@@ -248,42 +344,66 @@ bool program_sees(struct client *c, uint64_t node, uint64_t off, uint64_t end, s
  * ------------------------------------------------------------------------------- */
 /* Rules that hold at any time in a client's tree. */
 void verify_tree(struct client *c);
-/* What the server's current tree reaches, into the ledger. */
-void verify_reach(struct sim *s);
+/* What the server's current tree of a namespace reaches, into the ledger. */
+void verify_reach(struct sim *s, uint64_t ns);
+/* What is refused is kept: at the server or in the tree of a client that lists it as parked. */
+void verify_parked(struct sim *s);
 /* At the end: all trees equal, nothing lost. */
 void verify_all(struct sim *s);
+
+/* ---- accidents (weather.c) ------------------------------------------------------------------- */
+enum refusals { /* what is done to clients on purpose, bits */
+                REFUSE_QUOTA = 1,
+                REFUSE_ROLE = 2,
+                REFUSE_DEVICE = 4,
+                REFUSE_ASSIGNMENT = 8,
+                REFUSE_STORAGE = 16 /* a block server loses its storage */
+};
+void weather_draw(struct sim *s);
+void weather_begin(struct sim *s); /* the installation as this run wants it */
+void weather_accidents(struct sim *s, struct rng *r);
+void weather_clears(struct sim *s); /* everybody is up and reaches everybody */
+void weather_lifts(struct sim *s);  /* nothing is refused any more, but to revoked devices */
 
 /* ---- the run (run.c)
  * ------------------------------------------------------------------------------------ */
 struct options {
-    unsigned clients, steps;
+    unsigned clients, steps; /* 0: the seed says */
     bool trace, verbose;
-    const uint8_t *skip; /* one byte a step: 1: it does nothing */
+    const uint8_t *skip; /* one byte a step: 1: it does nothing, 2: nothing happens by accident */
 };
+struct counts {
+    unsigned long ops, commits, conflicts, fsyncs, crashes, records, missing, loads, copies,
+        refused, parked, lost;
+};
+void counts_add(struct counts *sum, const struct counts *c);
 struct sim {
     struct options opt;
     uint64_t seed;
     int64_t now; /* ns */
     unsigned step;
     struct server server;
+    struct blockd blockd[SERVERS_MAX];
     struct client client[CLIENTS_MAX];
     struct packet net[PACKETS_MAX];
     size_t net_n;
     struct ledger ledger;
     struct { /* how likely what is in this run, percent or permille */
-        unsigned program, turn, net, loss, crash, power, offline, server_crash;
-        unsigned depth, names;
-        uint64_t ops; /* bits of op_kind that programs use */
+        unsigned program, turn, net, loss, twice, crash, power, offline, away, server_crash;
+        unsigned blockd, clock, refusal, depth, names, assigned, copies;
+        bool share;      /* two accounts, in one namespace */
+        unsigned refuse; /* enum refusals */
+        uint64_t ops;    /* bits of op_kind that programs use */
     } p;
-    bool healed; /* the end: nothing is lost any more */
+    uint8_t assigned[NAMESPACES]; /* servers, a bit each */
+    bool healed;                  /* the end: nothing is lost any more */
+    bool lifted;                  /* and nothing refused */
     bool failed;
     char why[1024];
     uint64_t hash; /* of everything that was logged */
     char *log[LOG_LINES];
     size_t log_n;
-    struct {
-        unsigned long ops, commits, conflicts, fsyncs, crashes, records, missing, loads, copies;
-    } count;
+    struct counts count;
 };
 struct sim *sim_new(void); /* with its disks; used for run after run */
 void sim_free(struct sim *s);
@@ -292,4 +412,10 @@ bool sim_run(struct sim *s, const struct installation *i, uint64_t seed, const s
 void sim_log(struct sim *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void sim_fail(struct sim *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 bool net_send(struct sim *s, const struct packet *p); /* takes the body; false: full */
+
+/* ---- a failing run made small (shrink.c) ----------------------------------------------------- */
+/* Of the run that has just failed; prints what is left. */
+void shrink_run(struct sim *s, const struct installation *i, uint64_t seed,
+                const struct options *o);
+void shrink_show(const struct sim *s); /* what was logged (options.verbose) */
 #endif

@@ -76,16 +76,16 @@ void verify_tree(struct client *c)
     if (!c->core || c->s->failed || simvfs_crashed(c->disk))
         return;
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
-        sqlite3_stmt *s = NULL;
-        if (sqlite3_prepare_v2(tree_db(c->tree), rules[i].sql, -1, &s, NULL) != SQLITE_OK) {
+        sqlite3_stmt *s = tree_stmt(c->tree, rules[i].sql);
+        int rc = tree_step(c->tree, s);
+        if (rc < 0)
             sim_fail(c->s, "%s: %s", rules[i].rule, sqlite3_errmsg(tree_db(c->tree)));
-            return;
-        }
-        if (sqlite3_step(s) == SQLITE_ROW)
+        if (rc == 1)
             sim_fail(c->s, "client %u: %s; not so: %llx %s", c->index, rules[i].rule,
                      (unsigned long long)sqlite3_column_int64(s, 0),
                      (const char *)sqlite3_column_text(s, 1));
-        sqlite3_finalize(s);
+        if (s)
+            sqlite3_reset(s);
         if (c->s->failed)
             return;
     }
@@ -146,6 +146,7 @@ static void text_inode(struct buf *out, const char *path, const struct m_inode *
  * --------------------------------------------------------------------------- */
 struct server_walk {
     struct sim *s;
+    uint64_t ns;
     struct buf *text; /* or NULL: only what is reachable counts */
     uint64_t at, bytes;
     uint64_t nodes[4096];
@@ -170,9 +171,9 @@ static void server_dir(struct server_walk *w, uint64_t dir, const char *path, un
 {
     cleanup_arena struct arena ar = {0};
     char why[512] = "";
-    struct m_readdir_req q = {.ns = w->s->server.ns, .dir = dir, .at = w->at};
+    struct m_readdir_req q = {.ns = w->ns, .dir = dir, .at = w->at};
     struct m_readdir_ans a;
-    if (meta_readdir(w->s->server.meta, &w->s->server.who[0], &q, &a, &ar, why)) {
+    if (meta_readdir(w->s->server.meta, server_owner(w->s, w->ns), &q, &a, &ar, why)) {
         sim_fail(w->s, "the server's directory %llx cannot be read: %s", (unsigned long long)dir,
                  why);
         return;
@@ -191,9 +192,10 @@ static void server_content(struct server_walk *w, const struct m_inode *n)
     cleanup_arena struct arena ar = {0};
     char why[512] = "";
     struct marks m = {0};
-    struct m_extents_req q = {.ns = w->s->server.ns, .node = n->node, .at = w->at};
+    struct m_extents_req q = {.ns = w->ns, .node = n->node, .at = w->at};
     struct m_extents_ans a;
-    if (meta_extents(w->s->server.meta, &w->s->server.who[0], &q, &a, &ar, why) || !a.range_set) {
+    if (meta_extents(w->s->server.meta, server_owner(w->s, w->ns), &q, &a, &ar, why) ||
+        !a.range_set) {
         sim_fail(w->s, "the server's extents of %llx cannot be read: %s",
                  (unsigned long long)n->node, why);
         return;
@@ -217,13 +219,13 @@ static void server_node(struct server_walk *w, uint64_t node, const char *path, 
 {
     cleanup_arena struct arena ar = {0};
     char why[512] = "";
-    struct m_node_req q = {.ns = w->s->server.ns, .node = node, .at = w->at};
+    struct m_node_req q = {.ns = w->ns, .node = node, .at = w->at};
     struct m_node_ans a;
     if (depth > DEPTH) {
         sim_fail(w->s, "a cycle at the server: %s", path);
         return;
     }
-    if (meta_node(w->s->server.meta, &w->s->server.who[0], &q, &a, &ar, why) || !a.inode_set) {
+    if (meta_node(w->s->server.meta, server_owner(w->s, w->ns), &q, &a, &ar, why) || !a.inode_set) {
         sim_fail(w->s, "the server's node %llx (%s) is not there: %s", (unsigned long long)node,
                  path, why);
         return;
@@ -231,7 +233,9 @@ static void server_node(struct server_walk *w, uint64_t node, const char *path, 
     bool first = !seen_before(w, node);
     if (first)
         w->bytes += a.inode.stored;
-    if (w->text) {
+    if (w->text && a.inode.type == NODE_MOUNT)
+        buf_printf(w->text, "%s mounts %s", path, ns_names[server_ns(w->s, a.inode.target_ns)]);
+    else if (w->text) {
         text_inode(w->text, path, &a.inode);
         for (size_t i = 0; i < a.xattrs_n; i++)
             buf_printf(w->text, " %.*s='%.*s'", (int)a.xattrs[i].name.n,
@@ -246,25 +250,28 @@ static void server_node(struct server_walk *w, uint64_t node, const char *path, 
         server_dir(w, node, path, depth);
 }
 
-static void server_walk(struct sim *s, struct buf *text, size_t *nodes, uint64_t *bytes)
+static void server_walk(struct sim *s, uint64_t ns, struct buf *text, size_t *nodes,
+                        uint64_t *bytes)
 {
-    struct server_walk w = {.s = s, .text = text, .at = server_head(s)};
-    uint64_t root = 0;
-    for (unsigned i = 0; i < s->opt.clients && !root; i++)
-        root = s->client[i].root;
-    for (uint32_t i = 0; i < s->ledger.n; i++)
-        s->ledger.w[i].reachable = 0;
-    if (root && !s->failed)
-        server_node(&w, root, "", 0);
+    struct server_walk w = {.s = s, .ns = ns, .text = text, .at = server_head(s, ns)};
+    if (!s->failed)
+        server_node(&w, s->server.inst->root[server_ns(s, ns)], "", 0);
     *nodes = w.nodes_n;
     *bytes = w.bytes;
 }
 
-void verify_reach(struct sim *s)
+static void reach_none(struct sim *s)
+{
+    for (uint32_t i = 0; i < s->ledger.n; i++)
+        s->ledger.w[i].reachable = 0;
+}
+
+void verify_reach(struct sim *s, uint64_t ns)
 {
     size_t nodes;
     uint64_t bytes;
-    server_walk(s, NULL, &nodes, &bytes);
+    reach_none(s);
+    server_walk(s, ns, NULL, &nodes, &bytes);
 }
 
 /* ---- a client's tree
@@ -279,7 +286,7 @@ static bool resolve(struct client *c, struct core_need *need)
     if (!err && server_call(c->s, c->index, method, bytes_of(q.p, q.n), &body))
         err = -EIO;
     if (!err)
-        err = core_need_answer(c->core, need, bytes_of(body.p, body.n), c->s->now, &fx);
+        err = core_need_answer(c->core, need, bytes_of(body.p, body.n), client_now(c), &fx);
     core_effects_free(&fx);
     if (err)
         sim_fail(c->s, "client %u: loading kind %d of %llx: %s", c->index, (int)need->kind,
@@ -331,8 +338,8 @@ static void client_xattrs(struct client *c, uint64_t node, struct buf *out)
     client_ok(c, err, "xattrs");
 }
 
-static void client_node(struct client *c, uint64_t node, const char *path, unsigned depth,
-                        struct buf *out)
+static void client_node(struct client *c, uint64_t ns, uint64_t node, const char *path,
+                        unsigned depth, struct buf *out)
 {
     struct extent_list l cleanup_extents = {0};
     struct core_need need;
@@ -343,6 +350,10 @@ static void client_node(struct client *c, uint64_t node, const char *path, unsig
     LOADED(err, core_getattr(c->core, node, &a, &need));
     if (!client_ok(c, err, "core_getattr") || depth > DEPTH)
         return;
+    if (a.ns != ns) {
+        buf_printf(out, "%s mounts %s\n", path, ns_names[server_ns(c->s, a.ns)]);
+        return;
+    }
     if (a.type == NODE_REG) {
         do {
             extent_list_free(&l);
@@ -382,7 +393,7 @@ static void client_node(struct client *c, uint64_t node, const char *path, unsig
         cleanup_buf struct buf sub = {0};
         buf_printf(&sub, "%s/%.*s", path, (int)d->v[i].name.n, (const char *)d->v[i].name.p);
         buf_append(&sub, "", 1);
-        client_node(c, d->v[i].node, (const char *)sub.p, depth + 1, out);
+        client_node(c, ns, d->v[i].node, (const char *)sub.p, depth + 1, out);
     }
     free(d);
 }
@@ -401,51 +412,137 @@ static void lines_differ(struct sim *s, unsigned client, const struct buf *a, co
              (int)(line < b->n ? strcspn(y, "\n") : 0), y);
 }
 
-static void verify_counts(struct sim *s, size_t nodes, uint64_t bytes)
+static void verify_counts(struct sim *s, uint64_t ns, size_t nodes, uint64_t bytes)
 {
     cleanup_arena struct arena ar = {0};
     char why[512] = "";
     uint8_t incarnation[16];
     struct m_session_ans a;
-    client_incarnation(0, incarnation);
+    unsigned device = server_ns(s, ns) == NS_BOB ? 4 : 0;
+    incarnation_of('d', device, 0, incarnation);
     struct m_session_req q = {.incarnation = bytes_of(incarnation, 16),
                               .requests_used = INT64_MAX,
                               .nodes_used = INT64_MAX};
-    if (meta_session(s->server.meta, &s->server.who[0], &q, s->now / 1000000, &a, &ar, why) ||
-        !a.namespaces_n)
+    if (meta_session(s->server.meta, server_owner(s, ns), &q, s->now / 1000000, &a, &ar, why))
         sim_fail(s, "no session at the end: %s", why);
-    else if (a.namespaces[0].used_nodes + 1 != nodes || a.namespaces[0].used_bytes != bytes)
-        sim_fail(s, "the server counts %llu nodes and %llu bytes; there are %zu and %llu",
-                 (unsigned long long)a.namespaces[0].used_nodes,
-                 (unsigned long long)a.namespaces[0].used_bytes, nodes - 1,
-                 (unsigned long long)bytes);
+    for (size_t i = 0; !s->failed && i < a.namespaces_n; i++)
+        if (a.namespaces[i].id == ns &&
+            (a.namespaces[i].used_nodes + 1 != nodes || a.namespaces[i].used_bytes != bytes))
+            sim_fail(s, "the server counts %llu nodes and %llu bytes; there are %zu and %llu",
+                     (unsigned long long)a.namespaces[i].used_nodes,
+                     (unsigned long long)a.namespaces[i].used_bytes, nodes - 1,
+                     (unsigned long long)bytes);
 }
 
-void verify_all(struct sim *s)
+/* What a client that can send no more has kept: what names in its tree reach. */
+static void reach_local(struct client *c)
+{
+    struct ledger *l = &c->s->ledger;
+    sqlite3_stmt *s = tree_stmt(c->tree, "SELECT block, block_off, len FROM extent e WHERE EXISTS"
+                                         " (SELECT 1 FROM entry n WHERE n.node = e.node)");
+    while (tree_step(c->tree, s) == 1) {
+        struct m_extent e = {.block_off = (uint64_t)sqlite3_column_int64(s, 1),
+                             .len = (uint64_t)sqlite3_column_int64(s, 2)};
+        struct marks m = {0};
+        memcpy(e.block.b, sqlite3_column_blob(s, 0), BLOCK_ID_LEN);
+        marks_add(l, &m, &e, 1);
+        for (size_t i = 0; i < m.n; i++)
+            l->w[m.v[i].write].reachable |= m.v[i].mask;
+        marks_free(&m);
+    }
+}
+
+/* Every byte that must be somewhere is. */
+static void verify_ledger(struct sim *s)
+{
+    for (uint32_t i = 0; i < s->ledger.n && !s->failed; i++) {
+        const struct written *w = &s->ledger.w[i];
+        if ((w->live & ~w->reachable) && !ledger_weak(&s->ledger, w->node))
+            sim_fail(s, "write %u of client %u is lost: bytes %llx of %llx", i, w->client,
+                     (unsigned long long)(w->live & ~w->reachable), (unsigned long long)w->live);
+    }
+}
+
+/* Whoever holds something back says why. */
+static void verify_listed(struct client *c)
+{
+    for (size_t i = 0; i < c->views_n && !c->s->failed; i++) {
+        struct core_ns n;
+        uint64_t node;
+        char *path = NULL;
+        int err;
+        if (!client_ok(c, core_ns_status(c->core, c->views[i].ns, &n), "core_ns_status") ||
+            !n.pending_nodes || !n.member || n.role < ROLE_EDITOR)
+            continue;
+        if (core_parked_at(c->core, n.id, 0, &node, &err, &path) || !path || !err)
+            sim_fail(c->s, "client %u: %llu nodes are held back, and none is listed as parked",
+                     c->index, (unsigned long long)n.pending_nodes);
+        free(path);
+    }
+}
+
+void verify_parked(struct sim *s)
+{
+    size_t nodes;
+    uint64_t bytes;
+    reach_none(s);
+    for (unsigned n = 0; n < NAMESPACES && !s->failed; n++)
+        server_walk(s, s->server.inst->ns[n], NULL, &nodes, &bytes);
+    for (unsigned k = 0; k < s->opt.clients && !s->failed; k++) {
+        struct client *c = &s->client[k];
+        verify_tree(c);
+        reach_local(c);
+        if (!c->revoked)
+            verify_listed(c);
+    }
+    if (!s->failed)
+        verify_ledger(s);
+}
+
+static void verify_client(struct client *c, uint64_t ns, const struct buf *server)
+{
+    cleanup_buf struct buf text = {0};
+    const struct view *v = client_view(c, ns);
+    struct core_ns n;
+    if (!v || !client_ok(c, core_ns_status(c->core, ns, &n), "core_ns_status"))
+        return;
+    if (n.parked) { /* for a block that is nowhere: nothing else may be held back */
+        if (!c->gave_up)
+            sim_fail(c->s, "client %u: something is parked", c->index);
+        return;
+    }
+    client_node(c, ns, v->root, "", 0, &text);
+    if (!c->s->failed && (text.n != server->n || memcmp(text.p, server->p, text.n)))
+        lines_differ(c->s, c->index, server, &text);
+}
+
+static void verify_ns(struct sim *s, uint64_t ns)
 {
     cleanup_buf struct buf server = {0};
     size_t nodes;
     uint64_t bytes;
-    server_walk(s, &server, &nodes, &bytes);
+    server_walk(s, ns, &server, &nodes, &bytes);
     if (!s->failed)
-        verify_counts(s, nodes, bytes);
-    for (uint32_t i = 0; i < s->ledger.n && !s->failed; i++)
-        if ((s->ledger.w[i].live & ~s->ledger.w[i].reachable) &&
-            !ledger_weak(&s->ledger, s->ledger.w[i].node))
-            sim_fail(s, "write %u of client %u is lost: bytes %llx of %llx", i,
-                     s->ledger.w[i].client,
-                     (unsigned long long)(s->ledger.w[i].live & ~s->ledger.w[i].reachable),
-                     (unsigned long long)s->ledger.w[i].live);
+        verify_counts(s, ns, nodes, bytes);
+    for (unsigned k = 0; k < s->opt.clients && !s->failed; k++)
+        if (!s->client[k].revoked)
+            verify_client(&s->client[k], ns, &server);
+}
+
+void verify_all(struct sim *s)
+{
+    reach_none(s);
+    for (unsigned n = 0; n < NAMESPACES && !s->failed; n++)
+        verify_ns(s, s->server.inst->ns[n]);
     for (unsigned k = 0; k < s->opt.clients && !s->failed; k++) {
-        cleanup_buf struct buf text = {0};
         struct client *c = &s->client[k];
-        client_node(c, c->root, "", 0, &text);
-        if (!s->failed && (text.n != server.n || memcmp(text.p, server.p, text.n)))
-            lines_differ(s, k, &server, &text);
-        if (!s->failed)
-            verify_orphans(c);
-        if (!s->failed)
-            verify_database(c);
+        verify_database(c);
         verify_tree(c);
+        if (c->revoked || c->gave_up)
+            reach_local(c);
+        else if (!s->failed)
+            verify_orphans(c);
     }
+    if (!s->failed)
+        verify_ledger(s);
 }

@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Accidents, and what is done to clients on purpose.
+ *
+ * How likely each is differs from seed to seed, also to never: a run without crashes gets further
+ * into conflicts than one with a crash every tenth step.
+ */
+#include "sim.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define MS 1000000ll
+#define HOUR (3600000 * MS)
+#define SKEW_MAX_MS 60000 /* of a block server's clock: half of what a receipt may be ahead */
+
+static unsigned one_of(struct rng *r, const unsigned *v, unsigned n)
+{
+    return v[rng_below(r, n)];
+}
+
+void weather_draw(struct sim *s)
+{
+    struct rng r = rng_of(s->seed, 6, 0);
+    static const unsigned losses[] = {0, 5, 20, 50}, crashes[] = {0, 0, 5, 20, 60},
+                          offlines[] = {0, 5, 20}, some[] = {0, 0, 3, 15};
+    s->p.program = 20 + rng_below(&r, 60);
+    s->p.turn = 10 + rng_below(&r, 40);
+    s->p.net = 10 + rng_below(&r, 40);
+    s->p.loss = one_of(&r, losses, 4);
+    s->p.twice = one_of(&r, some, 4);
+    s->p.crash = one_of(&r, crashes, 5);
+    s->p.power = rng_below(&r, 3) * 35;
+    s->p.offline = one_of(&r, offlines, 3);
+    s->p.away = rng_percent(&r, 30) ? 30 : 0;
+    s->p.server_crash = rng_percent(&r, 50) ? 0 : 5;
+    s->p.blockd = one_of(&r, some, 4);
+    s->p.clock = one_of(&r, some, 4);
+    s->p.depth = 1 + rng_below(&r, 3);
+    s->p.names = 1 + rng_below(&r, 4);
+    s->p.share = rng_percent(&r, 30);
+    s->p.refuse = rng_percent(&r, 60) ? 0 : (unsigned)rng_u64(&r) & 31;
+    s->p.refusal = s->p.refuse ? 10 + rng_below(&r, 50) : 0;
+    s->p.assigned = 1 + rng_below(&r, SERVERS_MAX);
+    s->p.copies = 1 + rng_below(&r, s->p.assigned < 2 ? 1 : TARGETS_MAX);
+    s->p.ops = rng_percent(&r, 50) ? UINT64_MAX : rng_u64(&r) | 1u << OP_CREATE | 1u << OP_WRITE;
+}
+
+static void command(struct sim *s, bool admin, const char *fmt, const char *a, const char *b)
+{
+    char line[128];
+    snprintf(line, sizeof line, fmt, a, b);
+    server_command(s, admin, line);
+}
+
+/* Which devices the clients are, and which of them come late; assignments. */
+void weather_begin(struct sim *s)
+{
+    static const uint8_t alone[] = {0, 1, 2, 3}, shared[] = {0, 4, 1, 5};
+    struct rng r = rng_of(s->seed, 7, 0);
+    memset(s->blockd, 0, sizeof s->blockd);
+    for (unsigned k = 0; k < SERVERS_MAX; k++) {
+        s->blockd[k].generation = 1;
+        s->blockd[k].skew_ms = (int64_t)rng_below(&r, 2 * SKEW_MAX_MS) - SKEW_MAX_MS;
+    }
+    for (unsigned k = 0; k < s->opt.clients; k++) {
+        struct client *c = &s->client[k];
+        c->device = s->p.share ? shared[k] : alone[k];
+        c->copies = s->p.copies;
+        c->joins = k && rng_percent(&r, 20) ? rng_below(&r, s->opt.steps) : 0;
+        if (s->p.clock && rng_percent(&r, 50))
+            c->skew = (int64_t)rng_below(&r, 2000) * HOUR - 1000 * HOUR;
+    }
+    for (unsigned n = 0; n < NAMESPACES; n++)
+        s->assigned[n] = 1;
+    for (unsigned k = 1; k < s->p.assigned && !s->failed; k++)
+        for (unsigned n = 0; n < NAMESPACES; n++) {
+            command(s, true, "admin assign %s %s", ns_names[n], premises[k]);
+            s->assigned[n] |= (uint8_t)(1u << k);
+        }
+}
+
+/* ---- of machines ----------------------------------------------------------------------------- */
+static void crash_step(struct sim *s, struct client *c, struct rng *r)
+{
+    if (!c->core)
+        return;
+    if (rng_percent(r, 50)) { /* in the middle of what it does next */
+        simvfs_crash_after(c->disk, 1 + rng_below(r, 40));
+        return;
+    }
+    unsigned luck = rng_below(r, 100);
+    client_stop(c, luck < s->p.power ? STOP_POWER : luck < 80 ? STOP_KILL : STOP_CLEAN);
+}
+
+static void crashes(struct sim *s, struct rng *r)
+{
+    struct client *c = &s->client[rng_below(r, s->opt.clients)];
+    if (rng_below(r, 1000) < s->p.crash)
+        crash_step(s, c, r);
+    if (rng_below(r, 1000) < s->p.server_crash) {
+        if (rng_percent(r, 50))
+            server_crash(s);
+        else
+            simvfs_crash_after(s->server.disk, 1 + rng_below(r, 20));
+    }
+    for (unsigned i = 0; i < s->opt.clients && !s->failed; i++)
+        if (!s->client[i].core && s->step >= s->client[i].joins && rng_percent(r, 20))
+            client_start(&s->client[i]);
+}
+
+/* Of a client: from everybody, or from one part. */
+static void partitions(struct sim *s, struct rng *r)
+{
+    static const uint8_t all = (1u << (SERVERS_MAX + 1)) - 1;
+    struct client *c = &s->client[rng_below(r, s->opt.clients)];
+    if (rng_below(r, 1000) < (c->cut ? c->away ? 10 : 100 : s->p.offline)) {
+        c->away = !c->cut && rng_percent(r, s->p.away);
+        c->cut = c->cut ? 0 : rng_percent(r, 50) ? all : (uint8_t)(1u << rng_below(r, 4));
+        sim_log(s, "c%u is cut from %x%s", c->index, c->cut, c->away ? " for long" : "");
+    }
+}
+
+static void block_servers(struct sim *s, struct rng *r)
+{
+    unsigned k = rng_below(r, SERVERS_MAX);
+    struct blockd *b = &s->blockd[k];
+    if (rng_below(r, 1000) < (b->down ? 100 : s->p.blockd))
+        b->down = !b->down;
+    if (rng_below(r, 1000) < (b->cut ? 100 : s->p.blockd))
+        b->cut = !b->cut;
+    if (rng_below(r, 1000) < 20 && !b->down && !b->cut)
+        server_beat(s, k);
+}
+
+static void clocks(struct sim *s, struct rng *r)
+{
+    if (rng_percent(r, 3))
+        s->now += (int64_t)rng_below(r, 10000) * MS;
+    if (rng_below(r, 1000) >= s->p.clock)
+        return;
+    struct client *c = &s->client[rng_below(r, s->opt.clients)];
+    if (rng_percent(r, 50))
+        s->now += (int64_t)rng_below(r, 60) * HOUR;
+    else
+        c->skew += (int64_t)rng_below(r, 200) * HOUR - 100 * HOUR;
+    sim_log(s, "it is %lld, to c%u %lld", (long long)s->now, c->index, (long long)client_now(c));
+}
+
+/* ---- of people ------------------------------------------------------------------------------- */
+static const char *a_namespace(struct sim *s, struct rng *r, enum ns_index *n)
+{
+    *n = s->p.share ? NS_TEAM : NS_ALICE;
+    if (rng_percent(r, 20))
+        *n = (enum ns_index)rng_below(r, NAMESPACES);
+    return ns_names[*n];
+}
+
+static void quota(struct sim *s, struct rng *r)
+{
+    enum ns_index n;
+    char line[128];
+    const char *name = a_namespace(s, r, &n);
+    bool none = rng_percent(r, 30);
+    snprintf(line, sizeof line, "admin quota %s --bytes %u --nodes %u", name,
+             none ? 0 : 1 + rng_below(r, 3000), none ? 0 : 1 + rng_below(r, 30));
+    server_command(s, true, line);
+}
+
+static void role(struct sim *s, struct rng *r)
+{
+    static const char *const roles[] = {"viewer", "none", "editor", "editor"};
+    command(s, false, "share %s bob %s", "team", roles[rng_below(r, 4)]);
+}
+
+static void revoke(struct sim *s, struct rng *r)
+{
+    char line[64];
+    unsigned left = 0;
+    struct client *c = &s->client[rng_below(r, s->opt.clients)];
+    for (unsigned i = 0; i < s->opt.clients; i++)
+        left += !s->client[i].revoked;
+    if (c->revoked || left < 2 || rng_percent(r, 80))
+        return;
+    snprintf(line, sizeof line, "admin device revoke %llu",
+             (unsigned long long)s->server.inst->device[c->device].id);
+    server_command(s, true, line);
+    c->revoked = true;
+}
+
+static void assignment(struct sim *s, struct rng *r)
+{
+    enum ns_index n;
+    const char *name = a_namespace(s, r, &n);
+    unsigned k = rng_below(r, SERVERS_MAX);
+    uint8_t bit = (uint8_t)(1u << k);
+    if (s->assigned[n] == bit)
+        return; /* the only one */
+    command(s, true, s->assigned[n] & bit ? "admin unassign %s %s" : "admin assign %s %s", name,
+            premises[k]);
+    s->assigned[n] ^= bit;
+}
+
+static void refusals(struct sim *s, struct rng *r)
+{
+    unsigned what = 1u << rng_below(r, 5);
+    if (rng_below(r, 1000) >= s->p.refusal || !(s->p.refuse & what))
+        return;
+    switch (what) {
+    case REFUSE_QUOTA:
+        quota(s, r);
+        break;
+    case REFUSE_ROLE:
+        role(s, r);
+        break;
+    case REFUSE_DEVICE:
+        revoke(s, r);
+        break;
+    case REFUSE_ASSIGNMENT:
+        assignment(s, r);
+        break;
+    default:
+        if (rng_percent(r, 30))
+            blockd_lose(s, rng_below(r, SERVERS_MAX));
+    }
+}
+
+void weather_accidents(struct sim *s, struct rng *r)
+{
+    crashes(s, r);
+    if (!s->failed)
+        partitions(s, r);
+    if (!s->failed)
+        block_servers(s, r);
+    if (!s->failed)
+        refusals(s, r);
+    clocks(s, r);
+}
+
+/* ---- the end --------------------------------------------------------------------------------- */
+void weather_clears(struct sim *s)
+{
+    s->healed = true;
+    simvfs_crash_after(s->server.disk, 0);
+    sim_log(s, "the weather clears");
+    for (unsigned k = 0; k < SERVERS_MAX && !s->failed; k++) {
+        s->blockd[k].down = s->blockd[k].cut = false;
+        server_beat(s, k);
+    }
+    for (unsigned i = 0; i < s->opt.clients && !s->failed; i++) {
+        struct client *c = &s->client[i];
+        simvfs_crash_after(c->disk, 0);
+        c->cut = 0;
+        c->op.pending = false;
+        if (!c->core)
+            client_start(c);
+        c->session_wanted = true;
+        for (size_t k = 0; k < HANDLES_MAX && !s->failed && c->core; k++)
+            if (c->files[k].used)
+                program_close(c, &c->files[k]);
+    }
+}
+
+void weather_lifts(struct sim *s)
+{
+    s->lifted = true;
+    sim_log(s, "nothing is refused any more");
+    for (unsigned n = 0; n < NAMESPACES && !s->failed; n++)
+        command(s, true, "admin quota %s --bytes 0 --nodes 0%s", ns_names[n], "");
+    if (!s->failed)
+        command(s, false, "share %s bob %s", "team", "editor");
+    for (unsigned i = 0; i < s->opt.clients && !s->failed; i++) {
+        struct client *c = &s->client[i];
+        c->session_wanted = true;
+        for (size_t k = 0; k < c->views_n && c->core; k++)
+            client_ok(c, core_unpark(c->core, c->views[k].ns), "core_unpark");
+    }
+}
