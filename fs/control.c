@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "sync.h"
@@ -147,29 +148,90 @@ static void do_drain(struct connection *k, const char *args)
         say(k->fd, "OK\n");
 }
 
+static void json_time(struct buf *b, const char *key, int64_t ns)
+{
+    char text[40];
+    time_t t = (time_t)(ns / 1000000000);
+    struct tm tm;
+    if (!gmtime_r(&t, &tm))
+        return;
+    strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &tm);
+    buf_printf(b, ", \"%s\": \"%s\"", key, text);
+}
+
+static void json_member(struct buf *b, const char *key, const char *text)
+{
+    buf_printf(b, "\"%s\": ", key);
+    json_string(b, text);
+}
+
+/* Where the namespace's path is in the file system. */
+static void json_file(struct buf *b, const char *key, const char *top, const char *in,
+                      const char *path)
+{
+    struct buf cleanup_buf whole = {0};
+    buf_printf(&whole, "%s%s%s/%s", strcmp(top, "/") ? top : "", *in ? "/" : "", in, path);
+    buf_append(&whole, "", 1);
+    buf_printf(b, ", ");
+    json_member(b, key, (const char *)whole.p);
+}
+
+static void conflict_one(struct fs *fs, const struct core_ns *n, const char *in,
+                         const struct core_conflict *k, struct buf *b)
+{
+    const char *top = fs->opt.mountpoint;
+    buf_printf(b, "{");
+    json_member(b, "namespace", n->name);
+    buf_printf(b, ", ");
+    json_member(b, "path", k->path);
+    buf_printf(b, ", ");
+    json_member(b, "original", k->original);
+    if (in) {
+        json_file(b, "file", top, in, k->path);
+        json_file(b, "original_file", top, in, k->original);
+    }
+    buf_printf(b, ", ");
+    json_member(b, "device", k->device);
+    buf_printf(b, ", ");
+    json_member(b, "date", k->date);
+    buf_printf(b, ", \"directory\": %s, \"size\": %llu",
+               k->attr.type == NODE_DIR ? "true" : "false", (unsigned long long)k->attr.size);
+    json_time(b, "mtime", k->attr.mtime);
+    buf_printf(b, ", \"original_exists\": %s", k->original_exists ? "true" : "false");
+    if (k->original_exists) {
+        buf_printf(b, ", \"original_size\": %llu", (unsigned long long)k->original_attr.size);
+        json_time(b, "original_mtime", k->original_attr.mtime);
+    }
+    buf_printf(b, "}");
+}
+
+static void conflicts_of(struct fs *fs, const struct core_ns *n, bool *first, struct buf *b)
+{
+    struct core_conflict k;
+    char *in = NULL;
+    (void)core_ns_path(fs->core, n->id, &in); /* not mounted anywhere: no file names then */
+    for (uint64_t after = 0; core_conflict_next(fs->core, n->id, after, &k) == 0;) {
+        buf_printf(b, "%s", *first ? "" : ", ");
+        conflict_one(fs, n, in, &k, b);
+        *first = false;
+        after = k.entry;
+        core_conflict_free(&k);
+    }
+    free(in);
+}
+
 static void do_conflicts(struct connection *k, const char *args)
 {
     struct fs *fs = k->c->fs;
     struct buf cleanup_buf b = {0};
     struct core_ns n;
-    uint64_t only = strtoull(args, NULL, 10), node;
-    char *path;
+    uint64_t only = strtoull(args, NULL, 10);
     bool first = true;
     buf_append(&b, "[", 1);
     pthread_mutex_lock(&fs->lock);
-    for (size_t i = 0; core_ns_at(fs->core, i, &n) == 0; i++) {
-        if (only && n.id != only)
-            continue;
-        for (size_t c = 0; core_conflict_at(fs->core, n.id, c, &node, &path) == 0; c++) {
-            buf_printf(&b, "%s{\"namespace\": ", first ? "" : ", ");
-            json_string(&b, n.name);
-            buf_printf(&b, ", \"path\": ");
-            json_string(&b, path);
-            buf_printf(&b, "}");
-            free(path);
-            first = false;
-        }
-    }
+    for (size_t i = 0; core_ns_at(fs->core, i, &n) == 0; i++)
+        if (!only || n.id == only)
+            conflicts_of(fs, &n, &first, &b);
     pthread_mutex_unlock(&fs->lock);
     buf_printf(&b, "]\n");
     say(k->fd, "OK\n");

@@ -264,10 +264,23 @@ int core_commit_answer(struct core *c, uint64_t ns, uint64_t request, const stru
  */
 int core_apply(struct core *c, uint64_t ns, const struct m_record *r, int64_t now,
                struct core_effects *fx);
-/* Lists: the k-th parked or conflicted node of a namespace; -ENOENT behind the last. path is
- * relative to the namespace's root, malloc'd. */
+/* The k-th parked node of a namespace; -ENOENT behind the last. path is relative to the
+ * namespace's root, malloc'd. */
 int core_parked_at(struct core *c, uint64_t ns, size_t k, uint64_t *node, int *err, char **path);
-int core_conflict_at(struct core *c, uint64_t ns, size_t k, uint64_t *node, char **path);
+/* A conflicted copy: what has such a name, whoever made it. Renamed, it is none any more. */
+struct core_conflict {
+    uint64_t entry;        /* pass it to go on behind it */
+    char *path, *original; /* relative to the namespace's root; malloc'd */
+    char device[65], date[11];
+    struct core_attr attr, original_attr;
+    bool original_exists; /* as far as is known here */
+};
+void core_conflict_free(struct core_conflict *f);
+/* The first one known of a namespace behind an entry (0: the first of all); -ENOENT. */
+int core_conflict_next(struct core *c, uint64_t ns, uint64_t after, struct core_conflict *out);
+/* Where a namespace is seen from the mount's top: "" its root, or a path; malloc'd. -ENOENT:
+ * nowhere that is known. */
+int core_ns_path(struct core *c, uint64_t ns, char **path);
 /* Lets parked nodes be sent again. */
 int core_unpark(struct core *c, uint64_t ns);
 #endif

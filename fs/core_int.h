@@ -32,7 +32,7 @@ struct nrow {
     int64_t mtime, ctime, atime, since, changed;
     uint32_t type, mode, uid, gid, nlink, pend, sent, old, tries;
     int parked;
-    bool complete, xattrs_known, conflict, gone;
+    bool complete, xattrs_known, gone;
 };
 
 struct erow {

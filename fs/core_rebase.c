@@ -6,47 +6,27 @@
  * place, and dropped only where nothing that a program wrote is lost by it (a removal that meets an
  * edit, a move that would close a cycle). The rules: fs/CONFLICTS.md.
  */
+#include "copyname.h"
 #include "core_int.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #define COPIES_MAX 10000 /* numbers tried for a conflicted copy's name */
 
 int rebase_name(struct core *c, uint64_t parent, struct bytes name, int64_t now, uint8_t *out,
                 size_t *len)
 {
-    char mark[160], date[16], number[16] = "";
-    time_t t = (time_t)(now / 1000000000);
-    struct tm tm;
-    gmtime_r(&t, &tm);
-    strftime(date, sizeof date, "%Y-%m-%d", &tm);
-    const uint8_t *dot = memrchr(name.p, '.', name.n);
-    size_t stem = dot && dot != name.p ? (size_t)(dot - name.p) : name.n;
-    size_t ext = name.n - stem;
-    if (ext > 64) /* not an extension anybody would miss */
-        ext = 0;
+    struct copy_name copy;
+    if (copyname_parse(name, &copy)) /* a copy of a copy is one of the original */
+        name = bytes_of(copy.original, copy.original_len);
     for (unsigned k = 1; k < COPIES_MAX; k++) {
         struct erow e;
-        if (k > 1)
-            snprintf(number, sizeof number, " %u", k);
-        int m = snprintf(mark, sizeof mark, " (conflicted copy, %s, %s%s)", c->device_name, date,
-                         number);
-        size_t keep = stem;
-        if (keep + (size_t)m + ext > NAME_LEN_MAX)
-            keep = NAME_LEN_MAX - (size_t)m - ext;
-        while (keep < stem && keep > 0 && (name.p[keep] & 0xc0) == 0x80)
-            keep--; /* not in the middle of a UTF-8 character */
-        memcpy(out, name.p, keep);
-        memcpy(out + keep, mark, (size_t)m);
-        memcpy(out + keep + (size_t)m, name.p + name.n - ext, ext);
-        *len = keep + (size_t)m + ext;
+        *len = copyname_make(name, c->device_name, now, k, out);
         int err = entry_get(c, parent, bytes_of(out, *len), &e);
         if (err == -ENOENT || (err == 0 && e.node == 0 && e.base_node == 0))
             return 0;
-        if (err && err != -ENOENT)
+        if (err)
             return err;
     }
     return -EEXIST;
@@ -56,7 +36,6 @@ int rebase_aside(struct core *c, uint64_t ns, uint64_t parent, struct bytes name
                  uint32_t type, int64_t now, struct core_effects *fx)
 {
     struct erow e = {.ns = ns, .parent = parent};
-    struct nrow n;
     int err = rebase_name(c, parent, name, now, e.name, &e.name_len);
     if (!err) {
         struct erow old;
@@ -64,13 +43,8 @@ int rebase_aside(struct core *c, uint64_t ns, uint64_t parent, struct bytes name
             e = old;
         err = entry_assign(c, &e, node, type, now);
     }
-    if (!err)
-        err = node_get(c, node, &n);
-    if (err)
-        return err;
-    n.conflict = true;
     effect_entry(fx, ns, parent, erow_name(&e), node);
-    return node_put(c, &n);
+    return err;
 }
 
 /* ---- content --------------------------------------------------------------------------------- */
@@ -143,7 +117,6 @@ int rebase_fork(struct core *c, struct nrow *n, int64_t now, uint64_t *copy,
     k.since = k.changed = now;
     k.parked = 0;
     k.tries = 0;
-    k.conflict = true;
     k.xattrs_known = true; /* those that are known go with it; nobody can be asked for a copy's */
     err = node_put(c, &k);
     if (!err)
@@ -196,7 +169,6 @@ int core_fork(struct core *c, const struct core_who *who, uint64_t node,
         k.parked = 0;
         k.tries = 0;
         k.xattrs_known = true;
-        k.conflict = true;
         err = node_new_id(c, &k.id);
     }
     if (!err)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What is pending, parked or in conflict: for fsync, for status, for people. */
+#include "copyname.h"
 #include "core_int.h"
 
 #include <errno.h>
@@ -137,11 +138,11 @@ int core_ns_status(struct core *c, uint64_t ns, struct core_ns *out)
         err = count(c, tree_stmt(c->t, "SELECT count(*) FROM node WHERE ns = ?1 AND parked != 0"),
                     ns, &out->parked);
     if (!err)
-        err = count(
-            c,
-            tree_stmt(c->t,
-                      "SELECT count(*) FROM node WHERE ns = ?1 AND conflict != 0 AND nlink > 0"),
-            ns, &out->conflicts);
+        err = count(c,
+                    tree_stmt(c->t,
+                              "SELECT count(*) FROM entry WHERE ns = ?1 AND node != 0"
+                              " AND instr(name, x'2028636f6e666c696374656420636f70792c20') > 0"),
+                    ns, &out->conflicts);
     if (!err)
         err = count(
             c,
@@ -160,14 +161,21 @@ int core_ns_status(struct core *c, uint64_t ns, struct core_ns *out)
     return err;
 }
 
-/* The path from the namespace's root, by first names; malloc'd. */
-static int path_of(struct core *c, uint64_t node, char **path)
+/* The path of a name from the namespace's root; malloc'd. */
+static int path_of_entry(struct core *c, const struct erow *last, char **path)
 {
     struct buf b = {0};
+    struct erow e = *last;
     for (unsigned depth = 0; depth < DEPTH_MAX; depth++) {
         cleanup_ids struct ids l = {0};
-        struct erow e;
-        int err = entry_ids(c, BY_NODE, node, &l);
+        struct buf longer = {0};
+        buf_append(&longer, e.name, e.name_len);
+        if (b.n)
+            buf_append(&longer, "/", 1);
+        buf_append(&longer, b.p, b.n);
+        buf_free(&b);
+        b = longer;
+        int err = entry_ids(c, BY_NODE, e.parent, &l);
         if (!err && !l.n)
             break;
         if (!err)
@@ -176,18 +184,25 @@ static int path_of(struct core *c, uint64_t node, char **path)
             buf_free(&b);
             return err;
         }
-        struct buf longer = {0};
-        buf_append(&longer, e.name, e.name_len);
-        if (b.n)
-            buf_append(&longer, "/", 1);
-        buf_append(&longer, b.p, b.n);
-        buf_free(&b);
-        b = longer;
-        node = e.parent;
     }
     buf_append(&b, "", 1);
     *path = (char *)b.p;
     return 0;
+}
+
+/* The same of a node, by its first name; of a root or a node without a name: "". */
+static int path_of(struct core *c, uint64_t node, char **path)
+{
+    cleanup_ids struct ids l = {0};
+    struct erow e;
+    int err = entry_ids(c, BY_NODE, node, &l);
+    if (!err && !l.n) {
+        *path = strdup("");
+        return *path ? 0 : -ENOMEM;
+    }
+    if (!err)
+        err = entry_by_id(c, l.v[0], &e);
+    return err ? err : path_of_entry(c, &e, path);
 }
 
 static int nth(struct core *c, sqlite3_stmt *s, uint64_t ns, size_t k, uint64_t *node, int *value)
@@ -213,14 +228,92 @@ int core_parked_at(struct core *c, uint64_t ns, size_t k, uint64_t *node, int *e
     return err ? err : path_of(c, *node, path);
 }
 
-int core_conflict_at(struct core *c, uint64_t ns, size_t k, uint64_t *node, char **path)
+void core_conflict_free(struct core_conflict *f)
 {
-    int ignored;
-    int err = nth(c,
-                  tree_stmt(c->t, "SELECT id, conflict FROM node WHERE ns = ?1 AND conflict != 0"
-                                  " AND nlink > 0 ORDER BY id LIMIT 1 OFFSET ?2"),
-                  ns, k, node, &ignored);
-    return err ? err : path_of(c, *node, path);
+    free(f->path);
+    free(f->original);
+    *f = (struct core_conflict){0};
+}
+
+/* The copy's own name at the end of its path replaced by another one; malloc'd. */
+static char *sibling(const char *path, size_t own, struct bytes name)
+{
+    struct buf b = {0};
+    buf_append(&b, path, strlen(path) - own);
+    buf_append(&b, name.p, name.n);
+    buf_append(&b, "", 1);
+    return (char *)b.p;
+}
+
+static int conflict_fill(struct core *c, const struct erow *e, struct core_conflict *out)
+{
+    struct copy_name name;
+    struct erow original;
+    struct nrow n;
+    if (!copyname_parse(erow_name(e), &name))
+        return -ENOENT;
+    int err = node_get(c, e->node, &n);
+    if (!err)
+        err = path_of_entry(c, e, &out->path);
+    if (err)
+        return err;
+    attr_of(&n, &out->attr);
+    struct bytes plain = bytes_of(name.original, name.original_len);
+    out->entry = e->id;
+    out->original = sibling(out->path, e->name_len, plain);
+    snprintf(out->device, sizeof out->device, "%s", name.device);
+    snprintf(out->date, sizeof out->date, "%s", name.date);
+    out->original_exists = entry_get(c, e->parent, plain, &original) == 0 && original.node &&
+                           node_get(c, original.node, &n) == 0;
+    if (out->original_exists)
+        attr_of(&n, &out->original_attr);
+    return 0;
+}
+
+int core_conflict_next(struct core *c, uint64_t ns, uint64_t after, struct core_conflict *out)
+{
+    *out = (struct core_conflict){0};
+    for (;;) {
+        struct erow e;
+        sqlite3_stmt *s =
+            tree_stmt(c->t, "SELECT id FROM entry WHERE ns = ?1 AND id > ?2 AND node != 0"
+                            " AND instr(name, x'2028636f6e666c696374656420636f70792c20') > 0"
+                            " ORDER BY id LIMIT 1");
+        sqlite3_bind_int64(s, 1, (int64_t)ns);
+        sqlite3_bind_int64(s, 2, (int64_t)after);
+        int err = tree_step(c->t, s);
+        if (err <= 0)
+            return err ? err : -ENOENT;
+        after = U(0);
+        sqlite3_reset(s);
+        err = entry_by_id(c, after, &e);
+        if (!err)
+            err = conflict_fill(c, &e, out);
+        if (err != -ENOENT) /* a name that only looks alike */
+            return err;
+        core_conflict_free(out);
+    }
+}
+
+int core_ns_path(struct core *c, uint64_t ns, char **path)
+{
+    uint64_t root_ns, root;
+    int err = core_root(c, &root_ns, &root);
+    if (!err && ns == root_ns) {
+        *path = strdup("");
+        return *path ? 0 : -ENOMEM;
+    }
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT id FROM node WHERE target_ns = ?1 AND target_ns != 0"
+                                      " AND type = 8 AND nlink > 0 LIMIT 1");
+    if (err)
+        return err;
+    sqlite3_bind_int64(s, 1, (int64_t)ns);
+    err = tree_step(c->t, s);
+    if (err <= 0)
+        return err ? err : -ENOENT;
+    uint64_t node = U(0);
+    sqlite3_reset(s);
+    return path_of(c, node, path);
 }
 
 int core_unpark(struct core *c, uint64_t ns)

@@ -14,8 +14,9 @@
 #include <string.h>
 
 #include "schema.sql.h"
+#include "schema_2.sql.h"
 
-#define TREE_VERSION 1
+#define TREE_VERSION 2
 #define STMT_SLOTS 512 /* power of two, more than twice the statements there are */
 
 struct tree {
@@ -70,8 +71,9 @@ static int migrate(struct tree *t, int version)
 {
     char set[64];
     int err = run(t, "BEGIN IMMEDIATE");
-    if (!err && version < 1)
-        err = run(t, sql_schema);
+    static const char *const steps[TREE_VERSION] = {sql_schema, sql_schema_2};
+    for (int v = version; !err && v < TREE_VERSION; v++)
+        err = run(t, steps[v]);
     snprintf(set, sizeof set, "PRAGMA user_version = %d", TREE_VERSION);
     if (!err)
         err = run(t, set);

@@ -76,9 +76,42 @@ reads "$a/moves/renamed" "edited on b"
 same "one name" "$(find "$a/moves" -type f | wc -l)" 1
 same "both files of the cycle" "$(find "$a/cycle" -name 'f[xy]' | wc -l)" 2
 same "a change of mtime makes no copy" "$(copies mtime)" 0
-lab steadfs b conflicts "$b" >"$work/conflicts" || fail "steadfs conflicts"
-grep -q 'conflicted copy' "$work/conflicts" || { lab steadfs a conflicts "$a" | grep -q 'conflicted copy'; } ||
-    fail "steadfs conflicts lists none"
+
+# the list is the same wherever it is asked, and says what the names say
+listed() { lab steadfs "$1" conflicts "$2" --json | jq -S '[.[] | del(.file, .original_file)] | sort_by(.path)'; }
+listed a "$a" >"$work/a.json" || fail "steadfs conflicts"
+same "the lists of both" "$(listed b "$b")" "$(cat "$work/a.json")"
+same "as many as status counts" "$(lab steadfs a status "$a" --json | jq '.namespaces[0].conflicts')" \
+    "$(jq length "$work/a.json")"
+copy=$(find "$a/content" -name '*(conflicted copy, *')
+lab steadfs a conflicts "$a" --json |
+    jq -e --arg f "$copy" --arg o "$a/content/f.txt" '.[] | select(.file == $f) | .original_file == $o and
+        .path == ($f | ltrimstr("'"$a/"'")) and (.device == "a" or .device == "b") and .size == 6 and
+        .original_exists and .original_size == 6 and (.directory | not)' >"$work/out" || fail "what is said of $copy"
+lab steadfs a conflicts "$a" >"$work/out" || fail "steadfs conflicts"
+grep -qxF "$copy" "$work/out" || fail "the copy is not listed: $(cat "$work/out")"
+lab steadfs a conflicts diff "$copy" >"$work/out"
+same "diff's exit status" "$?" 1
+grep -q '^-from' "$work/out" || fail "diff: $(cat "$work/out")"
+grep -q '^+from' "$work/out" || fail "diff: $(cat "$work/out")"
+
+# keeping a copy, keeping an original, and neither
+ours=$(cat "$copy")
+lab steadfs a conflicts keep --dry-run "$copy" >"$work/out" || fail "keep --dry-run"
+grep -q "would keep: $a/content/f.txt" "$work/out" || fail "keep --dry-run: $(cat "$work/out")"
+[ -e "$copy" ] || fail "--dry-run did something"
+lab steadfs a conflicts keep "$copy" >"$work/out" || fail "keep: $(cat "$work/out")"
+reads "$a/content/f.txt" "$ours"
+same "no copy is left" "$(copies content)" 0
+theirs=$(cat "$a/create/new.txt")
+lab steadfs a conflicts keep "$a/create/new.txt" >"$work/out" || fail "keep: $(cat "$work/out")"
+grep -q "^removed: $a/create/new (conflicted copy, " "$work/out" || fail "keep says: $(cat "$work/out")"
+reads "$a/create/new.txt" "$theirs"
+same "no copy is left" "$(copies create)" 0
+lab steadfs a conflicts keep "$a/moves/renamed" >"$work/out" 2>&1 && fail "kept what is no conflict"
+settled
+same_tree "$a" "$b"
+same "no conflict is left" "$(listed b "$b")" "[]"
 
 # fsyncs of both at once: each succeeds, and both contents are there
 text "$a/race" base

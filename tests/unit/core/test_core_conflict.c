@@ -50,12 +50,6 @@ static void test_content_content(void **state)
     answer_committed(w);
     commit_all(w);
     assert_clean(w);
-    uint64_t node;
-    char *path;
-    assert_int_equal(core_conflict_at(w->core, NS, 0, &node, &path), 0);
-    assert_int_equal(node, copy);
-    assert_string_equal(path, "f" COPY ".txt");
-    free(path);
 }
 
 static void test_content_content_disjoint(void **state)
@@ -434,6 +428,60 @@ static void test_names_of_copies(void **state)
     assert_true(node_at(w, ROOT, ".profile" COPY));
 }
 
+/* Copies of copies are copies of the original, under one more number. */
+static void test_a_copy_of_a_copy(void **state)
+{
+    struct world *w = *state;
+    static const char second[] = "f (conflicted copy, mine, 2023-11-14 2).txt";
+    make(w, ROOT, "f.txt", NODE_REG);
+    theirs_make(w, ROOT, "f.txt", THEIRS(1), NODE_REG);
+    uint64_t copy = node_at(w, ROOT, "f" COPY ".txt");
+    assert_true(copy);
+    commit_all(w);
+    theirs_write(w, copy, 10, 0, 10, 1);
+    write_block(w, copy, 0, 10, 2);
+    theirs_write(w, copy, 10, 0, 10, 3);
+    assert_true(node_at(w, ROOT, second));
+    assert_names(w, ROOT, "f (conflicted copy, mine, 2023-11-14 2).txt f" COPY ".txt f.txt");
+}
+
+/* What is listed: whatever has such a name, by whomever, while it has it. */
+static void test_conflicts_are_listed_by_name(void **state)
+{
+    struct world *w = *state;
+    struct core_conflict k;
+    theirs_make(w, ROOT, "d", THEIRS(1), NODE_DIR);
+    theirs_make(w, THEIRS(1), "f (conflicted copy, theirs (old), 2023-01-02 3).txt", THEIRS(2),
+                NODE_REG);
+    w->need = (struct core_need){.kind = NEED_PAGE, .ns = NS, .node = THEIRS(1)};
+    struct m_entry e = page_entry(THEIRS(1), "f (conflicted copy, theirs (old), 2023-01-02 3).txt",
+                                  THEIRS(2), NODE_REG);
+    assert_int_equal(load_page(w, &e, 1, false), 0);
+    theirs_make(w, ROOT, "no (conflicted copy, of this kind)", THEIRS(3), NODE_REG);
+    assert_int_equal(core_conflict_next(w->core, NS, 0, &k), 0);
+    assert_string_equal(k.path, "d/f (conflicted copy, theirs (old), 2023-01-02 3).txt");
+    assert_string_equal(k.original, "d/f.txt");
+    assert_string_equal(k.device, "theirs (old)");
+    assert_string_equal(k.date, "2023-01-02");
+    assert_int_equal(k.attr.node, THEIRS(2));
+    assert_false(k.original_exists);
+    uint64_t entry = k.entry;
+    core_conflict_free(&k);
+    assert_int_equal(core_conflict_next(w->core, NS, entry, &k), -ENOENT);
+    uint64_t original = make(w, THEIRS(1), "f.txt", NODE_REG);
+    assert_int_equal(core_conflict_next(w->core, NS, 0, &k), 0);
+    assert_true(k.original_exists);
+    assert_int_equal(k.original_attr.node, original);
+    core_conflict_free(&k);
+    struct core_ns n;
+    assert_int_equal(core_ns_status(w->core, NS, &n), 0);
+    assert_int_equal(n.conflicts, 2); /* names that only look alike are counted, too */
+    assert_int_equal(rename_to(w, THEIRS(1), "f (conflicted copy, theirs (old), 2023-01-02 3).txt",
+                               ROOT, "mine", 0),
+                     0);
+    assert_int_equal(core_conflict_next(w->core, NS, 0, &k), -ENOENT);
+}
+
 /* A descriptor that still saw an older version writes. */
 static void test_write_through_an_old_version(void **state)
 {
@@ -481,6 +529,8 @@ int main(void)
         T(test_create_here_rmdir_there),
         T(test_edit_under_a_name_that_was_not_the_last),
         T(test_names_of_copies),
+        T(test_a_copy_of_a_copy),
+        T(test_conflicts_are_listed_by_name),
         T(test_write_through_an_old_version),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

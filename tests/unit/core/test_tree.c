@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "schema.sql.h"
+
 struct disk {
     struct simvfs *vfs;
     struct tree *tree;
@@ -108,6 +110,45 @@ static void test_flush_survives_power_loss(void **state)
     assert_int_equal(tree_get(d->tree, "x", &v), 0);
 }
 
+/* A tree of the first version, as it was written then. */
+static void test_migrates(void **state)
+{
+    struct disk *d = *state;
+    static const char *const old[] = {
+        "INSERT INTO node VALUES(5, 1, 1, 420, 0, 0, 0, 3, 1, 1, 1, 1, 3, NULL, 0, 7, 7, 0, NULL, "
+        "1, 0, 0, 0, 0,"
+        " 0, 0, 0, 0, 0, 1, 2, 0)",
+        "INSERT INTO entry VALUES(9, 1, 1, CAST('a (conflicted copy, x, 2020-01-01)' AS BLOB), 5, "
+        "1, 5, 1, 7, 0, 0,"
+        " 0, 0, 0, 0)",
+        "PRAGMA user_version = 1",
+    };
+    sqlite3 *db;
+    tree_close(d->tree);
+    d->tree = NULL;
+    simvfs_reset(d->vfs, 1);
+    assert_int_equal(sqlite3_open_v2("tree.db", &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
+                                     simvfs_name(d->vfs)),
+                     SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, sql_schema, NULL, NULL, NULL), SQLITE_OK);
+    for (size_t i = 0; i < sizeof old / sizeof *old; i++)
+        assert_int_equal(sqlite3_exec(db, old[i], NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+    reopen(d);
+    sqlite3_stmt *s =
+        tree_stmt(d->tree, "SELECT count(*) FROM entry WHERE ns = 1 AND node != 0 AND"
+                           " instr(name, x'2028636f6e666c696374656420636f70792c20') > 0");
+    assert_int_equal(tree_step(d->tree, s), 1);
+    assert_int_equal(sqlite3_column_int(s, 0), 1);
+    sqlite3_reset(s);
+    s = tree_stmt(d->tree, "SELECT size, stored, content_rev, tries, gone FROM node WHERE id = 5");
+    assert_int_equal(tree_step(d->tree, s), 1);
+    assert_int_equal(sqlite3_column_int(s, 0), 3);
+    assert_int_equal(sqlite3_column_int(s, 2), 7);
+    assert_int_equal(sqlite3_column_int(s, 3), 2);
+    sqlite3_reset(s);
+}
+
 static void test_newer_version(void **state)
 {
     struct disk *d = *state;
@@ -181,6 +222,7 @@ int main(void)
         T(test_transactions_nest),
         T(test_reserved_survives_power_loss),
         T(test_flush_survives_power_loss),
+        T(test_migrates),
         T(test_newer_version),
         T(test_in_use),
         T(test_damaged),

@@ -20,7 +20,14 @@ _steadfs() {
             words="--timeout --force --help"
             [[ $cur == -* ]] || words=$(_steadfs_mountpoints)
             ;;
-        status | conflicts) [[ $cur != -* ]] || words="--json --help" ;;
+        status) [[ $cur != -* ]] || words="--json --help" ;;
+        conflicts)
+            if [[ $cur == -* ]]; then
+                words="--json --dry-run --help"
+            elif [ "$COMP_CWORD" = 2 ]; then
+                words="keep diff"
+            fi
+            ;;
         sync) [[ $cur != -* ]] || words="--timeout --help" ;;
         login) [[ $cur != -* ]] || words="--state --device --help" ;;
         namespace)
