@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -95,5 +96,23 @@ int durable_read(const char *dir, const char *name, size_t max, struct buf *out)
     close(fd);
     buf_append(out, "", 1);
     out->n--;
+    return r;
+}
+
+int durable_take(const char *dir, int *fd, char *err)
+{
+    struct buf path cleanup_buf = {0};
+    int r = durable_mkdir(dir);
+    if (r) {
+        snprintf(err, 512, "cannot make %s: %s", dir, strerror(-r));
+        return r;
+    }
+    join(&path, dir, "lock", "");
+    *fd = open((char *)path.p, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    r = *fd < 0 ? -errno : flock(*fd, LOCK_EX | LOCK_NB) < 0 ? -EBUSY : 0;
+    if (r == -EBUSY)
+        snprintf(err, 512, "%s is in use by another block server", dir);
+    else if (r)
+        snprintf(err, 512, "cannot use %s: %s", (char *)path.p, strerror(-r));
     return r;
 }

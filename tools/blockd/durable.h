@@ -14,6 +14,9 @@ int durable_read(const char *dir, const char *name, size_t max, struct buf *out)
 /* Makes the directory, and makes its name durable. 0 also when it is there already. */
 int durable_mkdir(const char *path);
 int durable_sync_dir(const char *path);
+/* Makes the directory and takes it for this process: as long as *fd is open no other one gets it.
+ * -EBUSY: another has it. 0 or -errno with a line in err (512 bytes). */
+int durable_take(const char *dir, int *fd, char *err);
 /* Writes all n bytes; EINTR and short writes are gone on with. */
 int write_all(int fd, const void *p, size_t n);
 /* A full disk, quota or file size limit is -ENOSPC; anything else -err. */

@@ -12,6 +12,7 @@
 #include "httpd.h"
 #include "identity.h"
 #include "service.h"
+#include "storage_open.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -32,6 +33,7 @@
 
 struct options {
     const char *data, *listen, *meta, *token, *ca_fingerprint, *ca_file, *url, *log, *trace;
+    struct storage_options storage;
     unsigned drain_s;
     bool list;
 };
@@ -62,6 +64,16 @@ static const char help[] =
     "\n"
     "  --data DIR            where blocks and identity are kept; made if need be\n"
     "  --list                print each stored block's hash and length, and exit\n"
+    "\n"
+    "  --storage WHERE       first start: dir (the default: in DIR), or s3://BUCKET[/PREFIX] of "
+    "an\n"
+    "                        S3-compatible object store; DIR then has their index\n"
+    "  --s3-endpoint URL     of that store, http[s]://HOST[:PORT]\n"
+    "  --s3-credentials FILE its keys, lines access_key=… and secret_key=…; default: the "
+    "variables\n"
+    "                        AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY\n"
+    "  --s3-region NAME      default us-east-1\n"
+    "  --s3-ca FILE          the authorities that its certificate is checked with, PEM\n"
     "\n"
     "First start only (kept in DIR):\n"
     "  --meta URL            the metadata server, https://HOST:PORT\n"
@@ -96,6 +108,11 @@ enum {
     OPT_TRACE,
     OPT_DRAIN,
     OPT_LIST,
+    OPT_STORAGE,
+    OPT_S3_ENDPOINT,
+    OPT_S3_REGION,
+    OPT_S3_CREDENTIALS,
+    OPT_S3_CA,
     OPT_HELP,
     OPT_VERSION
 };
@@ -112,6 +129,11 @@ static const struct option long_options[] = {
     {"trace", required_argument, NULL, OPT_TRACE},
     {"drain", required_argument, NULL, OPT_DRAIN},
     {"list", no_argument, NULL, OPT_LIST},
+    {"storage", required_argument, NULL, OPT_STORAGE},
+    {"s3-endpoint", required_argument, NULL, OPT_S3_ENDPOINT},
+    {"s3-region", required_argument, NULL, OPT_S3_REGION},
+    {"s3-credentials", required_argument, NULL, OPT_S3_CREDENTIALS},
+    {"s3-ca", required_argument, NULL, OPT_S3_CA},
     {"help", no_argument, NULL, OPT_HELP},
     {"version", no_argument, NULL, OPT_VERSION},
     {0},
@@ -138,6 +160,11 @@ static int parse_options(struct options *o, int argc, char **argv)
         [OPT_URL] = &o->url,
         [OPT_LOG] = &o->log,
         [OPT_TRACE] = &o->trace,
+        [OPT_STORAGE] = &o->storage.url,
+        [OPT_S3_ENDPOINT] = &o->storage.endpoint,
+        [OPT_S3_REGION] = &o->storage.region,
+        [OPT_S3_CREDENTIALS] = &o->storage.credentials,
+        [OPT_S3_CA] = &o->storage.ca,
     };
     *o = (struct options){.drain_s = DRAIN_DEFAULT_S};
     for (int c; (c = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
@@ -331,7 +358,9 @@ static int settle_identity(struct program *p, char *err)
 
 static int start(struct program *p, char *err)
 {
-    int r = storage_dir_open(&p->storage, p->o.data, err);
+    p->o.storage.dir = p->o.data;
+    p->o.storage.log = p->log;
+    int r = storage_open(&p->storage, &p->o.storage, err);
     if (!r)
         r = settle_identity(p, err);
     if (r)
@@ -435,7 +464,7 @@ int main(int argc, char **argv)
         return status;
     int r;
     if (p.o.list) {
-        r = storage_dir_list(p.o.data, print_block, NULL, err);
+        r = storage_list(p.o.data, print_block, NULL, err);
         if (!r && fflush(stdout) == EOF) {
             snprintf(err, sizeof err, "cannot write the list: %s", strerror(errno));
             r = -EIO;

@@ -21,11 +21,9 @@
 #include "token.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -314,21 +312,6 @@ static const struct storage_ops ops = {
     .close = close_dir,
 };
 
-static int take_lock(struct storage_dir *d, char *err)
-{
-    char *path;
-    if (asprintf(&path, "%s/lock", d->dir) < 0)
-        abort();
-    d->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    int r = d->lock_fd < 0 ? -errno : flock(d->lock_fd, LOCK_EX | LOCK_NB) < 0 ? -EBUSY : 0;
-    if (r == -EBUSY)
-        snprintf(err, 512, "%s is in use by another block server", d->dir);
-    else if (r)
-        snprintf(err, 512, "cannot use %s: %s", path, strerror(-r));
-    free(path);
-    return r;
-}
-
 /* Index and file must agree on the name; where they do not, one of them is not what it was. */
 static int settle_incarnation(struct storage_dir *d, const uint8_t fresh[INCARNATION_LEN])
 {
@@ -361,11 +344,7 @@ int storage_dir_open(struct storage **out, const char *dir, char *err)
     d->lock_fd = -1;
     if (!(d->dir = strdup(dir)))
         abort();
-    int r = durable_mkdir(dir);
-    if (r)
-        snprintf(err, 512, "cannot make %s: %s", dir, strerror(-r));
-    if (!r)
-        r = take_lock(d, err);
+    int r = durable_take(dir, &d->lock_fd, err);
     if (!r)
         r = dir_files_open(&d->files, dir, err);
     if (!r)

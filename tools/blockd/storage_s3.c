@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Blocks in a bucket of an S3-compatible store (s3_keys.h has the names), their index in a
+ * directory.
+ *
+ * A put holds the stripes of its blocks. What the index has is fetched and compared; what is new
+ * becomes one object each, made only if there is none: what a crash left between the object and the
+ * index is compared too, and replaced where it is wrong. An object is durable when the store has
+ * answered; then the index records the batch. Wrong bytes are copied to corrupt/ before they go.
+ *
+ * A read holds nothing: an object of a block is never changed, and where one is gone the block was
+ * set aside meanwhile.
+ */
+#include "storage_s3.h"
+
+#include "blockid.h"
+#include "durable.h"
+#include "s3_index.h"
+#include "s3_keys.h"
+#include "stripes.h"
+#include "token.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct storage_s3 {
+    struct storage base;
+    int lock_fd;
+    struct log *log;
+    struct s3_place place;
+    struct s3 *s3;
+    struct dir_db *db;
+    struct stripes *stripes;
+    uint8_t incarnation[INCARNATION_LEN];
+};
+
+static struct storage_s3 *self(struct storage *s)
+{
+    return (struct storage_s3 *)(void *)s;
+}
+
+static void *zeroed(size_t n, size_t size)
+{
+    void *p = calloc(n ? n : 1, size);
+    if (!p)
+        abort();
+    return p;
+}
+
+/* As storage.h has them. */
+static int storage_err(int err)
+{
+    return !err || err == -ENOSPC ? err : -EIO;
+}
+
+static void block_key(char out[S3_KEY_MAX], const char *name)
+{
+    snprintf(out, S3_KEY_MAX, S3_KEY_BLOCKS "%s", name);
+}
+
+/* ---- what is stored -------------------------------------------------------------------------- */
+
+/* Appends the object, which has this length. -EUCLEAN: it is gone, or has another. */
+static int read_object(struct storage_s3 *d, const char *name, uint64_t len, struct buf *out)
+{
+    char key[S3_KEY_MAX];
+    block_key(key, name);
+    struct s3_call c = {.verb = S3_GET, .key = key, .answer_max = len};
+    s3_run(d->s3, &c, 1);
+    int r = c.err == -ENOENT || c.err == -EFBIG ? -EUCLEAN : storage_err(c.err);
+    if (!r && c.answer.n != len)
+        r = -EUCLEAN;
+    if (!r)
+        buf_append(out, c.answer.p, c.answer.n);
+    buf_free(&c.answer);
+    return r;
+}
+
+/* Copies an object to corrupt/; one that is gone is gone. */
+static int keep_aside(struct storage_s3 *d, const struct block_id *id, const char *name)
+{
+    char hex[BLOCK_HEX_LEN + 1], from[S3_KEY_MAX], key[S3_KEY_MAX];
+    uint64_t unique;
+    block_id_hex(id, hex);
+    random_bytes(&unique, sizeof unique);
+    block_key(from, name);
+    snprintf(key, sizeof key, "corrupt/%s-%016llx", hex, (unsigned long long)unique);
+    struct s3_call c = {.verb = S3_COPY, .key = key, .from = from};
+    s3_run(d->s3, &c, 1);
+    buf_free(&c.answer);
+    return c.err == -ENOENT ? 0 : storage_err(c.err);
+}
+
+static int delete_page(struct storage_s3 *d, const struct s3_page *page)
+{
+    size_t skip = strlen(d->place.prefix);
+    struct s3_call *v = zeroed(page->n, sizeof *v);
+    int r = 0;
+    for (size_t i = 0; i < page->n; i++)
+        v[i] = (struct s3_call){.verb = S3_DELETE, .key = page->objects[i].key + skip};
+    s3_run(d->s3, v, page->n);
+    for (size_t i = 0; i < page->n; i++)
+        r = v[i].err && v[i].err != -ENOENT ? storage_err(v[i].err) : r;
+    free(v);
+    return r;
+}
+
+/* All objects of the block, those that make it there for its namespaces too. */
+static int delete_block(struct storage_s3 *d, const struct block_id *id)
+{
+    char name[DIR_FILE_NAME], prefix[S3_KEY_MAX];
+    bool more = true;
+    int r = 0;
+    s3_name_make(name, &(struct s3_name){.id = *id});
+    block_key(prefix, name);
+    while (more && !r) {
+        struct arena a cleanup_arena = {0};
+        struct s3_page page = {0};
+        struct s3_call c = {.verb = S3_LIST, .key = prefix};
+        s3_run(d->s3, &c, 1);
+        r = storage_err(c.err);
+        if (!r && s3_page_parse(&page, bytes_of(c.answer.p, c.answer.n), S3_LIST_MAX, &a))
+            r = -EIO;
+        buf_free(&c.answer);
+        more = page.next;
+        if (!r)
+            r = delete_page(d, &page);
+    }
+    return r;
+}
+
+/* Under the block's stripe. A crash on the way leaves an index entry without an object, which the
+ * next read finds damaged again. */
+static int set_aside_held(struct storage_s3 *d, const struct block_id *id)
+{
+    struct dir_place p;
+    struct buf bytes cleanup_buf = {0};
+    bool found;
+    int r = dir_db_find(d->db, 0, id, 1, &p, &found);
+    if (r || !found)
+        return r ? r : -EALREADY;
+    r = read_object(d, p.file, p.stored_len, &bytes);
+    if (!r && block_id_matches(id, bytes.p, bytes.n))
+        return -EALREADY;
+    if (r && r != -EUCLEAN)
+        return r;
+    r = keep_aside(d, id, p.file);
+    if (!r)
+        r = delete_block(d, id);
+    return r ? r : dir_db_remove(d->db, id, p.file, (struct bytes){0});
+}
+
+static int set_aside(struct storage *s, const struct block_id *id)
+{
+    struct storage_s3 *d = self(s);
+    struct stripe_set set = {0};
+    stripe_set_add(&set, id);
+    stripes_take(d->stripes, &set);
+    int r = set_aside_held(d, id);
+    stripes_give(d->stripes, &set);
+    return r;
+}
+
+/* ---- put ----------------------------------------------------------------------------------- */
+
+/* One block of a put. */
+struct item {
+    bool stored, held; /* in the index: for any namespace, for this one */
+    bool upload;
+    struct dir_place place;
+    char name[DIR_FILE_NAME], key[S3_KEY_MAX];
+};
+
+/* What is stored under the name is what is brought: 0; -EUCLEAN. */
+static int compare(struct storage_s3 *d, const char *name, const struct storage_put *v,
+                   struct buf *scratch)
+{
+    scratch->n = 0;
+    int r = read_object(d, name, v->stored.n, scratch);
+    return r ? r : memcmp(scratch->p, v->stored.p, v->stored.n) ? -EUCLEAN : 0;
+}
+
+/* What the index has is compared; wrong blocks are set aside, and are new then. */
+static int look_up(struct storage_s3 *d, uint64_t ns, struct storage_put *v, struct item *t,
+                   struct buf *scratch)
+{
+    int r = dir_db_find(d->db, 0, &v->id, 1, &t->place, &t->stored);
+    if (r || !t->stored)
+        return r;
+    r = compare(d, t->place.file, v, scratch);
+    if (r == -EUCLEAN) {
+        t->stored = false;
+        r = set_aside_held(d, &v->id);
+        v->damaged = !r;
+        return r == -EALREADY ? 0 : r;
+    }
+    struct dir_place unused;
+    return r ? r : dir_db_find(d->db, ns, &v->id, 1, &unused, &t->held);
+}
+
+/* There is an object that the index does not know: left by a crash. */
+static int replace_unless_right(struct storage_s3 *d, const struct item *t, struct storage_put *v,
+                                struct buf *scratch)
+{
+    int r = compare(d, t->name, v, scratch);
+    if (r != -EUCLEAN)
+        return r;
+    r = keep_aside(d, &v->id, t->name);
+    if (r)
+        return r;
+    struct s3_call c = {.verb = S3_PUT, .key = t->key, .body = v->stored};
+    s3_run(d->s3, &c, 1);
+    buf_free(&c.answer);
+    return storage_err(c.err);
+}
+
+/* Makes the objects that are needed, side by side. */
+static void upload(struct storage_s3 *d, uint64_t ns, struct storage_put *v, struct item *t,
+                   size_t n, struct buf *scratch)
+{
+    struct s3_call *calls = zeroed(n, sizeof *calls);
+    size_t *of = zeroed(n, sizeof *of), calls_n = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (v[i].err || t[i].held)
+            continue;
+        s3_name_make(t[i].name, &(struct s3_name){v[i].id, ns, v[i].logical_len});
+        block_key(t[i].key, t[i].name);
+        bool hashed = v[i].id.b[0] == BLOCK_KIND_SHA256;
+        struct s3_call *c = &calls[calls_n];
+        *c = (struct s3_call){.verb = S3_PUT, .key = t[i].key};
+        if (!t[i].stored) {
+            c->body = v[i].stored;
+            c->hash = hashed ? v[i].id.b + 1 : NULL;
+            c->if_absent = true;
+        }
+        of[calls_n++] = i;
+    }
+    s3_run(d->s3, calls, calls_n);
+    for (size_t k = 0; k < calls_n; k++) {
+        size_t i = of[k];
+        v[i].err = calls[k].err == -EEXIST ? replace_unless_right(d, &t[i], &v[i], scratch)
+                                           : storage_err(calls[k].err);
+        buf_free(&calls[k].answer);
+    }
+    free(calls);
+    free(of);
+}
+
+static void record(struct storage_s3 *d, uint64_t ns, struct storage_put *v, struct item *t,
+                   size_t n)
+{
+    struct dir_record *records = zeroed(n, sizeof *records);
+    size_t records_n = 0, k = 0;
+    for (size_t i = 0; i < n; i++)
+        if (!v[i].err)
+            records[records_n++] = (struct dir_record){
+                .id = v[i].id,
+                .stored_len = v[i].stored.n,
+                .logical_len = v[i].logical_len,
+                .file = t[i].stored ? NULL : t[i].name,
+                .known = t[i].stored,
+            };
+    if (records_n)
+        dir_db_put(d->db, ns, records, records_n);
+    for (size_t i = 0; i < n; i++)
+        if (!v[i].err)
+            v[i].err = storage_err(records[k++].err);
+    free(records);
+}
+
+static void put(struct storage *s, uint64_t ns, struct storage_put *v, size_t n)
+{
+    struct storage_s3 *d = self(s);
+    struct stripe_set set = {0};
+    struct item *t = zeroed(n, sizeof *t);
+    struct buf scratch cleanup_buf = {0};
+    for (size_t i = 0; i < n; i++)
+        stripe_set_add(&set, &v[i].id);
+    stripes_take(d->stripes, &set);
+    for (size_t i = 0; i < n; i++) {
+        v[i].damaged = false;
+        v[i].err = look_up(d, ns, &v[i], &t[i], &scratch);
+    }
+    upload(d, ns, v, t, n, &scratch);
+    record(d, ns, v, t, n);
+    stripes_give(d->stripes, &set);
+    free(t);
+}
+
+/* ---- get, have ------------------------------------------------------------------------------- */
+
+static int get(struct storage *s, uint64_t ns, const struct block_id *id, struct buf *out,
+               uint64_t *logical_len)
+{
+    struct storage_s3 *d = self(s);
+    struct dir_place p;
+    bool found = false;
+    int r = ns ? dir_db_find(d->db, ns, id, 1, &p, &found) : 0;
+    if (r || !found)
+        return r ? r : -ENOENT;
+    r = read_object(d, p.file, p.stored_len, out);
+    if (!r)
+        *logical_len = p.logical_len;
+    return r;
+}
+
+static int have(struct storage *s, uint64_t ns, const struct block_id *ids, size_t n,
+                struct storage_info *out)
+{
+    struct dir_place *places = zeroed(n, sizeof *places);
+    bool *found = zeroed(n, sizeof *found);
+    int r = ns ? dir_db_find(self(s)->db, ns, ids, n, places, found) : 0;
+    for (size_t i = 0; i < n; i++)
+        out[i] = (struct storage_info){
+            .there = !r && found[i],
+            .stored_len = places[i].stored_len,
+            .logical_len = places[i].logical_len,
+        };
+    free(places);
+    free(found);
+    return r;
+}
+
+static int lost(struct storage *s, struct storage_lost *v, size_t max, size_t *n)
+{
+    return dir_db_lost(self(s)->db, v, max, n);
+}
+
+static int told(struct storage *s, uint64_t serial)
+{
+    return dir_db_forget_lost(self(s)->db, serial);
+}
+
+static void usage(struct storage *s, struct storage_usage *u)
+{
+    *u = (struct storage_usage){0};
+    dir_db_totals(self(s)->db, &u->blocks, &u->bytes);
+}
+
+static void incarnation(struct storage *s, uint8_t out[INCARNATION_LEN])
+{
+    memcpy(out, self(s)->incarnation, INCARNATION_LEN);
+}
+
+/* ---- the whole ----------------------------------------------------------------------------- */
+
+static void close_s3(struct storage *s)
+{
+    struct storage_s3 *d = self(s);
+    dir_db_close(d->db);
+    s3_free(d->s3);
+    stripes_free(d->stripes);
+    s3_place_free(&d->place);
+    if (d->lock_fd >= 0)
+        close(d->lock_fd);
+    free(d);
+}
+
+static const struct storage_ops ops = {
+    .put = put,
+    .get = get,
+    .have = have,
+    .set_aside = set_aside,
+    .lost = lost,
+    .told = told,
+    .usage = usage,
+    .incarnation = incarnation,
+    .close = close_s3,
+};
+
+int storage_s3_open(struct storage **out, const char *dir, struct s3_place *place,
+                    unsigned patience_ms, struct log *log, char *err)
+{
+    *out = NULL;
+    struct storage_s3 *d = zeroed(1, sizeof *d);
+    d->base.ops = &ops;
+    d->lock_fd = -1;
+    d->log = log;
+    d->place = *place;
+    *place = (struct s3_place){0};
+    d->stripes = stripes_new();
+    int r = durable_take(dir, &d->lock_fd, err);
+    if (!r && (r = s3_new(&d->s3, &d->place, patience_ms, log)))
+        snprintf(err, 512, "cannot start a thread: %s", strerror(-r));
+    if (!r)
+        r = s3_index_open(&d->db, dir, d->s3, log, err);
+    if (!r && (r = dir_db_incarnation(d->db, d->incarnation)))
+        snprintf(err, 512, "cannot read the index in %s/s3", dir);
+    if (r) {
+        close_s3(&d->base);
+        return r;
+    }
+    *out = &d->base;
+    return 0;
+}
+
+int storage_s3_list(const char *dir,
+                    void (*fn)(void *arg, const struct block_id *id, uint64_t stored_len),
+                    void *arg, char *err)
+{
+    struct buf path cleanup_buf = {0};
+    buf_printf(&path, "%s/s3", dir);
+    buf_append(&path, "", 1);
+    return dir_db_list((char *)path.p, fn, arg, err);
+}
