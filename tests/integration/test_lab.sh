@@ -33,7 +33,7 @@ one_line 2 "$top/tools/lab"
 one_line 2 "$top/tools/lab" sing "$lab"
 one_line 2 lab up --premises
 one_line 2 lab up --meta postgresql
-one_line 2 lab up --blocks s3
+one_line 2 lab up --blocks tape
 one_line 2 lab up --premises 'a b'
 one_line 1 lab wait
 one_line 1 lab down
