@@ -57,6 +57,22 @@ must cmp "$work/x" "$b/d/x"
 must cmp "$work/known" "$b/d/new/known"
 same_tree "$a" "$b"
 
+# what was looked at is there without the server, or known not to be; what was not cannot be told: EIO, not ENOENT
+mkdir "$work/c"
+lab mount c "$work/c" -o timeout=2 || fail "mount c"
+ls "$work/c/d" >/dev/null || fail "ls"
+must lab kill metad
+must stat "$work/c/d/second"
+must_fail "no such file" stat "$work/c/d/none"
+must_fail "input/output error" stat "$work/c/d/new/known"
+must_fail "input/output error" stat "$work/c/d/new/none"
+must_fail "input/output error" ls "$work/c/d/new"
+must_fail "input/output error" mkdir "$work/c/d/new/dir"
+must lab start metad
+must stat "$work/c/d/new/known"
+must_fail "no such file" stat "$work/c/d/new/none"
+must lab steadfs c unmount "$work/c"
+
 # unmount waits until all is committed
 random_file "$work/y" 5000000
 must cp "$work/y" "$a/y"

@@ -119,7 +119,8 @@ static void device_start(struct pair *p, struct device *d)
         .device = (uint32_t)d->id.device, .device_name = names[d - p->d], .clean_start = true};
     assert_int_equal(core_new(&d->core, d->tree, &o), 0);
     d->who = (struct core_who){.uid = 1000, .gid = 100, .now = START_MS * 1000000};
-    d->conflicts = d->copies = 0;
+    d->conflicts = 0;
+    memset(d->loads, 0, sizeof d->loads);
 }
 
 static void device_stop(struct device *d)
@@ -133,13 +134,11 @@ static void device_stop(struct device *d)
 }
 
 /* What it means to a program that something became of its node does not matter here. */
-static void effects(struct device *d, struct core_effects *fx)
+static void effects(struct core_effects *fx)
 {
-    for (size_t i = 0; i < fx->n; i++) {
+    for (size_t i = 0; i < fx->n; i++)
         if (fx->v[i].kind == EFFECT_PARKED)
             fail_msg("a node is parked: %s", strerror(-fx->v[i].err));
-        d->copies += fx->v[i].kind == EFFECT_FORK;
-    }
     core_effects_free(fx);
     *fx = (struct core_effects){0};
 }
@@ -177,6 +176,7 @@ void device_load(struct pair *p, struct device *d)
     struct core_effects fx = {0};
     const char *method;
     char why[512] = "";
+    d->loads[d->need.kind]++;
     assert_int_equal(core_need_request(d->core, &d->need, &method, &body), 0);
     for (size_t i = 0; i < 4; i++)
         if (!strcmp(method, methods[i].method) &&
@@ -184,7 +184,7 @@ void device_load(struct pair *p, struct device *d)
             fail_msg("%s: %s", method, why);
     assert_int_equal(core_need_answer(d->core, &d->need, bytes_of(out.p, out.n), d->who.now, &fx),
                      0);
-    effects(d, &fx);
+    effects(&fx);
 }
 
 void device_walk(struct pair *p, struct device *d, const char *path)
@@ -249,7 +249,7 @@ void device_send(struct pair *p, struct device *d)
                  (const char *)a.reason.p);
     d->conflicts += a.status == COMMIT_CONFLICT;
     assert_int_equal(core_commit_answer(d->core, p->ns, plan->request, &a, &fx), 0);
-    effects(d, &fx);
+    effects(&fx);
     core_plan_free(&d->plan);
     d->planned = false;
 }
@@ -268,7 +268,7 @@ void device_follow(struct pair *p, struct device *d)
         struct core_effects fx = {0};
         d->who.now += 1000;
         assert_int_equal(core_apply(d->core, p->ns, &a.records[i], d->who.now, &fx), 0);
-        effects(d, &fx);
+        effects(&fx);
     }
 }
 

@@ -42,8 +42,8 @@ struct device {
     struct core_need need;
     struct core_plan plan; /* sent, or to be sent */
     bool planned;
-    unsigned conflicts; /* commits answered so */
-    unsigned copies;    /* files whose content went to a copy */
+    unsigned conflicts;               /* commits answered so */
+    unsigned loads[NEED_EXTENTS + 1]; /* by kind */
 };
 
 struct pair {
