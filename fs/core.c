@@ -352,7 +352,10 @@ static int entry_row(struct core *c, sqlite3_stmt *s, struct erow *e)
                        .old = I(13) != 0,
                        .sent_base = U(14)};
     e->name_len = (size_t)sqlite3_column_bytes(s, 3);
-    assert(e->name_len <= NAME_LEN_MAX);
+    if (e->name_len > NAME_LEN_MAX) { /* only damage makes such a row */
+        sqlite3_reset(s);
+        return -EUCLEAN;
+    }
     memcpy(e->name, sqlite3_column_blob(s, 3), e->name_len);
     sqlite3_reset(s);
     return 0;

@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "blockid.h"
 #include "control.h"
 #include "token.h"
 
@@ -81,32 +82,58 @@ static void identity_line(struct identity *id, char *line)
         id->device = (uint32_t)strtoul(eq + 1, NULL, 10);
 }
 
-static int incarnation_load(struct identity *id, const char *state)
+static int file_put(const char *state, const char *name, const void *p, size_t n)
 {
-    char *text = NULL;
-    size_t n = 0;
-    if (slurp(state, "incarnation", &text, &n) == 0 && n == INCARNATION_LEN) {
-        memcpy(id->incarnation, text, n);
-        free(text);
-        return 0;
-    }
-    free(text);
-    random_bytes(id->incarnation, INCARNATION_LEN);
     char *path, *temp;
-    if (asprintf(&path, "%s/incarnation", state) < 0)
+    if (asprintf(&path, "%s/%s", state, name) < 0)
         return -ENOMEM;
     if (asprintf(&temp, "%s.new", path) < 0) {
         free(path);
         return -ENOMEM;
     }
     int err = 0, fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (fd < 0 || write(fd, id->incarnation, INCARNATION_LEN) != INCARNATION_LEN || fsync(fd) ||
-        rename(temp, path))
+    if (fd < 0 || write(fd, p, n) != (ssize_t)n || fsync(fd) || rename(temp, path))
         err = errno ? -errno : -EIO;
     if (fd >= 0)
         close(fd);
     free(path);
     free(temp);
+    return err;
+}
+
+/* A copy with its checksum lies beside: an incarnation that was damaged would look like another
+ * device's state. */
+struct incarnation_copy {
+    uint8_t bytes[INCARNATION_LEN];
+    struct block_id sum;
+};
+
+static int incarnation_load(struct identity *id, const char *state)
+{
+    struct incarnation_copy copy;
+    char *text = NULL, *other = NULL;
+    size_t n = 0, m = 0;
+    bool there = slurp(state, "incarnation", &text, &n) == 0 && n == INCARNATION_LEN;
+    bool sound = slurp(state, "incarnation.copy", &other, &m) == 0 && m == sizeof copy;
+    if (sound) {
+        memcpy(&copy, other, sizeof copy);
+        sound = block_id_matches(&copy.sum, copy.bytes, sizeof copy.bytes);
+    }
+    id->known = there || sound;
+    if (id->known)
+        memcpy(id->incarnation, sound ? (const char *)copy.bytes : text, INCARNATION_LEN);
+    else
+        random_bytes(id->incarnation, INCARNATION_LEN);
+    int err = 0;
+    if (!there || memcmp(text, id->incarnation, INCARNATION_LEN) != 0)
+        err = file_put(state, "incarnation", id->incarnation, INCARNATION_LEN);
+    if (!err && !sound) {
+        memcpy(copy.bytes, id->incarnation, sizeof copy.bytes);
+        block_id_of(&copy.sum, copy.bytes, sizeof copy.bytes);
+        err = file_put(state, "incarnation.copy", &copy, sizeof copy);
+    }
+    free(text);
+    free(other);
     return err;
 }
 

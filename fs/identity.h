@@ -13,6 +13,7 @@ struct identity { /* strings are malloc'd */
     char *ca_pem; /* NULL without TLS */
     uint32_t device;
     uint8_t incarnation[INCARNATION_LEN];
+    bool known; /* the incarnation was there: this state directory was in use before */
 };
 /* Reads STATE/identity, STATE/ca.pem and STATE/incarnation (made when absent). 0; -ENOENT: not
  * logged in; -EINVAL: damaged; err: 512 bytes for people, `host` in its remedy. */

@@ -22,6 +22,7 @@
 #include "identity.h"
 #include "mountpoint.h"
 #include "options.h"
+#include "salvage.h"
 #include "sync.h"
 #include "tree.h"
 #include "vfs.h"
@@ -40,6 +41,9 @@ struct program {
     int lock_fd, report_fd; /* report_fd: to the parent, -1 in the foreground */
     pthread_t signals;
     bool signals_run, served;
+    bool known; /* this state directory was mounted before */
+    bool salvaged;
+    struct salvage_result salvage;
     char err[512];
 };
 
@@ -238,6 +242,7 @@ static int identity_start(struct program *p, struct core_options *o)
         snprintf(fs->device_name, sizeof fs->device_name, "%s", id.device_name);
         snprintf(fs->account, sizeof fs->account, "%s", id.account);
         o->device = id.device;
+        p->known = id.known;
         o->device_name = fs->device_name;
     }
     identity_free(&id);
@@ -268,7 +273,17 @@ static int core_start(struct program *p, struct core_options *o)
     char *path;
     if (asprintf(&path, "%s/tree.db", fs->opt.state) < 0)
         return -ENOMEM;
-    int r = tree_open(&fs->tree, path, NULL, p->err);
+    struct stat st;
+    bool gone = p->known && (stat(path, &st) || st.st_size == 0);
+    int r = gone ? -EUCLEAN : tree_open(&fs->tree, path, NULL, p->err);
+    if (r == -EUCLEAN) {
+        log_printf(fs->log, LOG_L_ERROR, "%s",
+                   gone ? "the local tree is gone: it is made anew" : p->err);
+        r = tree_salvage(fs->opt.state, path, o->device, &p->salvage, p->err);
+        p->salvaged = r == 0;
+        if (!r)
+            r = tree_open(&fs->tree, path, NULL, p->err);
+    }
     free(path);
     if (r)
         return r;
@@ -278,6 +293,13 @@ static int core_start(struct program *p, struct core_options *o)
     if (r) {
         snprintf(p->err, sizeof p->err, "cannot use %s/tree.db: %s", fs->opt.state, strerror(-r));
         tree_close(fs->tree);
+    } else if (p->salvaged) {
+        r = blocks_salvage(fs->blocks, fs->core, &p->salvage);
+        salvage_text(&p->salvage, fs->recovery);
+        log_printf(fs->log, LOG_L_WARN, "%s", fs->recovery);
+        if (r)
+            snprintf(p->err, sizeof p->err, "saving unsent blocks in %.200s: %s", p->salvage.dir,
+                     strerror(-r));
     }
     return r;
 }

@@ -263,6 +263,8 @@ void sync_status(struct sync *s, struct buf *b)
     json_text(b, "state", s->fs->opt.state);
     buf_printf(b, ", ");
     json_text(b, "last_error", s->session_error);
+    buf_printf(b, ", ");
+    json_text(b, "recovery", s->fs->recovery);
     buf_printf(b,
                ", \"dirty_bytes\": %llu, \"outbox_blocks\": %llu, \"outbox_bytes\": %llu, "
                "\"cache_bytes\": %llu, \"namespaces\": [",

@@ -9,19 +9,26 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "schema.sql.h"
 #include "schema_2.sql.h"
+#include "treelog.h"
 
 #define TREE_VERSION 2
+#define CHECKPOINT_FRAMES 4000
 #define STMT_SLOTS 512 /* power of two, more than twice the statements there are */
 
 struct tree {
     sqlite3 *db;
     unsigned depth;
+    struct treelog *log; /* or NULL */
+    char *marker;        /* PATH.damaged, or NULL: damage is not noted (a VFS of a test's own) */
+    bool damaged;
     bool failed; /* something inside the transaction failed: it can only be rolled back */
     struct {
         const char *sql;
@@ -50,9 +57,30 @@ static int errno_of(int rc)
     }
 }
 
+/* Damage that shows while the tree is in use is remembered for the next open: what is read first
+ * then may be sound. */
+static int result(struct tree *t, int rc)
+{
+    int err = errno_of(rc);
+    if (err == -EUCLEAN && !t->damaged) {
+        t->damaged = true;
+        int fd = t->marker ? open(t->marker, O_WRONLY | O_CREAT | O_CLOEXEC, 0600) : -1;
+        if (fd >= 0) {
+            fsync(fd);
+            close(fd);
+        }
+    }
+    return err;
+}
+
+bool tree_damaged(const struct tree *t)
+{
+    return t->damaged;
+}
+
 static int run(struct tree *t, const char *sql)
 {
-    return errno_of(sqlite3_exec(t->db, sql, NULL, NULL, NULL));
+    return result(t, sqlite3_exec(t->db, sql, NULL, NULL, NULL));
 }
 
 static int user_version(struct tree *t, int *version)
@@ -83,6 +111,33 @@ static int migrate(struct tree *t, int version)
     return err;
 }
 
+/* Reads all that is pending, as it will be sent: damage in it shows now and not in the middle of
+ * work. Costs what is pending, not what is known. */
+static int look(struct tree *t)
+{
+    return run(t, "SELECT max(length(value)) FROM meta; SELECT max(cursor) FROM ns;"
+                  "SELECT max(length(changes)) FROM sent;"
+                  "SELECT max(length(x.block)) FROM node n JOIN extent x ON x.node = n.id"
+                  " WHERE n.pend != 0;"
+                  "SELECT max(s.end) FROM node n JOIN span s ON s.node = n.id WHERE n.pend != 0;"
+                  "SELECT max(length(x.value)) FROM node n JOIN xattr x ON x.node = n.id"
+                  " WHERE n.pend != 0;"
+                  "SELECT max(length(name)) FROM entry WHERE pend != 0;"
+                  "SELECT max(length(e.name)) FROM node n JOIN entry e ON e.node = n.id"
+                  " WHERE n.pend != 0");
+}
+
+/* After each commit, instead of SQLite's own automatic checkpoint. */
+static int committed(void *arg, sqlite3 *db, const char *name, int frames)
+{
+    struct tree *t = arg;
+    if (t->log)
+        treelog_commit(t->log, frames);
+    if (frames >= CHECKPOINT_FRAMES) /* what it cannot do now it does after the next commit */
+        sqlite3_wal_checkpoint_v2(db, name, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+    return SQLITE_OK;
+}
+
 static int open_db(struct tree *t, const char *path, const char *vfs, char *why)
 {
     int version = 0;
@@ -97,7 +152,9 @@ static int open_db(struct tree *t, const char *path, const char *vfs, char *why)
     int err =
         run(t, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA synchronous=EXTRA; PRAGMA journal_mode=WAL;"
                "PRAGMA synchronous=NORMAL; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-65536;"
-               "PRAGMA wal_autocheckpoint=4000; PRAGMA secure_delete=OFF");
+               "PRAGMA secure_delete=OFF;"
+               "PRAGMA cell_size_check=ON");
+    sqlite3_wal_hook(t->db, committed, t);
     if (!err)
         err = user_version(t, &version);
     if (!err && version > TREE_VERSION) {
@@ -108,6 +165,8 @@ static int open_db(struct tree *t, const char *path, const char *vfs, char *why)
     }
     if (!err && version < TREE_VERSION)
         err = migrate(t, version);
+    if (!err && version == TREE_VERSION)
+        err = look(t);
     if (!err)
         err = run(t, "BEGIN IMMEDIATE; COMMIT"); /* takes the exclusive lock now, not later */
     if (err == -EBUSY)
@@ -122,7 +181,21 @@ int tree_open(struct tree **out, const char *path, const char *vfs, char *why)
     struct tree *t = calloc(1, sizeof *t);
     if (!t)
         return -ENOMEM;
-    int err = open_db(t, path, vfs, why);
+    if (!vfs && asprintf(&t->marker, "%s.damaged", path) < 0) {
+        free(t);
+        return -ENOMEM;
+    }
+    int err = 0;
+    if (t->marker && access(t->marker, F_OK) == 0) {
+        snprintf(why, 512, "the local tree %s was found damaged while it was in use", path);
+        err = -EUCLEAN;
+    }
+    if (!err && !vfs && (err = treelog_check(path)))
+        snprintf(why, 512, "the log of the local tree %s is damaged", path);
+    if (!err && !vfs)
+        t->log = treelog_new(path);
+    if (!err)
+        err = open_db(t, path, vfs, why);
     if (err) {
         tree_close(t);
         return err;
@@ -138,6 +211,8 @@ void tree_close(struct tree *t)
     for (size_t i = 0; i < STMT_SLOTS; i++)
         sqlite3_finalize(t->cache[i].stmt);
     sqlite3_close(t->db);
+    treelog_free(t->log);
+    free(t->marker);
     free(t);
 }
 
@@ -177,7 +252,7 @@ int tree_step(struct tree *t, sqlite3_stmt *s)
         return 0;
     if (t->depth)
         t->failed = true;
-    return errno_of(rc);
+    return result(t, rc);
 }
 
 static int step_now(struct tree *t, const char *sql)

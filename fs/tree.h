@@ -17,6 +17,8 @@ struct tree;
 int tree_open(struct tree **out, const char *path, const char *vfs, char *why);
 void tree_close(struct tree *t);
 sqlite3 *tree_db(struct tree *t);
+/* Something was found damaged since it was opened; the next tree_open then says -EUCLEAN. */
+bool tree_damaged(const struct tree *t);
 /* Nested transactions: only the outermost commits. 0 or -EIO/-ENOSPC. */
 int tree_begin(struct tree *t);
 int tree_end(struct tree *t, bool keep);

@@ -29,6 +29,8 @@ static void table(const struct json *status)
     const struct json *list = json_get(status, "namespaces");
     printf("%s: %s, device %s, %s\n", json_text(status, "mountpoint"), json_text(status, "account"),
            json_text(status, "device"), json_yes(status, "online") ? "online" : "offline");
+    if (*json_text(status, "recovery"))
+        printf("  %s\n", json_text(status, "recovery"));
     printf("  %-20s %14s %14s %10s  %s\n", "NAMESPACE", "PENDING FILES", "PENDING", "CONFLICTS",
            "STATE");
     for (const struct json *n = list ? list->first : NULL; n; n = n->next) {
