@@ -60,7 +60,7 @@ static const char *const write_sql[WRITES] = {
     [INCARNATION] = "UPDATE store SET incarnation = ?1",
 };
 
-enum { READ_ANY, READ_NS, READ_BYTES, READ_FILE, READ_STORE, READ_LOST, READS };
+enum { READ_ANY, READ_NS, READ_BYTES, READ_FILE, READ_STORE, READ_LOST, READ_AFTER, READS };
 static const char *const read_sql[READS] = {
     [READ_ANY] = "SELECT stored_len, logical_len, file FROM block WHERE id = ?1",
     [READ_NS] = ("SELECT stored_len, logical_len, file FROM block JOIN held USING (n) "
@@ -69,6 +69,7 @@ static const char *const read_sql[READS] = {
     [READ_FILE] = "SELECT 1 FROM block WHERE file = ?1",
     [READ_STORE] = "SELECT blocks, bytes, incarnation FROM store",
     [READ_LOST] = "SELECT serial, ns, id FROM lost ORDER BY serial LIMIT ?1",
+    [READ_AFTER] = "SELECT id, stored_len FROM block WHERE id > ?1 ORDER BY id LIMIT ?2",
 };
 
 struct reader {
@@ -219,6 +220,27 @@ int dir_db_get(struct dir_db *d, uint64_t ns, const struct block_id *id, struct 
     dir_sql_exec(r->db, "COMMIT");
     reader_give(d, r);
     return err;
+}
+
+int dir_db_after(struct dir_db *d, const struct block_id *id, struct storage_entry *v, size_t max,
+                 size_t *n)
+{
+    *n = 0;
+    struct reader *r = reader_take(d);
+    if (!r)
+        return -EIO;
+    sqlite3_stmt *st = r->st[READ_AFTER];
+    sqlite3_bind_blob(st, 1, id ? id->b : (const void *)"", id ? BLOCK_ID_LEN : 0, SQLITE_STATIC);
+    dir_sql_bind_u64(st, 2, max);
+    int rc;
+    while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+        struct storage_entry *e = &v[(*n)++];
+        memcpy(e->id.b, sqlite3_column_blob(st, 0), BLOCK_ID_LEN);
+        e->stored_len = (uint64_t)sqlite3_column_int64(st, 1);
+    }
+    sqlite3_reset(st);
+    reader_give(d, r);
+    return rc == SQLITE_DONE ? 0 : -EIO;
 }
 
 bool dir_db_knows_file(struct dir_db *d, const char *file)

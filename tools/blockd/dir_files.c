@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,11 +25,13 @@
 #include <unistd.h>
 
 #define FILES_PER_DIR 4096
-#define SWEPT_DIRS 4 /* a batch may still be under way while the next directories fill up */
+#define FAILURES_MAX 32 /* more in a row: it is not these files, it is the disk */
+#define SWEPT_DIRS 4    /* a batch may still be under way while the next directories fill up */
 
 struct dir_files {
     char *dir;
     int blocks_fd, tmp_fd, corrupt_fd;
+    atomic_uint failures; /* of the disk, with no file read since */
     pthread_mutex_t lock; /* guards current and used */
     unsigned current;     /* number of the directory being filled; 0: none yet */
     size_t used;          /* names given out in it */
@@ -247,6 +250,11 @@ static int cannot_open(struct dir_files *f, const char *name, int err)
     return -EIO;
 }
 
+static int disk_failed(struct dir_files *f)
+{
+    return atomic_fetch_add(&f->failures, 1) < FAILURES_MAX ? -ENODATA : -EIO;
+}
+
 int dir_files_read(struct dir_files *f, const char *name, uint64_t len, struct buf *out)
 {
     int fd = openat(f->blocks_fd, name, O_RDONLY | O_CLOEXEC);
@@ -263,12 +271,14 @@ int dir_files_read(struct dir_files *f, const char *name, uint64_t len, struct b
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0) {
-            r = n < 0 ? -EIO : -EUCLEAN;
+            r = n == 0 ? -EUCLEAN : errno == EIO ? disk_failed(f) : -EIO;
             break;
         }
         buf_append(out, chunk, (size_t)n);
         left -= (uint64_t)n;
     }
+    if (!r)
+        atomic_store(&f->failures, 0);
     free(chunk);
     close(fd);
     return r;

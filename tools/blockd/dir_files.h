@@ -33,7 +33,8 @@ void dir_files_write(struct dir_files *f, const struct block_id *id, struct byte
 void dir_files_settle(struct dir_files *f, struct dir_file *v, size_t n);
 void dir_files_remove(struct dir_files *f, const char *name);
 /* Appends exactly len bytes. -EUCLEAN: the file is damaged: it has another length, or it is gone
- * while its directory is there. -EIO: it cannot be read now, which tells nothing about it. */
+ * while its directory is there. -ENODATA: the disk fails to read this file, others it reads. -EIO:
+ * it cannot be read now, which tells nothing about it. */
 int dir_files_read(struct dir_files *f, const char *name, uint64_t len, struct buf *out);
 /* Moves a file to DIR/corrupt. */
 void dir_files_move_aside(struct dir_files *f, const char *name);

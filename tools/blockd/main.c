@@ -13,6 +13,7 @@
 #include "identity.h"
 #include "service.h"
 #include "storage_open.h"
+#include "units.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -29,12 +30,15 @@
 #define LISTEN_DEFAULT "127.0.0.1:7441"
 #define DRAIN_DEFAULT_S 30
 #define CA_FILE_MAX 65536
+#define SCRUB_RATE_DEFAULT (UINT64_C(8) << 20)
+#define SCRUB_INTERVAL_DEFAULT_S 604800
 #define CONNECTIONS_MAX 16384 /* fits a limit of 20000 open files */
 
 struct options {
     const char *data, *listen, *meta, *token, *ca_fingerprint, *ca_file, *url, *log, *trace;
     struct storage_options storage;
-    unsigned drain_s;
+    unsigned drain_s, scrub_interval_s;
+    uint64_t scrub_rate;
     bool list;
 };
 
@@ -56,6 +60,7 @@ struct program {
     struct service service;
     struct httpd *httpd;
     struct beat *beat;
+    struct scrub *scrub;
 };
 
 static const char help[] =
@@ -85,6 +90,11 @@ static const char help[] =
     "  --url URL             where clients reach this server; default: the listening address\n"
     "  --log FILE            append log lines here instead of stderr\n"
     "  --trace FILE          append a line per protocol step\n"
+    "  --scrub-rate BYTES    read what is stored, to find damage, at so many bytes a second (K, "
+    "M,\n"
+    "                        G allowed); default 8M; 0: not\n"
+    "  --scrub-interval TIME a pass over all of it begins every so many seconds (m, h, d allowed)\n"
+    "                        at most; default 7d\n"
     "  --drain SECONDS       on SIGTERM, finish requests for at most this long (default 30)\n"
     "  --help, --version\n";
 
@@ -113,6 +123,8 @@ enum {
     OPT_S3_REGION,
     OPT_S3_CREDENTIALS,
     OPT_S3_CA,
+    OPT_SCRUB_RATE,
+    OPT_SCRUB_INTERVAL,
     OPT_HELP,
     OPT_VERSION
 };
@@ -134,6 +146,8 @@ static const struct option long_options[] = {
     {"s3-region", required_argument, NULL, OPT_S3_REGION},
     {"s3-credentials", required_argument, NULL, OPT_S3_CREDENTIALS},
     {"s3-ca", required_argument, NULL, OPT_S3_CA},
+    {"scrub-rate", required_argument, NULL, OPT_SCRUB_RATE},
+    {"scrub-interval", required_argument, NULL, OPT_SCRUB_INTERVAL},
     {"help", no_argument, NULL, OPT_HELP},
     {"version", no_argument, NULL, OPT_VERSION},
     {0},
@@ -166,7 +180,9 @@ static int parse_options(struct options *o, int argc, char **argv)
         [OPT_S3_CREDENTIALS] = &o->storage.credentials,
         [OPT_S3_CA] = &o->storage.ca,
     };
-    *o = (struct options){.drain_s = DRAIN_DEFAULT_S};
+    *o = (struct options){.drain_s = DRAIN_DEFAULT_S,
+                          .scrub_rate = SCRUB_RATE_DEFAULT,
+                          .scrub_interval_s = SCRUB_INTERVAL_DEFAULT_S};
     for (int c; (c = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
         if (c == OPT_HELP) {
             fputs(help, stdout);
@@ -182,7 +198,11 @@ static int parse_options(struct options *o, int argc, char **argv)
             o->list = true;
         else if (c == OPT_DRAIN && !parse_drain(optarg, &o->drain_s))
             return usage_error("--drain takes seconds, at most 3600");
-        else if (c != OPT_DRAIN)
+        else if (c == OPT_SCRUB_RATE && !parse_bytes(optarg, &o->scrub_rate))
+            return usage_error("--scrub-rate takes bytes a second, like 500K or 20M");
+        else if (c == OPT_SCRUB_INTERVAL && !parse_seconds(optarg, &o->scrub_interval_s))
+            return usage_error("--scrub-interval takes seconds, like 3600 or 7d");
+        else if (c != OPT_DRAIN && c != OPT_SCRUB_RATE && c != OPT_SCRUB_INTERVAL)
             *texts[c] = optarg;
     }
     if (optind < argc)
@@ -397,6 +417,16 @@ static int start(struct program *p, char *err)
     if (r)
         snprintf(err, 512, "cannot start the heartbeat: %s", strerror(-r));
     p->service.beat = p->beat;
+    if (!r &&
+        (r = scrub_start(&p->scrub, &(struct scrub_options){.dir = p->o.data,
+                                                            .storage = p->storage,
+                                                            .log = p->log,
+                                                            .rate = p->o.scrub_rate,
+                                                            .interval_s = p->o.scrub_interval_s,
+                                                            .lost = service_lost,
+                                                            .arg = &p->service})))
+        snprintf(err, 512, "cannot start scrubbing: %s", strerror(-r));
+    p->service.scrub = p->scrub;
     return r;
 }
 
@@ -408,7 +438,9 @@ static void *wait_for_signal(void *arg)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
-    sigwait(&set, &number);
+    sigaddset(&set, SIGUSR1);
+    while (!sigwait(&set, &number) && number == SIGUSR1)
+        scrub_now(p->scrub);
     log_printf(p->log, LOG_L_INFO, "stopping: finishing what is under way");
     httpd_stop(p->httpd, p->o.drain_s * 1000);
     return NULL;
@@ -427,6 +459,7 @@ static int run(struct program *p, char *err)
         pthread_join(signals, NULL);
     }
     httpd_free(p->httpd);
+    scrub_stop(p->scrub);
     beat_stop(p->beat);
     feed_free(p->feed);
     identity_free(&p->identity);
@@ -443,11 +476,11 @@ static void print_block(void *arg, const struct block_id *id, uint64_t stored_le
     printf("%s %llu\n", hex, (unsigned long long)stored_len);
 }
 
-/* Every thread inherits this. The first two are for wait_for_signal; the others are told by the
+/* Every thread inherits this. The first three are for wait_for_signal; the others are told by the
  * calls that raise them: EPIPE, EFBIG. */
 static void block_signals(void)
 {
-    static const int numbers[] = {SIGTERM, SIGINT, SIGPIPE, SIGXFSZ};
+    static const int numbers[] = {SIGTERM, SIGINT, SIGUSR1, SIGPIPE, SIGXFSZ};
     sigset_t set;
     sigemptyset(&set);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)

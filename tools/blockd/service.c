@@ -57,14 +57,16 @@ static struct bytes receipt_for(struct service *s, struct arena *a, uint64_t ns,
     return arena_bytes(a, b.p, b.n);
 }
 
-/* A damaged block was found, and set aside unless err. */
-static void note_corrupt(struct service *s, const struct block_id *id, int err)
+void service_lost(void *arg, const struct block_id *id, int err)
 {
+    struct service *s = arg;
     char hex[BLOCK_HEX_LEN + 1];
     block_id_hex(id, hex);
-    atomic_fetch_add(&s->corrupt, 1);
-    log_printf(s->log, LOG_L_ERROR, "block %s is damaged; %s", hex,
-               err ? "it could not be set aside" : "set aside in the data directory's corrupt/");
+    atomic_fetch_add(err ? &s->unreadable : &s->corrupt, 1);
+    if (err)
+        log_printf(s->log, LOG_L_ERROR, "block %s cannot be read: %s", hex, strerror(-err));
+    else
+        log_printf(s->log, LOG_L_ERROR, "block %s is damaged; set aside in corrupt/", hex);
     if (!err)
         beat_now(s->beat);
 }
@@ -138,7 +140,7 @@ static void put_items(struct service *s, struct arena *a, const struct m_put_hea
         s->storage->ops->put(s->storage, h->ns, v, n);
     for (size_t k = 0; k < n; k++)
         if (v[k].damaged)
-            note_corrupt(s, &v[k].id, 0);
+            service_lost(s, &v[k].id, 0);
     for (size_t k = 0; k < n; k++) {
         struct m_put_result *r = &ans->results[item[k]];
         r->error = code_of(v[k].err);
@@ -183,7 +185,7 @@ static void report_corrupt(struct service *s, const struct block_id *id)
 {
     int r = s->storage->ops->set_aside(s->storage, id);
     if (r != -EALREADY)
-        note_corrupt(s, id, r);
+        service_lost(s, id, r);
 }
 
 /* One block of a get: appended to raw, or an error in it. */
@@ -290,8 +292,10 @@ void service_metrics(void *ctx, struct buf *out)
         {"put_bytes_total", "counter", atomic_load(&s->put_bytes)},
         {"get_bytes_total", "counter", atomic_load(&s->get_bytes)},
         {"corrupt_total", "counter", atomic_load(&s->corrupt)},
+        {"unreadable_total", "counter", atomic_load(&s->unreadable)},
     };
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
         buf_printf(out, "# TYPE " NAME "_%s %s\n" NAME "_%s %llu\n", lines[i].name, lines[i].type,
                    lines[i].name, (unsigned long long)lines[i].value);
+    scrub_print(s->scrub, out);
 }

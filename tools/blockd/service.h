@@ -6,6 +6,7 @@
 #include "access.h"
 #include "beat.h"
 #include "httpd.h"
+#include "scrub.h"
 #include "storage.h"
 
 #include <stdatomic.h>
@@ -14,12 +15,15 @@ struct service {
     struct storage *storage;
     struct access access;
     struct log *log;
-    struct beat *beat; /* told of losses; NULL: nobody is */
-    atomic_uint_least64_t put_bytes, get_bytes, corrupt;
+    struct beat *beat;   /* told of losses; NULL: nobody is */
+    struct scrub *scrub; /* for the metrics; may be NULL */
+    atomic_uint_least64_t put_bytes, get_bytes, corrupt, unreadable;
 };
 
 /* Adds the routes; httpd's ctx must be the service. */
 void service_routes(struct httpd *h);
+/* A damaged block was found; set aside unless err. arg is the service; any thread. */
+void service_lost(void *arg, const struct block_id *id, int err);
 /* httpd_options.metrics */
 void service_metrics(void *ctx, struct buf *out);
 #endif

@@ -38,6 +38,11 @@ struct storage_info {
     uint64_t stored_len, logical_len;
 };
 
+struct storage_entry {
+    struct block_id id;
+    uint64_t stored_len;
+};
+
 struct storage_usage {
     uint64_t blocks, bytes; /* stored; bytes of blocks, without the storage's own */
     uint64_t free_bytes;    /* 0: not known */
@@ -55,10 +60,13 @@ struct storage_ops {
                uint64_t *logical_len);
     int (*have)(struct storage *s, uint64_t ns, const struct block_id *ids, size_t n,
                 struct storage_info *out);
-    /* The block's bytes were found wrong: takes it away from every namespace and keeps the bytes
-     * for people to look at. Looks again first: 0, or -EALREADY where the bytes are right (they
-     * were stored anew meanwhile) or the block is gone; -EIO where they cannot be read. */
+    /* Looks at the block, and where its bytes are wrong or lost takes it away from every namespace
+     * and keeps the bytes for people to look at: 0. -EALREADY: the bytes are right, or the block is
+     * gone; -EIO: they cannot be read now. */
     int (*set_aside)(struct storage *s, const struct block_id *id);
+    /* The stored blocks that come after this one (NULL: from the first) in the order of ids. */
+    int (*after)(struct storage *s, const struct block_id *id, struct storage_entry *v, size_t max,
+                 size_t *n);
     /* The oldest losses nobody was told of yet, at most max, by serial. They are kept over
      * restarts, until they are told, or until the block is there for the namespace again. */
     int (*lost)(struct storage *s, struct storage_lost *v, size_t max, size_t *n);

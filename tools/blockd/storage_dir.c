@@ -29,6 +29,8 @@
 
 /* Below it a block is a row: a file each costs more syncs. */
 #define SMALL_BLOCK (256u << 10)
+#define READ_TRIES 4 /* of a file that the disk fails to read, before it counts as lost */
+#define READ_PAUSE_US 300000
 #define PUT_ROUNDS 3 /* a block is set aside at most this often while it is being put */
 
 struct storage_dir {
@@ -63,6 +65,18 @@ static int read_block(struct storage_dir *d, uint64_t ns, const struct block_id 
     return r;
 }
 
+/* What a disk fails to read it may read a moment later. */
+static int read_again(struct storage_dir *d, const struct dir_place *p, struct buf *out)
+{
+    int r = dir_files_read(d->files, p->file, p->stored_len, out);
+    for (int tries = 1; r == -ENODATA && tries < READ_TRIES; tries++) {
+        usleep(READ_PAUSE_US);
+        out->n = 0;
+        r = dir_files_read(d->files, p->file, p->stored_len, out);
+    }
+    return r;
+}
+
 /* The index removes only what was read here: the block may be stored anew at any moment. The file
  * goes first, no other row can name it; a crash before the row goes leaves one without a file,
  * which the next read finds damaged again. */
@@ -73,10 +87,10 @@ static int set_aside(struct storage *s, const struct block_id *id)
     struct buf bytes cleanup_buf = {0};
     int r = dir_db_get(d->db, 0, id, &p, &bytes);
     if (!r && p.file[0])
-        r = dir_files_read(d->files, p.file, p.stored_len, &bytes);
+        r = read_again(d, &p, &bytes);
     if (r == -ENOENT || (!r && bytes.n == p.stored_len && block_id_matches(id, bytes.p, bytes.n)))
         return -EALREADY;
-    if (r && r != -EUCLEAN)
+    if (r && r != -EUCLEAN && r != -ENODATA)
         return r;
     const char *file = p.file[0] ? p.file : NULL;
     if (file)
@@ -139,7 +153,7 @@ static int check_stored(struct storage_dir *d, struct storage_put *v, struct buf
     int r = read_block(d, 0, &v->id, &p, scratch);
     if (!r && scratch->n == v->stored.n && !memcmp(scratch->p, v->stored.p, v->stored.n))
         return 0;
-    if (r && r != -EUCLEAN && r != -ENOENT)
+    if (r && r != -EUCLEAN && r != -ENODATA && r != -ENOENT)
         return r;
     *found = false;
     if (r == -ENOENT)
@@ -241,6 +255,8 @@ static int get(struct storage *s, uint64_t ns, const struct block_id *id, struct
         return -ENOENT;
     struct dir_place p;
     int r = read_block(self(s), ns, id, &p, out);
+    if (r == -ENODATA)
+        r = -EUCLEAN; /* set_aside looks again, and longer */
     if (!r)
         *logical_len = p.logical_len;
     return r;
@@ -261,6 +277,12 @@ static int have(struct storage *s, uint64_t ns, const struct block_id *ids, size
     free(places);
     free(found);
     return r;
+}
+
+static int after(struct storage *s, const struct block_id *id, struct storage_entry *v, size_t max,
+                 size_t *n)
+{
+    return dir_db_after(self(s)->db, id, v, max, n);
 }
 
 static int lost(struct storage *s, struct storage_lost *v, size_t max, size_t *n)
@@ -305,6 +327,7 @@ static const struct storage_ops ops = {
     .get = get,
     .have = have,
     .set_aside = set_aside,
+    .after = after,
     .lost = lost,
     .told = told,
     .usage = usage,

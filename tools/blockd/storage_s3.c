@@ -323,6 +323,12 @@ static int have(struct storage *s, uint64_t ns, const struct block_id *ids, size
     return r;
 }
 
+static int after(struct storage *s, const struct block_id *id, struct storage_entry *v, size_t max,
+                 size_t *n)
+{
+    return dir_db_after(self(s)->db, id, v, max, n);
+}
+
 static int lost(struct storage *s, struct storage_lost *v, size_t max, size_t *n)
 {
     return dir_db_lost(self(s)->db, v, max, n);
@@ -363,6 +369,7 @@ static const struct storage_ops ops = {
     .get = get,
     .have = have,
     .set_aside = set_aside,
+    .after = after,
     .lost = lost,
     .told = told,
     .usage = usage,

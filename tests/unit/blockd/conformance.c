@@ -339,6 +339,38 @@ static void test_incarnation(void **state)
     free(p);
 }
 
+/* In pages, in the order of ids, each block once. */
+static void test_after(void **state)
+{
+    struct env *e = *state;
+    enum { N = 23, PAGE = 5 };
+    struct storage_entry page[PAGE];
+    struct block_id last;
+    size_t n, seen = 0;
+    uint64_t bytes = 0;
+    assert_int_equal(e->s->ops->after(e->s, NULL, page, PAGE, &n), 0);
+    assert_int_equal(n, 0);
+    for (unsigned i = 0; i < N; i++) {
+        struct block_id id;
+        size_t len = i % 4 ? 100 + i : 300000;
+        uint8_t *p = block_make(len, 500 + i, &id);
+        assert_int_equal(put_one(e->s, 1, &id, p, len), 0);
+        assert_int_equal(put_one(e->s, 2, &id, p, len), 0);
+        bytes += len;
+        free(p);
+    }
+    do {
+        assert_int_equal(e->s->ops->after(e->s, seen ? &last : NULL, page, PAGE, &n), 0);
+        for (size_t i = 0; i < n; i++, seen++) {
+            assert_true(!seen || block_id_compare(&last, &page[i].id) < 0);
+            last = page[i].id;
+            bytes -= page[i].stored_len;
+        }
+    } while (n);
+    assert_int_equal(seen, N);
+    assert_int_equal(bytes, 0);
+}
+
 struct putter {
     struct storage *s;
     unsigned number;
@@ -403,6 +435,7 @@ int conformance_run(const struct storage_fixture *f)
         TEST(test_put_and_get), TEST(test_batch),           TEST(test_namespaces),
         TEST(test_have_many),   TEST(test_damage),          TEST(test_incarnation),
         TEST(test_concurrent),  TEST(test_put_over_damage), TEST(test_losses),
+        TEST(test_after),
     };
 #undef TEST
     return cmocka_run_group_tests_name(f->name, tests, NULL, NULL);

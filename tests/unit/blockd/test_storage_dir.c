@@ -294,6 +294,98 @@ static void test_unreadable(void **state)
     tempdir_remove(dir);
 }
 
+/* Reads of files of blocks that are still to fail: the disk. */
+static int failing_reads;
+static bool of_block(int fd)
+{
+    char link[64], path[4096];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, path, sizeof path - 1);
+    path[n > 0 ? n : 0] = '\0';
+    return strstr(path, "/blocks/") != NULL;
+}
+
+ssize_t __real_read(int fd, void *p, size_t n);
+ssize_t __wrap_read(int fd, void *p, size_t n);
+ssize_t __wrap_read(int fd, void *p, size_t n)
+{
+    if (failing_reads > 0 && of_block(fd)) {
+        failing_reads--;
+        errno = EIO;
+        return -1;
+    }
+    return __real_read(fd, p, n);
+}
+
+/* A file that the disk fails to read is set aside, unless it is read a moment later. */
+static void test_bad_sector(void **state)
+{
+    (void)state;
+    char *dir = tempdir_make();
+    struct storage *s = open_dir(dir);
+    struct block_id id;
+    struct buf b = {0};
+    uint64_t logical;
+    uint8_t *p = block_make(300000, 1, &id);
+    assert_int_equal(put_one(s, 1, &id, p, 300000), 0);
+    failing_reads = 3;
+    assert_int_equal(s->ops->set_aside(s, &id), -EALREADY);
+    assert_int_equal(failing_reads, 0);
+    expect_block(s, 1, &id, p, 300000);
+    failing_reads = 1000;
+    assert_int_equal(s->ops->get(s, 1, &id, &b, &logical), -EUCLEAN);
+    assert_int_equal(b.n, 0);
+    assert_int_equal(s->ops->set_aside(s, &id), 0);
+    failing_reads = 0;
+    expect_absent(s, 1, &id);
+    assert_int_equal(files_in(dir, "corrupt"), 1);
+    assert_int_equal(put_one(s, 1, &id, p, 300000), 0);
+    /* who brings it again repairs it */
+    failing_reads = 1000;
+    struct storage_put v = {.id = id, .stored = {p, 300000}, .logical_len = 300000};
+    s->ops->put(s, 1, &v, 1);
+    failing_reads = 0;
+    assert_int_equal(v.err, 0);
+    assert_true(v.damaged);
+    expect_block(s, 1, &id, p, 300000);
+    s->ops->close(s);
+    free(p);
+    tempdir_remove(dir);
+}
+
+/* Where the disk reads nothing at all, not everything is taken for lost. */
+static void test_bad_disk(void **state)
+{
+    (void)state;
+    enum { N = 20 };
+    char *dir = tempdir_make();
+    struct storage *s = open_dir(dir);
+    struct block_id ids[N];
+    struct storage_usage u;
+    int aside = 0, unreadable = 0;
+    for (unsigned i = 0; i < N; i++) {
+        uint8_t *p = block_make(300000, i, &ids[i]);
+        assert_int_equal(put_one(s, 1, &ids[i], p, 300000), 0);
+        free(p);
+    }
+    failing_reads = 100000;
+    for (unsigned i = 0; i < N; i++) {
+        int r = s->ops->set_aside(s, &ids[i]);
+        aside += !r;
+        unreadable += r == -EIO;
+    }
+    failing_reads = 0;
+    assert_int_equal(aside + unreadable, N);
+    assert_true(aside > 0 && aside <= 8);
+    s->ops->usage(s, &u);
+    assert_int_equal(u.blocks, N - aside);
+    uint8_t *p = block_make(300000, N - 1, &ids[N - 1]);
+    expect_block(s, 1, &ids[N - 1], p, 300000);
+    free(p);
+    s->ops->close(s);
+    tempdir_remove(dir);
+}
+
 /* Only what was found bad is removed: meanwhile the block may have been stored anew. */
 static void test_remove_what_was_read(void **state)
 {
@@ -531,6 +623,8 @@ int main(void)
         cmocka_unit_test(test_many_files),
         cmocka_unit_test(test_unreadable),
         cmocka_unit_test(test_remove_what_was_read),
+        cmocka_unit_test(test_bad_sector),
+        cmocka_unit_test(test_bad_disk),
         cmocka_unit_test(test_older),
         cmocka_unit_test(test_full_at_rest),
     };
