@@ -561,6 +561,22 @@ static int ns_join(struct core *c, const struct m_namespace *m)
     return tree_step(c->t, s);
 }
 
+/* What was refused for reasons that the session shows to be gone may be sent again. */
+static int ns_unpark(struct core *c, const struct m_namespace *m)
+{
+    bool bytes = !m->quota_bytes || m->used_bytes < m->quota_bytes;
+    bool nodes = !m->quota_nodes || m->used_nodes < m->quota_nodes;
+    if (m->role < ROLE_EDITOR)
+        return 0;
+    sqlite3_stmt *s = tree_stmt(c->t, "UPDATE node SET parked = 0, tries = 0 WHERE ns = ?1"
+                                      " AND parked IN (?2, ?3, ?4)");
+    sqlite3_bind_int64(s, 1, (int64_t)m->id);
+    sqlite3_bind_int64(s, 2, -EROFS);
+    sqlite3_bind_int64(s, 3, -EACCES);
+    sqlite3_bind_int64(s, 4, bytes && nodes ? -EDQUOT : -EROFS);
+    return tree_step(c->t, s);
+}
+
 int core_session(struct core *c, const struct m_session_ans *a, struct core_effects *fx)
 {
     (void)fx;
@@ -569,7 +585,8 @@ int core_session(struct core *c, const struct m_session_ans *a, struct core_effe
         return err;
     err = tree_step(c->t, tree_stmt(c->t, "UPDATE ns SET member = 0"));
     for (size_t i = 0; !err && i < a->namespaces_n; i++)
-        err = ns_join(c, &a->namespaces[i]);
+        if (!(err = ns_join(c, &a->namespaces[i])))
+            err = ns_unpark(c, &a->namespaces[i]);
     if (!err)
         err = tree_set(c->t, "root_ns", (int64_t)a->root_ns);
     return core_leave(c, err);

@@ -109,7 +109,9 @@ int core_begin(struct core *c);
 int core_end(struct core *c, bool keep);
 
 /* ---- session ------------------------------------------------------------------------------ */
-/* Remembers namespaces, roots, roles and candidates. A namespace no longer listed is parked. */
+/* Remembers namespaces, roots, roles and candidates. A namespace no longer listed is parked. What
+ * was refused for a role, a membership, an assignment or a quota is let go when the session says
+ * that it may be written again. */
 int core_session(struct core *c, const struct m_session_ans *s, struct core_effects *fx);
 /* Root node and namespace of the mount's top directory; -ENOENT before the first session. */
 int core_root(struct core *c, uint64_t *ns, uint64_t *node);

@@ -385,6 +385,48 @@ static void test_refusals_park(void **state)
     }
 }
 
+static void refused(struct world *w, const char *name, enum refusal reason)
+{
+    uint64_t f = make(w, ROOT, name, NODE_REG);
+    planned(w, f);
+    assert_int_equal(answer(w, COMMIT_REFUSED, ROW_NODE_CONTENT, f, NULL, reason), 0);
+}
+
+static uint64_t parked(struct world *w)
+{
+    struct core_ns n;
+    assert_int_equal(core_ns_status(w->core, NS, &n), 0);
+    return n.parked;
+}
+
+static void test_a_session_lets_go_what_it_allows(void **state)
+{
+    struct world *w = *state;
+    struct m_namespace n = {.id = NS,
+                            .name = bytes_str("home"),
+                            .root = ROOT,
+                            .role = ROLE_VIEWER,
+                            .quota_nodes = 5,
+                            .used_nodes = 5};
+    struct m_session_ans a = {
+        .account = bytes_str("alice"), .namespaces = &n, .namespaces_n = 1, .root_ns = NS};
+    refused(w, "quota", REFUSED_QUOTA);
+    refused(w, "role", REFUSED_ROLE);
+    refused(w, "assignment", REFUSED_ASSIGNMENT);
+    refused(w, "invalid", REFUSED_INVALID);
+    assert_int_equal(core_session(w->core, &a, &w->fx), 0);
+    assert_int_equal(parked(w), 4); /* a viewer writes nothing */
+    n.role = ROLE_EDITOR;
+    assert_int_equal(core_session(w->core, &a, &w->fx), 0);
+    assert_int_equal(parked(w), 2); /* the quota is still used up */
+    n.used_nodes = 4;
+    assert_int_equal(core_session(w->core, &a, &w->fx), 0);
+    assert_int_equal(parked(w), 1); /* what breaks a rule waits for people */
+    assert_int_equal(core_unpark(w->core, NS), 0);
+    commit_all(w);
+    assert_clean(w);
+}
+
 static void test_the_rest_goes_on_without_the_parked(void **state)
 {
     struct world *w = *state;
@@ -495,6 +537,7 @@ int main(void)
         T(test_a_forgotten_commit_does_not_win_over_what_is_newer),
         T(test_a_directory_that_a_forgotten_commit_took_away_is_gone),
         T(test_refusals_park),
+        T(test_a_session_lets_go_what_it_allows),
         T(test_the_rest_goes_on_without_the_parked),
         T(test_a_number_acknowledged_before_is_not_parked),
         T(test_a_row_that_conflicts_for_ever_is_parked),
