@@ -290,7 +290,7 @@ static void session_answer(struct client *c, struct bytes body, struct rng *r)
         take_views(c, &a);
         client_effects(c, &fx);
         for (size_t i = 0; c->core && i < c->views_n; i++) /* somebody asks for it now and then */
-            if (rng_percent(r, 30))
+            if (!c->s->healed && rng_percent(r, 30))
                 client_ok(c, core_unpark(c->core, c->views[i].ns), "core_unpark");
     }
     core_effects_free(&fx);

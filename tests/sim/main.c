@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /* sim: runs seeds, says which fail and why, and makes a failing run small.
  *
- *   sim [--seeds A-B | --hours H [--seeds A]] [--jobs N] [--clients N] [--steps N] [--no-shrink]
- *       [--verbose] [--trace]
+ *   sim [--seeds A[-B]] [--hours H] [--jobs N] [--clients N] [--steps N] [--failures N]
+ *       [--no-shrink] [--verbose] [--trace]
  *
  * --hours goes on until the time is over, from seed A on (otherwise from one that the clock gives,
- * and says which), on all processors unless --jobs says otherwise. Every 16th seed is run twice:
- * the same seed must be the same run. Exit status 1 when a seed failed.
+ * and says which), on all processors unless --jobs says otherwise; with both ends of --seeds it is
+ * the most that these may take. Every 16th seed is run twice: the same seed must be the same run.
+ * Exit status 1 when a seed failed.
  *
  * Jobs are processes; each takes every N-th seed, and counts in memory that all share.
  */
@@ -24,16 +25,16 @@
 
 #define STEPS_MAX 100000
 #define JOBS_MAX 256
-#define FAILURES_MAX 20 /* of a job; then it stops */
+#define FAILURES_MAX 1000
 #define TWICE_EVERY 16
 #define PROGRESS_S 60
 
 struct args {
     uint64_t from, to;
     double hours;
-    unsigned jobs;
+    unsigned jobs, failures; /* failures: of a job; then it stops */
     struct options o;
-    bool shrink, seeds_given;
+    bool shrink, from_given, to_given;
 };
 
 struct tally { /* of one job, in shared memory */
@@ -89,7 +90,7 @@ static void job(const struct args *a, unsigned k, struct tally *t)
     struct installation *inst = installation_new();
     struct sim *s = sim_new();
     for (uint64_t seed = a->from + k; seed <= a->to && !stopped; seed += a->jobs) {
-        if (t->failed >= FAILURES_MAX || (a->hours > 0 && now_s() >= end))
+        if (t->failed >= a->failures || (a->hours > 0 && now_s() >= end))
             break;
         t->failed += !one_seed(s, inst, a, seed);
         t->run++;
@@ -179,8 +180,8 @@ static int run_all(const struct args *a)
 /* ---- arguments ------------------------------------------------------------------------------- */
 static int usage(void)
 {
-    fprintf(stderr, "usage: sim [--seeds A-B | --hours H [--seeds A]] [--jobs N] [--clients N]"
-                    " [--steps N] [--no-shrink] [--verbose] [--trace]\n");
+    fprintf(stderr, "usage: sim [--seeds A[-B]] [--hours H] [--jobs N] [--clients N] [--steps N]"
+                    " [--failures N] [--no-shrink] [--verbose] [--trace]\n");
     return 2;
 }
 
@@ -196,9 +197,10 @@ static bool seeds(const char *text, struct args *a)
 {
     char *end;
     a->from = a->to = strtoull(text, &end, 10);
-    if (*end == '-')
+    a->from_given = end != text;
+    a->to_given = *end == '-';
+    if (a->to_given)
         a->to = strtoull(end + 1, &end, 10);
-    a->seeds_given = true;
     return !*end && a->from <= a->to;
 }
 
@@ -213,6 +215,8 @@ static bool option(int opt, struct args *a)
         return !*end && a->hours > 0;
     case 'j':
         return number(optarg, JOBS_MAX, &a->jobs);
+    case 'f':
+        return number(optarg, FAILURES_MAX, &a->failures);
     case 'n':
         return number(optarg, STEPS_MAX, &a->o.steps);
     case 'c':
@@ -233,21 +237,18 @@ static bool option(int opt, struct args *a)
 
 static bool parse(int argc, char **argv, struct args *a)
 {
-    static const struct option longs[] = {{"seeds", required_argument, NULL, 's'},
-                                          {"hours", required_argument, NULL, 'h'},
-                                          {"jobs", required_argument, NULL, 'j'},
-                                          {"steps", required_argument, NULL, 'n'},
-                                          {"clients", required_argument, NULL, 'c'},
-                                          {"trace", no_argument, NULL, 't'},
-                                          {"verbose", no_argument, NULL, 'v'},
-                                          {"no-shrink", no_argument, NULL, 'k'},
-                                          {NULL, 0, NULL, 0}};
+    static const struct option longs[] = {
+        {"seeds", required_argument, NULL, 's'},    {"hours", required_argument, NULL, 'h'},
+        {"jobs", required_argument, NULL, 'j'},     {"steps", required_argument, NULL, 'n'},
+        {"clients", required_argument, NULL, 'c'},  {"trace", no_argument, NULL, 't'},
+        {"verbose", no_argument, NULL, 'v'},        {"no-shrink", no_argument, NULL, 'k'},
+        {"failures", required_argument, NULL, 'f'}, {NULL, 0, NULL, 0}};
     int opt;
     while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1)
         if (!option(opt, a))
             return false;
-    if (a->hours > 0) {
-        if (!a->seeds_given)
+    if (a->hours > 0 && !a->to_given) {
+        if (!a->from_given)
             a->from = (uint64_t)time(NULL) * 1000000;
         a->to = UINT64_MAX - JOBS_MAX;
         printf("from seed %llu on, for %.2f hours\n", (unsigned long long)a->from, a->hours);
@@ -260,7 +261,7 @@ static bool parse(int argc, char **argv, struct args *a)
 
 int main(int argc, char **argv)
 {
-    struct args a = {.from = 1, .to = 100, .shrink = true};
+    struct args a = {.from = 1, .to = 100, .failures = 20, .shrink = true};
     if (!parse(argc, argv, &a))
         return usage();
     signal(SIGINT, on_signal);
