@@ -6,15 +6,20 @@
  *   rawclient STATE shred PATHNAME N    a file of N extents of 4 KiB, all in one block, /PATHNAME
  *   rawclient STATE attack OTHER        commits without the right receipts; OTHER: a second
  * namespace
+ *   rawclient STATE store LEDGER STOP   puts blocks at the first candidate, four at a time, until
+ * the file STOP is there; LEDGER gets the hash of each that was acknowledged rawclient STATE check
+ * LEDGER        gets each of them; exits 1 if one is missing
  *
  * `attack` prints `ok - …` or `not ok - …` a line, and exits 1 if any was not ok.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "blockid.h"
 #include "frame.h"
@@ -385,12 +390,146 @@ static void attack(struct client *c, const char *other_name)
     arena_free(&a);
 }
 
+/* ---- store and check: what a block server acknowledged is there afterwards ------------------ */
+
+#define STORERS 4
+#define AGAIN_KEPT 64 /* blocks that are put again now and then */
+
+struct storer {
+    struct client *c;
+    const char *stop; /* a file: stop when it is there */
+    int ledger;       /* a line an acknowledged block */
+    unsigned seed;
+};
+
+/* Small ones, and large ones a fifth of the time; some that were put before. */
+static size_t make_block(struct storer *w, uint8_t *p)
+{
+    unsigned r = (unsigned)rand_r(&w->seed);
+    size_t n = r % 5 ? 1 + r % 40000 : 262144 + r % 200000;
+    unsigned seed = r % 7 ? r ^ w->seed << 8 : r % AGAIN_KEPT;
+    if (r % 7 == 0)
+        n = seed % 2 ? 3000 + seed : 300000 + seed;
+    for (size_t i = 0; i < n; i++)
+        p[i] = (uint8_t)((seed = seed * 1664525u + 1013904223u) >> 24);
+    return n;
+}
+
+static void *store_main(void *arg)
+{
+    struct storer *w = arg;
+    const struct m_namespace *ns = namespace(w->c, NULL);
+    uint8_t *p = malloc(500000);
+    if (!p)
+        abort();
+    while (access(w->stop, F_OK) != 0) {
+        struct arena a = {0};
+        struct bytes receipt = {0};
+        struct block_id id;
+        char line[BLOCK_HEX_LEN + 2];
+        size_t n = make_block(w, p);
+        if (put(w->c, ns, 0, ns->id, p, n, &receipt, &a) == 0 && receipt.n) {
+            block_id_of(&id, p, n);
+            block_id_hex(&id, line);
+            line[BLOCK_HEX_LEN] = '\n';
+            if (write(w->ledger, line, BLOCK_HEX_LEN + 1) != BLOCK_HEX_LEN + 1)
+                die("ledger", -errno, "");
+        } else {
+            usleep(5000); /* the server is down */
+        }
+        arena_free(&a);
+    }
+    free(p);
+    return NULL;
+}
+
+static void store(struct client *c, const char *ledger, const char *stop)
+{
+    pthread_t threads[STORERS];
+    struct storer w[STORERS];
+    int fd = open(ledger, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    if (fd < 0)
+        die(ledger, -errno, "");
+    for (unsigned i = 0; i < STORERS; i++) {
+        w[i] =
+            (struct storer){.c = c, .stop = stop, .ledger = fd, .seed = (unsigned)c->request + i};
+        if (pthread_create(&threads[i], NULL, store_main, &w[i]))
+            abort();
+    }
+    for (unsigned i = 0; i < STORERS; i++)
+        pthread_join(threads[i], NULL);
+    close(fd);
+}
+
+/* A get of one block: its bytes are appended; 0 or -errno. */
+static int get(struct client *c, const struct m_namespace *ns, const struct m_get_req *q,
+               struct buf *out)
+{
+    struct answer w = {.lock = PTHREAD_MUTEX_INITIALIZER, .ended = PTHREAD_COND_INITIALIZER};
+    struct buf body = {0};
+    msg_encode(&m_get_req_desc, q, &body);
+    struct rpc_call call = {.url = server_url(c, ns->candidates[0].server),
+                            .method = "get",
+                            .head = bytes_of(body.p, body.n),
+                            .answer_max = 8u << 20,
+                            .done = answered,
+                            .arg = &w};
+    rpc_start(c->rpc, &call);
+    pthread_mutex_lock(&w.lock);
+    while (!w.done)
+        pthread_cond_wait(&w.ended, &w.lock);
+    pthread_mutex_unlock(&w.lock);
+    buf_append(out, w.body.p, w.body.n);
+    buf_free(&w.body);
+    buf_free(&body);
+    return w.err;
+}
+
+/* The block's bytes come back whole. */
+static bool there(struct client *c, const struct m_namespace *ns, struct block_id *id)
+{
+    struct arena a cleanup_arena = {0};
+    struct buf answer cleanup_buf = {0};
+    struct m_get_req q = {
+        .ns = ns->id, .capability = ns->candidates[0].capability, .blocks = id, .blocks_n = 1};
+    struct bytes head, raw;
+    struct m_get_head h;
+    return get(c, ns, &q, &answer) == 0 &&
+           frame_split(bytes_of(answer.p, answer.n), &head, &raw) == 0 &&
+           msg_decode(&m_get_head_desc, &h, head.p, head.n, MSG_LENIENT, &a, NULL) == 0 &&
+           h.items_n == 1 && !h.items[0].error && block_id_matches(id, raw.p, raw.n);
+}
+
+static void check_ledger(struct client *c, const char *ledger)
+{
+    const struct m_namespace *ns = namespace(c, NULL);
+    FILE *f = fopen(ledger, "r");
+    char line[BLOCK_HEX_LEN + 2];
+    size_t n = 0;
+    if (!f)
+        die(ledger, -errno, "");
+    while (fgets(line, sizeof line, f)) {
+        struct block_id id;
+        line[strcspn(line, "\n")] = '\0';
+        if (block_id_parse(&id, line))
+            die(ledger, -EBADMSG, line);
+        n++;
+        if (!there(c, ns, &id)) {
+            printf("missing %s\n", line);
+            c->failed++;
+        }
+    }
+    fclose(f);
+    printf("%zu acknowledged, %d missing\n", n, c->failed);
+}
+
 int main(int argc, char **argv)
 {
     struct client c = {0};
     if (argc < 4) {
         fprintf(stderr,
-                "usage: rawclient STATE fill DIRS FILES | shred NAME EXTENTS | attack NAMESPACE\n");
+                "usage: rawclient STATE fill DIRS FILES | shred NAME EXTENTS | attack NAMESPACE | "
+                "store LEDGER STOP | check LEDGER\n");
         return 2;
     }
     open_client(&c, argv[1]);
@@ -398,6 +537,10 @@ int main(int argc, char **argv)
         fill(&c, (unsigned)atoi(argv[3]), (unsigned)atoi(argv[4]));
     else if (strcmp(argv[2], "shred") == 0 && argc == 5)
         shred(&c, argv[3], (size_t)atoi(argv[4]));
+    else if (strcmp(argv[2], "store") == 0 && argc == 5)
+        store(&c, argv[3], argv[4]);
+    else if (strcmp(argv[2], "check") == 0)
+        check_ledger(&c, argv[3]);
     else if (strcmp(argv[2], "attack") == 0)
         attack(&c, argv[3]);
     else
