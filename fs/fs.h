@@ -27,6 +27,7 @@ struct fs_options {
     char *url;            /* metadata server, https://host:port */
     char *prefer;         /* premises, or NULL */
     char *source;         /* what mount(8) shows as source: ACCOUNT@HOST:PORT or fsname= */
+    char *subtype;        /* the type is shown as fuse.SUBTYPE; NULL: steadfs */
     char *kernel_options; /* for the kernel, comma-separated: "dev,suid,noatime"; or NULL */
     enum sync_mode fsync, close;
     unsigned fsync_timeout_ms;   /* 60000; of close=commit too */
@@ -36,6 +37,9 @@ struct fs_options {
     unsigned copies;             /* 1 */
     uint64_t cache_size;         /* 10 GiB */
     uint64_t dirty_max;          /* bytes of dirty data in memory: 256 MiB */
+    uint32_t uid, gid;           /* owner shown of everything, if set_uid, set_gid */
+    uint32_t umask;              /* permission bits that nothing shows */
+    bool set_uid, set_gid;
     bool allow_other, default_permissions, read_only, eager_put;
 };
 

@@ -436,6 +436,14 @@ int main(int argc, char **argv)
         fputs(p.args.help ? mount_usage : "mount.fuse.steadfs " STEADFS_VERSION "\n", stdout);
         return EXIT_DONE;
     }
+    if (p.args.remount) {
+        int r = mountpoint_remount(p.args.fs.mountpoint, p.args.fs.kernel_options,
+                                   p.args.fs.read_only, p.err);
+        if (r)
+            fprintf(stderr, "mount.fuse.steadfs: %s\n", p.err);
+        mount_args_free(&p.args);
+        return r ? EXIT_FAILED : EXIT_DONE;
+    }
     if (!p.args.foreground && daemonise(&p)) {
         fprintf(stderr, "mount.fuse.steadfs: %s\n", strerror(errno));
         return EXIT_FAILED;

@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 static int is_empty(const char *path, bool *empty)
 {
@@ -62,5 +64,49 @@ int mountpoint_check(char **path, bool nonempty, char *err)
         : r == -ENOTCONN  ? "a mount whose process has died is there: fusermount3 -u it first"
                           : strerror(-r);
     snprintf(err, 512, "%s: %s", *path, what);
+    return r;
+}
+
+static const struct {
+    const char *word;
+    unsigned long set, clear;
+} flag_words[] = {
+    {"nodev", MS_NODEV, 0},     {"dev", 0, MS_NODEV},         {"nosuid", MS_NOSUID, 0},
+    {"suid", 0, MS_NOSUID},     {"noexec", MS_NOEXEC, 0},     {"exec", 0, MS_NOEXEC},
+    {"noatime", MS_NOATIME, 0}, {"atime", 0, MS_NOATIME},     {"sync", MS_SYNCHRONOUS, 0},
+    {"dirsync", MS_DIRSYNC, 0}, {"async", 0, MS_SYNCHRONOUS},
+};
+
+int mountpoint_remount(const char *path, const char *words, bool read_only, char *err)
+{
+    static const struct {
+        unsigned long now, flag;
+    } kept[] = {{ST_NODEV, MS_NODEV},
+                {ST_NOSUID, MS_NOSUID},
+                {ST_NOEXEC, MS_NOEXEC},
+                {ST_NOATIME, MS_NOATIME},
+                {ST_SYNCHRONOUS, MS_SYNCHRONOUS}};
+    unsigned long flags = MS_REMOUNT | (read_only ? MS_RDONLY : 0);
+    struct statvfs now;
+    if (statvfs(path, &now) == 0)
+        for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
+            flags |= now.f_flag & kept[i].now ? kept[i].flag : 0;
+    while (words && *words) {
+        size_t n = strcspn(words, ",");
+        for (size_t i = 0; i < sizeof flag_words / sizeof *flag_words; i++) {
+            if (strlen(flag_words[i].word) != n || strncmp(flag_words[i].word, words, n) != 0)
+                continue;
+            flags |= flag_words[i].set;
+            flags &= ~flag_words[i].clear;
+        }
+        words += n + (words[n] == ',');
+    }
+    if (mount(NULL, path, NULL, flags, NULL) == 0)
+        return 0;
+    int r = -errno;
+    snprintf(err, 512, "%s cannot be remounted: %s", path,
+             r == -EPERM    ? "only root may do that"
+             : r == -EINVAL ? "nothing is mounted there"
+                            : strerror(-r));
     return r;
 }

@@ -41,9 +41,14 @@ const char mount_usage[] =
     "     eager_put          upload small blocks while the question whether they are missing is "
     "under way\n"
     "     log=FILE trace=FILE\n"
-    "     allow_other default_permissions ro nonempty fsname=NAME, and what mount(8) knows: dev, "
-    "suid,\n"
-    "     noexec, noatime, _netdev, nofail, x-*\n";
+    "     uid=N gid=N        everything is shown as owned by them (default: the stored owners)\n"
+    "     umask=OCTAL        permission bits that nothing has\n"
+    "     allow_suid allow_dev   set-id programs and device nodes of the folder work (dev, suid: "
+    "the "
+    "same)\n"
+    "     allow_other default_permissions ro remount nonempty fsname=NAME subtype=NAME, and what "
+    "mount(8)\n"
+    "     knows: noexec, noatime, _netdev, nofail, x-*\n";
 
 static int say(char *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 static int say(char *err, const char *fmt, ...)
@@ -59,6 +64,8 @@ enum option_kind {
     O_PATH_,   /* char *: its value, which must not be empty */
     O_SECONDS, /* unsigned ms */
     O_COUNT,   /* unsigned, at least 1 */
+    O_ID,      /* uint32_t; sets the bool that belongs to it */
+    O_BITS,    /* uint32_t, octal permissions */
     O_SIZE,    /* uint64_t */
     O_FLAG,    /* bool */
     O_FSYNC,   /* enum sync_mode */
@@ -84,17 +91,24 @@ static const struct option_row rows[] = {
     {"copies", O_COUNT, AT(fs.copies)},
     {"cache_size", O_SIZE, AT(fs.cache_size)},
     {"dirty_max", O_SIZE, AT(fs.dirty_max)},
+    {"uid", O_ID, AT(fs.uid)},
+    {"gid", O_ID, AT(fs.gid)},
+    {"umask", O_BITS, AT(fs.umask)},
     {"allow_other", O_FLAG, AT(fs.allow_other)},
     {"default_permissions", O_FLAG, AT(fs.default_permissions)},
     {"ro", O_FLAG, AT(fs.read_only)},
     {"eager_put", O_FLAG, AT(fs.eager_put)},
     {"nonempty", O_FLAG, AT(nonempty)},
+    {"remount", O_FLAG, AT(remount)},
     {"log", O_PATH_, AT(log)},
     {"trace", O_PATH_, AT(trace)},
     {"fsname", O_PATH_, AT(fs.source)},
+    {"subtype", O_PATH_, AT(fs.subtype)},
     {"dev", O_KERNEL, 0},
+    {"allow_dev", O_FLAG, AT(allow_dev)},
     {"nodev", O_KERNEL, 0},
     {"suid", O_KERNEL, 0},
+    {"allow_suid", O_FLAG, AT(allow_suid)},
     {"nosuid", O_KERNEL, 0},
     {"exec", O_KERNEL, 0},
     {"noexec", O_KERNEL, 0},
@@ -120,7 +134,9 @@ static const struct option_row rows[] = {
     {"group", O_IGNORE, 0},
     {"_netdev", O_IGNORE, 0},
     {"nofail", O_IGNORE, 0},
-    {"subtype", O_IGNORE, 0},
+    {"user_id", O_IGNORE, 0}, /* these come back from the kernel's table when remounting */
+    {"group_id", O_IGNORE, 0},
+    {"max_read", O_IGNORE, 0},
     {"comment", O_IGNORE, 0},
 };
 
@@ -213,10 +229,11 @@ static int option_apply(struct mount_args *a, const struct option_row *r, const 
     char *at = (char *)a + r->offset;
     uint64_t n;
     const char *rest;
-    bool takes_value = r->kind != O_FLAG && r->kind != O_KERNEL && r->kind != O_IGNORE;
+    bool is_word = r->kind == O_FLAG || r->kind == O_KERNEL;
+    bool takes_value = !is_word && r->kind != O_IGNORE;
     if (takes_value && !v)
         return say(err, "option %s needs a value: %s=…", r->name, r->name);
-    if ((r->kind == O_FLAG || r->kind == O_KERNEL) && v)
+    if (is_word && v)
         return say(err, "option %s takes no value", r->name);
     switch (r->kind) {
     case O_PATH_:
@@ -232,6 +249,18 @@ static int option_apply(struct mount_args *a, const struct option_row *r, const 
         if (number(v, &n, &rest) || *rest || n < 1 || n > 16)
             return say(err, "option %s: %s is not a number from 1 to 16", r->name, v);
         *(unsigned *)(void *)at = (unsigned)n;
+        return 0;
+    case O_ID:
+        if (number(v, &n, &rest) || *rest || n >= UINT32_MAX)
+            return say(err, "option %s: %s is not a number of a user or group", r->name, v);
+        *(uint32_t *)(void *)at = (uint32_t)n;
+        *(r->offset == AT(fs.uid) ? &a->fs.set_uid : &a->fs.set_gid) = true;
+        return 0;
+    case O_BITS:
+        n = strspn(v, "01234567");
+        if (n == 0 || n > 4 || v[n] || strtoul(v, NULL, 8) > 0777)
+            return say(err, "option %s: %s are not octal permissions such as 077", r->name, v);
+        *(uint32_t *)(void *)at = (uint32_t)strtoul(v, NULL, 8);
         return 0;
     case O_SIZE:
         return size_value(v, (uint64_t *)(void *)at)
@@ -369,6 +398,18 @@ static int flags_parse(struct mount_args *a, const char *letters, char *err)
     return 0;
 }
 
+/* dev and suid by names that mount(8) leaves in place (it takes those two as understood, and they
+ * are not); its nodev and nosuid still win. */
+static void allow(struct mount_args *a)
+{
+    const char *have = a->fs.kernel_options ? a->fs.kernel_options : "";
+    bool nosuid = strstr(have, "nosuid") != NULL, nodev = strstr(have, "nodev") != NULL;
+    if (a->allow_suid && !nosuid)
+        kernel_add(&a->fs, "suid");
+    if (a->allow_dev && !nodev)
+        kernel_add(&a->fs, "dev");
+}
+
 int mount_args_parse(struct mount_args *a, int argc, char *const *argv, char *err)
 {
     const char *words[2];
@@ -395,6 +436,8 @@ int mount_args_parse(struct mount_args *a, int argc, char *const *argv, char *er
                 r = say(err, "-%c needs a value", w[1]);
             else if (w[1] == 'o')
                 r = option_list(a, v, err);
+            else if (strncmp(v, "fuse.", 5) == 0 && v[5])
+                text_set(&a->fs.subtype, v + 5);
         } else {
             r = flags_parse(a, w + 1, err);
         }
@@ -406,8 +449,10 @@ int mount_args_parse(struct mount_args *a, int argc, char *const *argv, char *er
             r = say(err, "the mount point is empty");
         else
             r = source_parse(a, words[0], err);
-        if (!r)
+        if (!r) {
             text_set(&a->fs.mountpoint, words[1]);
+            allow(a);
+        }
     }
     if (r)
         mount_args_free(a);
@@ -416,9 +461,9 @@ int mount_args_parse(struct mount_args *a, int argc, char *const *argv, char *er
 
 void mount_args_free(struct mount_args *a)
 {
-    char *const v[] = {
-        a->fs.state,          a->fs.mountpoint, a->fs.url, a->fs.prefer, a->fs.source,
-        a->fs.kernel_options, a->account,       a->host,   a->log,       a->trace};
+    char *const v[] = {a->fs.state,   a->fs.mountpoint,     a->fs.url,  a->fs.prefer, a->fs.source,
+                       a->fs.subtype, a->fs.kernel_options, a->account, a->host,      a->log,
+                       a->trace};
     for (size_t i = 0; i < sizeof v / sizeof *v; i++)
         free(v[i]);
     *a = (struct mount_args){0};

@@ -17,7 +17,7 @@ struct mount_args {
     char *host;           /* without brackets */
     unsigned port;
     char *log, *trace;
-    bool foreground, nonempty, help, version;
+    bool foreground, nonempty, remount, allow_suid, allow_dev, help, version;
 };
 /* 0; -EINVAL with one line for people in err (512 bytes). */
 int mount_args_parse(struct mount_args *a, int argc, char *const *argv, char *err);

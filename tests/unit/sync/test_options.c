@@ -100,6 +100,29 @@ static void passes_the_kernels_words_on(void **state)
     mount_args_free(&args);
 }
 
+static void takes_owners_and_rights(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("h", "/m", NULL), 0);
+    assert_false(args.fs.set_uid || args.fs.set_gid || args.fs.umask != 0 || args.remount);
+    mount_args_free(&args);
+    assert_int_equal(
+        parse("h", "/m", "-o", "gid=0,umask=027,allow_suid,allow_dev", "-t", "fuse.x", NULL), 0);
+    assert_true(args.fs.set_gid && args.fs.gid == 0 && !args.fs.set_uid);
+    assert_int_equal(args.fs.umask, 027);
+    assert_string_equal(args.fs.kernel_options, "suid,dev");
+    assert_string_equal(args.fs.subtype, "x");
+    mount_args_free(&args);
+    /* as mount(8) passes its own words on, nosuid and nodev win wherever they stand */
+    assert_int_equal(parse("h", "/m", "-o", "rw,nosuid,allow_suid,allow_dev,nodev,uid=7", NULL), 0);
+    assert_string_equal(args.fs.kernel_options, "nosuid,nodev");
+    assert_true(args.fs.set_uid && args.fs.uid == 7);
+    mount_args_free(&args);
+    assert_int_equal(parse("h", "/m", "-o", "remount,ro,user_id=0,group_id=0,max_read=9", NULL), 0);
+    assert_true(args.remount && args.fs.read_only);
+    mount_args_free(&args);
+}
+
 static void refuses_what_it_does_not_know(void **state)
 {
     (void)state;
@@ -120,6 +143,11 @@ static void refuses_what_it_does_not_know(void **state)
         {"cache_size=-1", "not a size"},
         {"allow_other=1", "takes no value"},
         {"state=", "needs a value"},
+        {"uid=me", "not a number of a user"},
+        {"uid=4294967295", "not a number of a user"},
+        {"umask=8", "octal permissions"},
+        {"umask=1000", "octal permissions"},
+        {"umask=", "octal permissions"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_int_equal(parse("h", "/m", "-o", bad[i].option, NULL), -EINVAL);
@@ -136,11 +164,9 @@ static void refuses_what_it_does_not_know(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(takes_the_defaults),
-        cmocka_unit_test(takes_sources),
-        cmocka_unit_test(takes_options),
-        cmocka_unit_test(passes_the_kernels_words_on),
-        cmocka_unit_test(refuses_what_it_does_not_know),
+        cmocka_unit_test(takes_the_defaults),      cmocka_unit_test(takes_sources),
+        cmocka_unit_test(takes_options),           cmocka_unit_test(passes_the_kernels_words_on),
+        cmocka_unit_test(takes_owners_and_rights), cmocka_unit_test(refuses_what_it_does_not_know),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
