@@ -50,7 +50,8 @@ struct core_attr {
     uint64_t rdev, size, stored; /* stored: sum of extents' lengths as known */
     int64_t mtime, ctime, atime; /* ns; atime is local only */
     uint64_t target_len;
-    bool mounted; /* reached through a mount node: it can be neither renamed nor removed */
+    bool pristine; /* a namespace's root of which nobody has changed owner or mode yet */
+    bool mounted;  /* reached through a mount node: it can be neither renamed nor removed */
 };
 
 /* What a change means to the kernel and to open handles. In order. */

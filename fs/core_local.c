@@ -30,6 +30,8 @@ void attr_of(const struct nrow *n, struct core_attr *a)
                             .mtime = n->mtime,
                             .ctime = n->ctime,
                             .atime = n->atime};
+    a->pristine = is_dir(n->type) && n->attr_rev == 0 &&
+                  ((n->pend | n->sent) & (FACET_CREATE | FACET_ATTR)) == 0;
     if (n->type == NODE_SYMLINK)
         a->target_len = n->size;
 }

@@ -1,46 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-/* FUSE: turns the kernel's requests into vfs operations and their results into answers. The only
- * file that calls libfuse.
- *
- * One thread serves the session: waking another thread for a request costs more than most requests
- * do, and none of them waits here (vfs.c). It polls the device together with an event that vfs_stop
- * raises, so that it can be told to end while nothing comes from the kernel.
+/* FUSE: turns the kernel's requests into vfs operations and their results into answers. With
+ * fuse_mount.c the only file that calls libfuse; fuse_beneath.c is what libfuse lacks.
  *
  * Locks: libfuse holds a request's lock while it calls interrupted(), which takes fs.lock; so no
  * function of libfuse that takes a request's lock is called with fs.lock held. unwatch() takes the
  * interrupt function back before the answer: libfuse itself does not order the two.
  */
-#define FUSE_USE_VERSION 312
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <fuse_lowlevel.h>
-#include <poll.h>
-#include <signal.h>
-#include <spawn.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include "vfs_int.h"
+#include "fuse_int.h"
 
 #define TIMEOUT_S 3600.0     /* of names and attributes: changes are invalidated */
 #define MAX_WRITE (1u << 20) /* the largest request Linux makes by default */
 #define MAX_BACKGROUND 64    /* reads ahead and the like under way in the kernel */
-#define READ_AHEAD_KB 4096
-#define STAT_BLOCK 4096 /* in st_blksize and statfs */
-
-struct front {
-    struct vfs *vfs;
-    struct fuse_session *se;
-    int stop; /* eventfd */
-};
+#define STAT_BLOCK 4096      /* in st_blksize and statfs */
 
 static struct front *front_of(fuse_req_t req)
 {
@@ -50,7 +28,13 @@ static struct front *front_of(fuse_req_t req)
 static struct vfs_op op_of(fuse_req_t req, enum vfs_op_type type, fuse_ino_t ino)
 {
     const struct fuse_ctx *c = fuse_req_ctx(req);
-    return (struct vfs_op){.type = type, .req = req, .nodeid = ino, .uid = c->uid, .gid = c->gid};
+    return (struct vfs_op){.type = type,
+                           .req = req,
+                           .nodeid = ino,
+                           .uid = c->uid,
+                           .gid = c->gid,
+                           .umask = c->umask,
+                           .kill_priv = front_of(req)->below.kill_priv};
 }
 
 static void submit(const struct vfs_op *op)
@@ -81,8 +65,10 @@ static struct timespec time_of(int64_t ns)
     return (struct timespec){.tv_sec = s, .tv_nsec = rest};
 }
 
-static void stat_of(const struct core_attr *a, struct stat *st)
+static void stat_of(fuse_req_t req, const struct core_attr *attr, struct stat *st)
 {
+    struct core_attr shown = *attr, *a = &shown;
+    vfs_show(front_of(req)->vfs, a);
     *st = (struct stat){
         .st_ino = a->node,
         .st_mode = type_bits[a->type] | a->mode,
@@ -101,12 +87,12 @@ static void stat_of(const struct core_attr *a, struct stat *st)
         st->st_size = STAT_BLOCK;
 }
 
-static struct fuse_entry_param entry_of(uint64_t nodeid, const struct core_attr *a)
+static struct fuse_entry_param entry_of(fuse_req_t req, uint64_t nodeid, const struct core_attr *a)
 {
     struct fuse_entry_param e = {
         .ino = nodeid, .attr_timeout = TIMEOUT_S, .entry_timeout = TIMEOUT_S};
     if (nodeid != 0)
-        stat_of(a, &e.attr);
+        stat_of(req, a, &e.attr);
     return e;
 }
 
@@ -118,7 +104,7 @@ static int reply_entries(fuse_req_t req, const struct vfs_op *op)
         return fuse_reply_err(req, ENOMEM);
     for (size_t i = 0; i < op->entries_n; i++) {
         const struct vfs_dirent *d = &op->entries[i];
-        struct fuse_entry_param e = entry_of(d->nodeid, &d->attr);
+        struct fuse_entry_param e = entry_of(req, d->nodeid, &d->attr);
         if (d->nodeid == 0)
             e.attr = (struct stat){.st_ino = d->node, .st_mode = type_bits[d->type]};
         n += op->plus
@@ -153,7 +139,7 @@ static int reply_open(fuse_req_t req, const struct vfs_op *op)
     if (op->type == OP_OPENDIR)
         fi.cache_readdir = fi.keep_cache = 1;
     if (op->type == OP_CREATE) {
-        struct fuse_entry_param e = entry_of(op->entry, &op->attr);
+        struct fuse_entry_param e = entry_of(req, op->entry, &op->attr);
         return fuse_reply_create(req, &e, &fi);
     }
     return fuse_reply_open(req, &fi);
@@ -167,11 +153,11 @@ static int reply_good(fuse_req_t req, const struct vfs_op *op)
     case OP_LOOKUP:
     case OP_MKNOD:
     case OP_LINK:
-        e = entry_of(op->entry, &op->attr);
+        e = entry_of(req, op->entry, &op->attr);
         return fuse_reply_entry(req, &e);
     case OP_GETATTR:
     case OP_SETATTR:
-        stat_of(&op->attr, &st);
+        stat_of(req, &op->attr, &st);
         return fuse_reply_attr(req, &st, TIMEOUT_S);
     case OP_READLINK:
         return fuse_reply_readlink(req, (const char *)op->out);
@@ -239,15 +225,17 @@ static int inval_inode(void *ctx, uint64_t nodeid, int64_t off)
 
 static void on_init(void *userdata, struct fuse_conn_info *conn)
 {
-    (void)userdata;
     conn->want |=
         conn->capable & (FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ATOMIC_O_TRUNC |
-                         FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_ASYNC_DIO |
-                         FUSE_CAP_CACHE_SYMLINKS);
+                         FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
+                         FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_DONT_MASK);
+    if (vfs_fs(((struct front *)userdata)->vfs)->opt.default_permissions)
+        conn->want |= conn->capable & FUSE_CAP_POSIX_ACL;
+    /* No ASYNC_DIO: with it the kernel leaves cached pages as they were before a direct write. */
     conn->want &=
-        ~(unsigned)(FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_HANDLE_KILLPRIV |
-                    FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
-                    FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS);
+        ~(unsigned)(FUSE_CAP_ASYNC_DIO | FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_AUTO_INVAL_DATA |
+                    FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
+                    FUSE_CAP_SPLICE_MOVE | FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS);
     conn->max_write = MAX_WRITE;
     conn->max_background = MAX_BACKGROUND;
     conn->congestion_threshold = MAX_BACKGROUND * 3 / 4;
@@ -386,6 +374,7 @@ static void on_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     struct vfs_op op = op_of(req, OP_OPEN, ino);
     op.flags = (unsigned)fi->flags;
+    op.kill_priv |= op.uid != 0; /* a kernel that leaves it to us says so; others cannot */
     submit(&op);
 }
 
@@ -396,6 +385,7 @@ static void on_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
     op.name = bytes_str(name);
     op.mode = (mode & 07777) | S_IFREG;
     op.flags = (unsigned)fi->flags;
+    op.nameless = front_of(req)->below.tmpfile;
     submit(&op);
 }
 
@@ -501,6 +491,7 @@ static void on_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const 
     op.name = bytes_str(name);
     op.data = bytes_of(value != NULL ? value : "", size);
     op.flags = (unsigned)flags;
+    op.kill_priv = front_of(req)->below.acl_drops_sgid;
     submit(&op);
 }
 
@@ -515,6 +506,7 @@ static void on_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, of
                          struct fuse_file_info *fi)
 {
     struct vfs_op op = op_of(req, OP_FALLOCATE, ino);
+    op.kill_priv = op.uid != 0; /* the kernel does not say who may keep set-id bits */
     op.file = file_of(fi);
     op.flags = (unsigned)mode;
     op.off = (uint64_t)off;
@@ -537,6 +529,7 @@ static void on_copy(fuse_req_t req, fuse_ino_t ino, off_t off, struct fuse_file_
                     int flags)
 {
     struct vfs_op op = op_of(req, OP_COPY, ino);
+    op.kill_priv = op.uid != 0;
     op.nodeid2 = to;
     op.file = file_of(fi);
     op.file2 = file_of(to_fi);
@@ -548,7 +541,7 @@ static void on_copy(fuse_req_t req, fuse_ino_t ino, off_t off, struct fuse_file_
 }
 
 /* No getlk, setlk, flock: the kernel then keeps locks itself, for this machine. */
-static const struct fuse_lowlevel_ops operations = {
+const struct fuse_lowlevel_ops front_operations = {
     .init = on_init,
     .lookup = on_lookup,
     .forget = on_forget,
@@ -585,169 +578,7 @@ static const struct fuse_lowlevel_ops operations = {
     .copy_file_range = on_copy,
 };
 
-/* ---- mounting and serving -------------------------------------------------------------------- */
-
-/* Raises the kernel's readahead, which only root may; the default halves the speed of large reads.
- */
-static void raise_readahead(const char *mountpoint)
+struct vfs_front front_vtable(struct front *f)
 {
-    struct stat st;
-    char path[64];
-    if (geteuid() != 0 || stat(mountpoint, &st) != 0)
-        return;
-    snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", major(st.st_dev),
-             minor(st.st_dev));
-    FILE *f = fopen(path, "we");
-    if (f == NULL)
-        return;
-    fprintf(f, "%d\n", READ_AHEAD_KB);
-    fclose(f);
-}
-
-/* stat of the mount point is answered by the serving thread, so another one waits for that. */
-static void *after_mount(void *arg)
-{
-    const struct fs *fs = arg;
-    raise_readahead(fs->opt.mountpoint);
-    return NULL;
-}
-
-static void serve(struct front *f)
-{
-    struct fuse_buf buf = {0};
-    struct pollfd fds[2] = {{.fd = fuse_session_fd(f->se), .events = POLLIN},
-                            {.fd = f->stop, .events = POLLIN}};
-    while (!fuse_session_exited(f->se)) {
-        if (poll(fds, 2, -1) < 0)
-            continue; /* EINTR; the arguments are in order */
-        if (fds[1].revents != 0)
-            break;
-        if (fds[0].revents == 0)
-            continue;
-        int n = fuse_session_receive_buf(f->se, &buf);
-        if (n == -EINTR || n == -EAGAIN)
-            continue;
-        if (n < 0)
-            log_printf(vfs_fs(f->vfs)->log, LOG_L_ERROR, "reading requests from the kernel: %s",
-                       strerror(-n));
-        if (n <= 0) /* 0: unmounted */
-            break;
-        fuse_session_process_buf(f->se, &buf);
-    }
-    free(buf.mem);
-}
-
-static int session_args(const struct fs *fs, struct fuse_args *args)
-{
-    char opts[1024];
-    int n = snprintf(opts, sizeof(opts), "subtype=steadfs,fsname=%s%s%s%s%s%s",
-                     fs->opt.source != NULL ? fs->opt.source : "steadfs",
-                     fs->opt.allow_other ? ",allow_other" : "",
-                     fs->opt.default_permissions ? ",default_permissions" : "",
-                     fs->opt.read_only ? ",ro" : "", fs->opt.kernel_options != NULL ? "," : "",
-                     fs->opt.kernel_options != NULL ? fs->opt.kernel_options : "");
-    if (n < 0 || (size_t)n >= sizeof(opts))
-        return -E2BIG;
-    bool good = fuse_opt_add_arg(args, "steadfs") == 0 && fuse_opt_add_arg(args, "-o") == 0 &&
-                fuse_opt_add_arg(args, opts) == 0;
-    return good ? 0 : -ENOMEM;
-}
-
-static int mount_session(struct front *f, struct fs *fs, char *err)
-{
-    struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
-    int rc = session_args(fs, &args);
-    if (rc == 0)
-        f->se = fuse_session_new(&args, &operations, sizeof(operations), f);
-    fuse_opt_free_args(&args);
-    if (f->se == NULL) {
-        snprintf(err, 512, "the mount options are not understood");
-        return rc != 0 ? rc : -EINVAL;
-    }
-    if (fuse_session_mount(f->se, fs->opt.mountpoint) != 0) {
-        snprintf(err, 512,
-                 "%s cannot be mounted on: is it an empty directory of yours, and is /dev/fuse "
-                 "there and open to you?",
-                 fs->opt.mountpoint);
-        fuse_session_destroy(f->se);
-        return -EIO;
-    }
-    int fd = fuse_session_fd(f->se);
-    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-    return 0;
-}
-
-int vfs_serve(struct vfs *v, void (*mount_done)(void *arg), void *arg, char *err)
-{
-    struct fs *fs = vfs_fs(v);
-    struct front f = {.vfs = v, .stop = eventfd(0, EFD_CLOEXEC)};
-    if (f.stop < 0)
-        return -errno;
-    int rc = mount_session(&f, fs, err);
-    if (rc != 0) {
-        close(f.stop);
-        return rc;
-    }
-    struct vfs_front front = {&f, reply, watch, unwatch, inval_entry, inval_inode};
-    rc = vfs_attach_front(v, &front);
-    if (rc == 0) {
-        pthread_mutex_lock(&fs->lock);
-        v->serving = &f;
-        pthread_mutex_unlock(&fs->lock);
-        pthread_t helper;
-        bool helped = pthread_create(&helper, NULL, after_mount, fs) == 0;
-        if (mount_done != NULL)
-            mount_done(arg);
-        serve(&f);
-        pthread_mutex_lock(&fs->lock);
-        v->serving = NULL;
-        pthread_mutex_unlock(&fs->lock);
-        vfs_detach_front(v);
-        if (helped)
-            pthread_join(helper, NULL);
-    } else {
-        snprintf(err, 512, "the root directory is not known yet: %s", strerror(-rc));
-    }
-    fuse_session_unmount(f.se);
-    fuse_session_destroy(f.se);
-    close(f.stop);
-    return rc;
-}
-
-static bool run_fusermount(const char *mountpoint, bool lazy)
-{
-    char *args[] = {"fusermount3", "-u", "-q", lazy ? "-z" : "--", (char *)(uintptr_t)mountpoint,
-                    NULL};
-    extern char **environ;
-    pid_t pid;
-    int status;
-    return posix_spawnp(&pid, args[0], NULL, NULL, args, environ) == 0 &&
-           waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0;
-}
-
-void vfs_stop(struct vfs *v)
-{
-    struct fs *fs = vfs_fs(v);
-    const char *mountpoint = fs->opt.mountpoint;
-    pthread_mutex_lock(&fs->lock);
-    bool serving = v->serving != NULL;
-    pthread_mutex_unlock(&fs->lock);
-    if (!serving)
-        return;
-    int fd = open(mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0) {
-        syncfs(fd); /* pages dirtied through mmap reach us while we still serve */
-        close(fd);
-    }
-    bool gone = umount2(mountpoint, 0) == 0 || run_fusermount(mountpoint, false);
-    if (gone)
-        return; /* the serving thread sees the end of the session */
-    if (umount2(mountpoint, MNT_DETACH) != 0)
-        run_fusermount(mountpoint, true);
-    pthread_mutex_lock(&fs->lock);
-    uint64_t one = 1;
-    if (v->serving != NULL && write(((struct front *)v->serving)->stop, &one, sizeof(one)) < 0)
-        log_printf(fs->log, LOG_L_ERROR, "the serving thread cannot be stopped: %s",
-                   strerror(errno));
-    pthread_mutex_unlock(&fs->lock);
+    return (struct vfs_front){f, reply, watch, unwatch, inval_entry, inval_inode};
 }

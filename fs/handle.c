@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Two hash tables over the same handles, by nodeid and by node id; both grow. Nodeids count up and
- * are never used again, so that a late request for a forgotten one finds nothing. */
+/* Two hash tables over the same handles, by nodeid and by node id; both grow.
+ *
+ * Node ids of devices begin at 2^40 and have 63 bits. Those below are roots of namespaces, which
+ * the metadata server makes: their nodeids have the two highest bits set, as 1 is the kernel's name
+ * for the root of the mount. Second handles have the highest bit only, and count up. */
 #include "handle.h"
 
 #include <assert.h>
@@ -8,6 +11,9 @@
 #include <string.h>
 
 #define BUCKETS_MIN 1024
+#define NODE_DEVICE_MIN (1ull << 40)
+#define SECOND (1ull << 63)
+#define SERVER_NODE (3ull << 62)
 
 struct handles {
     struct handle **by_id, **by_node;
@@ -69,7 +75,7 @@ struct handles *handles_new(void)
     struct handles *t = calloc(1, sizeof(*t));
     if (t == NULL)
         abort();
-    t->next = HANDLE_ROOT + 1;
+    t->next = SECOND + 1;
     resize(t, BUCKETS_MIN);
     return t;
 }
@@ -149,10 +155,20 @@ static struct handle *add(struct handles *t, uint64_t nodeid, uint64_t node)
     return h;
 }
 
+uint64_t handle_node_of(uint64_t nodeid)
+{
+    if (nodeid >= SERVER_NODE)
+        return nodeid - SERVER_NODE;
+    return nodeid < SECOND && nodeid >= NODE_DEVICE_MIN ? nodeid : 0;
+}
+
 struct handle *handle_get(struct handles *t, uint64_t node)
 {
     struct handle *h = handle_live(t, node);
-    return h != NULL ? h : add(t, t->next++, node);
+    if (h != NULL)
+        return h;
+    uint64_t nodeid = node < NODE_DEVICE_MIN ? SERVER_NODE + node : node;
+    return add(t, handle_find(t, nodeid) == NULL ? nodeid : t->next++, node);
 }
 
 struct handle *handle_root(struct handles *t, uint64_t node)

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Handles: the inodes that the kernel knows. A handle's nodeid is what FUSE requests carry; it is
- * not the node id, so that one node can be shown in two versions at a time.
+/* Handles: the inodes that the kernel knows. A handle's nodeid is what FUSE requests carry, and
+ * what file handles (name_to_handle_at) hold. It is the node id, so that a file handle finds its
+ * node when the kernel has forgotten the inode, and after a remount; but a second handle of a node
+ * gets a number of its own, so that one node can be shown in two versions at a time.
  *
  * At most one handle of a node is *live*: it shows the node as it is. When another device changes a
  * file that is open here, its live handle becomes *detached*: it goes on showing the old content
@@ -55,6 +57,9 @@ struct handle *handle_live(struct handles *t, uint64_t node);
 struct handle *handle_get(struct handles *t,
                           uint64_t node); /* the live one, made if there is none */
 struct handle *handle_root(struct handles *t, uint64_t node); /* with nodeid HANDLE_ROOT */
+/* The node that a handle of this nodeid shows when it is made anew; 0: none, it was a second one.
+ */
+uint64_t handle_node_of(uint64_t nodeid);
 /* Any handle of the node: the first, then the next. */
 struct handle *handle_of(struct handles *t, uint64_t node);
 struct handle *handle_next_of(struct handle *h);

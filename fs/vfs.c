@@ -265,14 +265,19 @@ void vfs_interrupt(struct vfs *v, struct vfs_op *op)
     pthread_mutex_unlock(&v->fs->lock);
 }
 
-void vfs_forget(struct vfs *v, uint64_t nodeid, uint64_t n)
+void vfs_forget_locked(struct vfs *v, uint64_t nodeid, uint64_t n)
 {
-    pthread_mutex_lock(&v->fs->lock);
     struct handle *h = handle_find(v->handles, nodeid);
     if (h != NULL && nodeid != HANDLE_ROOT) {
         h->nlookup -= n < h->nlookup ? n : h->nlookup;
         vfs_handle_release(v, h);
     }
+}
+
+void vfs_forget(struct vfs *v, uint64_t nodeid, uint64_t n)
+{
+    pthread_mutex_lock(&v->fs->lock);
+    vfs_forget_locked(v, nodeid, n);
     pthread_mutex_unlock(&v->fs->lock);
 }
 

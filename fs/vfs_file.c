@@ -240,6 +240,8 @@ int vfs_write(struct vfs *v, struct vfs_op *op)
         if (rc == 0)
             rc = core_getattr(v->fs->core, h->node, &a, &op->need);
         if (rc == 0)
+            rc = vfs_drop_set_ids(v, op, h->node, a.mode);
+        if (rc == 0)
             rc = wb_write(v->wb, h->node, a.size, f->fixed, op->off, op->data.p, op->data.n);
         if (rc != 0)
             return rc == -ENOENT ? -ESTALE : rc;
@@ -310,6 +312,15 @@ static int let_go(struct vfs *v, struct handle *h, uint64_t *ticket)
     return rc != 0 ? rc : wb_flush_now(v->wb, h->node, true);
 }
 
+/* Space is taken when data are written; a program that asks for more than there is learns it now.
+ */
+static int room_for(struct vfs *v, uint64_t len)
+{
+    struct vfs_op st = {0};
+    int rc = vfs_statfs(v, &st);
+    return rc != 0 ? rc : len > st.free_bytes ? -ENOSPC : 0;
+}
+
 int vfs_fallocate(struct vfs *v, struct vfs_op *op)
 {
     unsigned mode = op->flags;
@@ -321,9 +332,10 @@ int vfs_fallocate(struct vfs *v, struct vfs_op *op)
     struct handle *h = op->file->h;
     bool zero = (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) != 0;
     bool keep = (mode & FALLOC_FL_KEEP_SIZE) != 0;
-    if (!zero && keep)
-        return 0; /* there is no space to reserve */
-    int rc = vfs_fork(v, op, h);
+    int rc = zero ? 0 : room_for(v, op->len);
+    if (rc != 0 || (!zero && keep)) /* there is nothing to reserve */
+        return rc;
+    rc = vfs_fork(v, op, h);
     if (rc == 0)
         rc = let_go(v, h, &op->ticket);
     struct core_attr a;
@@ -332,8 +344,9 @@ int vfs_fallocate(struct vfs *v, struct vfs_op *op)
     if (rc != 0)
         return rc;
     struct core_who who = vfs_who(op);
+    rc = vfs_drop_set_ids(v, op, h->node, a.mode);
     uint64_t end = op->off + op->len, cut = end < a.size ? end : a.size;
-    if (zero && op->off < cut) {
+    if (rc == 0 && zero && op->off < cut) {
         vfs_save_old(v, h->node, op->off, cut);
         rc = core_write(v->fs->core, &who, h->node, op->off, cut - op->off, NULL, false);
     }
@@ -359,8 +372,14 @@ int vfs_copy(struct vfs *v, struct vfs_op *op)
     if (rc != 0)
         return rc;
     op->result = 0;
+    struct core_attr target;
     if (op->off >= a.size)
         return 0;
+    rc = core_getattr(v->fs->core, to->node, &target, &op->need);
+    if (rc == 0)
+        rc = vfs_drop_set_ids(v, op, to->node, target.mode);
+    if (rc != 0)
+        return rc;
     uint64_t len = op->len < a.size - op->off ? op->len : a.size - op->off;
     len = len < UINT32_MAX / 2 ? len : (1u << 30); /* the answer is a 32-bit number */
     struct core_who who = vfs_who(op);

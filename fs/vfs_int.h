@@ -84,16 +84,24 @@ int vfs_attr(struct vfs *v, const struct handle *h, struct core_attr *out, struc
 /* The answer to an operation that gives a name: a lookup more of the node's handle. */
 void vfs_entry(struct vfs *v, struct vfs_op *op, uint64_t parent, struct bytes name,
                const struct core_attr *a);
+/* What programs see of it: owners and permissions as the mount's options have them. */
+void vfs_show(const struct vfs *v, struct core_attr *a);
+/* Takes set-id bits away from a node with this mode, if the change of op does that. 0 or -errno */
+int vfs_drop_set_ids(struct vfs *v, const struct vfs_op *op, uint64_t node, uint32_t mode);
 struct core_who vfs_who(const struct vfs_op *op);
 /* Sets the size of the handle's node (forking from an old version); waits for dirty data on its
  * way. */
 int vfs_truncate(struct vfs *v, struct vfs_op *op, struct handle *h, uint64_t size);
+/* Tells the kernel that attributes of the node have changed by more than it knows. */
+void vfs_inval_attr(struct vfs *v, uint64_t node);
 /* Begins an open file of h in op->file. */
 void vfs_file_open(struct vfs *v, struct vfs_op *op, struct handle *h, const struct core_ns *ns,
                    bool dir);
 void vfs_file_close(struct vfs *v, struct vfs_file *f);
 /* The node lost a name, or all: frees what nothing uses. */
 void vfs_lost_name(struct vfs *v, uint64_t node);
+/* vfs_forget with the lock held. */
+void vfs_forget_locked(struct vfs *v, uint64_t nodeid, uint64_t n);
 void vfs_handle_release(struct vfs *v, struct handle *h);
 
 /* What the notifier's threads do with the front; ctx is the vfs. */

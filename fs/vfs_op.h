@@ -52,13 +52,15 @@ struct vfs_op {
     uint64_t nodeid,
         nodeid2; /* nodeid2: new parent (rename), directory (link), target file (copy) */
     struct bytes name, name2, data; /* of the request: valid until the answer */
-    uint32_t mode;                  /* with the type's bits */
+    uint32_t mode, umask;           /* with the type's bits; umask: not yet taken off */
     uint64_t rdev, off, off2, len;
     unsigned flags; /* open, rename, xattr, copy: theirs; lseek: whence; fallocate: mode */
     unsigned set;   /* setattr: CORE_SET_ bits and OP_SET_SIZE; attr holds the values */
 #define OP_SET_SIZE 0x100u
-    bool dir;  /* unlink: rmdir; fsync: of a directory */
-    bool plus; /* readdir: with attributes */
+    bool dir;       /* unlink: rmdir; fsync: of a directory */
+    bool plus;      /* readdir: with attributes */
+    bool nameless;  /* create: a file without a name (O_TMPFILE) in the directory's namespace */
+    bool kill_priv; /* set-id bits go with this change; setxattr of a list: the set-gid bit does */
     struct vfs_file *file, *file2;
 
     /* The answer. */

@@ -2,9 +2,13 @@
 /* Names and attributes: mostly one call of the core each.
  *
  * A create, mkdir or rename whose answer the kernel does not take (its process was killed) has
- * happened all the same, as on any filesystem. set-id bits that a write or chown must drop are
- * dropped by the kernel, which sends a setattr first (FUSE_CAP_HANDLE_KILLPRIV is off); permissions
- * are the kernel's, too, with the default_permissions option.
+ * happened all the same, as on any filesystem. Whether set-id bits go with a change is said by the
+ * kernel and done here; permissions are the kernel's, with the default_permissions option. Access
+ * lists are kept here (acl.h) and given to new nodes here; the kernel reads them to decide.
+ *
+ * Owners as shown: with uid= and gid= everything belongs to them, nothing can be given away, and
+ * what is made gets the stored owner of its directory, as who asks has no name elsewhere. The root
+ * of a namespace that nobody has changed belongs to whoever mounted it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -13,7 +17,9 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
+#include "acl.h"
 #include "vfs_int.h"
 
 #define COOKIE_DOT 1
@@ -58,9 +64,46 @@ void vfs_entry(struct vfs *v, struct vfs_op *op, uint64_t parent, struct bytes n
     op->entry = h->nodeid;
     if (a->type != NODE_REG)
         return;
-    handle_name_add(h, parent, name);
+    if (name.n != 0)
+        handle_name_add(h, parent, name);
     struct core_need need;
     vfs_attr(v, h, &op->attr, &need);
+}
+
+void vfs_show(const struct vfs *v, struct core_attr *a)
+{
+    const struct fs_options *o = &v->fs->opt;
+    if (a->pristine) {
+        a->uid = geteuid();
+        a->gid = getegid();
+    }
+    if (o->set_uid)
+        a->uid = o->uid;
+    if (o->set_gid)
+        a->gid = o->gid;
+    if (a->type != NODE_SYMLINK)
+        a->mode &= ~o->umask;
+}
+
+/* The bits that go from this mode when set-id bits do: set-gid means something else without the
+ * group's right to execute. */
+static uint32_t set_ids(uint32_t mode)
+{
+    bool group = (mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP);
+    return (mode & S_ISUID) | (group ? S_ISGID : 0);
+}
+
+int vfs_drop_set_ids(struct vfs *v, const struct vfs_op *op, uint64_t node, uint32_t mode)
+{
+    if (!op->kill_priv || set_ids(mode) == 0)
+        return 0;
+    struct core_who who = vfs_who(op);
+    struct core_attr a = {.mode = mode & ~set_ids(mode)};
+    struct core_need need;
+    int rc = core_setattr(v->fs->core, &who, node, CORE_SET_MODE, &a, &need);
+    if (rc == 0)
+        vfs_inval_attr(v, node); /* the kernel expects new times and a new size only */
+    return rc;
 }
 
 void vfs_handle_release(struct vfs *v, struct handle *h)
@@ -88,8 +131,33 @@ void vfs_lost_name(struct vfs *v, uint64_t node)
         h->unlinked = true;
 }
 
+/* A file handle is opened whose inode the kernel does not hold (.), or that of the directory above
+ * (..). */
+static int look_up_handle(struct vfs *v, struct vfs_op *op, bool above)
+{
+    const struct handle *h = vfs_handle(v, op->nodeid);
+    uint64_t node = h != NULL ? h->node : handle_node_of(op->nodeid);
+    struct core_attr a;
+    int rc = node == 0 ? -ESTALE : above ? core_parent(v->fs->core, node, &node) : 0;
+    if (rc == 0)
+        rc = core_getattr(v->fs->core, node, &a, &op->need);
+    if (rc == 0 && a.nlink == 0)
+        rc = -ESTALE; /* what is removed and still open, the kernel holds itself */
+    if (rc != 0)
+        return rc;
+    bool as_asked = above || handle_get(v->handles, node)->nodeid == op->nodeid;
+    vfs_entry(v, op, 0, (struct bytes){0}, &a);
+    if (as_asked)
+        return 0;
+    vfs_forget_locked(v, op->entry, 1); /* a newer version goes by another nodeid */
+    op->entry = 0;
+    return -ESTALE;
+}
+
 int vfs_lookup(struct vfs *v, struct vfs_op *op)
 {
+    if (bytes_equal(op->name, bytes_str(".")) || bytes_equal(op->name, bytes_str("..")))
+        return look_up_handle(v, op, op->name.n == 2);
     struct handle *dir = vfs_handle(v, op->nodeid);
     if (dir == NULL)
         return -ESTALE;
@@ -125,18 +193,57 @@ static int may_chown(struct vfs *v, struct vfs_op *op, const struct handle *h)
     int rc = vfs_attr(v, h, &now, &op->need);
     if (rc != 0)
         return rc;
+    vfs_show(v, &now);
     if ((op->set & CORE_SET_UID) != 0 && op->attr.uid != now.uid)
         return -EPERM;
     bool own_group = op->attr.gid == now.gid || op->attr.gid == op->gid;
     return (op->set & CORE_SET_GID) != 0 && !own_group ? -EPERM : 0;
 }
 
+/* What is asked, in terms of what is stored: *a and *mask are what the core gets. */
+static int stored_attr(struct vfs *v, struct vfs_op *op, const struct handle *h,
+                       struct core_attr *a, unsigned *mask)
+{
+    const struct fs_options *o = &v->fs->opt;
+    struct core_attr now;
+    int rc = core_getattr(v->fs->core, h->node, &now, &op->need);
+    if (rc != 0)
+        return rc == -ENOENT ? -ESTALE : rc;
+    *a = op->attr; /* this may be run again */
+    *mask = op->set & ~OP_SET_SIZE;
+    if ((o->set_uid && (*mask & CORE_SET_UID) != 0 && a->uid != o->uid) ||
+        (o->set_gid && (*mask & CORE_SET_GID) != 0 && a->gid != o->gid))
+        return -EPERM;
+    *mask &= ~((o->set_uid ? CORE_SET_UID : 0u) | (o->set_gid ? CORE_SET_GID : 0u));
+    bool owner = (*mask & (CORE_SET_MODE | CORE_SET_UID | CORE_SET_GID)) != 0;
+    if (now.pristine && owner) { /* it keeps the owner that was seen */
+        a->uid = (*mask & CORE_SET_UID) != 0 ? a->uid : geteuid();
+        a->gid = (*mask & CORE_SET_GID) != 0 ? a->gid : getegid();
+        *mask |= CORE_SET_UID | CORE_SET_GID;
+    }
+    if ((*mask & CORE_SET_MODE) != 0)
+        a->mode = (a->mode & ~o->umask) | (now.mode & o->umask);
+    else if (op->kill_priv && now.type != NODE_DIR && set_ids(now.mode) != 0) {
+        a->mode = now.mode & ~set_ids(now.mode);
+        *mask |= CORE_SET_MODE;
+    }
+    if ((*mask & CORE_SET_ATIME) != 0 && (*mask & ~CORE_SET_ATIME) == 0) {
+        a->ctime = fs_now(); /* unlike that of a read, it is a change */
+        *mask |= CORE_SET_CTIME;
+    }
+    return 0;
+}
+
 int vfs_setattr(struct vfs *v, struct vfs_op *op)
 {
     struct handle *h = vfs_handle(v, op->nodeid);
+    struct core_attr a;
+    unsigned mask;
     if (h == NULL)
         return -ESTALE;
     int allowed = may_chown(v, op, h);
+    if (allowed == 0)
+        allowed = stored_attr(v, op, h, &a, &mask);
     if (allowed != 0)
         return allowed;
     if ((op->set & OP_SET_SIZE) != 0) {
@@ -144,7 +251,6 @@ int vfs_setattr(struct vfs *v, struct vfs_op *op)
         if (rc != 0)
             return rc;
     }
-    unsigned mask = op->set & ~OP_SET_SIZE;
     if ((mask & CORE_SET_MTIME) != 0) { /* otherwise the flush would set its own, later */
         int rc = wb_flush(v->wb, h->node, &op->ticket);
         if (rc != 0)
@@ -152,7 +258,6 @@ int vfs_setattr(struct vfs *v, struct vfs_op *op)
     }
     if (mask != 0) {
         struct core_who who = vfs_who(op);
-        struct core_attr a = op->attr; /* this may be run again */
         int rc = core_setattr(v->fs->core, &who, h->node, mask, &a, &op->need);
         if (rc != 0)
             return rc;
@@ -203,23 +308,68 @@ static enum node_type type_of(uint32_t mode)
     }
 }
 
+/* The default list of a directory, for what is made in it: it, and not the process's umask, limits
+ * the permissions then. */
+static int inherit(struct vfs *v, struct vfs_op *op, const struct handle *dir, uint32_t *mode,
+                   struct buf *list, bool *extended)
+{
+    uint32_t bits = 0777 & ~op->umask;
+    *extended = false;
+    if (S_ISLNK(op->mode))
+        return 0;
+    int rc = core_getxattr(v->fs->core, dir->node, bytes_str(ACL_DEFAULT), list, &op->need);
+    if (rc != 0 && rc != -ENODATA)
+        return rc;
+    if (rc == 0 && acl_read(bytes_of(list->p, list->n), &bits, extended) != 0)
+        list->n = 0; /* from elsewhere, and none: as if it were not there */
+    *mode &= bits | ~0777u;
+    return 0;
+}
+
+/* A node and the lists that it inherits, in one transaction. */
+static int make_with_lists(struct vfs *v, struct vfs_op *op, const struct core_who *who,
+                           uint64_t dir, uint32_t mode, struct bytes list, bool extended,
+                           struct core_attr *out)
+{
+    struct core *c = v->fs->core;
+    enum node_type type = type_of(op->mode);
+    int rc = core_begin(c);
+    if (rc != 0)
+        return rc;
+    rc = core_create(c, who, dir, op->nameless ? (struct bytes){0} : op->name, type, mode, op->rdev,
+                     op->data, out, &op->need);
+    if (rc == 0 && extended)
+        rc = core_setxattr(c, who, out->node, bytes_str(ACL_ACCESS), list, 0, &op->need);
+    if (rc == 0 && list.n != 0 && type == NODE_DIR)
+        rc = core_setxattr(c, who, out->node, bytes_str(ACL_DEFAULT), list, 0, &op->need);
+    int ended = core_end(c, rc == 0);
+    return rc != 0 ? rc : ended;
+}
+
 /* Makes a node in the directory; a set-id directory gives it its group, and a new directory the
  * bit. */
 static int make(struct vfs *v, struct vfs_op *op, struct handle *dir, struct core_attr *out)
 {
+    const struct fs_options *o = &v->fs->opt;
     struct core_who who = vfs_who(op);
     struct core_attr parent;
+    cleanup_buf struct buf list = {0};
+    bool extended = false;
     uint32_t mode = op->mode & 07777;
     int rc = core_getattr(v->fs->core, dir->node, &parent, &op->need);
+    if (rc == 0)
+        rc = inherit(v, op, dir, &mode, &list, &extended);
     if (rc != 0)
         return rc;
-    if ((parent.mode & S_ISGID) != 0) {
+    if (o->set_uid)
+        who.uid = parent.uid;
+    if (o->set_gid || (parent.mode & S_ISGID) != 0)
         who.gid = parent.gid;
-        if (S_ISDIR(op->mode))
-            mode |= S_ISGID;
-    }
-    rc = core_create(v->fs->core, &who, dir->node, op->name, type_of(op->mode), mode, op->rdev,
-                     op->data, out, &op->need);
+    if ((parent.mode & S_ISGID) != 0 && S_ISDIR(op->mode))
+        mode |= S_ISGID;
+    out->ns = parent.ns;
+    rc = make_with_lists(v, op, &who, op->nameless ? 0 : dir->node, mode, bytes_of(list.p, list.n),
+                         extended, out);
     if (rc == 0)
         sync_kick(v->fs->sync);
     return rc;
@@ -267,8 +417,10 @@ int vfs_create(struct vfs *v, struct vfs_op *op)
         rc = vfs_truncate(v, op, handle_get(v->handles, a.node), 0);
     if (rc != 0)
         return rc;
-    vfs_entry(v, op, dir->node, op->name, &a);
-    vfs_file_open(v, op, handle_find(v->handles, op->entry), &ns, false);
+    vfs_entry(v, op, dir->node, op->nameless ? (struct bytes){0} : op->name, &a);
+    struct handle *h = handle_find(v->handles, op->entry);
+    h->unlinked = h->unlinked || op->nameless;
+    vfs_file_open(v, op, h, &ns, false);
     return 0;
 }
 
@@ -291,6 +443,8 @@ int vfs_open(struct vfs *v, struct vfs_op *op)
         rc = writable(v, a.ns, &ns);
     if (rc == 0 && (op->flags & O_TRUNC) != 0)
         rc = vfs_truncate(v, op, h, 0);
+    if (rc == 0 && (op->flags & O_TRUNC) != 0)
+        rc = vfs_drop_set_ids(v, op, h->node, a.mode);
     if (rc == 0)
         vfs_file_open(v, op, h, &ns, false);
     return rc;

@@ -10,7 +10,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "acl.h"
 #include "vfs_int.h"
 
 #define PREFIX "user.steadfs."
@@ -89,14 +91,39 @@ static int give(struct vfs_op *op, struct buf *value, size_t max)
     return 0;
 }
 
+static bool starts(struct bytes name, const char *with)
+{
+    return name.n > strlen(with) && memcmp(name.p, with, strlen(with)) == 0;
+}
+
+/* Whether attributes of this kind are kept. */
+static bool is_kept(struct bytes name)
+{
+    return starts(name, "user.") || starts(name, "trusted.") || starts(name, "security.") ||
+           acl_is_name(name);
+}
+
+static int stored_value(struct vfs *v, struct vfs_op *op, const struct handle *h, struct buf *value)
+{
+    struct core_attr a;
+    int rc = core_getxattr(v->fs->core, h->node, op->name, value, &op->need);
+    if (rc != 0 || !bytes_equal(op->name, bytes_str(ACL_ACCESS)))
+        return rc;
+    rc = core_getattr(v->fs->core, h->node, &a, &op->need);
+    if (rc == 0)
+        acl_apply_mode(value->p, value->n, a.mode);
+    return rc;
+}
+
 int vfs_getxattr(struct vfs *v, struct vfs_op *op)
 {
     struct handle *h = vfs_handle(v, op->nodeid);
     if (h == NULL)
         return -ESTALE;
+    if (!is_kept(op->name))
+        return -EOPNOTSUPP;
     cleanup_buf struct buf value = {0};
-    int rc = own_name(op->name) ? own_value(v, op, h, &value)
-                                : core_getxattr(v->fs->core, h->node, op->name, &value, &op->need);
+    int rc = own_name(op->name) ? own_value(v, op, h, &value) : stored_value(v, op, h, &value);
     return rc != 0 ? rc : give(op, &value, XATTR_VALUE_MAX);
 }
 
@@ -110,18 +137,65 @@ int vfs_listxattr(struct vfs *v, struct vfs_op *op)
     return rc != 0 ? rc : give(op, &names, XATTR_VALUE_MAX);
 }
 
+/* The access list: the mode follows it, and a list that says no more than the mode is not kept. */
+static int set_access_list(struct vfs *v, struct vfs_op *op, const struct handle *h,
+                           const struct core_attr *now, uint32_t bits, bool extended)
+{
+    struct core *c = v->fs->core;
+    struct core_who who = vfs_who(op);
+    struct core_attr a = {.mode = (now->mode & ~0777u) | bits};
+    if (op->kill_priv)
+        a.mode &= ~(uint32_t)S_ISGID;
+    cleanup_buf struct buf old = {0};
+    int had = core_getxattr(c, h->node, op->name, &old, &op->need);
+    if (had != 0 && had != -ENODATA)
+        return had;
+    int rc = core_begin(c);
+    if (rc != 0)
+        return rc;
+    if (extended || had == 0)
+        rc = core_setxattr(c, &who, h->node, op->name, extended ? op->data : (struct bytes){0}, 0,
+                           &op->need);
+    if (rc == 0 && a.mode != now->mode)
+        rc = core_setattr(c, &who, h->node, CORE_SET_MODE, &a, &op->need);
+    int ended = core_end(c, rc == 0);
+    return rc != 0 ? rc : ended;
+}
+
+static int set_list(struct vfs *v, struct vfs_op *op, const struct handle *h)
+{
+    struct core_who who = vfs_who(op);
+    struct core_attr a;
+    uint32_t bits;
+    bool extended, access = bytes_equal(op->name, bytes_str(ACL_ACCESS));
+    int rc = core_getattr(v->fs->core, h->node, &a, &op->need);
+    if (rc != 0)
+        return rc == -ENOENT ? -ESTALE : rc;
+    if (a.type == NODE_SYMLINK)
+        return -EOPNOTSUPP;
+    if (!access && a.type != NODE_DIR)
+        return -EACCES;
+    if (op->data.p != NULL && (rc = acl_read(op->data, &bits, &extended)) != 0)
+        return rc;
+    if (access && op->data.p != NULL)
+        return set_access_list(v, op, h, &a, bits, extended);
+    rc = core_setxattr(v->fs->core, &who, h->node, op->name, op->data, op->flags, &op->need);
+    return op->data.p == NULL && rc == -ENODATA ? 0 : rc;
+}
+
 int vfs_setxattr(struct vfs *v, struct vfs_op *op)
 {
     struct handle *h = vfs_handle(v, op->nodeid);
     if (h == NULL)
         return -ESTALE;
-    static const char acl[] = "system.posix_acl_";
     if (own_name(op->name))
         return -EPERM;
-    if (op->name.n >= strlen(acl) && memcmp(op->name.p, acl, strlen(acl)) == 0)
+    if (!is_kept(op->name))
         return -EOPNOTSUPP;
     struct core_who who = vfs_who(op);
-    int rc = core_setxattr(v->fs->core, &who, h->node, op->name, op->data, op->flags, &op->need);
+    int rc = acl_is_name(op->name) ? set_list(v, op, h)
+                                   : core_setxattr(v->fs->core, &who, h->node, op->name, op->data,
+                                                   op->flags, &op->need);
     if (rc == 0)
         sync_kick(v->fs->sync);
     return rc;

@@ -142,6 +142,8 @@ int main(int argc, char **argv)
         err = run_table(checks_data, argv + 2, &ran, &failed);
     if (!err)
         err = run_table(checks_attrs, argv + 2, &ran, &failed);
+    if (!err)
+        err = run_table(checks_rights, argv + 2, &ran, &failed);
     if (chdir("..") || rmdir(top))
         fprintf(stderr, "posixcheck: %s stays: %s\n", top, strerror(errno));
     printf("%u checks, %u failed\n", ran, failed);

@@ -21,9 +21,10 @@ struct check {
     int (*run)(void);
 };
 
-extern const struct check checks_names[]; /* names, directories, links, rename */
-extern const struct check checks_data[];  /* contents: read, write, truncate, mmap, holes */
-extern const struct check checks_attrs[]; /* attributes, permissions, times, xattrs, locks */
+extern const struct check checks_names[];  /* names, directories, links, rename */
+extern const struct check checks_data[];   /* contents: read, write, truncate, mmap, holes */
+extern const struct check checks_attrs[];  /* attributes, permissions, times, xattrs, locks */
+extern const struct check checks_rights[]; /* set-id bits, access lists, O_TMPFILE, file handles */
 
 /* The claim holds, or the check ends. */
 #define MUST(claim)                                                                                \

@@ -41,6 +41,31 @@ static void live_and_detached(void **state)
     handles_free(t);
 }
 
+/* A file handle holds a nodeid: it leads to its node also when all was forgotten. */
+static void nodeids_lead_to_nodes(void **state)
+{
+    (void)state;
+    const uint64_t node = 5ull << 40 | 77, server_node = 3;
+    struct handles *t = handles_new();
+    struct handle *root = handle_root(t, 1), *a = handle_get(t, node);
+    struct handle *b = handle_get(t, server_node), *old = a;
+    assert_int_equal(root->nodeid, HANDLE_ROOT);
+    assert_true(handle_node_of(a->nodeid) == node && handle_node_of(b->nodeid) == server_node);
+    assert_int_equal(handle_node_of(HANDLE_ROOT), 0);
+    a->nlookup = 1;
+    handle_detach(t, a, 10, 1, 2);
+    a = handle_get(t, node); /* a second one: only while it lasts */
+    assert_int_equal(handle_node_of(a->nodeid), 0);
+    uint64_t second = a->nodeid;
+    assert_true(handle_release(t, a));
+    assert_true(handle_get(t, node)->nodeid != second);
+    old->nlookup = 0;
+    assert_true(handle_release(t, handle_live(t, node)));
+    assert_true(handle_release(t, old));
+    assert_true(handle_node_of(handle_get(t, node)->nodeid) == node);
+    handles_free(t);
+}
+
 static void many(void **state)
 {
     (void)state;
@@ -131,6 +156,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(live_and_detached),
+        cmocka_unit_test(nodeids_lead_to_nodes),
         cmocka_unit_test(many),
         cmocka_unit_test(names),
         cmocka_unit_test(saving_the_first_wins),

@@ -1,0 +1,60 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# What the mount's options make of owners, permissions, set-id bits and devices; how the mount is shown; remount.
+# shellcheck source=tests/integration/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+chmod 711 "$work"
+me=$(id -u) us=$(id -g)
+flags_of() { awk -v m="$1" '$5 == m { print $6 }' /proc/self/mountinfo; }
+
+lab_up
+# nobody has changed the root: it belongs to whoever mounts it, and that is not told to anybody
+lab_mount a
+same "owner of the root" "$(stat -c %u:%g:%a "$a")" "$me:$us:755"
+must chmod 750 "$a"
+settled
+same "owner of the changed root" "$(stat -c %u:%g:%a "$a")" "$me:$us:750"
+
+# owners and permissions shown otherwise: what others see of it stays as it was
+must touch "$a/old"
+must chmod 664 "$a/old"
+must mkdir "$a/dir"
+settled
+lab mount b "$b" -o uid=4321,gid=1234,umask=027 || fail "mount with owners"
+same "shown owner" "$(stat -c %u:%g:%a "$b/old")" 4321:1234:640
+same "shown directory" "$(stat -c %u:%g:%a "$b/dir")" 4321:1234:750
+as_owner() { if [ "$me" = 0 ]; then setpriv --reuid 4321 --regid 1234 --clear-groups "$@"; else "$@"; fi; }
+must as_owner sh -c "echo text >'$b/dir/new'; mkdir '$b/dir/sub'"
+must as_owner chmod 660 "$b/dir/new"
+must_fail 'not permitted' as_owner chown 99 "$b/old"
+must as_owner chmod 600 "$b/old" # the bits that are not shown stay
+settled
+same "stored owner of what was made there" "$(stat -c %u:%g "$a/dir/new")" "$me:$us"
+same "stored owner of a directory" "$(stat -c %u:%g "$a/dir/sub")" "$me:$us"
+same "permissions under umask=" "$(stat -c %u:%g:%a "$a/old")" "$me:$us:624"
+lab unmount b || fail "unmount b"
+
+# how it is shown, and the kernel's flags
+program=$build/fs/mount.fuse.steadfs
+port=$(sed -n 's/^port_metad=//p' "$lab/config")
+mount_b() { must "$program" "alice@127.0.0.1:$port" "$b" -o "state=$lab/clients/b,log=$work/b.log" "$@"; }
+mount_b -t fuse.synced -o fsname=folder
+same "type and source" "$(awk -v m="$b" '$2 == m { print $1, $3 }' /proc/mounts)" "folder fuse.synced"
+[[ $(flags_of "$b") == *nosuid*nodev* ]] || fail "set-id bits count without being asked for: $(flags_of "$b")"
+must plain_umount "$b"
+eventually 30 flock -n "$lab/clients/b/lock" true
+if [ "$me" != 0 ]; then
+    must_fail 'only root' "$program" x@h "$a" -o remount,ro
+    passed "mount options, as a user"
+fi
+mount_b -o allow_suid,allow_dev,noatime
+same "flags" "$(flags_of "$b")" rw,noatime
+must_fail 'read-only' sh -c "'$program' x@h '$b' -o remount,ro && touch '$b/no'"
+same "flags stay" "$(flags_of "$b")" ro,noatime
+must "$program" x@h "$b" -o remount,nodev
+same "flags change" "$(flags_of "$b")" rw,nodev,noatime
+must touch "$b/yes"
+must_fail 'nothing is mounted' "$program" x@h "$work" -o remount,ro
+must plain_umount "$b"
+passed "mount options"
