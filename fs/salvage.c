@@ -217,10 +217,10 @@ static bool wants_of(struct salvage *s, const char *sql)
 
 static void pending_find(struct salvage *s)
 {
-    bool whole = wants_of(s, "SELECT id FROM node WHERE pend != 0") &
-                 wants_of(s, "SELECT id FROM node WHERE request != 0") &
-                 wants_of(s, "SELECT id FROM node WHERE parked != 0");
-    if (!whole) { /* an index is damaged: the table itself, from both ends */
+    bool changed = wants_of(s, "SELECT id FROM node WHERE pend != 0");
+    bool sent = wants_of(s, "SELECT id FROM node WHERE request != 0");
+    bool parked = wants_of(s, "SELECT id FROM node WHERE parked != 0");
+    if (!changed || !sent || !parked) { /* an index is damaged: the table itself, from both ends */
         s->doubt = true;
         note(s, "the lists of pending changes: %s", sqlite3_errmsg(s->src));
         if (!wants_of(s, "SELECT id FROM node NOT INDEXED WHERE " PENDING_NODE " ORDER BY id"))
