@@ -135,10 +135,10 @@ static void barrier_upload(struct sync *s, struct barrier *b)
         b->state = BARRIER_READY;
         return;
     }
-    const struct block_id *lost = upload_lost(s, b->ns, &b->set);
+    const struct upload *lost = upload_lost(s, b->ns, &b->set);
     if (lost) {
         char hex[BLOCK_HEX_LEN + 1];
-        block_id_hex(lost, hex);
+        block_id_hex(&lost->id, hex);
         ns_error(s, b->ns, "block %.12s… of node %llu is neither here nor at any server", hex,
                  (unsigned long long)b->node);
         waiter_end(s, &b->w, -EIO);

@@ -24,7 +24,8 @@
 #define COMMIT_TIMEOUT_MS 30000
 #define MISSING_ROUNDS_MAX 8 /* answers `missing` in a row, then a pause */
 #define AHEAD_ROUNDS_MAX 3
-#define TROUBLE_MS 1000 /* after a local failure (disk full …) */
+#define LOST_ROUNDS_MAX 3 /* questions after which a block that is nowhere is given up */
+#define TROUBLE_MS 1000   /* after a local failure (disk full …) */
 
 static uint32_t jitter(void)
 {
@@ -84,7 +85,7 @@ static void lane_clear(struct lane *l)
     core_plan_free(&l->plan);
     upload_set_free(&l->set);
     l->phase = LANE_IDLE;
-    l->rounds = 0;
+    l->rounds = l->lost = 0;
     l->background = false;
     backoff_ok(&l->backoff);
 }
@@ -263,20 +264,59 @@ static void lane_send(struct sync *s, struct sync_ns *ns)
     call_meta(c, "commit", &m_commit_req_desc, &q, COMMIT_TIMEOUT_MS);
 }
 
+static bool refers(const struct m_node_change *n, const struct block_id *id)
+{
+    for (size_t r = 0; r < n->ranges_n; r++)
+        for (size_t x = 0; x < n->ranges[r].extents_n; x++)
+            if (block_id_equal(&n->ranges[r].extents[x].block, id))
+                return true;
+    return false;
+}
+
+/* The files that refer to a block that is nowhere are set aside as if the server had refused them,
+ * so that the rest goes on. The server answered `missing`, so the commit has not happened; and if a
+ * late copy of it ever does, the journal tells. */
+static void lane_give_up(struct sync *s, struct sync_ns *ns, const struct block_id *lost)
+{
+    struct lane *l = &ns->lane;
+    struct arena cleanup_arena ar = {0};
+    struct m_changes m = {0};
+    struct m_commit_ans a = {.status = COMMIT_REFUSED};
+    const struct buf *b = &l->plan.changes;
+    if (msg_decode(&m_changes_desc, &m, b->p, b->n, MSG_STRICT, &ar, NULL) == 0)
+        a.rows = arena_alloc(&ar, (m.nodes_n + 1) * sizeof *a.rows);
+    for (size_t i = 0; i < m.nodes_n; i++)
+        if (refers(&m.nodes[i], lost))
+            a.rows[a.rows_n++] = (struct m_row_ref){
+                .kind = ROW_NODE_CONTENT, .node = m.nodes[i].node, .reason = REFUSED_INVALID};
+    answer_final(s, ns, &a);
+}
+
+static void lane_lost(struct sync *s, struct sync_ns *ns, const struct upload *u)
+{
+    struct lane *l = &ns->lane;
+    char hex[BLOCK_HEX_LEN + 1];
+    struct block_id id = u->id;
+    if (u->since != l->lost_at || !l->lost)
+        l->lost++;
+    l->lost_at = u->since;
+    if (l->lost >= LOST_ROUNDS_MAX)
+        lane_give_up(s, ns, &id);
+    else
+        sync_at(s, s->clock() + TROUBLE_MS);
+    block_id_hex(&id, hex);
+    ns_error(s, ns, "block %.12s… is neither here nor at any server: its file cannot be committed",
+             hex);
+}
+
 static void lane_upload(struct sync *s, struct sync_ns *ns)
 {
     struct lane *l = &ns->lane;
     bool awaited = !l->background || !TAILQ_EMPTY(&ns->barriers);
     if (!upload_ready(s, ns, &l->set, awaited ? UPLOAD_BARRIER : UPLOAD_BACKGROUND)) {
-        const struct block_id *lost = upload_lost(s, ns, &l->set);
-        if (lost) {
-            char hex[BLOCK_HEX_LEN + 1];
-            block_id_hex(lost, hex);
-            ns_error(s, ns,
-                     "block %.12s… is neither here nor at any server: its file cannot be committed",
-                     hex);
-            sync_at(s, s->clock() + TROUBLE_MS);
-        }
+        const struct upload *lost = upload_lost(s, ns, &l->set);
+        if (lost)
+            lane_lost(s, ns, lost);
         return;
     }
     if (!s->online)

@@ -176,6 +176,8 @@ struct lane { /* at most one commit of a namespace is unanswered */
     unsigned rounds; /* answers `missing` in a row */
     struct backoff backoff;
     int64_t retry_at;
+    unsigned lost;     /* times that a block of it was found to be nowhere … */
+    int64_t lost_at;   /* … the last one: upload.since */
     size_t sent_bytes; /* of plan.changes, in earlier parts */
     uint64_t part;
     uint64_t load; /* waiter id of a load that planning needs */
@@ -388,8 +390,7 @@ void upload_set_free(struct upload_set *set);
 void upload_sweep(struct sync *s);
 void upload_free(struct sync *s);
 /* The first block of the set that is lost, or NULL. */
-const struct block_id *upload_lost(struct sync *s, struct sync_ns *ns,
-                                   const struct upload_set *set);
+const struct upload *upload_lost(struct sync *s, struct sync_ns *ns, const struct upload_set *set);
 
 /* ---- sync_put.c ---- */
 void put_step(struct sync *s, struct route *r);

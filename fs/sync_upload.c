@@ -268,13 +268,13 @@ void upload_missing(struct sync *s, struct sync_ns *ns, uint64_t server, const s
         upload_lacking(s, u, elsewhere);
 }
 
-const struct block_id *upload_lost(struct sync *s, struct sync_ns *ns, const struct upload_set *set)
+const struct upload *upload_lost(struct sync *s, struct sync_ns *ns, const struct upload_set *set)
 {
     for (size_t i = set->pos; i < set->n; i++)
         for (size_t k = 0; k < ns->targets_n; k++) {
             struct upload *u = upload_find(s, route_find(ns, ns->targets[k]), &set->ids[i].block);
             if (u && u->state == UPLOAD_LOST)
-                return &u->id;
+                return u;
         }
     return NULL;
 }

@@ -290,7 +290,7 @@ static struct {
     uint64_t node, sent; /* sent: request */
     struct block_id id;
     uint32_t len;
-    bool dirty, conflict;
+    bool dirty, conflict, parked;
 } nodes[NODES_MAX];
 static size_t nodes_n;
 static uint64_t cursor, next_request, need_answers, need_refusals;
@@ -389,6 +389,29 @@ int core_closure_blocks(struct core *c, uint64_t node, struct m_block_ref **out,
     *n = 1;
     return 0;
 }
+/* One range of one block a node. */
+static void changes_of(struct core_plan *plan)
+{
+    struct m_node_change n[NODES_MAX];
+    struct m_range r[NODES_MAX];
+    struct m_extent e[NODES_MAX];
+    struct m_changes m = {.nodes = n};
+    for (size_t i = 0; i < nodes_n; i++) {
+        size_t k = m.nodes_n;
+        if (nodes[i].sent != plan->request)
+            continue;
+        e[k] = (struct m_extent){.len = nodes[i].len, .block = nodes[i].id};
+        r[k] = (struct m_range){.len = nodes[i].len, .extents = &e[k], .extents_n = 1};
+        n[k] = (struct m_node_change){.node = nodes[i].node,
+                                      .facets = FACET_CONTENT,
+                                      .size = nodes[i].len,
+                                      .ranges = &r[k],
+                                      .ranges_n = 1};
+        m.nodes_n++;
+    }
+    msg_encode(&m_changes_desc, &m, &plan->changes);
+}
+
 int core_plan(struct core *c, uint64_t ns, const uint64_t *v, size_t n, int64_t quiet,
               struct core_plan *plan, struct core_need *need)
 {
@@ -400,18 +423,19 @@ int core_plan(struct core *c, uint64_t ns, const uint64_t *v, size_t n, int64_t 
         bool want = n == 0 && background_ok;
         for (size_t k = 0; k < n; k++)
             want |= v[k] == nodes[i].node;
-        if (!want || !nodes[i].dirty)
+        if (!want || !nodes[i].dirty || nodes[i].parked)
             continue;
         if (!plan->rows++) {
             plan->ns = ns;
             plan->request = ++next_request;
             plan->ids = malloc(NODES_MAX * sizeof *plan->ids);
-            buf_append(&plan->changes, "c", 1);
         }
         nodes[i].dirty = false;
         nodes[i].sent = plan->request;
         ref_of(i, &plan->ids[plan->ids_n++]);
     }
+    if (plan->rows)
+        changes_of(plan);
     return 0;
 }
 int core_resend(struct core *c, uint64_t ns, size_t k, struct core_plan *plan)
@@ -437,6 +461,8 @@ int core_commit_answer(struct core *c, uint64_t ns, uint64_t request, const stru
         if (nodes[i].sent == request) {
             nodes[i].sent = 0;
             nodes[i].dirty = a->status != COMMIT_COMMITTED;
+            for (size_t k = 0; k < a->rows_n; k++)
+                nodes[i].parked |= a->rows[k].node == nodes[i].node;
         }
     effect(fx, (struct core_effect){.kind = EFFECT_DONE,
                                     .ns = ns,
@@ -1123,6 +1149,44 @@ static void background_uploads_before_it_takes_the_lane(void **state)
     (void)r;
 }
 
+static bool is_parked(size_t i)
+{
+    pthread_mutex_lock(&fs.lock);
+    bool yes = nodes[i].parked;
+    pthread_mutex_unlock(&fs.lock);
+    return yes;
+}
+
+/* A block that is nowhere sets its own file aside, and the others are committed. */
+static void a_lost_block_holds_nothing_else_back(void **state)
+{
+    (void)state;
+    struct arena cleanup_arena a = {0};
+    start();
+    node_add(100, "kept");
+    node_add(101, "gone");
+    nodes[1].id = store_add("evicted", false);
+    background_ok = true;
+    pthread_mutex_lock(&fs.lock);
+    sync_kick(fs.sync);
+    pthread_mutex_unlock(&fs.lock);
+    struct fake_call *c;
+    while (!is_parked(1)) {
+        if ((c = call_open("diff")))
+            answer_diff_missing(c, 11);
+        if ((c = call_open("put")))
+            assert_int_equal(answer_put(c, "x"), 1);
+        assert_null(call_open("commit"));
+        usleep(500);
+    }
+    assert_false(is_parked(0));
+    c = call_wait("commit");
+    struct m_commit_req q = commit_of(c, &a);
+    assert_int_equal(q.ids_n, 1);
+    assert_true(block_id_equal(&q.ids[0].block, &nodes[0].id));
+    answer_committed(c, 1);
+}
+
 static void the_end_ends_every_waiter(void **state)
 {
     struct result r[3] = {0};
@@ -1165,6 +1229,7 @@ int main(void)
         T(a_damaged_block_is_fetched_elsewhere),
         T(a_block_that_nobody_has_is_eio),
         T(background_uploads_before_it_takes_the_lane),
+        T(a_lost_block_holds_nothing_else_back),
         T(the_end_ends_every_waiter),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
