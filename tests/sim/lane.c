@@ -64,6 +64,23 @@ static void send_question(struct client *c, struct view *v)
 
 /* ---- planning
  * -------------------------------------------------------------------------------------- */
+/* Names of a node move together: none of them that is to change is left for another commit. */
+static void check_whole(struct client *c, uint64_t request)
+{
+    sqlite3_stmt *s = tree_stmt(
+        c->tree, "SELECT p.name, p.parent FROM entry q JOIN entry p ON p.pend != 0 AND p.request = 0"
+                 " AND p.id != q.id AND ((q.node != 0 AND q.node IN (p.node, p.base_node))"
+                 " OR (q.base_node != 0 AND q.base_node IN (p.node, p.base_node)))"
+                 " WHERE q.request = ?1");
+    sqlite3_bind_int64(s, 1, (int64_t)request);
+    if (tree_step(c->tree, s) == 1)
+        sim_fail(c->s, "client %u: request %llu leaves half of a move behind: %llx/%s", c->index,
+                 (unsigned long long)request, (unsigned long long)sqlite3_column_int64(s, 1),
+                 (const char *)sqlite3_column_text(s, 0));
+    if (s)
+        sqlite3_reset(s);
+}
+
 static bool is_refusal(int err)
 {
     return err == -EDQUOT || err == -EROFS || err == -EACCES || err == -EIO;
@@ -81,6 +98,8 @@ static bool planned(struct client *c, struct view *v, int err, struct core_need 
         return false;
     if (!client_ok(c, err, what) || p->rows == 0)
         return false;
+    if (*what != 'r')
+        check_whole(c, p->request);
     sim_log(c->s, "c%u %s: request %llu, %zu rows, %zu blocks", c->index, what,
             (unsigned long long)p->request, p->rows, p->ids_n);
     if (c->s->opt.verbose) {

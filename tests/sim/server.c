@@ -282,12 +282,9 @@ void server_command(struct sim *s, bool admin, const char *line)
     snprintf(text, sizeof text, "%s", line);
     for (char *w = strtok_r(text, " ", &rest); w; w = strtok_r(NULL, " ", &rest))
         v[q.words_n++].text = bytes_str(w);
+    simvfs_crash_after(s->server.disk, 0); /* whoever types it waits for the prompt */
     int err = meta_command(s->server.meta, admin ? &i->admin : &i->device[0].who, &q,
                            s->now / 1000000, &a, &ar);
-    if (simvfs_crashed(s->server.disk)) {
-        server_crash(s);
-        return;
-    }
     sim_log(s, "%s: %d", line, err ? err : (int)a.exit_status);
     if (err || a.exit_status)
         sim_fail(s, "%s: %s", line, err ? strerror(-err) : arena_str(&ar, a.text));
