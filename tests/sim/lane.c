@@ -68,10 +68,11 @@ static void send_question(struct client *c, struct view *v)
 static void check_whole(struct client *c, uint64_t request)
 {
     sqlite3_stmt *s = tree_stmt(
-        c->tree, "SELECT p.name, p.parent FROM entry q JOIN entry p ON p.pend != 0 AND p.request = 0"
-                 " AND p.id != q.id AND ((q.node != 0 AND q.node IN (p.node, p.base_node))"
-                 " OR (q.base_node != 0 AND q.base_node IN (p.node, p.base_node)))"
-                 " WHERE q.request = ?1");
+        c->tree,
+        "SELECT p.name, p.parent FROM entry q JOIN entry p ON p.pend != 0 AND p.request = 0"
+        " AND p.id != q.id AND ((q.node != 0 AND q.node IN (p.node, p.base_node))"
+        " OR (q.base_node != 0 AND q.base_node IN (p.node, p.base_node)))"
+        " WHERE q.request = ?1");
     sqlite3_bind_int64(s, 1, (int64_t)request);
     if (tree_step(c->tree, s) == 1)
         sim_fail(c->s, "client %u: request %llu leaves half of a move behind: %llx/%s", c->index,
