@@ -94,6 +94,15 @@ static int start_failed(struct client *c, int err, const char *why)
     return err;
 }
 
+void client_template(struct simvfs *disk)
+{
+    char why[512];
+    struct tree *t;
+    if (tree_open(&t, TREE_DB, simvfs_name(disk), why))
+        abort();
+    tree_close(t);
+}
+
 int client_start(struct client *c)
 {
     char why[512] = "", name[32];

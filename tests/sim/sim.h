@@ -296,6 +296,8 @@ struct client {
     struct fsync_wait fsyncs[BARRIERS_MAX];
     struct op op;
 };
+/* Makes a new tree. */
+void client_template(struct simvfs *disk);
 int client_start(struct client *c);
 /* Ends it: properly, by kill -9, or by a loss of power. */
 enum stop { STOP_CLEAN, STOP_KILL, STOP_POWER };
@@ -382,6 +384,7 @@ struct sim {
     uint64_t seed;
     int64_t now; /* ns */
     unsigned step;
+    struct simvfs *empty; /* a disk with a new tree */
     struct server server;
     struct blockd blockd[SERVERS_MAX];
     struct client client[CLIENTS_MAX];
