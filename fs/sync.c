@@ -2,11 +2,13 @@
 /* The driver's threads, turns and waiters.
  *
  * One driver thread makes all decisions, so that what happens between two remote calls needs no
- * locks of its own. It sleeps on the inbox, which answers of calls, finished jobs, cancels and
- * wake-ups fill from any thread without fs.lock. A turn handles the events, then runs every part's
- * step function once under fs.lock; a step starts what it can and says with sync_at when it wants
- * to be run again at the latest. Reading, hashing and storing of large blocks runs on two worker
- * threads.
+ * locks of its own. It does the network's I/O as well (rpc_turn) and sleeps there: an fsync is
+ * three calls one after the other, and with an I/O thread of its own each would cost two more
+ * changes of threads, which on a machine with idle cores cost more than the calls. Answers of
+ * calls, finished jobs, cancels and wake-ups fill the inbox, from any thread without fs.lock. A
+ * turn handles the events, then runs every part's step function once under fs.lock; a step starts
+ * what it can and says with sync_at when it wants to be run again at the latest. Reading, hashing
+ * and storing of large blocks runs on two worker threads.
  *
  * A waiter is finished exactly once: waiter_end takes it out of the list and queues its done
  * function, which runs after the turn without the lock. A cancel only leaves the waiter's id in the
@@ -34,8 +36,9 @@ static int64_t clock_ms(void)
 /* ---- inbox ---- */
 static void wake_locked(struct sync *s)
 {
+    if (!s->awake && s->asleep)
+        rpc_wake(s->rpc);
     s->awake = true;
-    pthread_cond_signal(&s->inbox_cond);
 }
 
 void sync_wake(struct sync *s)
@@ -84,26 +87,18 @@ static void *worker_main(void *arg)
     return NULL;
 }
 
-/* Sleeps until something is in the inbox or `until` has come; false at the end. */
+/* Lets the network work, sleeping there until something is in the inbox or `until` has come; false
+ * at the end. */
 static bool inbox_wait(struct sync *s, int64_t until, struct sync_events *events,
                        uint64_t **cancels, size_t *cancels_n)
 {
     pthread_mutex_lock(&s->inbox_lock);
-    while (!s->awake && !s->inbox_stop) {
-        int64_t left = until - s->clock();
-        if (left <= 0)
-            break;
-        struct timespec t;
-        clock_gettime(CLOCK_MONOTONIC, &t);
-        t.tv_sec += (time_t)(left / 1000);
-        t.tv_nsec += (long)(left % 1000) * 1000000;
-        if (t.tv_nsec >= 1000000000) {
-            t.tv_nsec -= 1000000000;
-            t.tv_sec++;
-        }
-        pthread_cond_timedwait(&s->inbox_cond, &s->inbox_lock, &t);
-    }
-    s->awake = false;
+    int64_t left = s->awake || s->inbox_stop ? 0 : until - s->clock();
+    s->asleep = true;
+    pthread_mutex_unlock(&s->inbox_lock);
+    rpc_turn(s->rpc, left > 0 ? (unsigned)left : 0);
+    pthread_mutex_lock(&s->inbox_lock);
+    s->asleep = s->awake = false;
     TAILQ_CONCAT(events, &s->inbox, link);
     *cancels = s->cancels;
     *cancels_n = s->cancels_n;
@@ -306,13 +301,16 @@ static void call_event(struct sync *s, struct sync_event *e)
     free(c);
 }
 
-/* On the rpc thread: the answer's body is taken over. */
+/* Within rpc_turn: the answer's body is taken over. */
 static void call_done(void *arg, struct rpc_result *r)
 {
     struct sync_call *c = arg;
     c->res = *r;
     r->body = (struct buf){0};
-    sync_post(c->s, &c->ev);
+    pthread_mutex_lock(&c->s->inbox_lock);
+    TAILQ_INSERT_TAIL(&c->s->inbox, &c->ev, link);
+    c->s->awake = true; /* nobody to wake: rpc_turn returns */
+    pthread_mutex_unlock(&c->s->inbox_lock);
 }
 
 struct sync_call *call_new(struct sync *s, void (*fn)(struct sync *, struct sync_call *), void *arg)
@@ -519,8 +517,6 @@ static int locks_init(struct sync *s)
     pthread_condattr_setclock(&ca, CLOCK_MONOTONIC);
     int err = pthread_cond_init(&s->changed, &ca);
     if (!err)
-        err = pthread_cond_init(&s->inbox_cond, &ca);
-    if (!err)
         err = pthread_cond_init(&s->job_cond, NULL);
     if (!err)
         err = pthread_mutex_init(&s->inbox_lock, NULL);
@@ -581,6 +577,7 @@ int sync_new(struct sync **out, struct fs *fs, char *err)
                             .credential = s->identity.credential,
                             .connect_timeout_ms = fs->opt.connect_timeout_ms,
                             .max_per_host = 12,
+                            .driven = true,
                             .log = fs->log};
     r = rpc_new(&s->rpc, &o);
     if (!r) {
@@ -629,7 +626,8 @@ void sync_free(struct sync *s)
     pthread_mutex_unlock(&s->fs->lock);
     pthread_mutex_lock(&s->inbox_lock);
     s->inbox_stop = true;
-    pthread_cond_broadcast(&s->inbox_cond);
+    if (s->asleep)
+        rpc_wake(s->rpc);
     pthread_cond_broadcast(&s->job_cond);
     pthread_mutex_unlock(&s->inbox_lock);
     if (s->started)
@@ -658,7 +656,6 @@ void sync_free(struct sync *s)
     free(s->cancels);
     identity_free(&s->identity);
     pthread_cond_destroy(&s->changed);
-    pthread_cond_destroy(&s->inbox_cond);
     pthread_cond_destroy(&s->job_cond);
     pthread_mutex_destroy(&s->inbox_lock);
     free(s);

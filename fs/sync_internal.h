@@ -260,12 +260,14 @@ struct sync {
     pthread_cond_t changed;            /* with fs.lock: pending work or the journal moved */
 
     pthread_mutex_t inbox_lock;
-    pthread_cond_t inbox_cond, job_cond;
+    pthread_cond_t job_cond;
     struct sync_events inbox;
     struct sync_jobs jobs;
     uint64_t *cancels;
     size_t cancels_n, cancels_cap;
-    bool awake, inbox_stop;
+    bool awake;  /* the inbox is to be looked at */
+    bool asleep; /* the driver is in rpc_turn */
+    bool inbox_stop;
 
     struct waiters waiters;
     size_t waiters_n;

@@ -9,7 +9,8 @@
  * wb_flush_now is for callers that hold the lock and cannot wait: it does what is not yet done
  * itself. A job that a thread is working on at that moment is done twice, and the thread throws its
  * result away. Whoever waits for a job is told by a thread in any case (`unsettled`), as the caller
- * holds the lock.
+ * holds the lock. What it submits itself it does not offer to the threads: they would wake up, find
+ * nothing, and be in the way of an fsync meanwhile.
  *
  * A job that failed stays at the head of its node's list and keeps its bytes; a later flush tries
  * again, or its age does.
@@ -104,7 +105,10 @@ static void submit(struct wb *w, struct job *j)
     j->seq = ++w->seq;
     *n->jobs_end = j;
     n->jobs_end = &j->next;
-    enqueue(w, j);
+    if (w->hold)
+        j->state = JOB_HELD;
+    else
+        enqueue(w, j);
 }
 
 static void add_piece(struct job *j, struct seg *s, size_t at, size_t len, bool recut)
@@ -302,11 +306,16 @@ int wb_flush_now(struct wb *w, uint64_t node, bool finish)
     struct wb_node *n = wb_find(w, node);
     if (n == NULL)
         return 0;
+    w->hold = true;
     wb_submit(w, n, finish);
+    w->hold = false;
     int rc = 0;
-    for (struct job **at = &n->jobs; rc == 0 && *at != NULL; at = &(*at)->next)
-        if ((*at)->state != JOB_STORED)
+    for (struct job **at = &n->jobs; *at != NULL; at = &(*at)->next) {
+        if (rc == 0 && (*at)->state != JOB_STORED)
             rc = do_now(w, n, at);
+        if ((*at)->state == JOB_HELD) /* behind one that failed */
+            enqueue(w, *at);
+    }
     int applied = apply_head(w, n);
     wb_release(w, n);
     return rc != 0 ? rc : applied;

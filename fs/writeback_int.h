@@ -36,7 +36,13 @@ struct piece {
     size_t at; /* in buf */
     struct wb_extent e;
 };
-enum job_state { JOB_QUEUED, JOB_RUNNING, JOB_STORED, JOB_FAILED };
+enum job_state {
+    JOB_HELD, /* made by wb_flush_now, which is about to do it: in no queue */
+    JOB_QUEUED,
+    JOB_RUNNING,
+    JOB_STORED,
+    JOB_FAILED
+};
 struct job {
     struct job *next;       /* of its node, in order */
     struct job *queue_next; /* of the queue or of a thread's batch */
@@ -78,6 +84,7 @@ struct wb {
     pthread_t *threads;
     unsigned threads_n, asleep; /* asleep: threads that wait without a time-out */
     bool unsettled;             /* jobs ended without a thread: one must call `settled` */
+    bool hold;                  /* wb_submit leaves its jobs to wb_flush_now */
     int64_t aged;               /* when flush_aged ran last */
     bool stop;
 };

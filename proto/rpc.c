@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Remote calls with one libcurl multi handle on one thread.
  *
- * rpc_start puts the call into `incoming` and wakes the thread, which alone touches curl. Easy
+ * rpc_start puts the call into `incoming` and wakes the thread, which alone touches curl. It is
+ * woken only while it polls: whoever starts calls on that thread itself costs no system call. Easy
  * handles are kept and reused: they carry the constant options and the TLS session cache.
  *
  * The bound on connections per host is kept here rather than by curl, for two reasons: a call that
@@ -206,6 +207,7 @@ static void finish(struct rpc *r, struct call *c)
     pthread_mutex_lock(&r->lock);
     r->calls_n--;
     pthread_mutex_unlock(&r->lock);
+    r->ended++;
     c->result.seconds = (double)(now_us() - c->started_us) / 1e6;
     if (c->result.err)
         buf_free(&c->result.body);
@@ -379,51 +381,72 @@ static void apply_cancels(struct rpc *r, const uint64_t *ids, size_t n)
     }
 }
 
+/* Takes what other threads asked for, lets curl do what it can, and ends the calls that are done.
+ * Returns how long to wait for more; -1: all has ended. */
+static int pass(struct rpc *r)
+{
+    struct calls fresh = TAILQ_HEAD_INITIALIZER(fresh);
+    pthread_mutex_lock(&r->lock);
+    TAILQ_CONCAT(&fresh, &r->incoming, all);
+    uint64_t *cancels = r->cancels;
+    size_t cancels_n = r->cancels_n;
+    r->cancels = NULL;
+    r->cancels_n = r->cancels_cap = 0;
+    bool quit = r->quit;
+    pthread_mutex_unlock(&r->lock);
+
+    /* a callback that hears of the end may still start a call: that one ends in the next round */
+    if (quit && TAILQ_EMPTY(&fresh) && TAILQ_EMPTY(&r->calls)) {
+        free(cancels);
+        return -1;
+    }
+    struct call *c;
+    while ((c = TAILQ_FIRST(&fresh))) {
+        TAILQ_REMOVE(&fresh, c, all);
+        admit(r, c);
+    }
+    apply_cancels(r, cancels, cancels_n);
+    free(cancels);
+    while (quit && (c = TAILQ_FIRST(&r->calls)))
+        abandon(r, c, -ECANCELED, "canceled: shutting down");
+    int running;
+    curl_multi_perform(r->multi, &running);
+    collect(r);
+    int timeout = expire_queued(r);
+    pump_hosts(r);
+    return quit ? 0 : timeout;
+}
+
+/* Waits for the network or for another thread. */
+static void poll_network(struct rpc *r, int timeout_ms)
+{
+    pthread_mutex_lock(&r->lock);
+    bool wait = TAILQ_EMPTY(&r->incoming) && !r->cancels_n && !r->nudged && !r->quit;
+    r->polling = true;
+    pthread_mutex_unlock(&r->lock);
+    curl_multi_poll(r->multi, NULL, 0, wait ? timeout_ms : 0, NULL);
+    pthread_mutex_lock(&r->lock);
+    r->polling = r->woken = r->nudged = false;
+    pthread_mutex_unlock(&r->lock);
+}
+
 static void *rpc_main(void *arg)
 {
     struct rpc *r = arg;
-    for (;;) {
-        struct calls fresh = TAILQ_HEAD_INITIALIZER(fresh);
-        pthread_mutex_lock(&r->lock);
-        r->woken = false;
-        TAILQ_CONCAT(&fresh, &r->incoming, all);
-        uint64_t *cancels = r->cancels;
-        size_t cancels_n = r->cancels_n;
-        r->cancels = NULL;
-        r->cancels_n = r->cancels_cap = 0;
-        bool quit = r->quit;
-        pthread_mutex_unlock(&r->lock);
-
-        /* a callback that hears of the end may still start a call: that one ends in the next round
-         */
-        if (quit && TAILQ_EMPTY(&fresh) && TAILQ_EMPTY(&r->calls)) {
-            free(cancels);
-            break;
-        }
-        struct call *c;
-        while ((c = TAILQ_FIRST(&fresh))) {
-            TAILQ_REMOVE(&fresh, c, all);
-            admit(r, c);
-        }
-        apply_cancels(r, cancels, cancels_n);
-        free(cancels);
-        while (quit && (c = TAILQ_FIRST(&r->calls)))
-            abandon(r, c, -ECANCELED, "canceled: shutting down");
-        int running;
-        curl_multi_perform(r->multi, &running);
-        collect(r);
-        int timeout = expire_queued(r);
-        pump_hosts(r);
-        if (!quit)
-            curl_multi_poll(r->multi, NULL, 0, timeout, NULL);
-    }
-    while (!LIST_EMPTY(&r->hosts)) {
-        struct host *h = LIST_FIRST(&r->hosts);
-        LIST_REMOVE(h, link);
-        free(h->key);
-        free(h);
-    }
+    int timeout;
+    while ((timeout = pass(r)) >= 0)
+        poll_network(r, timeout);
     return NULL;
+}
+
+void rpc_turn(struct rpc *r, unsigned timeout_ms)
+{
+    uint64_t before = r->ended;
+    int left = pass(r);
+    if (r->ended != before || left < 0)
+        return;
+    poll_network(r, (unsigned)left < timeout_ms ? left : (int)timeout_ms);
+    pass(r);
 }
 
 /* ---- the caller's side --------------------------------------------------------------------- */
@@ -436,6 +459,12 @@ static bool has_openssl(void)
 
 static void release(struct rpc *r)
 {
+    while (!LIST_EMPTY(&r->hosts)) {
+        struct host *h = LIST_FIRST(&r->hosts);
+        LIST_REMOVE(h, link);
+        free(h->key);
+        free(h);
+    }
     for (size_t i = 0; i < r->easies_n; i++)
         curl_easy_cleanup(r->easies[i]);
     if (r->multi)
@@ -476,11 +505,13 @@ int rpc_new(struct rpc **out, const struct rpc_options *o)
     /* within one thread, hence without lock functions */
     curl_share_setopt(r->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
     curl_share_setopt(r->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_DNS);
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &before);
-    err = -pthread_create(&r->thread, NULL, rpc_main, r);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!r->o.driven) {
+        sigset_t all, before;
+        sigfillset(&all);
+        pthread_sigmask(SIG_BLOCK, &all, &before);
+        err = -pthread_create(&r->thread, NULL, rpc_main, r);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+    }
     if (err) {
         release(r);
         return err;
@@ -489,15 +520,35 @@ int rpc_new(struct rpc **out, const struct rpc_options *o)
     return 0;
 }
 
+/* Makes the thread look again, unless it will do so anyway. */
+static void wake_locked(struct rpc *r)
+{
+    if (r->polling && !r->woken) {
+        curl_multi_wakeup(r->multi);
+        r->woken = true;
+    }
+}
+
+void rpc_wake(struct rpc *r)
+{
+    pthread_mutex_lock(&r->lock);
+    r->nudged = true;
+    wake_locked(r);
+    pthread_mutex_unlock(&r->lock);
+}
+
 void rpc_free(struct rpc *r)
 {
     if (!r)
         return;
     pthread_mutex_lock(&r->lock);
     r->quit = true;
+    wake_locked(r);
     pthread_mutex_unlock(&r->lock);
-    curl_multi_wakeup(r->multi);
-    pthread_join(r->thread, NULL);
+    if (r->o.driven)
+        rpc_main(r);
+    else
+        pthread_join(r->thread, NULL);
     release(r);
 }
 
@@ -509,14 +560,6 @@ void rpc_set_credential(struct rpc *r, const char *credential)
     r->credential = fresh;
     pthread_mutex_unlock(&r->lock);
     free(old);
-}
-
-/* Wakes the thread unless somebody has since it last looked. */
-static void wake_locked(struct rpc *r)
-{
-    if (!r->woken)
-        curl_multi_wakeup(r->multi);
-    r->woken = true;
 }
 
 /* What is sent: one copied run where that is small, else the head's copy and the caller's pieces.

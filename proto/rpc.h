@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The client's side of every remote call: HTTPS POST with libcurl, one I/O thread per client
- * object.
+/* The client's side of every remote call: HTTPS POST with libcurl. One thread does the I/O of a
+ * client object: its own, or (option `driven`) the caller of rpc_turn.
  *
  * Endpoints are `URL/v1/METHOD`. Every request carries `Steadfs-Version: 1` and, where there is
  * one, `Authorization: Bearer CREDENTIAL`. The connections are kept; TLS 1.3; the server must
@@ -23,6 +23,9 @@ struct rpc_options {
     const char *credential;      /* copied; NULL: none */
     unsigned connect_timeout_ms; /* 0: 5000 */
     unsigned max_per_host;       /* connections, not counting long polls; 0: 8 */
+    /* No thread of its own: one thread of the owner calls rpc_turn again and again, which saves it
+     * a change of threads for each call and each answer. rpc_wait is then of no use. */
+    bool driven;
     struct log *log;
 };
 
@@ -64,6 +67,12 @@ struct rpc_call {
 int rpc_new(struct rpc **out, const struct rpc_options *o);
 /* Cancels what is under way (done is called with -ECANCELED), joins the thread. */
 void rpc_free(struct rpc *r);
+/* Driven: starts what was queued, then waits up to timeout_ms for the network, an rpc_wake, or a
+ * call from another thread, and handles what there is; returns as soon as a call has ended. The
+ * calling thread is the rpc thread of this file. */
+void rpc_turn(struct rpc *r, unsigned timeout_ms);
+/* Driven: the rpc_turn under way, or the next one, does not wait. Any thread. */
+void rpc_wake(struct rpc *r);
 void rpc_set_credential(struct rpc *r, const char *credential);
 /* Queues the call; done is called exactly once, from the rpc thread. Returns an id to cancel it. */
 uint64_t rpc_start(struct rpc *r, const struct rpc_call *c);

@@ -63,6 +63,7 @@ struct rpc {
     struct calls calls;
     LIST_HEAD(, host) hosts;
     uint64_t expiry_us; /* no queued call's deadline is earlier */
+    uint64_t ended;     /* calls so far */
     CURL *easies[RPC_EASIES_MAX];
     size_t easies_n;
 
@@ -73,7 +74,10 @@ struct rpc {
     uint64_t last_id;
     size_t calls_n;
     char *credential;
-    bool woken, quit;
+    bool polling; /* the thread waits, or is about to */
+    bool woken;   /* … and was told to look again */
+    bool nudged;  /* rpc_wake */
+    bool quit;
 };
 
 /* p, or the end of the process: sizes are bounded before memory is asked for. */

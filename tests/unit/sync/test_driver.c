@@ -61,6 +61,8 @@ struct rpc {
 };
 static struct rpc the_rpc;
 static pthread_mutex_t net_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t net_wake = PTHREAD_COND_INITIALIZER;
+static bool net_nudged;
 static struct fake_call calls[CALLS_MAX];
 static size_t calls_n;
 
@@ -71,11 +73,38 @@ int rpc_new(struct rpc **out, const struct rpc_options *o)
     return 0;
 }
 
+void rpc_wake(struct rpc *r)
+{
+    (void)r;
+    pthread_mutex_lock(&net_lock);
+    net_nudged = true;
+    pthread_cond_signal(&net_wake);
+    pthread_mutex_unlock(&net_lock);
+}
+
+/* Answers come from the test's own thread, by call_end. */
+void rpc_turn(struct rpc *r, unsigned timeout_ms)
+{
+    (void)r;
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    t.tv_sec += timeout_ms / 1000;
+    t.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
+    t.tv_sec += t.tv_nsec / 1000000000;
+    t.tv_nsec %= 1000000000;
+    pthread_mutex_lock(&net_lock);
+    while (!net_nudged && timeout_ms && !pthread_cond_timedwait(&net_wake, &net_lock, &t))
+        ;
+    net_nudged = false;
+    pthread_mutex_unlock(&net_lock);
+}
+
 static void call_end(struct fake_call *c, struct rpc_result *r)
 {
     c->open = false;
     c->done(c->arg, r);
     buf_free(&r->body);
+    rpc_wake(&the_rpc);
 }
 
 void rpc_free(struct rpc *r)
