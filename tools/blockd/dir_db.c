@@ -13,6 +13,7 @@
 
 #include "dir_sql.h"
 #include "durable.h"
+#include "walfile.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -25,6 +26,7 @@
 #define BUSY_MS 10000
 #define CHECKPOINT_PAGES 512      /* of 16 KiB: when idle */
 #define CHECKPOINT_PAGES_MAX 8192 /* whatever waits */
+#define LOG_RESERVE (12 << 20)    /* bytes: somewhat over CHECKPOINT_PAGES */
 
 enum {
     FIND,
@@ -467,6 +469,7 @@ static void *writer_main(void *arg)
 {
     struct dir_db *d = arg;
     struct reader *own = reader_open(d->path, SQLITE_OPEN_READWRITE);
+    walfile_reserve(d->db, d->path, LOG_RESERVE); /* without it commits are slower, no more */
     pthread_mutex_lock(&d->lock);
     for (;;) {
         while (STAILQ_EMPTY(&d->jobs) && !d->quit && (d->stuck || d->log_pages < CHECKPOINT_PAGES))

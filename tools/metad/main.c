@@ -20,6 +20,7 @@
 #include "tls.h"
 #include "writer.h"
 
+#define LOG_RESERVE (18 << 20) /* bytes: what the database writes between two checkpoints */
 #define PORT 7440
 #define DRAIN_MS 30000u
 #define WORKERS 4u
@@ -273,7 +274,9 @@ static int serve(struct service *s, const struct config *c, const struct datadir
     struct meta *m = NULL;
     s->waiters = waiters_new(s->httpd);
     s->readers = readers_new(mo);
-    e = meta_open(&m, mo, err);
+    struct meta_options writes = *mo;
+    writes.log_reserve = LOG_RESERVE;
+    e = meta_open(&m, &writes, err);
     if (e)
         return e;
     e = writer_new(&s->writer, s, m);

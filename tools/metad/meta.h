@@ -18,6 +18,7 @@ struct meta_options {
     const char *path;       /* database file */
     const char *vfs;        /* SQLite VFS, NULL: default (the simulator passes its own) */
     bool reader;            /* read-only connection; never migrates */
+    int64_t log_reserve;    /* bytes that the database's log is made long at once (walfile.h) */
     uint64_t gc_grace_ms;   /* 0: 48 h. Receipts older than half of it are refused */
     uint64_t capability_ms; /* 0: 15 min */
 };

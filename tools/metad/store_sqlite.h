@@ -12,7 +12,7 @@
 /* Opens path (created unless reader) and brings its schema up to date (never for a reader).
  * -EPROTO: written by a newer program; -EUCLEAN: no database of ours; -errno. why: 512 bytes. */
 int store_sqlite_open(struct store **out, const char *path, const char *vfs, bool reader,
-                      char *why);
+                      int64_t log_reserve, char *why);
 
 /* One step of the schema's history. */
 struct migration {

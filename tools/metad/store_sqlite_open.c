@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "schema.sql.h"
+#include "walfile.h"
 
 #define BUSY_MS 10000   /* waits for another process that migrates or checkpoints */
 #define CACHE_KIB 65536 /* page cache of the writer; readers take a quarter */
@@ -311,7 +312,8 @@ static int sq_configure(struct sq *s, bool reader, char *why)
     return r;
 }
 
-int store_sqlite_open(struct store **out, const char *path, const char *vfs, bool reader, char *why)
+int store_sqlite_open(struct store **out, const char *path, const char *vfs, bool reader,
+                      int64_t log_reserve, char *why)
 {
     struct sq *s = calloc(1, sizeof *s);
     if (!s)
@@ -325,6 +327,8 @@ int store_sqlite_open(struct store **out, const char *path, const char *vfs, boo
         snprintf(why, WHY_LEN, "cannot open database %s: %s", path, sqlite3_errstr(rc));
     else
         r = sq_configure(s, reader, why);
+    if (!r && !reader && log_reserve)
+        walfile_reserve(s->db, path, log_reserve); /* without it commits are slower, no more */
     if (r) {
         sq_close(&s->base);
         return r;
