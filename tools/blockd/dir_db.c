@@ -24,9 +24,9 @@
 
 #define READERS_KEPT 8
 #define BUSY_MS 10000
-#define CHECKPOINT_PAGES 512      /* of 16 KiB: when idle */
-#define CHECKPOINT_PAGES_MAX 8192 /* whatever waits */
-#define LOG_RESERVE (12 << 20)    /* bytes: somewhat over CHECKPOINT_PAGES */
+#define CHECKPOINT_BYTES (8 << 20)       /* of the log: when idle */
+#define CHECKPOINT_BYTES_MAX (128 << 20) /* whatever waits */
+#define LOG_RESERVE (12 << 20)           /* bytes: somewhat over CHECKPOINT_BYTES */
 
 enum {
     FIND,
@@ -101,8 +101,9 @@ struct dir_db {
     char *path;
     sqlite3 *db; /* the writer's, with what follows */
     sqlite3_stmt *st[WRITES];
-    int log_pages; /* of the WAL, after the last commit */
-    bool stuck;    /* the last checkpoint failed: the next commit makes way for another */
+    int page_size;
+    int64_t log_bytes; /* in the WAL, after the last commit */
+    bool stuck;        /* the last checkpoint failed: the next commit makes way for another */
     pthread_t thread;
     bool started;
 
@@ -448,12 +449,12 @@ static void apply_all(struct dir_db *d, struct jobs *jobs)
     apply_each(d, j);
 }
 
-static int note_log_pages(void *arg, sqlite3 *db, const char *name, int pages)
+static int note_log_bytes(void *arg, sqlite3 *db, const char *name, int pages)
 {
     (void)db;
     (void)name;
     struct dir_db *d = arg;
-    d->log_pages = pages;
+    d->log_bytes = (int64_t)pages * d->page_size;
     d->stuck = false;
     return SQLITE_OK;
 }
@@ -462,7 +463,7 @@ static void checkpoint(struct dir_db *d)
 {
     d->stuck = sqlite3_wal_checkpoint_v2(d->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
     if (!d->stuck)
-        d->log_pages = 0;
+        d->log_bytes = 0;
 }
 
 static void *writer_main(void *arg)
@@ -472,7 +473,7 @@ static void *writer_main(void *arg)
     walfile_reserve(d->db, d->path, LOG_RESERVE); /* without it commits are slower, no more */
     pthread_mutex_lock(&d->lock);
     for (;;) {
-        while (STAILQ_EMPTY(&d->jobs) && !d->quit && (d->stuck || d->log_pages < CHECKPOINT_PAGES))
+        while (STAILQ_EMPTY(&d->jobs) && !d->quit && (d->stuck || d->log_bytes < CHECKPOINT_BYTES))
             pthread_cond_wait(&d->there, &d->lock);
         struct jobs jobs = STAILQ_HEAD_INITIALIZER(jobs);
         STAILQ_CONCAT(&jobs, &d->jobs);
@@ -494,7 +495,7 @@ static void *writer_main(void *arg)
             j->done = true; /* its owner may go as soon as the lock is given up */
         }
         pthread_cond_broadcast(&d->done);
-        if (d->log_pages >= CHECKPOINT_PAGES_MAX && !d->stuck) {
+        if (d->log_bytes >= CHECKPOINT_BYTES_MAX && !d->stuck) {
             pthread_mutex_unlock(&d->lock);
             checkpoint(d);
             pthread_mutex_lock(&d->lock);
@@ -588,6 +589,8 @@ void dir_db_totals(struct dir_db *d, uint64_t *blocks, uint64_t *bytes)
 
 /* ---- opening ------------------------------------------------------------------------------- */
 
+/* A small block goes into the log, and so to the disk, with a leaf of every index: small pages,
+ * then. A store that was made with others keeps them. */
 static int open_writer(struct dir_db *d, const char *dir, const uint8_t *fresh, char *err)
 {
     int rc = sqlite3_open_v2(
@@ -595,11 +598,13 @@ static int open_writer(struct dir_db *d, const char *dir, const uint8_t *fresh, 
     int r = rc ? dir_sql_errno(d->db, rc) : 0;
     sqlite3_busy_timeout(d->db, BUSY_MS);
     if (!r)
-        r = dir_sql_exec(d->db, "PRAGMA page_size = 16384; PRAGMA journal_mode = WAL;"
+        r = dir_sql_exec(d->db, "PRAGMA page_size = 4096; PRAGMA journal_mode = WAL;"
                                 "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;"
                                 "PRAGMA secure_delete = OFF; PRAGMA cache_size = -16384");
     if (!r)
         r = dir_sql_bring_up(d->db, fresh);
+    if (!r)
+        r = dir_sql_int(d->db, "PRAGMA page_size", &d->page_size);
     if (r == -EPROTO) {
         snprintf(err, 512, "%s was written by a newer steadfs-blockd; update this one", d->path);
         return r;
@@ -610,7 +615,7 @@ static int open_writer(struct dir_db *d, const char *dir, const uint8_t *fresh, 
         r = dir_sql_prepare(d->db, write_sql, d->st, WRITES);
     if (r)
         snprintf(err, 512, "cannot use %s: %s", d->path, sqlite3_errmsg(d->db));
-    sqlite3_wal_hook(d->db, note_log_pages, d);
+    sqlite3_wal_hook(d->db, note_log_bytes, d);
     return r;
 }
 

@@ -58,6 +58,16 @@ int dir_sql_exec(sqlite3 *db, const char *sql)
     return rc == SQLITE_OK ? 0 : dir_sql_errno(db, rc);
 }
 
+int dir_sql_int(sqlite3 *db, const char *sql, int *out)
+{
+    sqlite3_stmt *st = NULL;
+    int rc = sqlite3_prepare_v2(db, sql, -1, &st, NULL);
+    if (!rc && sqlite3_step(st) == SQLITE_ROW)
+        *out = sqlite3_column_int(st, 0);
+    rc = sqlite3_finalize(st);
+    return rc ? dir_sql_errno(db, rc) : 0;
+}
+
 int dir_sql_prepare(sqlite3 *db, const char *const *sql, sqlite3_stmt **st, int n)
 {
     for (int i = 0; i < n; i++)
