@@ -133,7 +133,7 @@ static void full_queue(void **state)
     start(&s, &n);
     pthread_mutex_lock(&s.hold);
     for (uint64_t i = 0; i < NOTIFY_MAX + 10; i++) {
-        assert_true(i > NOTIFY_MAX || notify_has_room(n));
+        assert_true(i >= NOTIFY_MAX || notify_has_room(n));
         notify_inode(n, i, 0);
     }
     assert_false(notify_has_room(n));
