@@ -2,12 +2,13 @@
 /* The index in SQLite.
  *
  * WAL with synchronous=FULL: a commit is one sync, and readers go on meanwhile. The price, small
- * blocks written twice, is paid later: the writer checkpoints when nothing waits, or when the log
- * has grown past a bound.
+ * blocks written twice, is paid later: the keeper checkpoints when nothing waits, or whoever wrote
+ * when the log has grown past a bound.
  *
- * Group commit: the writer takes all jobs that wait, applies them in one transaction and answers
- * them together. Where that transaction fails (a full disk), each row is tried again in one of its
- * own, so that only those fail which cannot be stored.
+ * Group commit: whoever comes while nobody writes takes all jobs that wait, applies them in one
+ * transaction, and answers them together; the others wait. A thread that only writes would cost
+ * each put two changes of threads. Where a transaction fails (a full disk), each row is tried again
+ * in one of its own, so that only those fail which cannot be stored.
  */
 #include "dir_db.h"
 
@@ -80,7 +81,7 @@ struct reader {
     struct reader *next;
 };
 
-/* What the writer is asked to do. Lives on the asker's stack. */
+/* A change. Lives on the asker's stack. */
 struct job {
     enum { JOB_PUT, JOB_REMOVE, JOB_FORGET_LOST, JOB_INCARNATION } kind;
     uint64_t ns;
@@ -99,16 +100,18 @@ STAILQ_HEAD(jobs, job);
 
 struct dir_db {
     char *path;
-    sqlite3 *db; /* the writer's, with what follows */
+    sqlite3 *db; /* of whoever set busy, with what follows */
     sqlite3_stmt *st[WRITES];
     int page_size;
-    int64_t log_bytes; /* in the WAL, after the last commit */
-    bool stuck;        /* the last checkpoint failed: the next commit makes way for another */
-    pthread_t thread;
+    int64_t log_bytes;  /* in the WAL, after the last commit */
+    bool stuck;         /* the last checkpoint failed: the next commit makes way for another */
+    struct reader *own; /* his, too */
+    pthread_t keeper;
     bool started;
 
-    pthread_mutex_t lock; /* guards what follows */
-    pthread_cond_t there, done;
+    pthread_mutex_t lock;       /* guards what follows */
+    pthread_cond_t there, done; /* there: for the keeper */
+    bool busy;                  /* somebody uses the writing connection */
     struct jobs jobs;
     bool quit;
     struct reader *readers;
@@ -258,7 +261,7 @@ bool dir_db_knows_file(struct dir_db *d, const char *file)
     return rc != SQLITE_DONE;
 }
 
-/* ---- the writer ---------------------------------------------------------------------------- */
+/* ---- writing ------------------------------------------------------------------------------- */
 
 /* The row number and stored length that a bound statement finds; 0: none, -errno. */
 static int64_t found_row(struct dir_db *d, sqlite3_stmt *st, int64_t *len)
@@ -466,43 +469,51 @@ static void checkpoint(struct dir_db *d)
         d->log_bytes = 0;
 }
 
-static void *writer_main(void *arg)
+/* [lock, given up meanwhile] Does all jobs that wait. */
+static void run_jobs(struct dir_db *d)
+{
+    struct jobs jobs = STAILQ_HEAD_INITIALIZER(jobs);
+    STAILQ_CONCAT(&jobs, &d->jobs);
+    d->busy = true;
+    pthread_mutex_unlock(&d->lock);
+    apply_all(d, &jobs);
+    if (d->own)
+        read_totals(d, d->own);
+    if (d->log_bytes >= CHECKPOINT_BYTES_MAX && !d->stuck)
+        checkpoint(d);
+    pthread_mutex_lock(&d->lock);
+    d->busy = false;
+    struct job *j;
+    while ((j = STAILQ_FIRST(&jobs))) {
+        STAILQ_REMOVE_HEAD(&jobs, link);
+        j->done = true; /* its owner may go as soon as the lock is given up */
+    }
+    pthread_cond_broadcast(&d->done);
+    if (!d->stuck && d->log_bytes >= CHECKPOINT_BYTES)
+        pthread_cond_signal(&d->there);
+}
+
+/* Checkpoints when nobody wants to write. */
+static void *keeper_main(void *arg)
 {
     struct dir_db *d = arg;
-    struct reader *own = reader_open(d->path, SQLITE_OPEN_READWRITE);
     walfile_reserve(d->db, d->path, LOG_RESERVE); /* without it commits are slower, no more */
     pthread_mutex_lock(&d->lock);
-    for (;;) {
-        while (STAILQ_EMPTY(&d->jobs) && !d->quit && (d->stuck || d->log_bytes < CHECKPOINT_BYTES))
+    d->busy = false;
+    pthread_cond_broadcast(&d->done);
+    while (!d->quit) {
+        if (d->busy || !STAILQ_EMPTY(&d->jobs) || d->stuck || d->log_bytes < CHECKPOINT_BYTES) {
             pthread_cond_wait(&d->there, &d->lock);
-        struct jobs jobs = STAILQ_HEAD_INITIALIZER(jobs);
-        STAILQ_CONCAT(&jobs, &d->jobs);
-        bool quit = d->quit;
+            continue;
+        }
+        d->busy = true;
         pthread_mutex_unlock(&d->lock);
-        if (STAILQ_EMPTY(&jobs)) {
-            if (quit)
-                break;
-            checkpoint(d);
-        } else {
-            apply_all(d, &jobs);
-            if (own)
-                read_totals(d, own);
-        }
+        checkpoint(d);
         pthread_mutex_lock(&d->lock);
-        struct job *j;
-        while ((j = STAILQ_FIRST(&jobs))) {
-            STAILQ_REMOVE_HEAD(&jobs, link);
-            j->done = true; /* its owner may go as soon as the lock is given up */
-        }
+        d->busy = false;
         pthread_cond_broadcast(&d->done);
-        if (d->log_bytes >= CHECKPOINT_BYTES_MAX && !d->stuck) {
-            pthread_mutex_unlock(&d->lock);
-            checkpoint(d);
-            pthread_mutex_lock(&d->lock);
-        }
     }
-    if (own)
-        reader_free(own);
+    pthread_mutex_unlock(&d->lock);
     return NULL;
 }
 
@@ -510,9 +521,11 @@ static void submit(struct dir_db *d, struct job *j)
 {
     pthread_mutex_lock(&d->lock);
     STAILQ_INSERT_TAIL(&d->jobs, j, link);
-    pthread_cond_signal(&d->there);
     while (!j->done)
-        pthread_cond_wait(&d->done, &d->lock);
+        if (d->busy)
+            pthread_cond_wait(&d->done, &d->lock);
+        else
+            run_jobs(d);
     pthread_mutex_unlock(&d->lock);
 }
 
@@ -635,7 +648,9 @@ int dir_db_open(struct dir_db **out, const char *dir, const uint8_t fresh[INCARN
     if (first) {
         read_totals(d, first);
         reader_give(d, first);
-        r = -pthread_create(&d->thread, NULL, writer_main, d);
+        d->own = reader_open(d->path, SQLITE_OPEN_READWRITE);
+        d->busy = true; /* until the keeper has made the log long */
+        r = -pthread_create(&d->keeper, NULL, keeper_main, d);
         d->started = !r;
     } else if (!r) {
         snprintf(err, 512, "cannot read %s", d->path);
@@ -658,8 +673,10 @@ void dir_db_close(struct dir_db *d)
         d->quit = true;
         pthread_cond_signal(&d->there);
         pthread_mutex_unlock(&d->lock);
-        pthread_join(d->thread, NULL);
+        pthread_join(d->keeper, NULL);
     }
+    if (d->own)
+        reader_free(d->own);
     struct reader *r;
     while ((r = d->readers)) {
         d->readers = r->next;
