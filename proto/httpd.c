@@ -223,7 +223,7 @@ static void run_handler(struct httpd_req *q)
 {
     struct evbuffer *in = evhttp_request_get_input_buffer(q->ev);
     q->body = (struct bytes){evbuffer_pullup(in, -1), evbuffer_get_length(in)};
-    q->route->fn(q->h->o.ctx, q);
+    q->fn(q->h->o.ctx, q);
 }
 
 void *httpd_worker_main(void *arg)
@@ -246,14 +246,10 @@ void *httpd_worker_main(void *arg)
     return NULL;
 }
 
-static void start_handler(struct httpd *h, struct httpd_req *q)
+void httpd_to_worker(struct httpd_req *q, httpd_handler fn)
 {
-    if (q->route->where == HTTPD_ON_LOOP) {
-        /* the handler may answer, which puts evhttp's callbacks back and ends q */
-        httpd_watch_peer(q->conn);
-        run_handler(q);
-        return;
-    }
+    struct httpd *h = q->h;
+    q->fn = fn;
     pthread_mutex_lock(&h->lock);
     bool full = h->work_n >= HTTPD_QUEUE_MAX;
     if (!full) {
@@ -265,9 +261,17 @@ static void start_handler(struct httpd *h, struct httpd_req *q)
     if (full) {
         h->refused_full++;
         httpd_reply_error(q, ERR_UNAVAILABLE, "the server is overloaded; try again");
-        return;
     }
+}
+
+static void start_handler(struct httpd_req *q)
+{
+    /* first: the handler may answer, which puts evhttp's callbacks back and ends q */
     httpd_watch_peer(q->conn);
+    if (q->route->where == HTTPD_ON_LOOP)
+        run_handler(q);
+    else
+        httpd_to_worker(q, q->fn);
 }
 
 static void metrics_text(struct httpd *h, struct buf *b)
@@ -401,13 +405,14 @@ void httpd_on_request(struct evhttp_request *ev, void *arg)
     char *host = NULL;
     ev_uint16_t port = 0;
     evhttp_connection_get_peer(evcon, &host, &port);
-    *q = (struct httpd_req){.h = h, .conn = c, .ev = ev, .route = r, .local = c->local};
+    *q =
+        (struct httpd_req){.h = h, .conn = c, .ev = ev, .route = r, .fn = r->fn, .local = c->local};
     snprintf(q->peer, sizeof q->peer, "%.60s:%u", host ? host : "?", port);
     q->body_held = evbuffer_get_length(evhttp_request_get_input_buffer(ev));
     h->held += q->body_held;
     c->req = q;
     LIST_INSERT_HEAD(&h->reqs, q, all);
-    start_handler(h, q);
+    start_handler(q);
 }
 
 /* ---- the loop ------------------------------------------------------------------------------ */

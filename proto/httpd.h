@@ -76,6 +76,9 @@ struct arena *httpd_arena(struct httpd_req *q); /* freed when answered */
 /* Decodes the body strictly; on failure answers 400/413 itself and returns false. */
 bool httpd_decode(struct httpd_req *q, const struct msg_desc *d, void *msg);
 
+/* From a handler on the loop that has not answered: fn does it, on a worker. */
+void httpd_to_worker(struct httpd_req *q, httpd_handler fn);
+
 /* Answers; any thread; q is gone afterwards. The bytes of *body are taken over (left empty). */
 void httpd_reply(struct httpd_req *q, unsigned status, struct buf *body);
 /* A message over its limits is answered with 500. */

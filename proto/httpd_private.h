@@ -57,6 +57,7 @@ struct httpd_req {
     struct conn *conn; /* NULL once the client has vanished; loop thread only */
     struct evhttp_request *ev;
     const struct route *route;
+    httpd_handler fn;
     struct bytes body;
     size_t body_held; /* its share of httpd.held */
     struct arena arena;

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Every method is a row of one table. A row that changes something goes to the writer from the loop
  * thread, undecoded: the writer decodes it, so that a commit crosses threads twice and not three
- * times. A row that only reads runs on a worker, with a reader of the pool. `wait` is compared with
- * the database on a worker and then held on the loop (waiters.h). */
+ * times. A row that only reads runs on a worker, with a reader of the pool; but the question about
+ * a few blocks, which an fsync waits for, is answered on the loop: it takes less than the two
+ * changes of threads. `wait` is compared with the database on a worker and then held on the loop
+ * (waiters.h). */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +19,7 @@
 #include "writer.h"
 
 #define SMALL_BODY (256u << 10)
+#define DIFF_ON_LOOP 512 /* bytes: about a dozen block ids */
 /* After a command all waiters ask again. A script of commands must not make them do nothing else:
  * so many of them a millisecond, on average. */
 #define RELEASED_PER_MS 10
@@ -404,7 +407,6 @@ static void serve_read(struct service *s, const struct call *c, struct httpd_req
         struct service *s = ctx;                                                                   \
         writer_submit(s->writer, &call_##name, q);                                                 \
     }
-ON_WORKER(diff)
 ON_WORKER(requests)
 ON_WORKER(list)
 ON_WORKER(lookup)
@@ -418,6 +420,19 @@ ON_WRITER(beat)
 ON_WRITER(login)
 ON_WRITER(join)
 ON_WRITER(command)
+
+static void answer_diff(void *ctx, struct httpd_req *q)
+{
+    serve_read(ctx, &call_diff, q);
+}
+
+static void on_diff(void *ctx, struct httpd_req *q)
+{
+    if (httpd_body(q).n <= DIFF_ON_LOOP)
+        answer_diff(ctx, q);
+    else
+        httpd_to_worker(q, answer_diff);
+}
 
 /* ---- wait
  * ------------------------------------------------------------------------------------------ */
@@ -531,7 +546,7 @@ void service_routes(struct service *s)
 #define ROUTE(name)                                                                                \
     httpd_route(h, #name, call_##name.changes ? HTTPD_ON_LOOP : HTTPD_ON_WORKER,                   \
                 call_##name.body_max, on_##name)
-    ROUTE(diff);
+    httpd_route(h, "diff", HTTPD_ON_LOOP, call_diff.body_max, on_diff);
     ROUTE(requests);
     ROUTE(list);
     ROUTE(lookup);

@@ -207,7 +207,17 @@ void waiters_hold(struct waiters *w, struct httpd_req *q, const struct m_wait_re
         answer(h->first);
 }
 
-void waiters_publish(struct waiters *w, uint64_t ns, uint64_t head)
+/* What the waiter's device did itself is no news to it. A watch of the topic that was behind
+ * before, too, stays behind. */
+static void pass_over(struct waiter *x, const struct topic *t, uint64_t first)
+{
+    for (size_t i = 0; i < x->watches_n; i++)
+        if (x->watches[i].topic == t && x->watches[i].sjid + 1 >= first &&
+            x->watches[i].sjid < t->head)
+            x->watches[i].sjid = t->head;
+}
+
+void waiters_publish(struct waiters *w, uint64_t ns, uint64_t first, uint64_t head, uint64_t device)
 {
     struct topic *t = topic_of(w, ns);
     if (head <= t->head)
@@ -220,6 +230,8 @@ void waiters_publish(struct waiters *w, uint64_t ns, uint64_t head)
         /* One waiter may watch a namespace twice: do not step onto a watch that goes with it. */
         while (next && next->waiter == v->waiter)
             next = next->next;
+        if (device && v->waiter->holder->device == device && v->sjid + 1 >= first)
+            pass_over(v->waiter, t, first);
         if (v->sjid < head)
             answer(v->waiter);
     }

@@ -26,8 +26,12 @@ void waiters_free(struct waiters *w); /* none may be held */
  * journal is ahead already or the server is draining. */
 void waiters_hold(struct waiters *w, struct httpd_req *q, const struct m_wait_req *req,
                   uint64_t device);
-/* The namespace's newest SJID is now head: answers those who watch it. */
-void waiters_publish(struct waiters *w, uint64_t ns, uint64_t head);
+/* Numbers [first, head] of the namespace's journal are there: answers those who watch it. device:
+ * if not 0, all of them are commits of this one, which learns of them by their answers: a wait of
+ * its that knew of what came before goes on, since head. Otherwise each fsync would cost its own
+ * device a wait answered and another sent. */
+void waiters_publish(struct waiters *w, uint64_t ns, uint64_t first, uint64_t head,
+                     uint64_t device);
 /* Answers all, with nothing changed: they ask again and are compared with the database. */
 void waiters_release(struct waiters *w);
 size_t waiters_held(const struct waiters *w);

@@ -47,7 +47,8 @@ struct news {
     struct service *s;
     size_t n;
     struct {
-        uint64_t ns, head;
+        uint64_t ns, first, head; /* numbers [first, head] */
+        uint64_t device;          /* of all these commits; 0: of several */
     } heads[];
 };
 
@@ -138,7 +139,8 @@ static void tell_loop(void *arg)
 {
     struct news *news = arg;
     for (size_t i = 0; i < news->n; i++)
-        waiters_publish(news->s->waiters, news->heads[i].ns, news->heads[i].head);
+        waiters_publish(news->s->waiters, news->heads[i].ns, news->heads[i].first,
+                        news->heads[i].head, news->heads[i].device);
     free(news);
 }
 
@@ -163,10 +165,18 @@ static struct news *collect(struct writer *w, struct job *const *batch, size_t n
         size_t at = 0;
         while (at < news->n && news->heads[at].ns != ns)
             at++;
-        news->n += at == news->n;
-        news->heads[at].ns = ns;
+        if (at == news->n) {
+            news->n++;
+            news->heads[at].ns = ns;
+            news->heads[at].first = news->heads[at].head = a->sjid;
+            news->heads[at].device = j->who.device;
+        }
         if (a->sjid > news->heads[at].head)
             news->heads[at].head = a->sjid;
+        if (a->sjid < news->heads[at].first)
+            news->heads[at].first = a->sjid;
+        if (j->who.device != news->heads[at].device)
+            news->heads[at].device = 0;
     }
     return news;
 }

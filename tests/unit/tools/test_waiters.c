@@ -105,24 +105,46 @@ static void wakes_those_who_are_behind(void **state)
 {
     struct fixture *f = *state;
     struct httpd_req *behind = hold(f, 0, 1, 2, 4), *ahead = hold(f, 1, 2, 2, 9);
-    waiters_publish(f->w, 2, 5);
+    waiters_publish(f->w, 2, 5, 5, 0);
     assert_int_equal(behind->answers, 1);
     assert_int_equal(behind->changed_n, 1);
     assert_int_equal(behind->changed[0].ns, 2);
     assert_int_equal(behind->changed[0].sjid, 5);
     assert_int_equal(ahead->answers, 0);
-    waiters_publish(f->w, 1, 10);
+    waiters_publish(f->w, 1, 10, 10, 0);
     assert_int_equal(ahead->answers, 1);
     assert_int_equal(behind->answers, 1);
+}
+
+/* A device learns of its own commits by their answers. */
+static void a_devices_own_commits_are_no_news_to_it(void **state)
+{
+    struct fixture *f = *state;
+    struct httpd_req *own = hold(f, 0, 1, 2, 4), *other = hold(f, 1, 2, 2, 4);
+    waiters_publish(f->w, 1, 5, 7, 1);
+    assert_int_equal(own->answers, 0);
+    assert_int_equal(other->answers, 1);
+    waiters_publish(f->w, 1, 8, 8, 1);
+    assert_int_equal(own->answers, 0);
+    waiters_publish(f->w, 1, 9, 9, 2);
+    assert_int_equal(own->answers, 1);
+    assert_int_equal(own->changed_n, 1);
+    assert_int_equal(own->changed[0].sjid, 9);
+    own = hold(f, 2, 1, 1, 9);
+    waiters_publish(f->w, 1, 10, 12, 0); /* some of these are of others */
+    assert_int_equal(own->answers, 1);
+    own = hold(f, 3, 1, 1, 12);
+    waiters_publish(f->w, 1, 14, 14, 1); /* 13 was not told: somebody else's */
+    assert_int_equal(own->answers, 1);
 }
 
 static void late_request_sees_what_was_published(void **state)
 {
     struct fixture *f = *state;
-    waiters_publish(f->w, 1, 7);
+    waiters_publish(f->w, 1, 7, 7, 0);
     assert_int_equal(hold(f, 0, 1, 1, 6)->answers, 1);
     assert_int_equal(hold(f, 1, 1, 1, 7)->answers, 0);
-    waiters_publish(f->w, 1, 6); /* an older number is no news */
+    waiters_publish(f->w, 1, 6, 6, 0); /* an older number is no news */
     assert_int_equal(f->reqs[1].answers, 0);
 }
 
@@ -134,7 +156,7 @@ static void one_namespace_watched_twice(void **state)
     struct m_wait_req m = {.watch = twice, .watch_n = 2};
     waiters_hold(f->w, q, &m, 1);
     struct httpd_req *other = hold(f, 1, 2, 1, 1);
-    waiters_publish(f->w, 1, 3);
+    waiters_publish(f->w, 1, 3, 3, 0);
     assert_int_equal(q->answers, 1);
     assert_int_equal(q->changed_n, 2);
     assert_int_equal(other->answers, 1);
@@ -150,7 +172,7 @@ static void time_runs_out(void **state)
     t->fn(t->arg);
     assert_int_equal(q->answers, 1);
     assert_int_equal(q->changed_n, 0);
-    waiters_publish(f->w, 1, 5); /* nobody is left to be told */
+    waiters_publish(f->w, 1, 5, 5, 0); /* nobody is left to be told */
     assert_int_equal(q->answers, 1);
 }
 
@@ -189,7 +211,7 @@ static void ten_thousand(void **state)
     waiters_print(f->w, &text);
     buf_append(&text, "", 1);
     assert_non_null(strstr((char *)text.p, "steadfs_metad_waiters 10000\n"));
-    waiters_publish(f->w, 1, 2);
+    waiters_publish(f->w, 1, 2, 2, 0);
     for (size_t i = 0; i < 10000; i++)
         assert_int_equal(many[i].answers, 1);
     free(many);
@@ -199,6 +221,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(wakes_those_who_are_behind, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_devices_own_commits_are_no_news_to_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(late_request_sees_what_was_published, set_up, tear_down),
         cmocka_unit_test_setup_teardown(one_namespace_watched_twice, set_up, tear_down),
         cmocka_unit_test_setup_teardown(time_runs_out, set_up, tear_down),
