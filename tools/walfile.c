@@ -25,10 +25,10 @@ int walfile_reserve(sqlite3 *db, const char *path, int64_t len)
     if (f->pMethods->xFileSize(f, &at))
         return -EIO;
     sqlite3_file_control(db, "main", SQLITE_FCNTL_PERSIST_WAL, &keep);
-    if (at >= len)
-        return 0;
     for (; at < len; at += (sqlite3_int64)sizeof zeros)
         if (f->pMethods->xWrite(f, zeros, (int)sizeof zeros, at))
             return -EIO;
+    /* in any case: the first sync of a log syncs its directory, too, which no commit is to wait for
+     */
     return f->pMethods->xSync(f, SQLITE_SYNC_NORMAL) ? -EIO : 0;
 }
