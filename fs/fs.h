@@ -53,7 +53,7 @@ struct fs {
     struct sync *sync;     /* sync.h */
     struct vfs *vfs;       /* vfs.h */
     char device_name[65], account[65];
-    char recovery[512];  /* what became of a damaged tree at this start; "" : it was sound */
+    char recovery[512];     /* what became of a damaged tree at this start; "" : it was sound */
     char control_path[108]; /* unix socket of this mount, what user.steadfs.control tells; "" before
                              */
 };
