@@ -231,7 +231,7 @@ void *httpd_worker_main(void *arg)
     struct httpd *h = arg;
     pthread_mutex_lock(&h->lock);
     for (;;) {
-        while (!h->quit && STAILQ_EMPTY(&h->work))
+        while (!h->quit && (STAILQ_EMPTY(&h->work) || h->crowded))
             pthread_cond_wait(&h->work_there, &h->lock);
         if (h->quit)
             break; /* what is still queued was given up when the loop stopped */
@@ -289,7 +289,20 @@ static void metrics_text(struct httpd *h, struct buf *b)
                (unsigned long long)h->bytes_out);
     buf_printf(b, "# TYPE %s_overloaded_total counter\n%s_overloaded_total %llu\n", n, n,
                (unsigned long long)h->refused_full);
-    buf_printf(b, "# TYPE %s_connections gauge\n%s_connections %zu\n", n, n, h->conns_n);
+    const struct {
+        const char *name, *type;
+        uint64_t value;
+    } lines[] = {
+        {"connections", "gauge", h->conns_n},
+        {"connections_most", "gauge", h->conns_most},
+        {"connections_max", "gauge", h->o.max_connections},
+        {"connections_dropped_total", "counter", h->dropped},
+        {"requests_memory_bytes", "gauge", h->held},
+        {"answers_memory_bytes", "gauge", h->unsent},
+    };
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
+        buf_printf(b, "# TYPE %s_%s %s\n%s_%s %llu\n", n, lines[i].name, lines[i].type, n,
+                   lines[i].name, (unsigned long long)lines[i].value);
     if (h->o.metrics)
         h->o.metrics(h->o.ctx, b);
 }

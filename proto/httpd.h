@@ -41,7 +41,10 @@ struct httpd_options {
     void (*drain)(void *ctx); /* draining begins: answer long polls now; loop thread; may be NULL */
     unsigned idle_seconds;    /* a silent connection is closed; 0: 120 */
     size_t memory_max;        /* bytes of requests received and not yet answered; 0: 1 GiB. Above,
-                                 the connection with the largest incomplete request is dropped */
+                                 the connection with the largest incomplete request is dropped. And
+                                 bytes of answers not yet sent: above, requests for workers wait;
+                                 while that lasts, who takes longest is dropped */
+    uint64_t rate;            /* bytes a second, each way, all connections together; 0: no limit */
 };
 
 /* Binds and starts. 0; -EADDRINUSE and other -errno, with a line for people in err (512 bytes). */

@@ -14,7 +14,9 @@
  * buffer's length is its size. A chunked one would be taken out of it piece by piece; nobody who
  * speaks this protocol sends one, so it is looked for in the head, refused when it comes to an end,
  * and dropped when it is longer than HTTPD_PIPELINE_MAX. A client that goes on sending while its
- * request is handled is not read further.
+ * request is handled is not read further. Answers that are not taken fill memory as well: above
+ * the same bound the workers pause until enough is sent, and while that lasts longer than a few
+ * seconds the connection with the most unsent bytes is dropped, one after the other.
  */
 #include "httpd_private.h"
 
@@ -26,6 +28,7 @@
 #include <sys/socket.h>
 
 #define HTTPD_PIPELINE_MAX 65536 /* bytes sent by a client that still waits for its answer */
+#define HTTPD_CROWD_S 5          /* too much unsent for so long: somebody does not read */
 #define HTTPD_CHUNK (256 << 10)  /* bytes moved per socket and turn of the loop */
 
 static void shed_soon(struct conn *c)
@@ -97,11 +100,32 @@ static void count_in(struct evbuffer *b, const struct evbuffer_cb_info *info, vo
         shed_soon(c);
 }
 
+/* Loop thread, which alone writes it: reads without the lock are right there. */
+static void set_crowded(struct httpd *h, bool crowded)
+{
+    static const struct timeval first = {.tv_sec = HTTPD_CROWD_S};
+    if (crowded == h->crowded)
+        return;
+    pthread_mutex_lock(&h->lock);
+    h->crowded = crowded;
+    if (!crowded)
+        pthread_cond_broadcast(&h->work_there);
+    pthread_mutex_unlock(&h->lock);
+    if (crowded)
+        event_add(h->crowd_tick, &first);
+    else
+        event_del(h->crowd_tick);
+}
+
 static void count_out(struct evbuffer *b, const struct evbuffer_cb_info *info, void *arg)
 {
     (void)b;
     struct conn *c = arg;
-    c->h->bytes_out += info->n_added;
+    struct httpd *h = c->h;
+    h->bytes_out += info->n_added;
+    c->unsent += info->n_added - info->n_deleted;
+    h->unsent += info->n_added - info->n_deleted;
+    set_crowded(h, h->unsent > h->o.memory_max);
 }
 
 static void conn_forget(struct conn *c)
@@ -109,6 +133,10 @@ static void conn_forget(struct conn *c)
     struct httpd *h = c->h;
     struct evbuffer *in = bufferevent_get_input(c->bev);
     h->held -= c->held;
+    h->unsent -= c->unsent;
+    set_crowded(h, h->unsent > h->o.memory_max);
+    if (h->rate)
+        bufferevent_remove_from_rate_limit_group(c->bev);
     evbuffer_remove_cb(in, count_in, c);
     evbuffer_remove_cb(bufferevent_get_output(c->bev), count_out, c);
     if (c->fd >= 0 && (size_t)c->fd < h->by_fd_n && h->by_fd[c->fd] == c)
@@ -152,11 +180,14 @@ struct bufferevent *httpd_on_accept(struct event_base *base, void *arg)
     if (!c)
         abort();
     *c = (struct conn){.h = h, .bev = bev, .fd = -1};
+    if (h->rate && bufferevent_add_to_rate_limit_group(bev, h->rate) < 0)
+        abort();
     bufferevent_incref(bev); /* until adopted: evhttp may fail to set it up and free it */
     evbuffer_add_cb(bufferevent_get_input(bev), count_in, c);
     evbuffer_add_cb(bufferevent_get_output(bev), count_out, c);
     LIST_INSERT_HEAD(&h->fresh, c, link);
     h->conns_n++;
+    h->conns_most = h->conns_n > h->conns_most ? h->conns_n : h->conns_most;
     event_active(h->adopt, EV_TIMEOUT, 0);
     return bev;
 }
@@ -246,7 +277,30 @@ static void drop(struct conn *c)
     log_printf(h->o.log, LOG_L_WARN,
                "connection dropped: %zu bytes of a request, %llu bytes of requests in memory",
                c->held, (unsigned long long)h->held);
+    h->dropped++;
     evhttp_connection_free(c->evcon);
+}
+
+void httpd_crowd_cb(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    static const struct timeval again = {.tv_usec = 100000};
+    struct httpd *h = arg;
+    struct conn *c, *found = NULL;
+    LIST_FOREACH(c, &h->conns, link)
+    if (!c->req && c->unsent && (!found || c->unsent > found->unsent))
+        found = c;
+    if (found) {
+        h->dropped++;
+        log_printf(h->o.log, LOG_L_WARN,
+                   "connection dropped: %zu bytes of an answer not taken, %llu bytes of answers in "
+                   "memory",
+                   found->unsent, (unsigned long long)h->unsent);
+        evhttp_connection_free(found->evcon);
+    }
+    if (h->crowded)
+        event_add(h->crowd_tick, &again);
 }
 
 /* The connection with the most bytes of an incomplete request, or NULL. */

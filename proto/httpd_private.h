@@ -45,6 +45,7 @@ struct conn {
     int fd;
     uint64_t in_since; /* bytes received since the last complete request */
     size_t held;       /* its share of httpd.held: of requests not complete yet */
+    size_t unsent;     /* its share of httpd.unsent */
     struct head_scan scan;
     bool local;   /* the peer is this machine */
     bool in_time; /* a request was under way when draining began: it may end */
@@ -94,7 +95,8 @@ struct httpd {
     atomic_bool running, draining;
     atomic_uint drain_ms;
     int wake_fd;
-    struct event *wake, *shed, *adopt, *drain_tick, *drain_end;
+    struct event *wake, *shed, *adopt, *crowd_tick, *drain_tick, *drain_end;
+    struct bufferevent_rate_limit_group *rate; /* NULL: no limit */
 
     /* loop thread */
     struct route routes[HTTPD_ROUTES_MAX];
@@ -105,8 +107,8 @@ struct httpd {
     struct timer_list timers;
     struct conn **by_fd;
     size_t by_fd_n;
-    size_t conns_n;
-    uint64_t held, bytes_in, bytes_out, other_requests, refused_full;
+    size_t conns_n, conns_most;
+    uint64_t held, unsent, dropped, bytes_in, bytes_out, other_requests, refused_full;
 
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t work_there;
@@ -114,6 +116,7 @@ struct httpd {
     STAILQ_HEAD(, post) posts;
     size_t work_n;
     bool woken, quit;
+    bool crowded; /* written by the loop thread: too much is unsent, workers pause */
     pthread_t *workers;
     unsigned workers_n;
 };
@@ -125,6 +128,8 @@ struct bufferevent *httpd_on_accept(struct event_base *base, void *httpd);
 void httpd_adopt_cb(evutil_socket_t fd, short what, void *httpd);
 /* Event callback: ends the connections that brought the process over a bound. */
 void httpd_shed_cb(evutil_socket_t fd, short what, void *httpd);
+/* Event callback: too much is unsent, and that does not change. */
+void httpd_crowd_cb(evutil_socket_t fd, short what, void *httpd);
 /* That a request came over; asserted to exist. */
 struct conn *httpd_conn_of(struct httpd *h, struct evhttp_connection *evcon);
 /* The request is complete: what comes behind it, ahead bytes, belongs to the next one. */

@@ -169,6 +169,19 @@ static int start_http(struct httpd *h, char *err)
     return 0;
 }
 
+/* Shared by all connections, refilled ten times a second. */
+static void limit_rate(struct httpd *h)
+{
+    static const struct timeval tick = {.tv_usec = 100000};
+    uint64_t most = h->o.rate / 10 < EV_RATE_LIMIT_MAX ? h->o.rate / 10 : EV_RATE_LIMIT_MAX;
+    size_t n = most ? (size_t)most : 1;
+    struct ev_token_bucket_cfg *cfg = ev_token_bucket_cfg_new(n, n, n, n, &tick);
+    h->rate = cfg ? bufferevent_rate_limit_group_new(h->base, cfg) : NULL;
+    if (!h->rate)
+        abort();
+    ev_token_bucket_cfg_free(cfg);
+}
+
 int httpd_new(struct httpd **out, const struct httpd_options *o, char *err)
 {
     *out = NULL;
@@ -196,11 +209,14 @@ int httpd_new(struct httpd **out, const struct httpd_options *o, char *err)
     h->wake = event_new(h->base, h->wake_fd, EV_READ | EV_PERSIST, httpd_wake_cb, h);
     h->adopt = event_new(h->base, -1, 0, httpd_adopt_cb, h);
     h->shed = event_new(h->base, -1, 0, httpd_shed_cb, h);
+    h->crowd_tick = event_new(h->base, -1, 0, httpd_crowd_cb, h);
     h->drain_tick = event_new(h->base, -1, EV_PERSIST, httpd_drain_tick_cb, h);
     h->drain_end = event_new(h->base, -1, 0, httpd_drain_end_cb, h);
-    if (!h->base || !h->wake || !h->adopt || !h->shed || !h->drain_tick || !h->drain_end ||
-        event_add(h->wake, NULL) < 0)
+    if (!h->base || !h->wake || !h->adopt || !h->shed || !h->crowd_tick || !h->drain_tick ||
+        !h->drain_end || event_add(h->wake, NULL) < 0)
         abort();
+    if (o->rate)
+        limit_rate(h);
     int r = 0;
     if (o->cert_pem && !(h->ssl = make_ssl(o->cert_pem, o->key_pem ? o->key_pem : ""))) {
         snprintf(err, 512, "the server's certificate or key cannot be used");
@@ -274,6 +290,9 @@ void httpd_free(struct httpd *h)
     event_free(h->wake);
     event_free(h->adopt);
     event_free(h->shed);
+    event_free(h->crowd_tick);
+    if (h->rate)
+        bufferevent_rate_limit_group_free(h->rate);
     event_free(h->drain_tick);
     event_free(h->drain_end);
     event_base_free(h->base);

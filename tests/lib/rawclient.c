@@ -4,11 +4,11 @@
  *
  *   rawclient STATE fill DIRS FILES     DIRS directories of FILES empty files, /fill/dNNNN/fNNNNN
  *   rawclient STATE shred PATHNAME N    a file of N extents of 4 KiB, all in one block, /PATHNAME
- *   rawclient STATE attack OTHER        commits without the right receipts; OTHER: a second
- * namespace
- *   rawclient STATE store LEDGER STOP   puts blocks at the first candidate, four at a time, until
- * the file STOP is there; LEDGER gets the hash of each that was acknowledged rawclient STATE check
- * LEDGER        gets each of them; exits 1 if one is missing
+ *   rawclient STATE attack OTHER        commits without the right receipts, reads of what others
+ * store; OTHER: a second namespace rawclient STATE store LEDGER STOP   puts blocks, four at a time,
+ * until the file STOP is there; LEDGER gets the hash of each that was acknowledged rawclient STATE
+ * check LEDGER        gets each of them; exits 1 if one is missing rawclient STATE crowd N N puts,
+ * then N gets, each over a connection of its own
  *
  * `attack` prints `ok - …` or `not ok - …` a line, and exits 1 if any was not ok.
  */
@@ -32,6 +32,7 @@
 struct client {
     struct rpc *rpc;
     char url[300];
+    const char *ca;
     struct arena a; /* of the session */
     struct m_session_ans s;
     uint64_t node, request;
@@ -75,7 +76,8 @@ static void open_client(struct client *c, const char *state)
         die(state, -ENOENT, "no identity");
     value_of(identity, "url", c->url, sizeof c->url);
     value_of(identity, "credential", credential, sizeof credential);
-    struct rpc_options o = {.ca_pem = read_text(state, "ca.pem"), .credential = credential};
+    c->ca = read_text(state, "ca.pem");
+    struct rpc_options o = {.ca_pem = c->ca, .credential = credential};
     int err = rpc_new(&c->rpc, &o);
     if (err)
         die("rpc", err, "");
@@ -217,7 +219,7 @@ static const char *server_url(const struct client *c, uint64_t id)
 struct answer {
     pthread_mutex_t lock;
     pthread_cond_t ended;
-    bool done;
+    bool done, loud;
     int err;
     struct buf body;
 };
@@ -227,6 +229,8 @@ static void answered(void *arg, struct rpc_result *r)
     struct answer *w = arg;
     pthread_mutex_lock(&w->lock);
     w->err = r->err;
+    if (r->err && w->loud)
+        fprintf(stderr, "rawclient: %s: %s\n", strerror(-r->err), r->message);
     buf_append(&w->body, r->body.p, r->body.n);
     w->done = true;
     pthread_cond_signal(&w->ended);
@@ -523,13 +527,139 @@ static void check_ledger(struct client *c, const char *ledger)
     printf("%zu acknowledged, %d missing\n", n, c->failed);
 }
 
+/* ---- crowd: as many connections at once as there are calls ----------------------------------- */
+
+#define VISITOR_BLOCK 40000
+
+/* A put and then a get of one block. */
+struct visitor {
+    struct answer w;
+    struct buf head;
+    uint8_t *p;
+    struct block_id id;
+};
+
+/* A client keeps no more connections than this open. */
+#define VISITORS_A_CLIENT 230
+#define CLIENTS_MAX 64
+
+static void visit(struct rpc *rpc, struct visitor *v, struct rpc_call c)
+{
+    v->w = (struct answer){
+        .lock = PTHREAD_MUTEX_INITIALIZER, .ended = PTHREAD_COND_INITIALIZER, .loud = true};
+    c.head = bytes_of(v->head.p, v->head.n);
+    c.timeout_ms = 3 * TIMEOUT_MS;
+    c.done = answered;
+    c.arg = &v->w;
+    rpc_start(rpc, &c);
+}
+
+static void wait_for(struct answer *w)
+{
+    pthread_mutex_lock(&w->lock);
+    while (!w->done)
+        pthread_cond_wait(&w->ended, &w->lock);
+    pthread_mutex_unlock(&w->lock);
+}
+
+/* Makes the call for all that did not succeed yet, at the same time; so many did. On a busy machine
+ * not every handshake is done within the connect time-out: some have to come again. */
+static size_t visit_all(struct rpc **rpc, struct visitor *v, size_t n,
+                        struct rpc_call (*call)(const struct visitor *v, const char *url),
+                        const char *url)
+{
+    size_t right = 0;
+    for (size_t i = 0; i < n; i++)
+        v[i].w.err = -EAGAIN;
+    for (int tries = 0; tries < 5 && right < n; tries++) {
+        for (size_t i = 0; i < n; i++)
+            if (v[i].w.err)
+                visit(rpc[i / VISITORS_A_CLIENT], &v[i], call(&v[i], url));
+        right = 0;
+        for (size_t i = 0; i < n; i++) {
+            wait_for(&v[i].w);
+            right += !v[i].w.err;
+        }
+    }
+    return right;
+}
+
+static struct rpc_call put_of(const struct visitor *v, const char *url)
+{
+    return (struct rpc_call){.url = url, .method = "put", .body = bytes_of(v->p, VISITOR_BLOCK)};
+}
+
+static struct rpc_call get_of(const struct visitor *v, const char *url)
+{
+    (void)v;
+    return (struct rpc_call){.url = url, .method = "get", .answer_max = 1u << 20};
+}
+
+static size_t all_put(struct rpc **rpc, const char *url, const struct m_namespace *ns,
+                      struct visitor *v, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (!(v[i].p = malloc(VISITOR_BLOCK)))
+            abort();
+        random_bytes(v[i].p, VISITOR_BLOCK);
+        block_id_of(&v[i].id, v[i].p, VISITOR_BLOCK);
+        struct m_put_item item = {
+            .block = v[i].id, .stored_len = VISITOR_BLOCK, .logical_len = VISITOR_BLOCK};
+        struct m_put_head h = {
+            .ns = ns->id, .capability = ns->candidates[0].capability, .items = &item, .items_n = 1};
+        frame_head(&m_put_head_desc, &h, &v[i].head);
+    }
+    return visit_all(rpc, v, n, put_of, url);
+}
+
+static size_t all_get(struct rpc **rpc, const char *url, const struct m_namespace *ns,
+                      struct visitor *v, size_t n)
+{
+    size_t right = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct m_get_req q = {.ns = ns->id,
+                              .capability = ns->candidates[0].capability,
+                              .blocks = &v[i].id,
+                              .blocks_n = 1};
+        v[i].head.n = 0;
+        msg_encode(&m_get_req_desc, &q, &v[i].head);
+    }
+    visit_all(rpc, v, n, get_of, url);
+    for (size_t i = 0; i < n; i++) {
+        const struct buf *b = &v[i].w.body;
+        right += !v[i].w.err && b->n > VISITOR_BLOCK &&
+                 !memcmp(b->p + b->n - VISITOR_BLOCK, v[i].p, VISITOR_BLOCK);
+    }
+    return right;
+}
+
+static void crowd(struct client *c, size_t n)
+{
+    const struct m_namespace *ns = namespace(c, NULL);
+    const char *url = server_url(c, ns->candidates[0].server);
+    struct visitor *v = calloc(n, sizeof *v);
+    struct rpc *rpc[CLIENTS_MAX];
+    struct rpc_options o = {.ca_pem = c->ca, .max_per_host = VISITORS_A_CLIENT};
+    size_t clients = (n + VISITORS_A_CLIENT - 1) / VISITORS_A_CLIENT;
+    if (!v || clients > CLIENTS_MAX)
+        abort();
+    for (size_t i = 0; i < clients; i++)
+        if (rpc_new(&rpc[i], &o))
+            abort();
+    size_t put_n = all_put(rpc, url, ns, v, n), got_n = all_get(rpc, url, ns, v, n);
+    printf("%zu put, %zu got\n", put_n, got_n);
+    c->failed += put_n != n || got_n != n;
+    for (size_t i = 0; i < clients; i++)
+        rpc_free(rpc[i]);
+}
+
 int main(int argc, char **argv)
 {
     struct client c = {0};
     if (argc < 4) {
         fprintf(stderr,
                 "usage: rawclient STATE fill DIRS FILES | shred NAME EXTENTS | attack NAMESPACE | "
-                "store LEDGER STOP | check LEDGER\n");
+                "store LEDGER STOP | check LEDGER | crowd N\n");
         return 2;
     }
     open_client(&c, argv[1]);
@@ -541,6 +671,8 @@ int main(int argc, char **argv)
         store(&c, argv[3], argv[4]);
     else if (strcmp(argv[2], "check") == 0)
         check_ledger(&c, argv[3]);
+    else if (strcmp(argv[2], "crowd") == 0)
+        crowd(&c, (size_t)atoi(argv[3]));
     else if (strcmp(argv[2], "attack") == 0)
         attack(&c, argv[3]);
     else

@@ -38,7 +38,7 @@ struct options {
     const char *data, *listen, *meta, *token, *ca_fingerprint, *ca_file, *url, *log, *trace;
     struct storage_options storage;
     unsigned drain_s, scrub_interval_s;
-    uint64_t scrub_rate;
+    uint64_t rate, scrub_rate;
     bool list;
 };
 
@@ -90,6 +90,8 @@ static const char help[] =
     "  --url URL             where clients reach this server; default: the listening address\n"
     "  --log FILE            append log lines here instead of stderr\n"
     "  --trace FILE          append a line per protocol step\n"
+    "  --rate BYTES          bytes a second, each way, for all clients together; default: no "
+    "limit\n"
     "  --scrub-rate BYTES    read what is stored, to find damage, at so many bytes a second (K, "
     "M,\n"
     "                        G allowed); default 8M; 0: not\n"
@@ -123,6 +125,7 @@ enum {
     OPT_S3_REGION,
     OPT_S3_CREDENTIALS,
     OPT_S3_CA,
+    OPT_RATE,
     OPT_SCRUB_RATE,
     OPT_SCRUB_INTERVAL,
     OPT_HELP,
@@ -146,6 +149,7 @@ static const struct option long_options[] = {
     {"s3-region", required_argument, NULL, OPT_S3_REGION},
     {"s3-credentials", required_argument, NULL, OPT_S3_CREDENTIALS},
     {"s3-ca", required_argument, NULL, OPT_S3_CA},
+    {"rate", required_argument, NULL, OPT_RATE},
     {"scrub-rate", required_argument, NULL, OPT_SCRUB_RATE},
     {"scrub-interval", required_argument, NULL, OPT_SCRUB_INTERVAL},
     {"help", no_argument, NULL, OPT_HELP},
@@ -198,11 +202,13 @@ static int parse_options(struct options *o, int argc, char **argv)
             o->list = true;
         else if (c == OPT_DRAIN && !parse_drain(optarg, &o->drain_s))
             return usage_error("--drain takes seconds, at most 3600");
+        else if (c == OPT_RATE && !parse_bytes(optarg, &o->rate))
+            return usage_error("--rate takes bytes a second, like 500K or 20M");
         else if (c == OPT_SCRUB_RATE && !parse_bytes(optarg, &o->scrub_rate))
             return usage_error("--scrub-rate takes bytes a second, like 500K or 20M");
         else if (c == OPT_SCRUB_INTERVAL && !parse_seconds(optarg, &o->scrub_interval_s))
             return usage_error("--scrub-interval takes seconds, like 3600 or 7d");
-        else if (c != OPT_DRAIN && c != OPT_SCRUB_RATE && c != OPT_SCRUB_INTERVAL)
+        else if (c != OPT_DRAIN && c != OPT_RATE && c != OPT_SCRUB_RATE && c != OPT_SCRUB_INTERVAL)
             *texts[c] = optarg;
     }
     if (optind < argc)
@@ -402,6 +408,7 @@ static int start(struct program *p, char *err)
         .log = p->log,
         .ctx = &p->service,
         .max_connections = CONNECTIONS_MAX,
+        .rate = p->o.rate,
         .metrics = service_metrics,
         .name = "steadfs_blockd",
     };

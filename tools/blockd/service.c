@@ -33,6 +33,7 @@ static bool allowed(struct service *s, struct httpd_req *q, struct bytes capabil
     unsigned code = access_check(&s->access, capability, ns, right, mono_ms(), wall_ms(), why);
     if (!code)
         return true;
+    atomic_fetch_add(&s->refused, 1);
     log_printf(s->log, LOG_L_INFO, "%s refused: %s", httpd_peer(q), why);
     httpd_reply_error(q, (enum error_code)code, "%s", why);
     return false;
@@ -144,10 +145,12 @@ static void put_items(struct service *s, struct arena *a, const struct m_put_hea
     for (size_t k = 0; k < n; k++) {
         struct m_put_result *r = &ans->results[item[k]];
         r->error = code_of(v[k].err);
-        if (!v[k].err)
+        if (!v[k].err) {
             r->receipt = receipt_for(s, a, h->ns, &v[k].id, v[k].logical_len);
-        else
-            log_printf(s->log, LOG_L_ERROR, "block not stored: %s", strerror(-v[k].err));
+            continue;
+        }
+        atomic_fetch_add(&s->put_failed, 1);
+        log_printf(s->log, LOG_L_ERROR, "block not stored: %s", strerror(-v[k].err));
     }
 }
 
@@ -292,6 +295,8 @@ void service_metrics(void *ctx, struct buf *out)
         {"put_bytes_total", "counter", atomic_load(&s->put_bytes)},
         {"get_bytes_total", "counter", atomic_load(&s->get_bytes)},
         {"corrupt_total", "counter", atomic_load(&s->corrupt)},
+        {"refused_total", "counter", atomic_load(&s->refused)},
+        {"put_failed_total", "counter", atomic_load(&s->put_failed)},
         {"unreadable_total", "counter", atomic_load(&s->unreadable)},
     };
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)

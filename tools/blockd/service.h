@@ -17,7 +17,7 @@ struct service {
     struct log *log;
     struct beat *beat;   /* told of losses; NULL: nobody is */
     struct scrub *scrub; /* for the metrics; may be NULL */
-    atomic_uint_least64_t put_bytes, get_bytes, corrupt, unreadable;
+    atomic_uint_least64_t put_bytes, get_bytes, corrupt, unreadable, refused, put_failed;
 };
 
 /* Adds the routes; httpd's ctx must be the service. */
