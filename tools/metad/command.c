@@ -23,6 +23,7 @@ static const struct command {
     const char *options; /* names, each behind a space; '=': takes a value */
     const char *usage;   /* behind the words */
     int (*run)(struct cmd *c);
+    bool looks; /* changes nothing that anybody waits for */
 } commands[] = {
     {{"admin", "account", "add"},
      true,
@@ -32,12 +33,13 @@ static const struct command {
      "NAME [--no-token] [--assign P,…]",
      cmd_account_add},
     {{"admin", "account", "token"}, true, 1, 1, "", "NAME", cmd_account_token},
-    {{"admin", "account", "list"}, true, 0, 0, "", "", cmd_account_list},
-    {{"admin", "device", "list"}, true, 0, 1, "", "[ACCOUNT]", cmd_device_list},
+    {{"admin", "account", "list"}, true, 0, 0, "", "", cmd_account_list, true},
+    {{"admin", "device", "list"}, true, 0, 1, "", "[ACCOUNT]", cmd_device_list, true},
     {{"admin", "device", "revoke"}, true, 1, 1, "", "NUMBER", cmd_device_revoke},
     {{"admin", "server", "add"}, true, 1, 1, " token-only", "PREMISES", cmd_server_add},
-    {{"admin", "server", "list"}, true, 0, 0, "", "", cmd_server_list},
-    {{"admin", "namespace", "list"}, true, 0, 0, "", "", cmd_admin_ns_list},
+    {{"admin", "server", "list"}, true, 0, 0, "", "", cmd_server_list, true},
+    {{"admin", "replication"}, true, 0, 1, "", "[NAMESPACE]", cmd_replication, true},
+    {{"admin", "namespace", "list"}, true, 0, 0, "", "", cmd_admin_ns_list, true},
     {{"admin", "assign"}, true, 2, CMD_WORDS_MAX, "", "NAMESPACE PREMISES…", cmd_assign},
     {{"admin", "unassign"}, true, 2, CMD_WORDS_MAX, "", "NAMESPACE PREMISES…", cmd_unassign},
     {{"admin", "quota"},
@@ -50,7 +52,7 @@ static const struct command {
     {{"namespace", "create"}, false, 1, 1, "", "NAME", cmd_ns_create},
     {{"namespace", "mount"}, false, 2, 2, "", "NAME PATH", cmd_ns_mount},
     {{"namespace", "unmount"}, false, 1, 1, "", "PATH", cmd_ns_unmount},
-    {{"namespace", "list"}, false, 0, 0, "", "", cmd_ns_list},
+    {{"namespace", "list"}, false, 0, 0, "", "", cmd_ns_list, true},
     {{"share"}, false, 3, 3, "", "NAMESPACE ACCOUNT viewer|editor|owner|none", cmd_share},
 };
 static const size_t commands_n = sizeof commands / sizeof *commands;
@@ -247,6 +249,12 @@ static int run(struct cmd *c, const struct m_command_req *q)
     if (!k->admin && !c->who->account)
         return cmd_fail(c, EXIT_REFUSED, "refused: this is done by a device of an account");
     return k->run(c);
+}
+
+bool meta_command_looks(const struct m_command_req *q)
+{
+    const struct command *k = find(q);
+    return k && k->looks;
 }
 
 int meta_command(struct meta *m, const struct meta_caller *who, const struct m_command_req *q,

@@ -55,6 +55,7 @@ int cmd_device_list(struct cmd *c);
 int cmd_device_revoke(struct cmd *c);
 int cmd_server_add(struct cmd *c);
 int cmd_server_list(struct cmd *c);
+int cmd_replication(struct cmd *c);
 int cmd_assign(struct cmd *c);
 int cmd_unassign(struct cmd *c);
 int cmd_admin_ns_list(struct cmd *c);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* steadfs admin …: accounts, devices, block servers, assignments, quotas. */
 #include "command.h"
+#include "replicas.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -279,7 +280,7 @@ int cmd_unassign(struct cmd *c)
         return r;
     r = servers_at(c, c->arg + 1, c->arg_n - 1, &v, &n);
     for (size_t k = 0; !r && !c->status && k < n; k++)
-        r = c->m->st->ops->unassign(c->m->st, ns.id, v[k].id);
+        r = replicas_leave(c->m, ns.id, v[k].id, c->ar);
     return r || c->status ? r : meta_touch_members(c->m, ns.id, c->ar);
 }
 

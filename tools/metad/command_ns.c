@@ -7,6 +7,7 @@
  * tells them to ask for a session again.
  */
 #include "command.h"
+#include "replicas.h"
 
 #include <errno.h>
 #include <string.h>
@@ -44,8 +45,14 @@ int meta_assign(struct meta *m, uint64_t ns, const struct server_row *first, siz
     }
     if (!r && priority > CANDIDATES_MAX)
         return -E2BIG;
-    for (size_t k = 0; k < n && !r; k++)
+    for (size_t k = 0; k < n && !r; k++) {
+        bool there = false;
+        for (size_t j = 0; j < had_n; j++)
+            there |= had[j].id == first[k].id && !had[j].leaving;
         r = m->st->ops->assign(m->st, ns, first[k].id, k);
+        if (!r && !there)
+            r = replicas_assigned(m, ns, first[k].id);
+    }
     return r;
 }
 

@@ -122,7 +122,7 @@ static int targets(struct commit *c)
         size_t i = 0;
         while (i < c->servers_n && c->servers[i].id != q->targets[k])
             i++;
-        if (i == c->servers_n) {
+        if (i == c->servers_n || c->servers[i].leaving) {
             commit_refuse_all(c, REFUSED_ASSIGNMENT,
                               "a target block server is not assigned to the namespace");
             return 0;
@@ -294,7 +294,9 @@ static int judge(struct commit *c, uint64_t role, struct peer_row *peer, struct 
     if (r)
         return r;
     answer(c, a);
-    return a->status == COMMIT_MISSING ? 0 : keep_answer(c, hash, peer, a);
+    /* one refused for its targets alone may come again with others */
+    bool again = a->rows_n && a->rows[0].reason == REFUSED_ASSIGNMENT;
+    return a->status == COMMIT_MISSING || again ? 0 : keep_answer(c, hash, peer, a);
 }
 
 static int run(struct commit *c, const struct meta_caller *who, struct m_commit_ans *a, char *why)

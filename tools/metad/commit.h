@@ -62,6 +62,8 @@ struct need {
     uint64_t present; /* servers recorded to hold it */
     uint64_t fresh;   /* servers whose receipt was presented just now */
     bool named, not_held;
+    bool known; /* the namespace refers or referred to it */
+    bool used;  /* in an extent of the commit */
 };
 struct blocks {
     struct need *v;

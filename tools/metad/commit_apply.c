@@ -16,7 +16,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "commit.h"
+#include "replicas.h"
 
 #define SPLICE_PAGE 4096 /* rows closed at a time */
 
@@ -217,7 +217,7 @@ static int write_presence(struct commit *c)
         const struct need *need = &c->blocks.v[k];
         if (!need->fresh)
             continue;
-        r = ops->block_put(c->m->st, c->ns.id, &need->id, need->len);
+        r = ops->block_put(c->m->st, c->ns.id, &need->id, need->len, c->sjid);
         for (size_t s = 0; s < c->servers_n && !r; s++) {
             if (need->fresh & 1ull << s)
                 r = ops->presence_put(c->m->st, c->ns.id, &need->id, c->servers[s].id,
@@ -369,6 +369,8 @@ static int write_all(struct commit *c)
         r = write_presence(c);
     if (!r)
         r = write_record(c);
+    if (!r)
+        r = replicas_commit(c);
     c->ns.head = c->sjid;
     if (!r)
         r = c->m->st->ops->ns_set(c->m->st, &c->ns);

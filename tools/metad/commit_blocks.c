@@ -20,7 +20,7 @@
 #include <string.h>
 
 #include "blockid.h"
-#include "commit.h"
+#include "replicas.h"
 
 #define NODE_PAGE 4096 /* extents read at a time */
 
@@ -93,6 +93,7 @@ int blocks_load(struct store *st, uint64_t ns, const struct server_row *servers,
         int r = st->ops->block_get(st, ns, &need->id, &need->len);
         if (r == -ENOENT)
             continue; /* never seen here: nobody holds it */
+        need->known = true;
         if (!r)
             r = st->ops->holders(st, ns, &need->id, h, &n);
         if (r)
@@ -169,7 +170,7 @@ static void each_extent(struct commit *c, extent_fn fn)
 static void add_extent(struct commit *c, const struct m_node_change *n, const struct m_extent *e)
 {
     (void)n;
-    blocks_add(&c->blocks, &e->block);
+    blocks_add(&c->blocks, &e->block)->used = true;
 }
 
 static void collect(struct commit *c)
@@ -333,11 +334,13 @@ int commit_stage_receipts(struct commit *c)
     for (size_t k = 0; k < c->blocks.n && !r; k++) {
         const struct need *need = &c->blocks.v[k];
         if (need->fresh)
-            r = ops->block_put(c->m->st, c->ns.id, &need->id, need->len);
+            r = ops->block_put(c->m->st, c->ns.id, &need->id, need->len, c->ns.head + 1);
         for (size_t s = 0; s < c->servers_n && !r; s++) {
             if (need->fresh & 1ull << s)
                 r = ops->presence_put(c->m->st, c->ns.id, &need->id, c->servers[s].id,
                                       c->servers[s].generation);
+            if (!r && need->known && (need->fresh & 1ull << s))
+                r = replicas_present(c->m, c->ns.id, c->servers[s].id, &need->id);
         }
     }
     return r;

@@ -155,9 +155,18 @@ READS(readdir)
 READS(node)
 READS(extents)
 READS(locate)
+READS(backlog)
 CHANGES(session)
 CHANGES(commit)
 CHANGES(beat)
+CHANGES(replicas)
+
+static int run_stored(struct service *s, struct meta *m, const struct meta_caller *who,
+                      const void *req, int64_t now_ms, void *ans, struct arena *ar, char *why)
+{
+    (void)s, (void)now_ms;
+    return meta_stored(m, who, req, ans, ar, why);
+}
 
 static int run_login(struct service *s, struct meta *m, const struct meta_caller *who,
                      const void *req, int64_t now_ms, void *ans, struct arena *ar, char *why)
@@ -304,7 +313,6 @@ static void release_soon(void *arg)
 static void done_command(struct service *s, const struct meta_caller *who, const void *req,
                          const void *ans)
 {
-    (void)req;
     const struct m_command_ans *a = ans;
     size_t line = 0;
     while (line < a->text.n && line < 200 && a->text.p[line] != '\n')
@@ -313,7 +321,7 @@ static void done_command(struct service *s, const struct meta_caller *who, const
         log_printf(s->log, LOG_L_WARN, "command of %s %llu refused: %.*s",
                    who->admin ? "administrator" : "device", (unsigned long long)who->device,
                    (int)line, (const char *)a->text.p);
-    else
+    else if (!meta_command_looks(req))
         httpd_post(s->httpd, release_soon, s);
 }
 
@@ -362,6 +370,9 @@ CALL(commit, CALL_FOR_DEVICE, .changes = true, .urgent = true, .body_max = 2 * M
      .received = asked_commit, .answered = done_commit)
 CALL(session, CALL_FOR_DEVICE, .changes = true, .body_max = SMALL_BODY, .answered = done_session)
 CALL(beat, CALL_FOR_SERVER, .changes = true, .body_max = SMALL_BODY)
+CALL(backlog, CALL_FOR_SERVER, .body_max = SMALL_BODY)
+CALL(replicas, CALL_FOR_SERVER, .changes = true, .body_max = SMALL_BODY)
+CALL(stored, CALL_FOR_SERVER, .changes = true, .body_max = 1u << 20)
 CALL(login, CALL_FOR_ANYONE, .changes = true, .body_max = SMALL_BODY, .answered = done_login)
 CALL(join, CALL_FOR_ANYONE, .changes = true, .body_max = SMALL_BODY, .answered = done_join)
 CALL(command, CALL_FOR_PEOPLE, .changes = true, .body_max = 2u << 20, .answered = done_command)
@@ -414,9 +425,12 @@ ON_WORKER(readdir)
 ON_WORKER(node)
 ON_WORKER(extents)
 ON_WORKER(locate)
+ON_WORKER(backlog)
 ON_WRITER(commit)
 ON_WRITER(session)
 ON_WRITER(beat)
+ON_WRITER(replicas)
+ON_WRITER(stored)
 ON_WRITER(login)
 ON_WRITER(join)
 ON_WRITER(command)
@@ -554,9 +568,12 @@ void service_routes(struct service *s)
     ROUTE(node);
     ROUTE(extents);
     ROUTE(locate);
+    ROUTE(backlog);
     ROUTE(commit);
     ROUTE(session);
     ROUTE(beat);
+    ROUTE(replicas);
+    ROUTE(stored);
     ROUTE(login);
     ROUTE(join);
     ROUTE(command);

@@ -209,14 +209,14 @@ int meta_authenticate(struct meta *m, const char *credential, struct meta_caller
     return 0;
 }
 
-static int server_sees(struct meta *m, uint64_t server, uint64_t ns, struct arena *ar, bool *sees)
+int meta_is_assigned(struct meta *m, uint64_t ns, uint64_t server, bool *is, struct arena *ar)
 {
     struct server_row *v;
     size_t n;
     int r = m->st->ops->assigned(m->st, ns, &v, &n, ar);
-    *sees = false;
+    *is = false;
     for (size_t k = 0; !r && k < n; k++)
-        *sees |= v[k].id == server;
+        *is |= v[k].id == server;
     return r;
 }
 
@@ -231,7 +231,7 @@ int meta_access(struct meta *m, const struct meta_caller *who, uint64_t ns, stru
     if (!r && who->account)
         r = m->st->ops->member_role(m->st, ns, who->account, role);
     else if (!r && who->server)
-        r = server_sees(m, who->server, ns, ar, &sees);
+        r = meta_is_assigned(m, ns, who->server, &sees, ar);
     if (sees)
         *role = ROLE_VIEWER;
     if (r && r != -ENOENT)

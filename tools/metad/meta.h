@@ -83,9 +83,18 @@ int meta_join(struct meta *m, const struct m_join_req *q, int64_t now_ms, struct
               struct arena *ar, char *why);
 int meta_beat(struct meta *m, const struct meta_caller *who, const struct m_beat_req *q,
               int64_t now_ms, struct m_beat_ans *a, struct arena *ar, char *why);
+/* Replication between block servers; the callers are block servers. */
+int meta_replicas(struct meta *m, const struct meta_caller *who, const struct m_replicas_req *q,
+                  int64_t now_ms, struct m_replicas_ans *a, struct arena *ar, char *why);
+int meta_backlog(struct meta *m, const struct meta_caller *who, const struct m_backlog_req *q,
+                 struct m_backlog_ans *a, struct arena *ar, char *why);
+int meta_stored(struct meta *m, const struct meta_caller *who, const struct m_stored_req *q,
+                struct m_stored_ans *a, struct arena *ar, char *why);
 /* steadfs namespace …, share …, admin …: see command.c. Any namespace's head and any account's
  * version may be another one afterwards: waiting clients are to be looked at again. -errno only for
  * a broken store; everything else is an exit status and a line for people in the answer. */
 int meta_command(struct meta *m, const struct meta_caller *who, const struct m_command_req *q,
                  int64_t now_ms, struct m_command_ans *a, struct arena *ar);
+/* Whether the command only looks: nobody need be told. */
+bool meta_command_looks(const struct m_command_req *q);
 #endif

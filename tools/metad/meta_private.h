@@ -38,6 +38,9 @@ int meta_store_fail(char *why, int r, const char *what);
 int meta_access(struct meta *m, const struct meta_caller *who, uint64_t ns, struct ns_row *row,
                 uint64_t *role, struct arena *ar, char *why);
 
+/* Whether the block server is assigned to the namespace, leaving it or not. */
+int meta_is_assigned(struct meta *m, uint64_t ns, uint64_t server, bool *is, struct arena *ar);
+
 /* SHA-256 of a secret's text: what is stored of it. */
 void meta_hash(struct bytes secret, uint8_t hash[STORE_HASH_LEN]);
 /* A new secret (64 hex digits and a NUL) and its hash. */

@@ -6,8 +6,8 @@
  * only.
  *
  * A cursor is opaque to clients. It is a kind byte and a number: kind 'S' is "applied up to this
- * SJID". A further kind for the order in which commits become complete at one block server has room
- * beside it.
+ * SJID". Kind 'B' is a block server's id and a number in the order in which commits became complete
+ * there.
  */
 #include <errno.h>
 #include <string.h>
@@ -21,24 +21,42 @@
 #define READDIR_BYTES_MAX (16u << 20) /* a page of long names and link targets ends earlier */
 #define REQUESTS_MAX 65536u           /* m_requests_ans.requests */
 #define CURSOR_BY_SJID 'S'
-#define CURSOR_LEN 9
+#define CURSOR_AT_SERVER 'B'
+#define CURSOR_LEN(server) ((server) ? 17u : 9u)
 
-static struct bytes cursor_make(uint64_t sjid, struct arena *ar)
+static void number_put(uint8_t p[8], uint64_t v)
 {
-    uint8_t *p = arena_alloc(ar, CURSOR_LEN);
-    p[0] = CURSOR_BY_SJID;
     for (int k = 0; k < 8; k++)
-        p[1 + k] = (uint8_t)(sjid >> (56 - 8 * k));
-    return bytes_of(p, CURSOR_LEN);
+        p[k] = (uint8_t)(v >> (56 - 8 * k));
 }
 
-static int cursor_parse(struct bytes cursor, uint64_t *sjid)
+static uint64_t number_get(const uint8_t p[8])
 {
-    if (cursor.n != CURSOR_LEN || cursor.p[0] != CURSOR_BY_SJID)
+    uint64_t v = 0;
+    for (int k = 0; k < 8; k++)
+        v = v << 8 | p[k];
+    return v;
+}
+
+/* Of a server's order, or (0) of SJIDs. */
+static struct bytes cursor_make(uint64_t server, uint64_t at, struct arena *ar)
+{
+    size_t n = CURSOR_LEN(server);
+    uint8_t *p = arena_alloc(ar, n);
+    p[0] = server ? CURSOR_AT_SERVER : CURSOR_BY_SJID;
+    if (server)
+        number_put(p + 1, server);
+    number_put(p + n - 8, at);
+    return bytes_of(p, n);
+}
+
+static int cursor_parse(struct bytes cursor, uint64_t server, uint64_t *at)
+{
+    if (cursor.n != CURSOR_LEN(server) ||
+        cursor.p[0] != (server ? CURSOR_AT_SERVER : CURSOR_BY_SJID) ||
+        (server && number_get(cursor.p + 1) != server))
         return -EBADMSG;
-    *sjid = 0;
-    for (int k = 1; k < CURSOR_LEN; k++)
-        *sjid = *sjid << 8 | cursor.p[k];
+    *at = number_get(cursor.p + cursor.n - 8);
     return 0;
 }
 
@@ -76,7 +94,8 @@ static int end_at(struct meta *m, int r, char *why)
 
 /* ---- journal
  * ---------------------------------------------------------------------------------------- */
-static int read_records(struct meta *m, const struct m_list_req *q, uint64_t from,
+/* At most max of the records behind SJID `from`. */
+static int fill_records(struct meta *m, const struct m_list_req *q, uint64_t from, size_t max,
                         struct m_list_ans *a, struct arena *ar)
 {
     uint64_t limit = q->limit_bytes ? q->limit_bytes : LIST_BYTES;
@@ -84,7 +103,7 @@ static int read_records(struct meta *m, const struct m_list_req *q, uint64_t fro
     size_t n;
     if (limit > LIST_BYTES_MAX)
         limit = LIST_BYTES_MAX;
-    int r = m->st->ops->journal_list(m->st, q->ns, from, limit, LIST_RECORDS_MAX, &v, &n, ar);
+    int r = m->st->ops->journal_list(m->st, q->ns, from, limit, max, &v, &n, ar);
     if (r)
         return r;
     a->records = arena_alloc(ar, (n + 1) * sizeof *a->records);
@@ -95,20 +114,57 @@ static int read_records(struct meta *m, const struct m_list_req *q, uint64_t fro
             return -EUCLEAN;
     }
     a->records_n = n;
-    a->cursor = cursor_make(from + n, ar);
-    a->more = from + n < a->head;
-    return n == 0 && a->more ? -EUCLEAN : 0;
+    return 0;
+}
+
+static int read_records(struct meta *m, const struct m_list_req *q, uint64_t from,
+                        struct m_list_ans *a, struct arena *ar)
+{
+    int r = fill_records(m, q, from, LIST_RECORDS_MAX, a, ar);
+    uint64_t end = from + a->records_n;
+    a->cursor = cursor_make(0, end, ar);
+    a->more = end < a->head;
+    return r ? r : a->records_n == 0 && a->more ? -EUCLEAN : 0;
+}
+
+/* The records whose blocks became present at the server behind number `after` of its order: those
+ * of one run. Records below the floor are gone; they are left out. */
+static int read_completed(struct meta *m, const struct m_list_req *q, const struct ns_row *row,
+                          uint64_t after, struct m_list_ans *a, struct arena *ar)
+{
+    struct run_row run;
+    int r = m->st->ops->complete_next(m->st, q->ns, q->server, after, &run);
+    if (r == -ENOENT) {
+        a->cursor = cursor_make(q->server, after, ar);
+        return 0;
+    }
+    if (r)
+        return r;
+    uint64_t gone = run.sjid <= row->floor ? row->floor + 1 - run.sjid : 0;
+    gone = gone < run.n ? gone : run.n;
+    uint64_t left = run.n - gone;
+    if (left)
+        r = fill_records(m, q, run.sjid + gone - 1,
+                         left < LIST_RECORDS_MAX ? left : LIST_RECORDS_MAX, a, ar);
+    if (r)
+        return r;
+    if (left && !a->records_n)
+        return -EUCLEAN;
+    uint64_t end = run.seq + gone + a->records_n - 1;
+    a->cursor = cursor_make(q->server, end, ar);
+    r = m->st->ops->complete_next(m->st, q->ns, q->server, end, &run);
+    a->more = r == 0;
+    return r == -ENOENT ? 0 : r;
 }
 
 int meta_list(struct meta *m, const struct meta_caller *who, const struct m_list_req *q,
               struct m_list_ans *a, struct arena *ar, char *why)
 {
     struct ns_row row;
-    uint64_t role, from = q->from;
+    uint64_t role, from = q->server ? 0 : q->from;
+    bool assigned = true;
     memset(a, 0, sizeof *a);
-    if (q->server)
-        return meta_fail(why, -EOPNOTSUPP, "list: a block server's own order is not kept");
-    if (q->cursor.n && cursor_parse(q->cursor, &from))
+    if (q->cursor.n && cursor_parse(q->cursor, q->server, &from))
         return meta_fail(why, -EBADMSG, "list: not a cursor of this server");
     int r = meta_read_begin(m);
     if (r)
@@ -117,10 +173,21 @@ int meta_list(struct meta *m, const struct meta_caller *who, const struct m_list
     if (r)
         return meta_read_end(m, r);
     a->head = row.head;
-    if (from < row.floor || from > row.head) {
+    if (q->server)
+        r = meta_is_assigned(m, q->ns, q->server, &assigned, ar);
+    if (!assigned) {
+        r = meta_fail(why, -EINVAL, "list: block server %llu is not assigned to the namespace",
+                      (unsigned long long)q->server);
+        return meta_read_end(m, r);
+    }
+    if (!r && q->server && !q->cursor.n && q->from >= row.head)
+        r = m->st->ops->complete_last(m->st, q->ns, q->server, &from);
+    if (!r && q->server) {
+        r = read_completed(m, q, &row, from, a, ar);
+    } else if (from < row.floor || from > row.head) {
         /* too old; or newer than all there is: the database was restored from a copy */
         a->resync = row.head;
-        a->cursor = cursor_make(row.head, ar);
+        a->cursor = cursor_make(0, row.head, ar);
     } else {
         r = read_records(m, q, from, a, ar);
     }
@@ -309,8 +376,10 @@ static void answer_counts(const struct blocks *b, const struct server_row *serve
                           struct m_diff_ans *a, struct arena *ar)
 {
     a->counts = arena_alloc(ar, (n + 1) * sizeof *a->counts);
-    a->counts_n = n;
     for (size_t s = 0; s < n; s++) {
+        if (servers[s].leaving)
+            continue;
+        a->counts_n++; /* those that leave come last */
         a->counts[s].server = servers[s].id;
         for (size_t k = 0; k < b->n; k++) {
             bool lacks = !(b->v[k].present & 1ull << s);
@@ -334,7 +403,8 @@ int meta_diff(struct meta *m, const struct meta_caller *who, const struct m_diff
     for (size_t k = 0; k < q->ids_n; k++)
         blocks_add(&b, &q->ids[k].block)->claimed = q->ids[k].len;
     r = question(m, who, q->ns, &servers, &n, &b, ar, why);
-    while (!r && q->target && target < n && servers[target].id != q->target)
+    while (!r && q->target && target < n &&
+           (servers[target].id != q->target || servers[target].leaving))
         target++;
     if (!r && target == n && q->target)
         r = meta_fail(why, -EACCES, "diff: block server %llu is not assigned to the namespace",

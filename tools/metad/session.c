@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "meta_private.h"
+#include "replicas.h"
 
 #define REVOKED_KEPT_MS (7ull * 24 * 3600 * 1000) /* longer than any capability is honoured */
 #define REVOKED_MAX 65536u
@@ -27,7 +27,8 @@ static struct bytes capability(const struct meta *m, const struct meta_caller *w
                              .ns = ns->id,
                              .device = who->device,
                              .account = who->account,
-                             .rights = RIGHT_READ | (ns->role >= ROLE_EDITOR ? RIGHT_WRITE : 0u),
+                             .rights = RIGHT_READ |
+                                       (ns->role >= ROLE_EDITOR && !s->leaving ? RIGHT_WRITE : 0u),
                              .expiry_ms = (uint64_t)now_ms + m->capability_ms,
                              .key_id = s->key_id};
     struct token_key key = {.id = s->key_id};
@@ -62,6 +63,7 @@ static int fill_namespace(struct meta *m, const struct meta_caller *who, const s
         out->candidates[k] =
             (struct m_candidate){.server = servers[k].id,
                                  .priority = k,
+                                 .leaving = servers[k].leaving,
                                  .capability = capability(m, who, &servers[k], row, now_ms, ar)};
     return 0;
 }
@@ -289,10 +291,15 @@ static int beat(struct meta *m, const struct meta_caller *who, const struct m_be
     s.free_bytes = q->free_bytes;
     s.beat_ms = (uint64_t)now_ms;
     r = m->st->ops->server_set(m->st, &s);
+    if (!r && renewed)
+        r = replicas_renewed(m, s.id);
     if (!r && moved)
         r = touch_all_accounts(m, ar);
-    for (size_t k = 0; k < q->lost_n && !r; k++)
+    for (size_t k = 0; k < q->lost_n && !r; k++) {
         r = m->st->ops->presence_drop(m->st, q->lost[k].ns, &q->lost[k].block, s.id);
+        if (!r)
+            r = m->st->ops->lack_lost(m->st, q->lost[k].ns, s.id, &q->lost[k].block);
+    }
     if (r)
         return r;
     a->now_ms = (uint64_t)now_ms;

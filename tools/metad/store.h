@@ -53,6 +53,7 @@ struct server_row {
     uint8_t incarnation[STORE_INCARNATION_LEN];
     uint64_t generation, blocks, used_bytes, free_bytes, beat_ms;
     uint64_t priority; /* in the assignment asked for: assigned */
+    bool leaving;      /* … with others first: only what it has is still of use */
 };
 enum token_kind { TOKEN_LOGIN = 1, TOKEN_JOIN = 2 };
 struct token_row {
@@ -76,6 +77,17 @@ struct extent_row {
 };
 struct holder_row {
     uint64_t server, generation;
+};
+struct lack_row {
+    struct block_id block;
+    uint64_t len, sjid; /* of the commit that refers to it */
+};
+struct lack_sum {
+    uint64_t blocks, bytes, oldest; /* oldest: SJID, 0: nothing is lacking */
+    bool filling;                   /* and more may be: it is still being looked up */
+};
+struct run_row { /* commits that became complete one after the other */
+    uint64_t seq, sjid, n;
 };
 struct request_row {
     uint64_t request;
@@ -149,9 +161,18 @@ struct store_ops {
     int (*member_list)(struct store *s, uint64_t ns, struct member_row **v, size_t *n,
                        struct arena *ar);
     int (*assigned)(struct store *s, uint64_t ns, struct server_row **v, size_t *n,
-                    struct arena *ar); /* by priority */
+                    struct arena *ar); /* by priority, those that leave last */
+    /* Also changes the priority of one that is assigned. */
     int (*assign)(struct store *s, uint64_t ns, uint64_t server, uint64_t priority);
     int (*unassign)(struct store *s, uint64_t ns, uint64_t server);
+    int (*leave)(struct store *s, uint64_t ns, uint64_t server, bool leaving);
+    /* Whether a block that is present there would have fewer than `copies` elsewhere, as far as
+     * there are servers for them. */
+    int (*leave_blocked)(struct store *s, uint64_t ns, uint64_t server, uint64_t copies,
+                         bool *blocked);
+    /* Namespaces assigned to a server, those above `after`, rising, at most limit. */
+    int (*ns_of_server)(struct store *s, uint64_t server, uint64_t after, size_t limit,
+                        uint64_t **v, size_t *n, struct arena *ar);
     int (*mount_add)(struct store *s, const struct mount_row *m); /* -EEXIST: mounted already */
     int (*mount_find)(struct store *s, uint64_t ns, uint64_t target, struct mount_row *m);
     int (*mount_remove)(struct store *s, uint64_t ns, uint64_t node);
@@ -207,13 +228,43 @@ struct store_ops {
     /* Blocks. block_get: length; holders in any order, of any generation, at most CANDIDATES_MAX.
      */
     int (*block_get)(struct store *s, uint64_t ns, const struct block_id *b, uint64_t *len);
-    int (*block_put)(struct store *s, uint64_t ns, const struct block_id *b, uint64_t len);
+    int (*block_put)(struct store *s, uint64_t ns, const struct block_id *b, uint64_t len,
+                     uint64_t born); /* nothing where there is a row */
     int (*holders)(struct store *s, uint64_t ns, const struct block_id *b,
                    struct holder_row v[CANDIDATES_MAX], size_t *n);
     int (*presence_put)(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
                         uint64_t generation);
     int (*presence_drop)(struct store *s, uint64_t ns, const struct block_id *b,
                          uint64_t server); /* 0 also where there was none */
+
+    /* What servers lack: 2.sql has the rules. take removes a block's rows and gives the commits
+     * that waited for it; list begins with the newest commit; sum looks at `max` rows, from the
+     * oldest on; drop forgets all of a server's, its order of completion too. */
+    int (*lack_put)(struct store *s, uint64_t ns, uint64_t server, const struct block_id *b,
+                    uint64_t sjid);
+    int (*lack_lost)(struct store *s, uint64_t ns, uint64_t server,
+                     const struct block_id *b); /* if it is to have it at all */
+    int (*lack_take)(struct store *s, uint64_t ns, uint64_t server, const struct block_id *b,
+                     uint64_t **sjids, size_t *n, struct arena *ar);
+    int (*lack_of)(struct store *s, uint64_t ns, uint64_t server, uint64_t sjid, bool *any);
+    int (*lack_list)(struct store *s, uint64_t ns, uint64_t server, size_t limit,
+                     struct lack_row **v, size_t *n, struct arena *ar);
+    int (*lack_sum)(struct store *s, uint64_t ns, uint64_t server, size_t max,
+                    struct lack_sum *sum);
+    int (*lack_drop)(struct store *s, uint64_t ns, uint64_t server);
+    /* Begins to look up what an assigned server lacks of all there is; step: about so many blocks
+     * more. */
+    int (*fill_begin)(struct store *s, uint64_t ns, uint64_t server);
+    int (*fill_step)(struct store *s, uint64_t ns, uint64_t server, size_t blocks, bool *more);
+    /* The order of completion: begin counts all up to the head as numbered; add gives the commit
+     * the next number unless it has one; next: what follows the number `after` (-ENOENT: nothing).
+     */
+    int (*complete_begin)(struct store *s, uint64_t ns, uint64_t server);
+    int (*complete_add)(struct store *s, uint64_t ns, uint64_t server, uint64_t sjid);
+    int (*complete_last)(struct store *s, uint64_t ns, uint64_t server,
+                         uint64_t *seq); /* the newest number; 0: none */
+    int (*complete_next)(struct store *s, uint64_t ns, uint64_t server, uint64_t after,
+                         struct run_row *run);
 
     /* Journal, requests, staged parts. journal_list: records after `after` while their bytes
      * together stay within limit_bytes (the first one always), encoded, at most max. */

@@ -140,7 +140,8 @@ int sq_extent_reopen(struct store *s, uint64_t ns, uint64_t sjid, uint64_t node,
 
 /* store_sqlite_journal.c */
 int sq_block_get(struct store *s, uint64_t ns, const struct block_id *b, uint64_t *len);
-int sq_block_put(struct store *s, uint64_t ns, const struct block_id *b, uint64_t len);
+int sq_block_put(struct store *s, uint64_t ns, const struct block_id *b, uint64_t len,
+                 uint64_t born);
 int sq_holders(struct store *s, uint64_t ns, const struct block_id *b,
                struct holder_row v[CANDIDATES_MAX], size_t *n);
 int sq_presence_put(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
@@ -163,5 +164,28 @@ int sq_stage_join(struct store *s, uint64_t ns, uint64_t device, uint64_t reques
                   struct buf *out);
 int sq_stage_bytes(struct store *s, uint64_t ns, uint64_t device, uint64_t *bytes);
 int sq_stage_drop(struct store *s, uint64_t ns, uint64_t device, uint64_t request);
+
+/* store_sqlite_lack.c */
+int sq_leave(struct store *s, uint64_t ns, uint64_t server, bool leaving);
+int sq_leave_blocked(struct store *s, uint64_t ns, uint64_t server, uint64_t copies, bool *blocked);
+int sq_ns_of_server(struct store *s, uint64_t server, uint64_t after, size_t limit, uint64_t **v,
+                    size_t *n, struct arena *ar);
+int sq_lack_put(struct store *s, uint64_t ns, uint64_t server, const struct block_id *b,
+                uint64_t sjid);
+int sq_lack_lost(struct store *s, uint64_t ns, uint64_t server, const struct block_id *b);
+int sq_lack_take(struct store *s, uint64_t ns, uint64_t server, const struct block_id *b,
+                 uint64_t **sjids, size_t *n, struct arena *ar);
+int sq_lack_of(struct store *s, uint64_t ns, uint64_t server, uint64_t sjid, bool *any);
+int sq_lack_list(struct store *s, uint64_t ns, uint64_t server, size_t limit, struct lack_row **v,
+                 size_t *n, struct arena *ar);
+int sq_lack_sum(struct store *s, uint64_t ns, uint64_t server, size_t max, struct lack_sum *sum);
+int sq_lack_drop(struct store *s, uint64_t ns, uint64_t server);
+int sq_fill_begin(struct store *s, uint64_t ns, uint64_t server);
+int sq_fill_step(struct store *s, uint64_t ns, uint64_t server, size_t blocks, bool *more);
+int sq_complete_begin(struct store *s, uint64_t ns, uint64_t server);
+int sq_complete_add(struct store *s, uint64_t ns, uint64_t server, uint64_t sjid);
+int sq_complete_last(struct store *s, uint64_t ns, uint64_t server, uint64_t *seq);
+int sq_complete_next(struct store *s, uint64_t ns, uint64_t server, uint64_t after,
+                     struct run_row *run);
 
 #endif

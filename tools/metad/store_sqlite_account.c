@@ -279,6 +279,7 @@ static int server_rows(struct store *s, sqlite3_stmt *st, struct server_row **v,
         struct server_row *row = &(*v)[(*n)++];
         read_server(st, row, ar);
         row->priority = sq_u64(st, 12);
+        row->leaving = sq_u64(st, 13) != 0;
     }
     sq_done(st);
     return r;
@@ -286,16 +287,17 @@ static int server_rows(struct store *s, sqlite3_stmt *st, struct server_row **v,
 
 int sq_server_list(struct store *s, struct server_row **v, size_t *n, struct arena *ar)
 {
-    return server_rows(s, sq_bind(s, "SELECT " SERVER_COLS ", 0 FROM server ORDER BY id", ""), v, n,
-                       ar);
+    return server_rows(s, sq_bind(s, "SELECT " SERVER_COLS ", 0, 0 FROM server ORDER BY id", ""), v,
+                       n, ar);
 }
 
 int sq_assigned(struct store *s, uint64_t ns, struct server_row **v, size_t *n, struct arena *ar)
 {
     return server_rows(s,
                        sq_bind(s,
-                               "SELECT " SERVER_COLS ", priority FROM assignment "
-                               "JOIN server ON id = server WHERE ns = ? ORDER BY priority, id "
+                               "SELECT " SERVER_COLS ", priority, leaving FROM assignment "
+                               "JOIN server ON id = server WHERE ns = ? "
+                               "ORDER BY leaving, priority, id "
                                "LIMIT ?",
                                "ii", ns, (uint64_t)CANDIDATES_MAX),
                        v, n, ar);

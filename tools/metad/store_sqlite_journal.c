@@ -20,10 +20,11 @@ int sq_block_get(struct store *s, uint64_t ns, const struct block_id *b, uint64_
     return r;
 }
 
-int sq_block_put(struct store *s, uint64_t ns, const struct block_id *b, uint64_t len)
+int sq_block_put(struct store *s, uint64_t ns, const struct block_id *b, uint64_t len,
+                 uint64_t born)
 {
-    return sq_exec(s, "INSERT OR IGNORE INTO block (ns, block, len) VALUES (?, ?, ?)", "ibi", ns,
-                   block_bytes(b), len);
+    return sq_exec(s, "INSERT OR IGNORE INTO block (ns, block, len, born) VALUES (?, ?, ?, ?)",
+                   "ibii", ns, block_bytes(b), len, born);
 }
 
 int sq_holders(struct store *s, uint64_t ns, const struct block_id *b,

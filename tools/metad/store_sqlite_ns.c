@@ -119,7 +119,9 @@ int sq_member_list(struct store *s, uint64_t ns, struct member_row **v, size_t *
 /* ---- assignments and mounts ----------------------------------------------------------------- */
 int sq_assign(struct store *s, uint64_t ns, uint64_t server, uint64_t priority)
 {
-    return sq_exec(s, "INSERT OR REPLACE INTO assignment (ns, server, priority) VALUES (?, ?, ?)",
+    return sq_exec(s,
+                   "INSERT INTO assignment (ns, server, priority) VALUES (?, ?, ?) "
+                   "ON CONFLICT (ns, server) DO UPDATE SET priority = excluded.priority",
                    "iii", ns, server, priority);
 }
 

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "2.sql.h"
 #include "schema.sql.h"
 #include "walfile.h"
 
@@ -29,6 +30,7 @@
 
 static const struct migration migrations[] = {
     {1, sql_schema},
+    {2, sql_2},
 };
 
 static int sq_errno(int rc)
@@ -376,6 +378,9 @@ const struct store_ops sq_ops = {
     .assigned = sq_assigned,
     .assign = sq_assign,
     .unassign = sq_unassign,
+    .leave = sq_leave,
+    .leave_blocked = sq_leave_blocked,
+    .ns_of_server = sq_ns_of_server,
     .mount_add = sq_mount_add,
     .mount_find = sq_mount_find,
     .mount_remove = sq_mount_remove,
@@ -404,6 +409,19 @@ const struct store_ops sq_ops = {
     .holders = sq_holders,
     .presence_put = sq_presence_put,
     .presence_drop = sq_presence_drop,
+    .lack_put = sq_lack_put,
+    .lack_lost = sq_lack_lost,
+    .lack_take = sq_lack_take,
+    .lack_of = sq_lack_of,
+    .lack_list = sq_lack_list,
+    .lack_sum = sq_lack_sum,
+    .lack_drop = sq_lack_drop,
+    .fill_begin = sq_fill_begin,
+    .fill_step = sq_fill_step,
+    .complete_begin = sq_complete_begin,
+    .complete_add = sq_complete_add,
+    .complete_last = sq_complete_last,
+    .complete_next = sq_complete_next,
     .journal_add = sq_journal_add,
     .journal_list = sq_journal_list,
     .request_get = sq_request_get,

@@ -1,0 +1,409 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What block servers lack, in which order commits become complete there, and who may leave. */
+#include "replicas.h"
+#include "world.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "blockid.h"
+#include "schema.sql.h"
+
+/* A file of one block at hq; its block. */
+static struct block_id make(struct world *w, const char *name)
+{
+    uint64_t node = world_make(w, &w->alice, w->alice.root, name, NODE_REG, 100);
+    struct m_range r = world_extents(w, &w->alice, node, 0);
+    assert_int_equal(r.extents_n, 1);
+    return r.extents[0].block;
+}
+
+static struct m_backlog_ans backlog(struct world *w, int who, int of)
+{
+    struct m_backlog_req q = {.ns = w->alice.ns, .server = w->server[of]};
+    struct m_backlog_ans a;
+    assert_int_equal(meta_backlog(w->m, &w->server_who[who], &q, &a, &w->ar, w->why), 0);
+    return a;
+}
+
+static uint64_t stored(struct world *w, int s, uint64_t ns, const struct block_id *b, uint64_t len)
+{
+    struct m_stored one = {.ns = ns, .block = *b, .len = len};
+    struct m_stored_req q = {
+        .incarnation = bytes_of(w->incarnation[s], 16), .blocks = &one, .blocks_n = 1};
+    struct m_stored_ans a;
+    assert_int_equal(meta_stored(w->m, &w->server_who[s], &q, &a, &w->ar, w->why), 0);
+    return a.recorded;
+}
+
+/* The namespace of alice as the server sees it. */
+static const struct m_replica_ns *replicas(struct world *w, int s)
+{
+    struct m_replicas_req q = {0};
+    struct m_replicas_ans *a = arena_alloc(&w->ar, sizeof *a);
+    assert_int_equal(meta_replicas(w->m, &w->server_who[s], &q, w->now, a, &w->ar, w->why), 0);
+    for (size_t k = 0; k < a->namespaces_n; k++)
+        if (a->namespaces[k].ns == w->alice.ns)
+            return &a->namespaces[k];
+    return NULL;
+}
+
+static const struct m_replica *replica(struct world *w, int asks, int of)
+{
+    const struct m_replica_ns *n = replicas(w, asks);
+    assert_non_null(n);
+    for (size_t k = 0; k < n->replicas_n; k++)
+        if (n->replicas[k].server == w->server[of])
+            return &n->replicas[k];
+    return NULL;
+}
+
+static struct m_list_ans list(struct world *w, int s, struct bytes cursor)
+{
+    struct m_list_req q = {.ns = w->alice.ns, .server = w->server[s], .cursor = cursor};
+    struct m_list_ans a;
+    assert_int_equal(meta_list(w->m, &w->server_who[s], &q, &a, &w->ar, w->why), 0);
+    return a;
+}
+
+static void what_is_at_one_server_the_other_lacks(void **state)
+{
+    struct world *w = *state;
+    struct block_id b = make(w, "a");
+    struct m_backlog_ans a = backlog(w, CLOUD, CLOUD);
+    assert_int_equal(a.blocks_n, 1);
+    assert_true(block_id_equal(&a.blocks[0].block, &b));
+    assert_int_equal(a.blocks[0].len, 100);
+    assert_int_equal(a.blocks[0].servers_n, 1);
+    assert_int_equal(a.blocks[0].servers[0], w->server[HQ]);
+    assert_int_equal(backlog(w, HQ, CLOUD).blocks_n, 1); /* the holder sees it, too */
+    assert_int_equal(backlog(w, HQ, HQ).blocks_n, 0);
+    assert_int_equal(replica(w, HQ, CLOUD)->lacking, 1);
+    assert_int_equal(replica(w, CLOUD, HQ)->lacking, 0);
+    assert_int_equal(stored(w, CLOUD, w->alice.ns, &b, 100), 1);
+    assert_int_equal(backlog(w, CLOUD, CLOUD).blocks_n, 0);
+    assert_int_equal(replica(w, HQ, CLOUD)->lacking, 0);
+    /* now it counts as presence: a commit may name cloud for it */
+    struct m_diff_req q = {.ns = w->alice.ns, .target = w->server[CLOUD]};
+    struct m_block_ref ref = {.block = b, .len = 100};
+    struct m_diff_ans d;
+    q.ids = &ref;
+    q.ids_n = 1;
+    assert_int_equal(meta_diff(w->m, &w->alice.who, &q, &d, &w->ar, w->why), 0);
+    assert_int_equal(d.missing_n + d.elsewhere_n, 0);
+}
+
+static void the_capabilities_are_for_the_asking_server(void **state)
+{
+    struct world *w = *state;
+    struct m_capability c;
+    const struct m_replica *r = replica(w, HQ, CLOUD);
+    assert_int_equal(replica(w, HQ, HQ)->capability.n, 0);
+    assert_int_equal(capability_open(&c, r->capability, &w->key[CLOUD], &w->ar), 0);
+    assert_int_equal(c.server, w->server[CLOUD]);
+    assert_int_equal(c.peer, w->server[HQ]);
+    assert_int_equal(c.ns, w->alice.ns);
+    assert_int_equal(c.device, 0);
+    assert_int_equal(c.rights, RIGHT_READ | RIGHT_WRITE);
+    assert_null(replicas(w, ATTIC)); /* not assigned: nothing of it */
+    struct m_backlog_req q = {.ns = w->alice.ns, .server = w->server[CLOUD]};
+    struct m_backlog_ans b;
+    assert_int_equal(meta_backlog(w->m, &w->server_who[ATTIC], &q, &b, &w->ar, w->why), -EACCES);
+    struct m_replicas_req all = {0};
+    struct m_replicas_ans a;
+    assert_int_equal(meta_replicas(w->m, &w->alice.who, &all, w->now, &a, &w->ar, w->why), -EACCES);
+}
+
+static void a_report_proves_nothing_more_than_it_may(void **state)
+{
+    struct world *w = *state;
+    struct block_id b = make(w, "a"), foreign = world_block(w);
+    assert_int_equal(stored(w, CLOUD, w->alice.ns, &foreign, 100), 0); /* nobody refers to it */
+    assert_int_equal(stored(w, CLOUD, w->bob.ns, &b, 100), 0);         /* not bob's */
+    assert_int_equal(stored(w, CLOUD, w->alice.ns, &b, 99), 0);        /* another length */
+    assert_int_equal(stored(w, ATTIC, w->alice.ns, &b, 100), 0);       /* not assigned */
+    assert_int_equal(backlog(w, CLOUD, CLOUD).blocks_n, 1);
+    struct m_stored one = {.ns = w->alice.ns, .block = b, .len = 100};
+    struct m_stored_req q = {
+        .incarnation = bytes_of(w->incarnation[HQ], 16), .blocks = &one, .blocks_n = 1};
+    struct m_stored_ans a;
+    assert_int_equal(meta_stored(w->m, &w->server_who[CLOUD], &q, &a, &w->ar, w->why), -EAGAIN);
+    assert_int_equal(meta_stored(w->m, &w->alice.who, &q, &a, &w->ar, w->why), -EACCES);
+    assert_int_equal(backlog(w, CLOUD, CLOUD).blocks_n, 1);
+}
+
+static void completion_out_of_order_loses_no_entry(void **state)
+{
+    struct world *w = *state;
+    static const uint64_t order[] = {2, 4, 1, 3}, hq[] = {1, 2, 3, 4};
+    struct block_id b[4];
+    uint64_t got[4];
+    size_t n = 0;
+    for (int k = 0; k < 4; k++)
+        b[k] = make(w, (char[]){(char)('a' + k), 0});
+    struct m_list_ans a = list(w, CLOUD, bytes_of(NULL, 0));
+    assert_int_equal(a.records_n, 0);
+    assert_false(a.more);
+    for (int k = 0; k < 4; k++) { /* the cursor moves on after each */
+        stored(w, CLOUD, w->alice.ns, &b[order[k] - 1], 100);
+        a = list(w, CLOUD, a.cursor);
+        assert_int_equal(a.records_n, 1);
+        got[n++] = a.records[0].sjid;
+    }
+    assert_memory_equal(got, order, sizeof order);
+    stored(w, CLOUD, w->alice.ns, &b[0], 100); /* again: no new number */
+    assert_int_equal(list(w, CLOUD, a.cursor).records_n, 0);
+    a = (struct m_list_ans){0};
+    n = 0;
+    do { /* from the beginning: the same */
+        a = list(w, CLOUD, a.cursor);
+        for (size_t k = 0; k < a.records_n; k++)
+            got[n++] = a.records[k].sjid;
+    } while (a.more);
+    assert_int_equal(n, 4);
+    assert_memory_equal(got, order, sizeof order);
+    a = list(w, HQ, bytes_of(NULL, 0));
+    assert_int_equal(a.records_n, 4);
+    for (int k = 0; k < 4; k++)
+        assert_int_equal(a.records[k].sjid, hq[k]);
+    /* a cursor of one order is none of another */
+    struct m_list_req q = {.ns = w->alice.ns, .server = w->server[CLOUD], .cursor = a.cursor};
+    assert_int_equal(meta_list(w->m, &w->server_who[CLOUD], &q, &a, &w->ar, w->why), -EBADMSG);
+    q = (struct m_list_req){.ns = w->alice.ns, .server = w->server[ATTIC]};
+    assert_int_equal(meta_list(w->m, &w->server_who[CLOUD], &q, &a, &w->ar, w->why), -EINVAL);
+}
+
+static void commits_without_blocks_are_complete_everywhere(void **state)
+{
+    struct world *w = *state;
+    world_make(w, &w->alice, w->alice.root, "d", NODE_DIR, 0);
+    world_command(w, &w->alice.who, 0, "namespace create docs");
+    world_command(w, &w->alice.who, 0,
+                  "namespace mount docs /d/docs"); /* the server's own commit */
+    assert_int_equal(list(w, CLOUD, bytes_of(NULL, 0)).records_n, 2);
+    assert_int_equal(list(w, HQ, bytes_of(NULL, 0)).records_n, 2);
+}
+
+/* One commit is complete only with all its blocks, also when one came before by another commit. */
+static void all_blocks_of_a_commit_count(void **state)
+{
+    struct world *w = *state;
+    struct block_id first = make(w, "a"), second = world_block(w);
+    struct plan p;
+    plan_new(w, &w->alice, &p);
+    uint64_t node = world_node_id(&w->alice);
+    struct m_node_change *n = plan_create(&p, node, NODE_REG);
+    plan_range(&p, n, 0, 100, &first, 0);
+    plan_range(&p, n, 100, 50, &second, 0);
+    plan_block(w, &p, w->alice.ns, &second, 50, HQ);
+    plan_entry(&p, w->alice.root, "b", 0, 0, node);
+    struct m_commit_ans c = world_commit(w, &w->alice, &p);
+    expect_committed(c);
+    plan_free(&p);
+    stored(w, CLOUD, w->alice.ns, &second, 50);
+    assert_int_equal(list(w, CLOUD, bytes_of(NULL, 0)).records_n, 0);
+    stored(w, CLOUD, w->alice.ns, &first, 100); /* completes both */
+    struct m_list_ans a = list(w, CLOUD, bytes_of(NULL, 0));
+    assert_int_equal(a.records_n, 2);
+    assert_int_equal(a.records[0].sjid + a.records[1].sjid, 3);
+}
+
+static void a_new_server_lacks_all_the_newest_first(void **state)
+{
+    struct world *w = *state;
+    struct block_id b[3];
+    for (int k = 0; k < 3; k++)
+        b[k] = make(w, (char[]){(char)('a' + k), 0});
+    world_command(w, &world_admin, 0, "admin assign alice attic");
+    assert_int_equal(replica(w, ATTIC, ATTIC)->lacking, 3);
+    struct m_backlog_ans a = backlog(w, ATTIC, ATTIC);
+    assert_int_equal(a.blocks_n, 3);
+    for (int k = 0; k < 3; k++)
+        assert_true(block_id_equal(&a.blocks[k].block, &b[2 - k]));
+    assert_int_equal(list(w, ATTIC, bytes_of(NULL, 0)).records_n, 0);
+    for (int k = 0; k < 3; k++) /* these commits were before its time: they get no number */
+        stored(w, ATTIC, w->alice.ns, &b[k], 100);
+    assert_int_equal(list(w, ATTIC, bytes_of(NULL, 0)).records_n, 0);
+    struct block_id later = make(w, "later");
+    stored(w, ATTIC, w->alice.ns, &later, 100);
+    assert_int_equal(list(w, ATTIC, bytes_of(NULL, 0)).records_n, 1);
+}
+
+static void filling_goes_in_slices(void **state)
+{
+    struct world *w = *state;
+    struct m_backlog_ans a;
+    bool more = true;
+    for (int k = 0; k < 6; k++)
+        make(w, (char[]){(char)('a' + k), 0});
+    assert_int_equal(meta_change_begin(w->m), 0);
+    assert_int_equal(w->m->st->ops->assign(w->m->st, w->alice.ns, w->server[ATTIC], 9), 0);
+    assert_int_equal(w->m->st->ops->fill_begin(w->m->st, w->alice.ns, w->server[ATTIC]), 0);
+    assert_int_equal(meta_change_end(w->m, 0), 0);
+    for (size_t k = 1; more; k++) {
+        assert_int_equal(meta_change_begin(w->m), 0);
+        assert_int_equal(
+            w->m->st->ops->fill_step(w->m->st, w->alice.ns, w->server[ATTIC], 2, &more), 0);
+        assert_int_equal(meta_change_end(w->m, 0), 0);
+        a = backlog(w, ATTIC, ATTIC);
+        assert_true(a.blocks_n <= 3 * k);
+        assert_true(a.blocks_n > 2 * (k - 1));
+    }
+    assert_int_equal(a.blocks_n, 6);
+    assert_false(replica(w, ATTIC, ATTIC)->filling);
+}
+
+static struct m_beat_ans beat(struct world *w, int s, struct m_lost *lost, size_t n)
+{
+    struct m_beat_req q = {.incarnation = bytes_of(w->incarnation[s], 16),
+                           .url = bytes_str("https://localhost:1"),
+                           .lost = lost,
+                           .lost_n = n};
+    struct m_beat_ans a;
+    assert_int_equal(meta_beat(w->m, &w->server_who[s], &q, w->now, &a, &w->ar, w->why), 0);
+    return a;
+}
+
+static void what_is_lost_is_lacking_again(void **state)
+{
+    struct world *w = *state;
+    struct block_id b = make(w, "a"), c = make(w, "b");
+    stored(w, CLOUD, w->alice.ns, &b, 100);
+    stored(w, CLOUD, w->alice.ns, &c, 100);
+    struct m_lost lost[] = {{.ns = w->alice.ns, .block = b}, {.ns = w->bob.ns, .block = b}};
+    beat(w, CLOUD, lost, 2);
+    assert_int_equal(backlog(w, CLOUD, CLOUD).blocks_n, 1);
+    struct bytes cursor = list(w, CLOUD, bytes_of(NULL, 0)).cursor;
+    stored(w, CLOUD, w->alice.ns, &b, 100);
+    assert_int_equal(backlog(w, CLOUD, CLOUD).blocks_n, 0);
+    assert_int_equal(list(w, CLOUD, cursor).records_n, 0); /* it keeps its number */
+    w->incarnation[CLOUD][0]++;                            /* an empty disk */
+    beat(w, CLOUD, NULL, 0);
+    assert_int_equal(replica(w, CLOUD, CLOUD)->lacking, 2);
+    assert_int_equal(backlog(w, CLOUD, CLOUD).blocks_n, 2);
+    beat(w, CLOUD, NULL, 0);
+    stored(w, CLOUD, w->alice.ns, &b, 100);
+    assert_int_equal(replica(w, CLOUD, CLOUD)->lacking, 1); /* not counted anew */
+}
+
+static void a_server_leaves_when_others_have_it_all(void **state)
+{
+    struct world *w = *state;
+    struct block_id b = make(w, "a");
+    struct m_session_req q = {
+        .incarnation = bytes_of(w->alice.incarnation, 16), .requests_used = 100, .nodes_used = 100};
+    struct m_session_ans s;
+    struct m_capability c;
+    struct plan p;
+    world_command(w, &world_admin, 0, "admin unassign alice hq");
+    assert_int_equal(meta_session(w->m, &w->alice.who, &q, w->now, &s, &w->ar, w->why), 0);
+    assert_int_equal(s.namespaces[0].candidates_n, 2);
+    assert_int_equal(s.namespaces[0].candidates[1].server, w->server[HQ]);
+    assert_true(s.namespaces[0].candidates[1].leaving);
+    assert_int_equal(
+        capability_open(&c, s.namespaces[0].candidates[1].capability, &w->key[HQ], &w->ar), 0);
+    assert_int_equal(c.rights, RIGHT_READ);
+    plan_new(w, &w->alice, &p); /* nothing may be committed there */
+    plan_node(&p, w->alice.root, FACET_TIMES)->mtime = 1;
+    struct m_commit_ans a = world_commit(w, &w->alice, &p);
+    assert_int_equal(a.status, COMMIT_REFUSED);
+    assert_int_equal(a.rows[0].reason, REFUSED_ASSIGNMENT);
+    plan_free(&p);
+    assert_true(replica(w, CLOUD, HQ)->leaving);
+    assert_non_null(replicas(w, HQ)); /* it goes on giving */
+    stored(w, CLOUD, w->alice.ns, &b, 100);
+    assert_non_null(replicas(w, CLOUD));
+    assert_null(replicas(w, HQ)); /* gone */
+    assert_int_equal(meta_session(w->m, &w->alice.who, &q, w->now, &s, &w->ar, w->why), 0);
+    assert_int_equal(s.namespaces[0].candidates_n, 1);
+}
+
+static void the_last_one_stays(void **state)
+{
+    struct world *w = *state;
+    make(w, "a");
+    world_command(w, &world_admin, 0, "admin unassign alice hq cloud");
+    assert_non_null(replicas(w, HQ)); /* it has the only copy */
+    world_command(w, &world_admin, 0, "admin assign alice hq");
+    assert_false(replica(w, HQ, HQ)->leaving);
+    assert_int_equal(replica(w, HQ, HQ)->lacking, 0);
+}
+
+/* ---- the version before --------------------------------------------------------------------- */
+static void a_database_of_version_1_is_brought_up(void **state)
+{
+    struct world *w = *state;
+    static const struct migration first[] = {{1, sql_schema}};
+    char path[128];
+    sqlite3 *db;
+    snprintf(path, sizeof path, "%s/old.db", w->dir);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sq_migrate(db, first, 1, false, w->why), 0);
+    assert_int_equal(
+        sqlite3_exec(db,
+                     "INSERT INTO server VALUES (1, 'hq', 'u', x'', x'', 1, zeroblob(16), 3, 0, 0, "
+                     "0, 0), (2, 'cloud', 'v', x'', x'', 1, zeroblob(16), 1, 0, 0, 0, 0);"
+                     "INSERT INTO namespace (id, name, root, head) VALUES (1, 'n', 5, 7);"
+                     "INSERT INTO assignment VALUES (1, 1, 0), (1, 2, 1);"
+                     "INSERT INTO block VALUES (1, zeroblob(33), 10), (1, x'01' || zeroblob(32), "
+                     "20), (1, x'02' || zeroblob(32), 30);"
+                     "INSERT INTO presence VALUES (1, zeroblob(33), 1, 3), "
+                     "(1, x'01' || zeroblob(32), 1, 2);"
+                     "INSERT INTO extent VALUES (1, 9, 0, 4, 10, zeroblob(33), 0);"
+                     "INSERT INTO extent_past VALUES (1, 9, 4, 0, 2, 10, zeroblob(33), 0), "
+                     "(1, 9, 6, 50, 5, 10, x'01' || zeroblob(32), 0);",
+                     NULL, NULL, NULL),
+        SQLITE_OK);
+    sqlite3_close(db);
+    struct meta_options o = {.path = path};
+    struct meta *m;
+    assert_int_equal(meta_open(&m, &o, w->why), 0);
+    struct lack_row *v;
+    size_t n;
+    bool more;
+    assert_int_equal(meta_change_begin(m), 0);
+    for (uint64_t s = 1; s <= 2; s++)
+        assert_int_equal(m->st->ops->fill_step(m->st, 1, s, 100, &more), 0);
+    assert_false(more);
+    assert_int_equal(m->st->ops->lack_list(m->st, 1, 2, 10, &v, &n, &w->ar), 0);
+    assert_int_equal(n, 3);
+    assert_int_equal(v[0].sjid, 5);
+    assert_int_equal(v[0].len, 20);
+    assert_int_equal(v[1].sjid, 2);
+    assert_int_equal(v[2].sjid, 0); /* nothing refers to it */
+    assert_int_equal(m->st->ops->lack_list(m->st, 1, 1, 10, &v, &n, &w->ar), 0);
+    assert_int_equal(n, 2); /* presence of an older generation does not count */
+    assert_int_equal(m->st->ops->complete_add(m->st, 1, 1, 7), 0); /* has a number already */
+    struct run_row run;
+    assert_int_equal(m->st->ops->complete_next(m->st, 1, 1, 0, &run), -ENOENT);
+    assert_int_equal(m->st->ops->complete_add(m->st, 1, 1, 8), 0);
+    assert_int_equal(m->st->ops->complete_next(m->st, 1, 1, 0, &run), 0);
+    assert_int_equal(run.sjid, 8);
+    assert_int_equal(meta_change_end(m, 0), 0);
+    meta_close(m);
+    for (size_t k = 0; k < 3; k++) {
+        char name[160];
+        snprintf(name, sizeof name, "%s%s", path, k == 0 ? "" : k == 1 ? "-wal" : "-shm");
+        remove(name);
+    }
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, world_setup, world_teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(what_is_at_one_server_the_other_lacks),
+        TEST(the_capabilities_are_for_the_asking_server),
+        TEST(a_report_proves_nothing_more_than_it_may),
+        TEST(completion_out_of_order_loses_no_entry),
+        TEST(commits_without_blocks_are_complete_everywhere),
+        TEST(all_blocks_of_a_commit_count),
+        TEST(a_new_server_lacks_all_the_newest_first),
+        TEST(filling_goes_in_slices),
+        TEST(what_is_lost_is_lacking_again),
+        TEST(a_server_leaves_when_others_have_it_all),
+        TEST(the_last_one_stays),
+        TEST(a_database_of_version_1_is_brought_up),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

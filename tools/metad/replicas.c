@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Replication, as far as the metadata server knows of it: what each block server lacks, and the
+ * calls by which block servers learn of that and report what they have stored.
+ *
+ * The backlog stands in a table and is exact at every moment: it is changed by the transactions
+ * that make blocks lacking or present. So block servers need no memory of their own to be complete
+ * in the end, and "is everything everywhere?" is one look at an index. Only where a whole namespace
+ * becomes lacking at once (a server is assigned, a disk was replaced) is the table filled a slice
+ * at a time, newest blocks first, by the calls of the servers concerned.
+ */
+#include "replicas.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define NAMESPACES_PAGE 256u /* of one answer to replicas */
+#define LACKING_COUNTED 1000u
+#define BACKLOG_DEFAULT 1024u
+#define BACKLOG_MAX 4096u
+
+/* ---- lacking -------------------------------------------------------------------------------- */
+int replicas_commit(struct commit *c)
+{
+    const struct store_ops *ops = c->m->st->ops;
+    int r = c->q ? 0 : ops->assigned(c->m->st, c->ns.id, &c->servers, &c->servers_n, c->ar);
+    for (size_t s = 0; s < c->servers_n && !r; s++) {
+        uint64_t bit = 1ull << s;
+        bool lacking = false;
+        if (c->servers[s].leaving)
+            continue;
+        for (size_t k = 0; k < c->blocks.n && !r; k++) {
+            const struct need *need = &c->blocks.v[k];
+            if (need->known && (need->fresh & bit))
+                r = replicas_present(c->m, c->ns.id, c->servers[s].id, &need->id);
+            if (r || !need->used || ((need->present | need->fresh) & bit))
+                continue;
+            r = ops->lack_put(c->m->st, c->ns.id, c->servers[s].id, &need->id, c->sjid);
+            lacking = true;
+        }
+        if (!r && !lacking)
+            r = ops->complete_add(c->m->st, c->ns.id, c->servers[s].id, c->sjid);
+    }
+    return r;
+}
+
+int replicas_present(struct meta *m, uint64_t ns, uint64_t server, const struct block_id *b)
+{
+    cleanup_arena struct arena ar = {0};
+    uint64_t *sjids;
+    size_t n;
+    int r = m->st->ops->lack_take(m->st, ns, server, b, &sjids, &n, &ar);
+    for (size_t k = 0; k < n && !r; k++) {
+        bool any;
+        r = m->st->ops->lack_of(m->st, ns, server, sjids[k], &any);
+        if (!r && !any)
+            r = m->st->ops->complete_add(m->st, ns, server, sjids[k]);
+    }
+    return r;
+}
+
+int replicas_assigned(struct meta *m, uint64_t ns, uint64_t server)
+{
+    int r = m->st->ops->lack_drop(m->st, ns, server);
+    if (!r)
+        r = m->st->ops->leave(m->st, ns, server, false);
+    if (!r)
+        r = m->st->ops->complete_begin(m->st, ns, server);
+    if (!r)
+        r = m->st->ops->fill_begin(m->st, ns, server);
+    bool more;
+    return r ? r : m->st->ops->fill_step(m->st, ns, server, FILL_BLOCKS, &more);
+}
+
+int replicas_renewed(struct meta *m, uint64_t server)
+{
+    uint64_t after = 0;
+    size_t n = NAMESPACES_PAGE;
+    int r = 0;
+    while (n == NAMESPACES_PAGE && !r) {
+        cleanup_arena struct arena ar = {0};
+        uint64_t *v;
+        r = m->st->ops->ns_of_server(m->st, server, after, NAMESPACES_PAGE, &v, &n, &ar);
+        for (size_t k = 0; k < n && !r; k++) {
+            r = m->st->ops->fill_begin(m->st, v[k], server);
+            after = v[k];
+        }
+    }
+    return r;
+}
+
+/* Lets a leaving server go if nothing depends on it any more. */
+static int let_go(struct meta *m, uint64_t ns, uint64_t server, struct arena *ar)
+{
+    struct ns_row row;
+    bool blocked;
+    int r = m->st->ops->ns_get(m->st, ns, &row, ar);
+    if (!r)
+        r = m->st->ops->leave_blocked(m->st, ns, server, row.copies_min ? row.copies_min : 1,
+                                      &blocked);
+    if (r || blocked)
+        return r;
+    r = m->st->ops->unassign(m->st, ns, server);
+    if (!r)
+        r = m->st->ops->lack_drop(m->st, ns, server);
+    return r ? r : meta_touch_members(m, ns, ar);
+}
+
+int replicas_leave(struct meta *m, uint64_t ns, uint64_t server, struct arena *ar)
+{
+    int r = m->st->ops->lack_drop(m->st, ns, server);
+    if (!r)
+        r = m->st->ops->leave(m->st, ns, server, true);
+    return r ? r : let_go(m, ns, server, ar);
+}
+
+/* ---- replicas ------------------------------------------------------------------------------- */
+static struct bytes peer_capability(const struct meta *m, uint64_t from,
+                                    const struct server_row *to, uint64_t ns, int64_t now_ms,
+                                    struct arena *ar)
+{
+    cleanup_buf struct buf out = {0};
+    struct m_capability c = {.server = to->id,
+                             .ns = ns,
+                             .peer = from,
+                             .rights = RIGHT_READ | (to->leaving ? 0u : RIGHT_WRITE),
+                             .expiry_ms = (uint64_t)now_ms + m->capability_ms,
+                             .key_id = to->key_id};
+    struct token_key key = {.id = to->key_id};
+    memcpy(key.key, to->mac_key, sizeof key.key);
+    capability_seal(&c, &key, &out);
+    return arena_bytes(ar, out.p, out.n);
+}
+
+/* One server of a namespace: what it lacks; the slice to be looked up comes off the budget. */
+static int describe(struct meta *m, uint64_t ns, uint64_t server, size_t *budget,
+                    struct m_replica *out)
+{
+    struct lack_sum sum;
+    bool more = false;
+    int r = m->st->ops->lack_sum(m->st, ns, server, LACKING_COUNTED, &sum);
+    if (!r && sum.filling && *budget) {
+        r = m->st->ops->fill_step(m->st, ns, server, *budget, &more);
+        *budget = more ? 0 : *budget / 2;
+        if (!r)
+            r = m->st->ops->lack_sum(m->st, ns, server, LACKING_COUNTED, &sum);
+    }
+    if (!r) {
+        out->lacking = sum.blocks;
+        out->filling = sum.filling;
+    }
+    return r;
+}
+
+static int fill_replica_ns(struct meta *m, const struct meta_caller *who, uint64_t ns,
+                           int64_t now_ms, size_t *budget, struct m_replica_ns *out,
+                           struct arena *ar)
+{
+    struct server_row *v;
+    struct ns_row row;
+    size_t n;
+    int r = m->st->ops->ns_get(m->st, ns, &row, ar);
+    if (!r)
+        r = m->st->ops->assigned(m->st, ns, &v, &n, ar);
+    for (size_t k = 0; !r && k < n; k++) {
+        if (v[k].leaving)
+            r = let_go(m, ns, v[k].id, ar);
+    }
+    if (!r)
+        r = m->st->ops->assigned(m->st, ns, &v, &n, ar);
+    if (r)
+        return r;
+    *out = (struct m_replica_ns){.ns = ns, .head = row.head};
+    out->replicas = arena_alloc(ar, (n + 1) * sizeof *out->replicas);
+    for (size_t k = 0; k < n && !r; k++) {
+        struct m_replica *p = &out->replicas[out->replicas_n++];
+        *p = (struct m_replica){.server = v[k].id, .leaving = v[k].leaving};
+        r = describe(m, ns, v[k].id, budget, p);
+        if (v[k].id != who->server)
+            p->capability = peer_capability(m, who->server, &v[k], ns, now_ms, ar);
+    }
+    return r;
+}
+
+static int replicas(struct meta *m, const struct meta_caller *who, const struct m_replicas_req *q,
+                    int64_t now_ms, struct m_replicas_ans *a, struct arena *ar)
+{
+    struct server_row *servers;
+    uint64_t *v;
+    size_t n, servers_n, budget = FILL_BLOCKS;
+    int r = m->st->ops->ns_of_server(m->st, who->server, q->after, NAMESPACES_PAGE, &v, &n, ar);
+    if (!r)
+        r = m->st->ops->server_list(m->st, &servers, &servers_n, ar);
+    if (r)
+        return r;
+    a->more = n == NAMESPACES_PAGE;
+    a->renew_ms = m->capability_ms / 2;
+    a->namespaces = arena_alloc(ar, (n + 1) * sizeof *a->namespaces);
+    for (size_t k = 0; k < n && !r; k++)
+        r = fill_replica_ns(m, who, v[k], now_ms, &budget, &a->namespaces[a->namespaces_n++], ar);
+    a->servers = arena_alloc(ar, (servers_n + 1) * sizeof *a->servers);
+    for (size_t k = 0; k < servers_n && a->servers_n < 256; k++)
+        a->servers[a->servers_n++] = (struct m_server){
+            .id = servers[k].id, .premises = servers[k].premises, .url = servers[k].url};
+    return r;
+}
+
+int meta_replicas(struct meta *m, const struct meta_caller *who, const struct m_replicas_req *q,
+                  int64_t now_ms, struct m_replicas_ans *a, struct arena *ar, char *why)
+{
+    memset(a, 0, sizeof *a);
+    if (!who->server)
+        return meta_fail(why, -EACCES, "replicas: only a block server has them");
+    int r = meta_change_begin(m);
+    if (!r)
+        r = meta_change_end(m, replicas(m, who, q, now_ms, a, ar));
+    return r ? meta_store_fail(why, r, "cannot list the replicas") : 0;
+}
+
+/* ---- backlog -------------------------------------------------------------------------------- */
+static int backlog(struct meta *m, const struct m_backlog_req *q, const struct server_row *servers,
+                   size_t servers_n, struct blocks *b, struct m_backlog_ans *a, struct arena *ar)
+{
+    size_t limit = q->limit ? q->limit : BACKLOG_DEFAULT, n;
+    struct lack_row *v;
+    if (limit > BACKLOG_MAX)
+        limit = BACKLOG_MAX;
+    int r = m->st->ops->lack_list(m->st, q->ns, q->server, limit, &v, &n, ar);
+    for (size_t k = 0; k < n && !r; k++)
+        blocks_add(b, &v[k].block)->claimed = v[k].len;
+    if (!r)
+        r = blocks_load(m->st, q->ns, servers, servers_n, b);
+    if (r)
+        return r;
+    a->more = n == limit;
+    a->blocks = arena_alloc(ar, (b->n + 1) * sizeof *a->blocks);
+    for (size_t k = 0; k < b->n; k++) {
+        struct m_lacking *l = &a->blocks[a->blocks_n++];
+        *l = (struct m_lacking){.block = b->v[k].id, .len = b->v[k].claimed};
+        l->servers = arena_alloc(ar, (servers_n + 1) * sizeof *l->servers);
+        for (size_t s = 0; s < servers_n; s++) {
+            if (b->v[k].present & 1ull << s)
+                l->servers[l->servers_n++] = servers[s].id;
+        }
+    }
+    return 0;
+}
+
+int meta_backlog(struct meta *m, const struct meta_caller *who, const struct m_backlog_req *q,
+                 struct m_backlog_ans *a, struct arena *ar, char *why)
+{
+    struct server_row *servers;
+    struct ns_row row;
+    struct blocks b;
+    uint64_t role;
+    size_t n;
+    memset(a, 0, sizeof *a);
+    int r = meta_read_begin(m);
+    if (r)
+        return meta_store_fail(why, r, "cannot read");
+    blocks_init(&b, m->seed);
+    r = meta_access(m, who, q->ns, &row, &role, ar, why);
+    if (!r) {
+        r = m->st->ops->assigned(m->st, q->ns, &servers, &n, ar);
+        if (!r)
+            r = backlog(m, q, servers, n, &b, a, ar);
+        if (r)
+            r = meta_store_fail(why, r, "cannot read");
+    }
+    blocks_free(&b);
+    return meta_read_end(m, r);
+}
+
+/* ---- stored --------------------------------------------------------------------------------- */
+static int stored(struct meta *m, const struct server_row *s, const struct m_stored_req *q,
+                  struct m_stored_ans *a, struct arena *ar)
+{
+    uint64_t ns = 0;
+    bool is = false;
+    for (size_t k = 0; k < q->blocks_n; k++) {
+        const struct m_stored *b = &q->blocks[k];
+        uint64_t len;
+        int r = b->ns == ns ? 0 : meta_is_assigned(m, b->ns, s->id, &is, ar);
+        ns = b->ns;
+        if (!r)
+            r = m->st->ops->block_get(m->st, ns, &b->block, &len);
+        if (r == -ENOENT || (!r && (!is || len != b->len)))
+            continue; /* the namespace does not refer to it: nothing is to be known of it */
+        if (!r)
+            r = m->st->ops->presence_put(m->st, ns, &b->block, s->id, s->generation);
+        if (!r)
+            r = replicas_present(m, ns, s->id, &b->block);
+        if (r)
+            return r;
+        a->recorded++;
+    }
+    return 0;
+}
+
+int meta_stored(struct meta *m, const struct meta_caller *who, const struct m_stored_req *q,
+                struct m_stored_ans *a, struct arena *ar, char *why)
+{
+    struct server_row s;
+    memset(a, 0, sizeof *a);
+    if (!who->server)
+        return meta_fail(why, -EACCES, "stored: only a block server reports what it stored");
+    int r = meta_change_begin(m);
+    if (r)
+        return meta_store_fail(why, r, "cannot record");
+    r = m->st->ops->server_get(m->st, who->server, &s, ar);
+    if (!r && !bytes_equal(q->incarnation, bytes_of(s.incarnation, sizeof s.incarnation)))
+        r = -EAGAIN;
+    if (!r)
+        r = stored(m, &s, q, a, ar);
+    r = meta_change_end(m, r);
+    if (r == -EAGAIN)
+        return meta_fail(why, r, "stored: the storage is not the one that was last reported");
+    return r ? meta_store_fail(why, r, "cannot record what was stored") : 0;
+}
