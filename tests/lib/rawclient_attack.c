@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What an honest client never does. */
+#include "rawclient.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static void check(struct client *c, bool ok, const char *what)
+{
+    printf("%s - %s\n", ok ? "ok" : "not ok", what);
+    c->failed += !ok;
+}
+
+/* A commit of one file with this block and this receipt must be answered with exactly that block as
+ * missing, and leave the namespace as it was. */
+static void refused(struct client *c, const struct m_namespace *ns, const struct block_id *id,
+                    size_t len, struct bytes receipt, const char *what)
+{
+    struct arena a = {0};
+    struct m_commit_ans ans;
+    struct m_changes m;
+    struct m_node_change n;
+    struct m_entry_change entry;
+    struct m_range range;
+    struct m_extent e = {.len = len, .block = *id};
+    struct m_block_ref ref = {.block = *id, .len = len};
+    struct m_receipt_bytes r = {receipt};
+    file_of(c, ns, "stolen", &e, 1, len, &m, &n, &entry, &range);
+    for (int named = 0; named < 2; named++) { /* a client may also leave the id out of its list */
+        commit(c, ns, &m, &ref, (size_t)named, &r, receipt.n ? 1 : 0, &ans, &a);
+        bool exact =
+            ans.missing_n + ans.elsewhere_n == 1 &&
+            block_id_equal(ans.missing_n ? &ans.missing[0].block : &ans.elsewhere[0].block, id);
+        check(c, ans.status == COMMIT_MISSING && exact, what);
+    }
+    struct m_lookup_req q = {
+        .ns = ns->id, .parent = ns->root, .name = bytes_str("stolen"), .at = ans.head};
+    struct m_lookup_ans found;
+    if (!q.at)
+        q.at = ns->head;
+    int err = rpc_wait(c->rpc, c->url, "lookup", &m_lookup_req_desc, &q, &m_lookup_ans_desc, &found,
+                       &a, TIMEOUT_MS, NULL);
+    check(c, err == 0 && !found.entry_set, "… and nothing changed");
+    arena_free(&a);
+}
+
+/* A way to ask about one block. */
+enum oracle { BY_GET, BY_HAVE, BY_DIFF, BY_COUNTS, BY_PUT, ORACLES };
+static const char *const oracle_names[ORACLES] = {
+    [BY_GET] = "get",
+    [BY_HAVE] = "have",
+    [BY_DIFF] = "diff",
+    [BY_COUNTS] = "diff for every candidate",
+    [BY_PUT] = "a put of other bytes under its hash",
+};
+
+static int ask_about(struct client *c, const struct m_namespace *ns, enum oracle by,
+                     struct block_id id, size_t len, struct buf *out)
+{
+    static const uint8_t other[5000];
+    struct bytes capability = ns->candidates[0].capability;
+    uint64_t server = ns->candidates[0].server;
+    struct m_get_req get_q = {.ns = ns->id, .capability = capability, .blocks = &id, .blocks_n = 1};
+    struct m_block_ref ref = {.block = id, .len = len};
+    struct m_diff_req diff_q = {
+        .ns = ns->id, .target = by == BY_DIFF ? server : 0, .ids = &ref, .ids_n = 1};
+    struct m_put_item item = {.block = id, .stored_len = sizeof other, .logical_len = sizeof other};
+    struct m_put_head put_q = {
+        .ns = ns->id, .capability = capability, .items = &item, .items_n = 1};
+    struct bytes none = {0};
+    switch (by) {
+    case BY_GET:
+        return ask(c, server_url(c, server), "get", &m_get_req_desc, &get_q, none, out);
+    case BY_HAVE:
+        return ask(c, server_url(c, server), "have", &m_get_req_desc, &get_q, none, out);
+    case BY_DIFF:
+    case BY_COUNTS:
+        return ask(c, c->url, "diff", &m_diff_req_desc, &diff_q, none, out);
+    default:
+        return ask(c, server_url(c, server), "put", &m_put_head_desc, &put_q,
+                   bytes_of(other, sizeof other), out);
+    }
+}
+
+/* Whether a block is stored for somebody else cannot be told: what is answered about it is, but for
+ * the hash itself, what is answered about one that nobody has. */
+static void oracles(struct client *c, const struct m_namespace *ns, const struct block_id *theirs,
+                    size_t len)
+{
+    struct block_id nobodys;
+    char what[128];
+    random_bytes(nobodys.b + 1, sizeof nobodys.b - 1);
+    nobodys.b[0] = theirs->b[0];
+    for (enum oracle by = 0; by < ORACLES; by++) {
+        struct buf x = {0}, y = {0};
+        int r = ask_about(c, ns, by, *theirs, len, &x);
+        int s = ask_about(c, ns, by, nobodys, len, &y);
+        for (size_t i = 0; i + sizeof nobodys.b <= y.n; i++)
+            if (!memcmp(y.p + i, nobodys.b, sizeof nobodys.b))
+                memcpy(y.p + i, theirs->b, sizeof nobodys.b);
+        snprintf(what, sizeof what, "%s tells nothing about what others store", oracle_names[by]);
+        check(c, r == 0 && s == 0 && x.n && x.n == y.n && !memcmp(x.p, y.p, x.n), what);
+        buf_free(&x);
+        buf_free(&y);
+    }
+}
+
+/* A capability is good as it is, where it is for. */
+static void capabilities(struct client *c, const struct m_namespace *ns,
+                         const struct m_namespace *other, struct block_id theirs)
+{
+    struct arena a cleanup_arena = {0};
+    struct buf out cleanup_buf = {0};
+    struct m_candidate *mine = &ns->candidates[0];
+    const char *url = server_url(c, mine->server);
+    struct bytes none = {0};
+    struct m_get_req q = {
+        .ns = other->id, .capability = mine->capability, .blocks = &theirs, .blocks_n = 1};
+    check(c, ask(c, url, "get", &m_get_req_desc, &q, none, &out) == -EPERM,
+          "a get in another namespace under one's own capability is refused");
+    q.ns = ns->id;
+    for (size_t i = 0; i < mine->capability.n; i += 7) {
+        uint8_t *forged = arena_copy(&a, mine->capability.p, mine->capability.n);
+        forged[i] ^= 1;
+        q.capability = bytes_of(forged, mine->capability.n);
+        int r = ask(c, url, "get", &m_get_req_desc, &q, none, &out);
+        if (r != -EACCES && r != -EPERM) {
+            check(c, false, "a capability with a changed bit is refused");
+            return;
+        }
+    }
+    check(c, true, "a capability with a changed bit is refused");
+    if (ns->candidates_n < 2)
+        return;
+    q.capability = ns->candidates[1].capability;
+    int r = ask(c, url, "get", &m_get_req_desc, &q, none, &out);
+    check(c, r == -EACCES || r == -EPERM, "a capability for another server is refused");
+}
+
+void attack(struct client *c, const char *other_name)
+{
+    const struct m_namespace *ns = namespace(c, NULL), *other = namespace(c, other_name);
+    struct arena a = {0};
+    uint8_t x[5000], y[5000];
+    struct block_id bx, by;
+    struct bytes rx = {0}, ry = {0}, elsewhere = {0};
+    random_bytes(x, sizeof x);
+    random_bytes(y, sizeof y);
+    block_id_of(&bx, x, sizeof x);
+    block_id_of(&by, y, sizeof y);
+    refused(c, ns, &bx, sizeof x, bytes_of(NULL, 0), "a commit without the upload");
+    if (put(c, other, 0, other->id, x, sizeof x, &rx, &a) ||
+        put(c, ns, 0, ns->id, y, sizeof y, &ry, &a))
+        die("put", -EIO, "");
+    refused(c, ns, &bx, sizeof x, bytes_of(NULL, 0), "a block that another namespace stores");
+    refused(c, ns, &bx, sizeof x, rx, "a receipt for another namespace");
+    refused(c, ns, &bx, sizeof x, ry, "a receipt for another block");
+    refused(c, ns, &by, sizeof y, bytes_of(NULL, 0), "a put whose receipt is not presented");
+    uint8_t *forged = arena_copy(&a, ry.p, ry.n);
+    forged[ry.n - 1] ^= 1;
+    refused(c, ns, &by, sizeof y, bytes_of(forged, ry.n), "a forged receipt");
+    if (ns->candidates_n > 1) {
+        if (put(c, ns, 1, ns->id, y, sizeof y, &elsewhere, &a))
+            die("put", -EIO, "");
+        refused(c, ns, &by, sizeof y, elsewhere, "a receipt of another server");
+    }
+    struct bytes none = {0};
+    check(c, put(c, other, 0, ns->id, x, sizeof x, &none, &a) == -EPERM,
+          "a put under another namespace's capability is refused");
+    oracles(c, ns, &bx, sizeof x);
+    capabilities(c, ns, other, bx);
+    arena_free(&a);
+}
+
+/* ---- somebody else's namespace ----------------------------------------------------------------
+ */
+
+enum question { Q_DIFF, Q_LIST, Q_LOOKUP, Q_READDIR, Q_EXTENTS, Q_COMMIT, QUESTIONS };
+static const char *const question_names[QUESTIONS] = {"diff",    "list",    "lookup",
+                                                      "readdir", "extents", "commit"};
+
+static int ask_outside(struct client *c, uint64_t ns, enum question q, struct buf *out)
+{
+    struct bytes none = {0};
+    struct m_block_ref ref = {.len = 1};
+    struct m_diff_req diff = {.ns = ns, .ids = &ref, .ids_n = 1};
+    struct m_list_req list = {.ns = ns};
+    struct m_lookup_req lookup = {.ns = ns, .parent = 1, .name = bytes_str("a"), .at = 1};
+    struct m_readdir_req readdir = {.ns = ns, .dir = 1, .at = 1};
+    struct m_extents_req extents = {.ns = ns, .node = 2, .at = 1};
+    struct m_commit_req commit_q = {.ns = ns, .request = c->request, .lowest_open = c->request};
+    switch (q) {
+    case Q_DIFF:
+        return ask(c, c->url, "diff", &m_diff_req_desc, &diff, none, out);
+    case Q_LIST:
+        return ask(c, c->url, "list", &m_list_req_desc, &list, none, out);
+    case Q_LOOKUP:
+        return ask(c, c->url, "lookup", &m_lookup_req_desc, &lookup, none, out);
+    case Q_READDIR:
+        return ask(c, c->url, "readdir", &m_readdir_req_desc, &readdir, none, out);
+    case Q_EXTENTS:
+        return ask(c, c->url, "extents", &m_extents_req_desc, &extents, none, out);
+    default:
+        return ask(c, c->url, "commit", &m_commit_req_desc, &commit_q, none, out);
+    }
+}
+
+/* A refused commit is an answer like others. */
+static bool is_refusal(const struct buf *b)
+{
+    struct arena a cleanup_arena = {0};
+    struct m_commit_ans ans;
+    return msg_decode(&m_commit_ans_desc, &ans, b->p, b->n, MSG_LENIENT, &a, NULL) == 0 &&
+           ans.status == COMMIT_REFUSED;
+}
+
+/* Who is no member of a namespace is refused, and not told whether there is one of that number. */
+void outsider(struct client *c, uint64_t ns)
+{
+    char what[128];
+    for (enum question q = 0; q < QUESTIONS; q++) {
+        struct buf x = {0}, y = {0};
+        int r = ask_outside(c, ns, q, &x), s = ask_outside(c, ns + 1000000, q, &y);
+        snprintf(what, sizeof what, "%s of a namespace of others is refused", question_names[q]);
+        check(c, q == Q_COMMIT ? !r && is_refusal(&x) : r == -EPERM || r == -EACCES, what);
+        snprintf(what, sizeof what, "%s tells nothing about whether it exists", question_names[q]);
+        check(c, r == s && (q != Q_COMMIT || (x.n == y.n && !memcmp(x.p, y.p, x.n))), what);
+        buf_free(&x);
+        buf_free(&y);
+    }
+    /* nor does a block server take a capability for one's own namespace there */
+    const struct m_namespace *own = namespace(c, NULL);
+    struct block_id id = {{0}};
+    struct buf out cleanup_buf = {0};
+    struct bytes none = {0};
+    struct m_get_req get_q = {
+        .ns = ns, .capability = own->candidates[0].capability, .blocks = &id, .blocks_n = 1};
+    check(c,
+          ask(c, server_url(c, own->candidates[0].server), "get", &m_get_req_desc, &get_q, none,
+              &out) == -EPERM,
+          "a get there under one's own capability is refused");
+}
