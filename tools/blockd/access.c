@@ -47,3 +47,10 @@ unsigned access_check(const struct access *x, struct bytes token, uint64_t ns, u
                                           : "no right to read this namespace");
     return 0;
 }
+
+uint64_t access_peer(const struct access *x, struct bytes token)
+{
+    struct arena a cleanup_arena = {0};
+    struct m_capability c;
+    return capability_open(&c, token, &x->key, &a) ? 0 : c.peer;
+}

@@ -38,7 +38,7 @@ struct options {
     const char *data, *listen, *meta, *token, *ca_fingerprint, *ca_file, *url, *log, *trace;
     struct storage_options storage;
     unsigned drain_s, scrub_interval_s;
-    uint64_t rate, scrub_rate;
+    uint64_t rate, scrub_rate, replicate_rate;
     bool list;
 };
 
@@ -61,6 +61,7 @@ struct program {
     struct httpd *httpd;
     struct beat *beat;
     struct scrub *scrub;
+    struct replicate *replicate;
 };
 
 static const char help[] =
@@ -97,6 +98,8 @@ static const char help[] =
     "                        G allowed); default 8M; 0: not\n"
     "  --scrub-interval TIME a pass over all of it begins every so many seconds (m, h, d allowed)\n"
     "                        at most; default 7d\n"
+    "  --replicate-rate N    bytes a second for other block servers at most, K, M, G allowed;\n"
+    "                        default: no limit\n"
     "  --drain SECONDS       on SIGTERM, finish requests for at most this long (default 30)\n"
     "  --help, --version\n";
 
@@ -119,13 +122,14 @@ enum {
     OPT_LOG,
     OPT_TRACE,
     OPT_DRAIN,
+    OPT_RATE,
     OPT_LIST,
     OPT_STORAGE,
     OPT_S3_ENDPOINT,
     OPT_S3_REGION,
     OPT_S3_CREDENTIALS,
     OPT_S3_CA,
-    OPT_RATE,
+    OPT_REPLICATE_RATE,
     OPT_SCRUB_RATE,
     OPT_SCRUB_INTERVAL,
     OPT_HELP,
@@ -143,6 +147,7 @@ static const struct option long_options[] = {
     {"log", required_argument, NULL, OPT_LOG},
     {"trace", required_argument, NULL, OPT_TRACE},
     {"drain", required_argument, NULL, OPT_DRAIN},
+    {"replicate-rate", required_argument, NULL, OPT_REPLICATE_RATE},
     {"list", no_argument, NULL, OPT_LIST},
     {"storage", required_argument, NULL, OPT_STORAGE},
     {"s3-endpoint", required_argument, NULL, OPT_S3_ENDPOINT},
@@ -208,7 +213,10 @@ static int parse_options(struct options *o, int argc, char **argv)
             return usage_error("--scrub-rate takes bytes a second, like 500K or 20M");
         else if (c == OPT_SCRUB_INTERVAL && !parse_seconds(optarg, &o->scrub_interval_s))
             return usage_error("--scrub-interval takes seconds, like 3600 or 7d");
-        else if (c != OPT_DRAIN && c != OPT_RATE && c != OPT_SCRUB_RATE && c != OPT_SCRUB_INTERVAL)
+        else if (c == OPT_REPLICATE_RATE && !parse_bytes(optarg, &o->replicate_rate))
+            return usage_error("--replicate-rate takes bytes a second, like 500K or 20M");
+        else if (c != OPT_DRAIN && c != OPT_RATE && c != OPT_SCRUB_RATE &&
+                 c != OPT_SCRUB_INTERVAL && c != OPT_REPLICATE_RATE)
             *texts[c] = optarg;
     }
     if (optind < argc)
@@ -415,6 +423,16 @@ static int start(struct program *p, char *err)
     if ((r = httpd_new(&p->httpd, &h, err)))
         return r;
     service_routes(p->httpd);
+    r = replicate_start(&p->replicate,
+                        &(struct replicate_options){.dir = p->o.data,
+                                                    .identity = &p->identity,
+                                                    .storage = p->storage,
+                                                    .log = p->log,
+                                                    .rate = p->o.replicate_rate},
+                        err);
+    if (r)
+        return r;
+    p->service.replicate = p->replicate;
     r = beat_start(&p->beat, &(struct beat_options){.dir = p->o.data,
                                                     .url = p->url,
                                                     .identity = &p->identity,
@@ -468,6 +486,7 @@ static int run(struct program *p, char *err)
     httpd_free(p->httpd);
     scrub_stop(p->scrub);
     beat_stop(p->beat);
+    replicate_stop(p->replicate);
     feed_free(p->feed);
     identity_free(&p->identity);
     if (p->storage)

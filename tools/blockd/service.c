@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* put, get and have. All run on workers: they hash, and wait for the disk.
+/* put, get, have and offer. All run on workers: they hash, and wait for the disk.
  *
  * put: the whole frame is checked first (capability, counts, lengths that add up), then each block
  * against its id, also one that is stored already: who puts must have the bytes, and only then may
@@ -9,6 +9,9 @@
  * get: each block is checked against its id before it leaves. A wrong one is set aside and is then
  * not found; the client fetches it from elsewhere. The metadata server is told, so that those who
  * have the bytes are asked for them again.
+ *
+ * offer: another block server asks which of its blocks are wanted. What is here counts as arrived
+ * and is reported like what it puts; what nobody else is bringing is accepted.
  */
 #include "service.h"
 
@@ -23,6 +26,7 @@
 #define NAME "steadfs_blockd"
 #define PUT_HEAD_MAX (256u << 10)
 #define PUT_BODY_MAX (PUT_BATCH_BYTES + PUT_HEAD_MAX)
+#define OFFER_ROOM (256u << 20) /* free bytes that replication leaves to clients */
 #define GET_BODY_MAX (IDS_MAX * 40u + 4096u)
 
 /* Answers itself and returns false where the capability does not allow it. */
@@ -68,8 +72,10 @@ void service_lost(void *arg, const struct block_id *id, int err)
         log_printf(s->log, LOG_L_ERROR, "block %s cannot be read: %s", hex, strerror(-err));
     else
         log_printf(s->log, LOG_L_ERROR, "block %s is damaged; set aside in corrupt/", hex);
-    if (!err)
-        beat_now(s->beat);
+    if (err)
+        return;
+    beat_now(s->beat);
+    replicate_look(s->replicate);
 }
 
 static unsigned code_of(int err)
@@ -154,6 +160,18 @@ static void put_items(struct service *s, struct arena *a, const struct m_put_hea
     }
 }
 
+/* A put of another block server: nobody but this one tells the metadata server of it. */
+static void note_arrived(struct service *s, const struct m_put_head *h, const struct m_put_ans *ans)
+{
+    struct inbound *in = replicate_inbound(s->replicate);
+    for (size_t i = 0; i < ans->results_n; i++) {
+        if (in)
+            inbound_release(in, &h->items[i].block);
+        if (!ans->results[i].error)
+            replicate_arrived(s->replicate, h->ns, &h->items[i].block, h->items[i].logical_len);
+    }
+}
+
 static void handle_put(void *ctx, struct httpd_req *q)
 {
     struct service *s = ctx;
@@ -178,6 +196,8 @@ static void handle_put(void *ctx, struct httpd_req *q)
         .results_n = h.items_n,
     };
     put_items(s, a, &h, raw, &ans);
+    if (access_peer(&s->access, h.capability))
+        note_arrived(s, &h, &ans);
     trace_put(s, &h, &ans);
     httpd_reply_msg(q, &m_put_ans_desc, &ans);
 }
@@ -271,6 +291,44 @@ static void handle_have(void *ctx, struct httpd_req *q)
     httpd_reply_msg(q, &m_put_ans_desc, &ans);
 }
 
+/* ---- offer --------------------------------------------------------------------------------- */
+
+static void handle_offer(void *ctx, struct httpd_req *q)
+{
+    struct service *s = ctx;
+    struct arena *a = httpd_arena(q);
+    struct inbound *in = replicate_inbound(s->replicate);
+    struct m_offer_req o;
+    if (!httpd_decode(q, &m_offer_req_desc, &o) || !allowed(s, q, o.capability, o.ns, RIGHT_WRITE))
+        return;
+    if (!in || !access_peer(&s->access, o.capability)) {
+        httpd_reply_error(q, ERR_FORBIDDEN, "only a block server of the namespace offers blocks");
+        return;
+    }
+    struct storage_usage u;
+    struct block_id *ids = arena_alloc(a, (o.blocks_n + 1) * sizeof *ids);
+    struct storage_info *info = arena_alloc(a, (o.blocks_n + 1) * sizeof *info);
+    for (size_t i = 0; i < o.blocks_n; i++)
+        ids[i] = o.blocks[i].block;
+    if (s->storage->ops->have(s->storage, o.ns, ids, o.blocks_n, info)) {
+        httpd_reply_error(q, ERR_INTERNAL, "the storage cannot be read");
+        return;
+    }
+    s->storage->ops->usage(s->storage, &u);
+    bool room = !u.free_bytes || u.free_bytes > OFFER_ROOM;
+    struct m_offer_ans ans = {.accepted = arena_alloc(a, (o.blocks_n + 1) * sizeof *ans.accepted),
+                              .later = arena_alloc(a, (o.blocks_n + 1) * sizeof *ans.later)};
+    for (size_t i = 0; i < o.blocks_n; i++) {
+        if (info[i].there)
+            replicate_arrived(s->replicate, o.ns, &ids[i], info[i].logical_len);
+        else if (room && inbound_claim(in, &ids[i], mono_ms()))
+            ans.accepted[ans.accepted_n++] = ids[i];
+        else
+            ans.later[ans.later_n++] = ids[i];
+    }
+    httpd_reply_msg(q, &m_offer_ans_desc, &ans);
+}
+
 /* ---- the whole ----------------------------------------------------------------------------- */
 
 void service_routes(struct httpd *h)
@@ -278,6 +336,7 @@ void service_routes(struct httpd *h)
     httpd_route(h, "put", HTTPD_ON_WORKER, PUT_BODY_MAX, handle_put);
     httpd_route(h, "get", HTTPD_ON_WORKER, GET_BODY_MAX, handle_get);
     httpd_route(h, "have", HTTPD_ON_WORKER, GET_BODY_MAX, handle_have);
+    httpd_route(h, "offer", HTTPD_ON_WORKER, PUT_HEAD_MAX, handle_offer);
 }
 
 void service_metrics(void *ctx, struct buf *out)
@@ -303,4 +362,5 @@ void service_metrics(void *ctx, struct buf *out)
         buf_printf(out, "# TYPE " NAME "_%s %s\n" NAME "_%s %llu\n", lines[i].name, lines[i].type,
                    lines[i].name, (unsigned long long)lines[i].value);
     scrub_print(s->scrub, out);
+    replicate_print(s->replicate, out);
 }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What the block server does with a request: put, get, have. */
+/* What the block server does with a request: put, get, have, offer. */
 #ifndef SERVICE_H
 #define SERVICE_H
 
 #include "access.h"
 #include "beat.h"
 #include "httpd.h"
+#include "replicate.h"
 #include "scrub.h"
 #include "storage.h"
 
@@ -15,8 +16,9 @@ struct service {
     struct storage *storage;
     struct access access;
     struct log *log;
-    struct beat *beat;   /* told of losses; NULL: nobody is */
-    struct scrub *scrub; /* for the metrics; may be NULL */
+    struct beat *beat;           /* told of losses; NULL: nobody is */
+    struct scrub *scrub;         /* for the metrics; may be NULL */
+    struct replicate *replicate; /* NULL: offers are refused */
     atomic_uint_least64_t put_bytes, get_bytes, corrupt, unreadable, refused, put_failed;
 };
 

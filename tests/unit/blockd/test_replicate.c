@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The log of tasks, claims, and what a block server answers to offers. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "blockid.h"
+#include "rpc.h"
+#include "service.h"
+#include "tasks.h"
+#include "tempdir.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct block_id id_of(const char *text)
+{
+    struct block_id id;
+    block_id_of(&id, text, strlen(text));
+    return id;
+}
+
+/* ---- tasks --------------------------------------------------------------------------------- */
+
+static struct tasks *open_tasks(const char *dir)
+{
+    struct tasks *t;
+    char err[512];
+    if (tasks_open(&t, dir, err))
+        fail_msg("%s", err);
+    return t;
+}
+
+static void count(void *arg, uint64_t ns, uint64_t server, uint64_t n)
+{
+    (void)ns, (void)server;
+    *(uint64_t *)arg += n;
+}
+
+static uint64_t tasks_n(struct tasks *t)
+{
+    uint64_t n = 0;
+    assert_int_equal(tasks_count(t, count, &n), 0);
+    return n;
+}
+
+static void test_tasks(void **state)
+{
+    (void)state;
+    char *dir = tempdir_make();
+    struct tasks *t = open_tasks(dir);
+    struct task v[] = {{.server = 2, .block = id_of("a")},
+                       {.server = 3, .block = id_of("a")},
+                       {.server = 2, .block = id_of("b")}};
+    struct task due[8];
+    struct buf cursor = {0};
+    size_t n, added;
+    int64_t next;
+    assert_int_equal(tasks_cursor(t, 1, &cursor), -ENOENT);
+    assert_int_equal(tasks_add(t, 1, bytes_str("here"), v, 3, &added), 0);
+    assert_int_equal(added, 3);
+    assert_int_equal(tasks_add(t, 1, bytes_of(NULL, 0), v, 3, &added), 0); /* again: stays */
+    assert_int_equal(added, 0);
+    assert_int_equal(tasks_add(t, 7, bytes_of(NULL, 0), v, 1, &added), 0);
+    tasks_close(t); /* kept over a restart */
+    t = open_tasks(dir);
+    assert_int_equal(tasks_cursor(t, 1, &cursor), 0);
+    assert_true(bytes_equal(bytes_of(cursor.p, cursor.n), bytes_str("here")));
+    assert_int_equal(tasks_due(t, 2, 0, 8, due, &n, &next), 0);
+    assert_int_equal(n, 2); /* of the first namespace alone, the oldest first */
+    assert_true(block_id_equal(&due[0].block, &v[0].block));
+    assert_true(block_id_equal(&due[1].block, &v[2].block));
+    assert_int_equal(due[0].ns, 1);
+    assert_int_equal(tasks_done(t, due, 1), 0);
+    assert_int_equal(tasks_later(t, &due[1], 1, 500), 0);
+    assert_int_equal(tasks_due(t, 2, 499, 8, due, &n, &next), 0);
+    assert_int_equal(n, 1);
+    assert_int_equal(due[0].ns, 7);
+    assert_int_equal(tasks_forget(t, 7, 2), 0);
+    assert_int_equal(tasks_due(t, 2, 499, 8, due, &n, &next), 0);
+    assert_int_equal(n, 0);
+    assert_int_equal(next, 500);
+    assert_int_equal(tasks_due(t, 2, 500, 8, due, &n, &next), 0);
+    assert_int_equal(n, 1);
+    tasks_close(t);
+    t = open_tasks(dir); /* the clock may have begun anew */
+    assert_int_equal(tasks_due(t, 2, 1, 8, due, &n, &next), 0);
+    assert_int_equal(n, 1);
+    assert_int_equal(tasks_forget(t, 1, 0), 0);
+    assert_int_equal(tasks_n(t), 0);
+    assert_int_equal(tasks_cursor(t, 1, &cursor), -ENOENT);
+    buf_free(&cursor);
+    tasks_close(t);
+    tempdir_remove(dir);
+}
+
+static void test_tasks_damaged_or_newer(void **state)
+{
+    (void)state;
+    char *dir = tempdir_make(), *path, err[512];
+    struct tasks *t;
+    assert_true(asprintf(&path, "%s/replication.db", dir) > 0);
+    FILE *f = fopen(path, "w");
+    for (int i = 0; i < 1000; i++)
+        fputs("no database", f);
+    fclose(f);
+    t = open_tasks(dir); /* begun anew: the backlog has it all */
+    assert_int_equal(tasks_n(t), 0);
+    tasks_close(t);
+    sqlite3 *db;
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "PRAGMA user_version = 99", NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+    assert_int_equal(tasks_open(&t, dir, err), -EPROTO);
+    assert_non_null(strstr(err, "newer"));
+    free(path);
+    tempdir_remove(dir);
+}
+
+/* ---- claims -------------------------------------------------------------------------------- */
+
+static void test_inbound(void **state)
+{
+    (void)state;
+    struct inbound *in = inbound_new();
+    struct block_id a = id_of("a"), b = id_of("b");
+    assert_true(inbound_claim(in, &a, 1000));
+    assert_false(inbound_claim(in, &a, 1001));
+    assert_true(inbound_claim(in, &b, 1001));
+    inbound_release(in, &a);
+    assert_true(inbound_claim(in, &a, 1002));
+    assert_true(inbound_claim(in, &b, 1001 + INBOUND_CLAIM_MS)); /* whoever it was has vanished */
+    inbound_release(in, &a);
+    inbound_release(in, &b);
+    inbound_release(in, &b);
+    for (int i = 0; i < INBOUND_MAX; i++) {
+        char text[16];
+        snprintf(text, sizeof text, "%d", i);
+        struct block_id id = id_of(text);
+        assert_true(inbound_claim(in, &id, 1000 + i % 2 * INBOUND_CLAIM_MS));
+    }
+    assert_int_equal(inbound_count(in), INBOUND_MAX);
+    assert_false(inbound_claim(in, &a, 1001));                   /* full */
+    assert_true(inbound_claim(in, &a, 1000 + INBOUND_CLAIM_MS)); /* those that ran out make room */
+    assert_int_equal(inbound_count(in), INBOUND_MAX / 2 + 1);
+    inbound_free(in);
+}
+
+/* ---- offers -------------------------------------------------------------------------------- */
+
+#define SERVER 3
+
+struct env {
+    char *dir, url[64];
+    struct identity identity;
+    struct service s;
+    struct httpd *h;
+    struct rpc *rpc;
+    struct log *log;
+    pthread_t thread;
+};
+
+static void *run(void *arg)
+{
+    httpd_run(arg);
+    return NULL;
+}
+
+static int set_up(void **state)
+{
+    struct env *e = calloc(1, sizeof *e);
+    char err[512] = "";
+    e->dir = tempdir_make();
+    assert_int_equal(log_open(&e->log, "blockd", "/dev/null", NULL, LOG_L_INFO), 0);
+    e->identity = (struct identity){.meta = strdup("http://127.0.0.1:9"), /* nobody is there */
+                                    .credential = strdup("s.3.x"),
+                                    .server = SERVER};
+    e->s.log = e->log;
+    e->s.access =
+        (struct access){.server = SERVER, .key = {.id = 9, .key = {4, 5, 6}}, .feed = feed_new()};
+    struct m_beat_ans a = {.now_ms = (uint64_t)wall_ms()};
+    feed_answered(e->s.access.feed, &a, mono_ms(), mono_ms());
+    assert_int_equal(storage_dir_open(&e->s.storage, e->dir, err), 0);
+    struct replicate_options o = {
+        .dir = e->dir, .identity = &e->identity, .storage = e->s.storage, .log = e->log};
+    assert_int_equal(replicate_start(&e->s.replicate, &o, err), 0);
+    struct httpd_options h = {.ctx = &e->s, .metrics = service_metrics, .name = "steadfs_blockd"};
+    assert_int_equal(httpd_new(&e->h, &h, err), 0);
+    service_routes(e->h);
+    snprintf(e->url, sizeof e->url, "http://127.0.0.1:%u", httpd_port(e->h));
+    assert_int_equal(pthread_create(&e->thread, NULL, run, e->h), 0);
+    assert_int_equal(rpc_new(&e->rpc, &(struct rpc_options){0}), 0);
+    *state = e;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct env *e = *state;
+    rpc_free(e->rpc);
+    httpd_stop(e->h, 1000);
+    pthread_join(e->thread, NULL);
+    httpd_free(e->h);
+    replicate_stop(e->s.replicate);
+    e->s.storage->ops->close(e->s.storage);
+    feed_free(e->s.access.feed);
+    free(e->identity.meta);
+    free(e->identity.credential);
+    log_close(e->log);
+    tempdir_remove(e->dir);
+    free(e);
+    return 0;
+}
+
+static struct bytes capability(struct env *e, struct arena *a, uint64_t peer, uint64_t rights)
+{
+    struct m_capability c = {.server = SERVER,
+                             .ns = 4,
+                             .device = peer ? 0 : 77,
+                             .peer = peer,
+                             .rights = rights,
+                             .expiry_ms = (uint64_t)wall_ms() + 60000};
+    struct buf b = {0};
+    capability_seal(&c, &e->s.access.key, &b);
+    struct bytes out = arena_bytes(a, b.p, b.n);
+    buf_free(&b);
+    return out;
+}
+
+static int offer(struct env *e, struct arena *a, struct bytes cap, const struct block_id *id,
+                 struct m_offer_ans *ans)
+{
+    struct m_block_ref ref = {.block = *id, .len = 5};
+    struct m_offer_req q = {.ns = 4, .capability = cap, .blocks = &ref, .blocks_n = 1};
+    return rpc_wait(e->rpc, e->url, "offer", &m_offer_req_desc, &q, &m_offer_ans_desc, ans, a, 0,
+                    NULL);
+}
+
+static void test_offer(void **state)
+{
+    struct env *e = *state;
+    struct arena a = {0};
+    struct m_offer_ans ans;
+    struct block_id id = id_of("bytes");
+    struct bytes peer = capability(e, &a, 8, RIGHT_READ | RIGHT_WRITE);
+    /* a client, or a server that may only read, learns nothing */
+    assert_int_equal(offer(e, &a, capability(e, &a, 0, 3), &id, &ans), -EPERM);
+    assert_int_equal(offer(e, &a, capability(e, &a, 8, RIGHT_READ), &id, &ans), -EPERM);
+    assert_int_equal(offer(e, &a, peer, &id, &ans), 0);
+    assert_int_equal(ans.accepted_n, 1);
+    assert_int_equal(offer(e, &a, capability(e, &a, 9, 3), &id, &ans), 0);
+    assert_int_equal(ans.accepted_n, 0); /* server 8 is bringing it */
+    assert_int_equal(ans.later_n, 1);
+    struct storage_put put = {.id = id, .stored = bytes_str("bytes"), .logical_len = 5};
+    e->s.storage->ops->put(e->s.storage, 4, &put, 1);
+    assert_int_equal(put.err, 0);
+    assert_int_equal(offer(e, &a, capability(e, &a, 9, 3), &id, &ans), 0);
+    assert_int_equal(ans.accepted_n + ans.later_n, 0); /* it is here */
+    arena_free(&a);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_tasks),
+        cmocka_unit_test(test_tasks_damaged_or_newer),
+        cmocka_unit_test(test_inbound),
+        cmocka_unit_test_setup_teardown(test_offer, set_up, tear_down),
+    };
+    return cmocka_run_group_tests_name("replicate", tests, NULL, NULL);
+}

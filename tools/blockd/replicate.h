@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Replication: this server gives what it has to the other servers of its namespaces, and gets what
+ * it lacks. README.md tells how; proto/PROTOCOL.md has the messages.
+ *
+ * Threads of its own: one that follows the metadata server, one that reports what arrived, one for
+ * each other server. */
+#ifndef REPLICATE_H
+#define REPLICATE_H
+
+#include "identity.h"
+#include "inbound.h"
+#include "storage.h"
+
+struct replicate;
+
+struct replicate_options {
+    const char *dir; /* for the log of tasks */
+    const struct identity *identity;
+    struct storage *storage;
+    struct log *log;
+    uint64_t rate; /* bytes a second for other servers, both directions together; 0: no limit */
+    unsigned refresh_ms; /* how often the table of namespaces is asked for; 0: 10 s */
+};
+
+/* What is pointed to must outlive it. 0 or -errno with a line in err (512 bytes). */
+int replicate_start(struct replicate **out, const struct replicate_options *o, char *err);
+void replicate_stop(struct replicate *r);
+/* The blocks are durable here for the namespace, brought by another server: to be reported. Any
+ * thread; r may be NULL. */
+void replicate_arrived(struct replicate *r, uint64_t ns, const struct block_id *id, uint64_t len);
+/* Something that other servers may have was lost here: look for it soon. Any thread; may be NULL.
+ */
+void replicate_look(struct replicate *r);
+/* NULL where r is. */
+struct inbound *replicate_inbound(struct replicate *r);
+/* Appends Prometheus text. */
+void replicate_print(struct replicate *r, struct buf *out);
+#endif

@@ -1,0 +1,450 @@
+// SPDX-License-Identifier: Apache-2.0
+/* One other block server.
+ *
+ * Push (F4 to F7): tasks that are due are offered, a batch of one namespace at a time; what is
+ * accepted is put, what the other has counts as done, what somebody else is bringing is offered
+ * again later. A task goes when the other has answered that the block is durable there; a crash
+ * before that offers it again, and nothing is accepted.
+ *
+ * Pull (F8): blocks that this server lacks and the other has are fetched and stored, and their
+ * arrival is reported. A server that can only be reached, or can only reach others, is served by
+ * one of the two.
+ *
+ * A server that does not answer is left alone for a while that grows, and each failure is logged
+ * once.
+ */
+#include "replicate_int.h"
+
+#include "blockid.h"
+#include "feed.h"
+#include "frame.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void peer_poke(struct peer *p)
+{
+    p->poked = true;
+    pthread_cond_signal(&p->cond);
+}
+
+static void peer_failed(struct peer *p, const char *message)
+{
+    pthread_mutex_lock(&p->r->lock);
+    uint32_t random;
+    random_bytes(&random, sizeof random);
+    int64_t pause = p->fails < 5 ? 1000ll << p->fails : PEER_BACKOFF_MAX_MS;
+    if (pause > PEER_BACKOFF_MAX_MS)
+        pause = PEER_BACKOFF_MAX_MS;
+    p->retry_at = mono_ms() + pause / 2 + (int64_t)(random % (uint32_t)(pause / 2 + 1));
+    bool news = !p->fails++ || strcmp(p->error, message) != 0;
+    snprintf(p->error, sizeof p->error, "%s", message);
+    pthread_mutex_unlock(&p->r->lock);
+    if (news)
+        log_printf(p->r->o.log, LOG_L_WARN, "replication with %s: %s", p->premises, message);
+}
+
+static void peer_worked(struct peer *p)
+{
+    pthread_mutex_lock(&p->r->lock);
+    bool news = p->fails > 0;
+    p->fails = 0;
+    p->retry_at = 0;
+    pthread_mutex_unlock(&p->r->lock);
+    if (news)
+        log_printf(p->r->o.log, LOG_L_INFO, "replication with %s: it answers", p->premises);
+}
+
+/* A call to the peer; 0 or what failed, which is noted. */
+static int ask(struct peer *p, const char *method, struct bytes head, const struct bytes *raw,
+               size_t raw_n, size_t bytes, struct rpc_result *res)
+{
+    char url[sizeof p->url];
+    pthread_mutex_lock(&p->r->lock);
+    memcpy(url, p->url, sizeof url);
+    pthread_mutex_unlock(&p->r->lock);
+    int err = call_raw(
+        p->r, p->r->peers_rpc, &p->call,
+        &(struct rpc_call){.url = url,
+                           .method = method,
+                           .head = head,
+                           .bodies = raw,
+                           .bodies_n = raw_n,
+                           .anonymous = true,
+                           .timeout_ms = PEER_TIMEOUT_MS + (unsigned)(bytes / PEER_SLOWEST)},
+        res);
+    if (err == -EACCES || err == -EPERM) { /* a fresh capability may help */
+        pthread_mutex_lock(&p->r->lock);
+        p->r->refresh_at = 0;
+        follow_poke(p->r);
+        pthread_mutex_unlock(&p->r->lock);
+    }
+    if (err && err != -ECANCELED)
+        peer_failed(p, res->message);
+    else if (!err)
+        peer_worked(p);
+    return err;
+}
+
+/* The capability for the namespace at the peer; empty: none. Lives in the arena. */
+static struct bytes capability_of(struct peer *p, uint64_t ns, bool write, struct arena *a)
+{
+    struct bytes cap = {0};
+    pthread_mutex_lock(&p->r->lock);
+    const struct member *m = table_member(p->r, ns, p->id);
+    if (m && !(write && m->leaving))
+        cap = arena_bytes(a, m->cap, m->cap_n);
+    pthread_mutex_unlock(&p->r->lock);
+    return cap;
+}
+
+/* ---- push: put ----------------------------------------------------------------------------- */
+
+/* A batch being put together; blocks are read one behind the other. */
+struct batch {
+    struct peer *p;
+    uint64_t ns;
+    struct bytes cap;
+    struct buf data;
+    struct task tasks[OFFER_BLOCKS];
+    struct m_put_item items[OFFER_BLOCKS];
+    size_t n;
+};
+
+/* Tasks whose block the peer did not take wait for a while. */
+static void settle(struct batch *b, const struct m_put_ans *m)
+{
+    struct task done[OFFER_BLOCKS], later[OFFER_BLOCKS];
+    size_t done_n = 0, later_n = 0;
+    for (size_t i = 0; i < b->n; i++) {
+        bool stored = false;
+        for (size_t k = 0; k < m->results_n && !stored; k++)
+            stored =
+                m->results[k].receipt.n && block_id_equal(&m->results[k].block, &b->tasks[i].block);
+        if (stored) {
+            done[done_n++] = b->tasks[i];
+            atomic_fetch_add(&b->p->sent, b->items[i].stored_len);
+        } else {
+            later[later_n++] = b->tasks[i];
+        }
+    }
+    tasks_done(b->p->r->tasks, done, done_n);
+    tasks_later(b->p->r->tasks, later, later_n, mono_ms() + REFUSED_LATER_MS);
+}
+
+static int batch_send(struct batch *b)
+{
+    struct arena a cleanup_arena = {0};
+    struct buf head cleanup_buf = {0};
+    struct rpc_result res = {0};
+    struct m_put_ans ans = {0};
+    if (!b->n || !rate_take(b->p->r, b->data.n))
+        return b->n ? -ECANCELED : 0;
+    struct m_put_head h = {.ns = b->ns, .capability = b->cap, .items = b->items, .items_n = b->n};
+    struct bytes raw = bytes_of(b->data.p, b->data.n);
+    frame_head(&m_put_head_desc, &h, &head);
+    int err = ask(b->p, "put", bytes_of(head.p, head.n), &raw, 1, raw.n, &res);
+    if (!err && msg_decode(&m_put_ans_desc, &ans, res.body.p, res.body.n, MSG_LENIENT, &a, NULL)) {
+        err = -EBADMSG;
+        peer_failed(b->p, "its answer to put is unreadable");
+    }
+    if (!err)
+        settle(b, &ans);
+    buf_free(&res.body);
+    b->n = 0;
+    b->data.n = 0;
+    return err;
+}
+
+/* Reads the task's block behind the others; what is not here, or is damaged, cannot be given. */
+static int batch_add(struct batch *b, const struct task *t)
+{
+    struct replicate *r = b->p->r;
+    size_t start = b->data.n;
+    uint64_t logical = 0;
+    int err = r->o.storage->ops->get(r->o.storage, b->ns, &t->block, &b->data, &logical);
+    if (!err && !block_id_matches(&t->block, b->data.p + start, b->data.n - start))
+        err = -EUCLEAN;
+    if (err == -EUCLEAN)
+        r->o.storage->ops->set_aside(r->o.storage, &t->block);
+    if (err) {
+        b->data.n = start;
+        return err == -EIO ? tasks_later(r->tasks, t, 1, mono_ms() + REFUSED_LATER_MS)
+                           : tasks_done(r->tasks, t, 1);
+    }
+    b->tasks[b->n] = *t;
+    b->items[b->n++] = (struct m_put_item){
+        .block = t->block, .stored_len = b->data.n - start, .logical_len = logical};
+    return b->data.n >= MOVE_BYTES || b->n == OFFER_BLOCKS ? batch_send(b) : 0;
+}
+
+/* ---- push: offer --------------------------------------------------------------------------- */
+
+static int by_id(const void *a, const void *b)
+{
+    return block_id_compare(a, b);
+}
+
+static bool id_in(const struct block_id *v, size_t n, const struct block_id *id)
+{
+    return n && bsearch(id, v, n, sizeof *v, by_id);
+}
+
+static int offer(struct peer *p, uint64_t ns, struct bytes cap, const struct m_block_ref *v,
+                 size_t n, struct m_offer_ans *ans, struct arena *a)
+{
+    struct buf b cleanup_buf = {0};
+    struct rpc_result res = {0};
+    struct m_offer_req q = {
+        .ns = ns, .capability = cap, .blocks = (struct m_block_ref *)v, .blocks_n = n};
+    msg_encode(&m_offer_req_desc, &q, &b);
+    atomic_fetch_add(&p->r->offered, n);
+    int err = ask(p, "offer", bytes_of(b.p, b.n), NULL, 0, 0, &res);
+    struct bytes copy = arena_bytes(a, res.body.p, res.body.n);
+    buf_free(&res.body);
+    if (!err && msg_decode(&m_offer_ans_desc, ans, copy.p, copy.n, MSG_LENIENT, a, NULL)) {
+        peer_failed(p, "its answer to offer is unreadable");
+        err = -EBADMSG;
+    }
+    if (err)
+        return err;
+    if (ans->accepted_n)
+        qsort(ans->accepted, ans->accepted_n, sizeof *ans->accepted, by_id);
+    if (ans->later_n)
+        qsort(ans->later, ans->later_n, sizeof *ans->later, by_id);
+    atomic_fetch_add(&p->r->accepted, ans->accepted_n);
+    return 0;
+}
+
+/* Offers the tasks (all of one namespace) and puts what is accepted. */
+static int push(struct peer *p, const struct task *v, size_t n, struct bytes cap)
+{
+    struct arena a cleanup_arena = {0};
+    struct replicate *r = p->r;
+    struct m_offer_ans ans = {0};
+    struct block_id ids[OFFER_BLOCKS];
+    struct storage_info info[OFFER_BLOCKS];
+    struct m_block_ref refs[OFFER_BLOCKS];
+    struct task there[OFFER_BLOCKS], other[OFFER_BLOCKS];
+    size_t refs_n = 0, other_n = 0;
+    for (size_t i = 0; i < n; i++)
+        ids[i] = v[i].block;
+    int err = r->o.storage->ops->have(r->o.storage, v[0].ns, ids, n, info);
+    for (size_t i = 0; i < n && !err; i++) {
+        if (!info[i].there) {
+            other[other_n++] = v[i];
+            continue;
+        }
+        there[refs_n] = v[i];
+        refs[refs_n++] = (struct m_block_ref){.block = v[i].block, .len = info[i].logical_len};
+    }
+    if (!err)
+        err = tasks_done(r->tasks, other, other_n); /* who has it will bring it */
+    if (err || !refs_n)
+        return err;
+    err = offer(p, v[0].ns, cap, refs, refs_n, &ans, &a);
+    if (err)
+        return err;
+    struct batch *b = calloc(1, sizeof *b);
+    if (!b)
+        abort();
+    b->p = p;
+    b->ns = v[0].ns;
+    b->cap = cap;
+    other_n = 0;
+    size_t later_n = 0;
+    struct task later[OFFER_BLOCKS];
+    for (size_t i = 0; i < refs_n && !err; i++) {
+        if (id_in(ans.accepted, ans.accepted_n, &there[i].block))
+            err = batch_add(b, &there[i]);
+        else if (id_in(ans.later, ans.later_n, &there[i].block))
+            later[later_n++] = there[i];
+        else
+            other[other_n++] = there[i];
+    }
+    if (!err)
+        err = batch_send(b);
+    tasks_done(r->tasks, other, other_n);
+    tasks_later(r->tasks, later, later_n, mono_ms() + LATER_MS);
+    buf_free(&b->data);
+    free(b);
+    return err;
+}
+
+/* True: something was done, there may be more. */
+static bool push_once(struct peer *p, int64_t *next_ms)
+{
+    struct arena a cleanup_arena = {0};
+    struct task v[OFFER_BLOCKS];
+    size_t n;
+    if (tasks_due(p->r->tasks, p->id, mono_ms(), OFFER_BLOCKS, v, &n, next_ms) || !n)
+        return false;
+    struct bytes cap = capability_of(p, v[0].ns, true, &a);
+    if (!cap.n) /* it is no member any more */
+        return tasks_done(p->r->tasks, v, n) == 0;
+    return push(p, v, n, cap) == 0;
+}
+
+/* ---- pull ---------------------------------------------------------------------------------- */
+
+static bool number_in(const uint64_t *v, size_t n, uint64_t x)
+{
+    for (size_t i = 0; i < n; i++)
+        if (v[i] == x)
+            return true;
+    return false;
+}
+
+/* Claims blocks of one namespace that the peer has; the wants are busy from now on. */
+static size_t wants_take(struct peer *p, struct want **v, uint64_t *ns)
+{
+    struct replicate *r = p->r;
+    size_t n = 0;
+    pthread_mutex_lock(&r->lock);
+    for (struct want *w = r->wants; w && n < PULL_BLOCKS; w = w->next) {
+        if (w->busy || (n && w->ns != *ns) || !number_in(w->holders, w->holders_n, p->id) ||
+            number_in(w->tried, w->tried_n, p->id) || !inbound_claim(r->inbound, &w->id, mono_ms()))
+            continue;
+        w->busy = true;
+        *ns = w->ns;
+        v[n++] = w;
+    }
+    pthread_mutex_unlock(&r->lock);
+    return n;
+}
+
+/* The wants are no longer busy; those that arrived, or that nobody is left for, go. */
+static void wants_give(struct peer *p, struct want *const *v, const bool *arrived, size_t n,
+                       bool again)
+{
+    struct replicate *r = p->r;
+    for (size_t i = 0; i < n; i++)
+        inbound_release(r->inbound, &v[i]->id);
+    pthread_mutex_lock(&r->lock);
+    for (size_t i = 0; i < n; i++) {
+        struct want *w = v[i];
+        w->busy = false;
+        if (!arrived[i] && !again && w->tried_n < 16)
+            w->tried[w->tried_n++] = p->id;
+        if (!arrived[i] && w->tried_n < w->holders_n)
+            continue;
+        struct want **at = &r->wants;
+        while (*at != w)
+            at = &(*at)->next;
+        *at = w->next;
+        if (r->wants_end == &w->next)
+            r->wants_end = at;
+        uint64_t ns = w->ns;
+        free(w);
+        r->wants_n--;
+        struct group *g = r->wants_n ? NULL : table_find(r, ns);
+        if (g) { /* the next page */
+            g->look_at = mono_ms();
+            follow_poke(r);
+        }
+    }
+    pthread_mutex_unlock(&r->lock);
+}
+
+/* Stores what the answer brings of the wanted blocks. */
+static void take_blocks(struct peer *p, uint64_t ns, struct bytes body, struct want *const *v,
+                        bool *arrived, bool *full, size_t n)
+{
+    struct arena a cleanup_arena = {0};
+    struct replicate *r = p->r;
+    struct storage_put puts[PULL_BLOCKS];
+    size_t at = 0, of[PULL_BLOCKS], puts_n = 0;
+    struct bytes head, raw;
+    struct m_get_head h;
+    if (frame_split(body, &head, &raw) ||
+        msg_decode(&m_get_head_desc, &h, head.p, head.n, MSG_LENIENT, &a, NULL))
+        return;
+    for (size_t i = 0; i < h.items_n && h.items[i].stored_len <= raw.n - at; i++) {
+        const struct m_get_item *m = &h.items[i];
+        const uint8_t *bytes = raw.p + at;
+        size_t k = 0;
+        at += m->stored_len;
+        while (k < n && !block_id_equal(&v[k]->id, &m->block))
+            k++;
+        if (k == n || arrived[k])
+            continue;
+        *full |= m->error == ERR_UNAVAILABLE;
+        if (m->error || !m->stored_len || !block_id_matches(&m->block, bytes, m->stored_len))
+            continue;
+        arrived[k] = true;
+        of[puts_n] = k;
+        puts[puts_n++] = (struct storage_put){.id = m->block,
+                                              .stored = bytes_of(bytes, m->stored_len),
+                                              .logical_len = m->logical_len};
+    }
+    if (puts_n)
+        r->o.storage->ops->put(r->o.storage, ns, puts, puts_n);
+    for (size_t i = 0; i < puts_n; i++) {
+        arrived[of[i]] = !puts[i].err;
+        if (puts[i].err)
+            continue;
+        atomic_fetch_add(&p->received, puts[i].stored.n);
+        replicate_arrived(r, ns, &puts[i].id, puts[i].logical_len);
+    }
+}
+
+static bool pull_once(struct peer *p)
+{
+    struct arena a cleanup_arena = {0};
+    struct buf b cleanup_buf = {0};
+    struct rpc_result res = {0};
+    struct want *v[PULL_BLOCKS];
+    struct block_id ids[PULL_BLOCKS];
+    bool arrived[PULL_BLOCKS] = {0}, full = false;
+    uint64_t ns = 0;
+    size_t n = wants_take(p, v, &ns);
+    if (!n)
+        return false;
+    struct m_get_req q = {.ns = ns, .capability = capability_of(p, ns, false, &a)};
+    for (size_t i = 0; i < n; i++)
+        ids[i] = v[i]->id;
+    q.blocks = ids;
+    q.blocks_n = n;
+    msg_encode(&m_get_req_desc, &q, &b);
+    int err = q.capability.n && rate_take(p->r, 0) ? 0 : -ECANCELED;
+    if (!err)
+        err = ask(p, "get", bytes_of(b.p, b.n), NULL, 0, PUT_BATCH_BYTES, &res);
+    if (!err) {
+        take_blocks(p, ns, bytes_of(res.body.p, res.body.n), v, arrived, &full, n);
+        rate_take(p->r, res.body.n);
+    }
+    buf_free(&res.body);
+    wants_give(p, v, arrived, n, full);
+    return !err;
+}
+
+/* ---- the thread ---------------------------------------------------------------------------- */
+
+void *peer_main(void *arg)
+{
+    struct peer *p = arg;
+    struct replicate *r = p->r;
+    pthread_mutex_lock(&r->lock);
+    while (!r->stop) {
+        int64_t until = p->retry_at, next;
+        if (p->wanted && p->retry_at <= mono_ms()) {
+            p->poked = false;
+            pthread_mutex_unlock(&r->lock);
+            bool more = push_once(p, &next);
+            more |= pull_once(p);
+            pthread_mutex_lock(&r->lock);
+            if (more || p->poked)
+                continue;
+            until = p->retry_at > next ? p->retry_at : next;
+        } else if (!p->wanted) {
+            until = INT64_MAX;
+        }
+        if (until - mono_ms() > 60000)
+            until = mono_ms() + 60000;
+        wait_until(r, &p->cond, until);
+    }
+    pthread_mutex_unlock(&r->lock);
+    return NULL;
+}
