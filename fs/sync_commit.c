@@ -22,7 +22,8 @@
 #include "token.h"
 
 #define COMMIT_TIMEOUT_MS 30000
-#define MISSING_ROUNDS_MAX 8 /* answers `missing` in a row, then a pause */
+#define MISSING_ROUNDS_MAX 8    /* answers `missing` in a row, then a pause */
+#define ASSIGNMENT_ROUNDS_MAX 3 /* refusals of the targets in a row, each after a new session */
 #define AHEAD_ROUNDS_MAX 3
 #define LOST_ROUNDS_MAX 3 /* questions after which a block that is nowhere is given up */
 #define TROUBLE_MS 1000   /* after a local failure (disk full …) */
@@ -185,6 +186,19 @@ static void answer_final(struct sync *s, struct sync_ns *ns, const struct m_comm
     journal_head(s, ns, a->head);
 }
 
+/* The assignment changed meanwhile: the same commit goes to other targets. */
+static bool answer_targets(struct sync *s, struct sync_ns *ns, const struct m_commit_ans *a)
+{
+    struct lane *l = &ns->lane;
+    if (a->status != COMMIT_REFUSED || !a->rows_n || a->rows[0].reason != REFUSED_ASSIGNMENT ||
+        ++l->rounds > ASSIGNMENT_ROUNDS_MAX)
+        return false;
+    s->session_wanted = true;
+    l->set.pos = 0;
+    lane_pause(s, ns);
+    return true;
+}
+
 static void lane_send(struct sync *s, struct sync_ns *ns);
 
 static void commit_done(struct sync *s, struct sync_call *c)
@@ -207,7 +221,7 @@ static void commit_done(struct sync *s, struct sync_call *c)
         lane_send(s, ns);
     } else if (m.status == COMMIT_MISSING) {
         answer_missing(s, ns, &m);
-    } else {
+    } else if (!answer_targets(s, ns, &m)) {
         answer_final(s, ns, &m);
     }
     pthread_mutex_unlock(&s->fs->lock);
@@ -218,10 +232,13 @@ static void commit_done(struct sync *s, struct sync_call *c)
 static size_t any_targets(struct sync *s, struct sync_ns *ns, uint64_t *out)
 {
     size_t n = 0, want = targets_wanted(s, ns);
-    for (size_t i = 0; i < ns->targets_n && n < want; i++)
-        out[n++] = ns->targets[i];
+    for (size_t i = 0; i < ns->targets_n && n < want; i++) {
+        const struct route *r = route_find(ns, ns->targets[i]);
+        if (r && r->listed && !r->leaving)
+            out[n++] = ns->targets[i];
+    }
     for (size_t i = 0; i < ns->routes_n && n < want; i++) {
-        bool there = !ns->routes[i]->listed;
+        bool there = !ns->routes[i]->listed || ns->routes[i]->leaving;
         for (size_t k = 0; k < n; k++)
             there |= out[k] == ns->routes[i]->server->id;
         if (!there)

@@ -143,6 +143,7 @@ struct route {
     struct sync_server *server;
     uint64_t priority;
     bool listed;
+    bool leaving; /* to be read from only */
     uint8_t cap[1024];
     size_t cap_n;
     struct uploads ask[UPLOAD_CLASSES], put[UPLOAD_CLASSES];

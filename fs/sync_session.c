@@ -115,6 +115,7 @@ static void route_learn(struct sync *s, struct sync_ns *ns, const struct m_candi
     }
     r->listed = true;
     r->priority = m->priority;
+    r->leaving = m->leaving;
     r->cap_n = m->capability.n <= sizeof r->cap ? m->capability.n : 0;
     if (r->cap_n)
         memcpy(r->cap, m->capability.p, r->cap_n);
@@ -422,7 +423,7 @@ static bool targets_work(const struct sync_ns *ns)
         for (size_t k = 0; k < ns->routes_n && !r; k++)
             if (ns->routes[k]->server->id == ns->targets[i])
                 r = ns->routes[k];
-        if (!r || !r->listed || r->server->backoff.fails)
+        if (!r || !r->listed || r->leaving || r->server->backoff.fails)
             return false;
     }
     return true;
@@ -439,7 +440,7 @@ bool targets_update(struct sync *s, struct sync_ns *ns)
     uint64_t chosen[TARGETS_MAX];
     for (size_t i = 0; i < ns->routes_n; i++) {
         const struct route *r = ns->routes[i];
-        if (!r->listed)
+        if (!r->listed || r->leaving)
             continue;
         bool current = false;
         for (size_t k = 0; k < ns->targets_n; k++)

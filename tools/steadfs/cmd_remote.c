@@ -256,6 +256,7 @@ const struct subcommand cmd_admin = {
         "  server list\n"
         "  assign NAMESPACE PREMISES…\n"
         "  unassign NAMESPACE PREMISES…\n"
+        "  replication [NAMESPACE]  what each block server still lacks\n"
         "  namespace list\n"
         "  quota NAMESPACE [--bytes N] [--nodes N]\n"
         "\n"
