@@ -20,6 +20,10 @@ for i in 1 2 3 4 5 6; do
 done
 eventually 20 cmp "$work/f6" "$b/f6"
 
+# a file in many pieces of one block, which goes bad, too
+"$build/tests/lib/rawclient" "$lab/clients/b" shred many 25000 >"$work/out" 2>&1 || { cat "$work/out"; fail "shred"; }
+must lab steadfs admin admin fsck # all is well
+
 flip() { # FILE: one bit in its middle
     local at=$(($(stat -c %s "$1") / 2)) byte
     byte=$(od -An -tu1 -j "$at" -N 1 "$1")
@@ -31,18 +35,24 @@ flip "$(file_of "$work/f1")"
 truncate -s 299999 "$(file_of "$work/f3")"
 rm "$(file_of "$work/f5")"
 sqlite3 -cmd '.timeout 10000' "$lab/blockd-hq/index.db" "UPDATE small SET bytes = CAST(x'0000' || substr(bytes, 3) AS BLOB)
-    WHERE n = (SELECT n FROM block WHERE id = x'00$(id_of "$work/f2")')" || fail "sqlite3"
+    WHERE n IN (SELECT n FROM block WHERE id = x'00$(id_of "$work/f2")' OR stored_len = 65536)" || fail "sqlite3"
 
 passes=$(metric scrub_passes_total)
 lab kill blockd-hq USR1
 eventually 60 at_least scrub_passes_total $((passes + 1))
-same "blocks found damaged" "$(metric corrupt_total)" 4
+same "blocks found damaged" "$(metric corrupt_total)" 5
 for i in 1 2 3 5; do
     grep -q "block $(id_of "$work/f$i") is damaged; set aside" "$log" || fail "the log does not name f$i's block"
 done
 same "blocks left" "$(lab blocks hq | wc -l)" 2
-same "in corrupt/" "$(find "$lab/blockd-hq/corrupt" -type f | wc -l)" 3 # the fourth file was gone
+same "in corrupt/" "$(find "$lab/blockd-hq/corrupt" -type f | wc -l)" 4 # the fifth block was gone
 eventually 20 grep -q 'told the metadata server of . lost' "$log"
+
+# what it cost
+must_fail '^5 files lack 103303000 bytes' lab steadfs admin admin fsck
+for i in 1 2 3 5; do grep -q "^alice:/f$i: .* are at no block server" "$work/out" || fail "fsck does not name f$i"; done
+! grep -q 'f[46]' "$work/out" || fail "fsck names what is there"
+same "pieces of the shredded file" "$(sed -n 's|^alice:/many: .* in \([0-9]*\) pieces.*|\1|p' "$work/out" | awk '{ n += $1 } END { print n }')" 25000
 
 # what is right is read as before; what is brought again is whole again
 must lab unmount b
@@ -60,5 +70,8 @@ same "blocks in the end" "$(lab blocks hq | wc -l)" 6
 passes=$(metric scrub_passes_total)
 lab kill blockd-hq USR1
 eventually 60 at_least scrub_passes_total $((passes + 1))
-same "damaged in the end" "$(metric corrupt_total)" 4
+same "damaged in the end" "$(metric corrupt_total)" 5
+must rm "$a/many"
+must sync "$a"
+must lab steadfs admin admin fsck
 passed "scrub: 4 of 6 blocks damaged, found, set aside, brought again"

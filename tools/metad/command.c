@@ -39,6 +39,7 @@ static const struct command {
     {{"admin", "server", "add"}, true, 1, 1, " token-only", "PREMISES", cmd_server_add},
     {{"admin", "server", "list"}, true, 0, 0, "", "", cmd_server_list, true},
     {{"admin", "replication"}, true, 0, 1, "", "[NAMESPACE]", cmd_replication, true},
+    {{"admin", "fsck"}, true, 0, 1, " from=", "[NAMESPACE]", cmd_fsck, true},
     {{"admin", "namespace", "list"}, true, 0, 0, "", "", cmd_admin_ns_list, true},
     {{"admin", "assign"}, true, 2, CMD_WORDS_MAX, "", "NAMESPACE PREMISES…", cmd_assign},
     {{"admin", "unassign"}, true, 2, CMD_WORDS_MAX, "", "NAMESPACE PREMISES…", cmd_unassign},
@@ -274,6 +275,7 @@ int meta_command(struct meta *m, const struct meta_caller *who, const struct m_c
         r = 0;
     a->exit_status = c->status;
     a->text = arena_bytes(ar, c->out.p, c->out.n);
+    a->again = bytes_of(arena_copy(ar, c->again, sizeof c->again), strlen(c->again));
     buf_free(&c->out);
     return r;
 }

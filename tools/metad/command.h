@@ -29,6 +29,7 @@ struct cmd {
     bool json;
     unsigned status;
     struct buf out;
+    char again[256]; /* not empty: where the same command goes on (--from) */
 };
 
 #define COMMAND_TEXT_MAX (MSG_BODY_MAX - (64u << 10)) /* with its frame, one message */
@@ -48,6 +49,11 @@ void cmd_text(struct cmd *c, struct bytes text);
 int cmd_find_ns(struct cmd *c, struct bytes name, struct ns_row *row, bool *found);
 int cmd_find_account(struct cmd *c, struct bytes name, struct account_row *row, bool *found);
 
+/* Where a node is from its namespace's root, with a leading slash. Of a very deep place the end,
+ * behind
+ * "...". -EUCLEAN: it has no name. */
+int cmd_path_of(struct cmd *c, uint64_t ns, uint64_t root, uint64_t node, struct bytes *path);
+
 int cmd_account_add(struct cmd *c);
 int cmd_account_token(struct cmd *c);
 int cmd_account_list(struct cmd *c);
@@ -56,6 +62,7 @@ int cmd_device_revoke(struct cmd *c);
 int cmd_server_add(struct cmd *c);
 int cmd_server_list(struct cmd *c);
 int cmd_replication(struct cmd *c);
+int cmd_fsck(struct cmd *c);
 int cmd_assign(struct cmd *c);
 int cmd_unassign(struct cmd *c);
 int cmd_admin_ns_list(struct cmd *c);

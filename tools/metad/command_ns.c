@@ -244,9 +244,8 @@ int cmd_ns_unmount(struct cmd *c)
     return r || c->status ? r : c->m->st->ops->account_touch(c->m->st, c->who->account);
 }
 
-/* Where a mount node of the account's root namespace is, from its root, with a leading slash. Of a
- * place deeper than DEPTH_MAX (a deep tree was moved into another) the end, behind "...". */
-static int path_of(struct cmd *c, uint64_t ns, uint64_t root, uint64_t node, struct bytes *path)
+/* A place deeper than DEPTH_MAX: a deep tree was moved into another. */
+int cmd_path_of(struct cmd *c, uint64_t ns, uint64_t root, uint64_t node, struct bytes *path)
 {
     struct bytes *names = arena_alloc(c->ar, DEPTH_MAX * sizeof *names);
     size_t n = 0;
@@ -286,7 +285,7 @@ int cmd_ns_list(struct cmd *c)
         struct bytes path = bytes_str(v[k].id == root.id ? "/" : "");
         r = ops->mount_find(c->m->st, root.id, v[k].id, &mount);
         if (!r)
-            r = path_of(c, root.id, root.root, mount.node, &path);
+            r = cmd_path_of(c, root.id, root.root, mount.node, &path);
         else if (r == -ENOENT)
             r = 0;
         if (c->json) {

@@ -75,6 +75,12 @@ struct extent_row {
     struct m_extent e;
     uint64_t from; /* SJID that opened it */
 };
+struct extent_place {
+    uint64_t node, off, n;
+};
+struct unheld_row {
+    uint64_t node, len;
+};
 struct holder_row {
     uint64_t server, generation;
 };
@@ -236,6 +242,11 @@ struct store_ops {
                         uint64_t generation);
     int (*presence_drop)(struct store *s, uint64_t ns, const struct block_id *b,
                          uint64_t server); /* 0 also where there was none */
+
+    /* Looks at no more than limit open extents that come after (at->node, at->off), which becomes
+     * the place of the last one; at->n: how many. Gives those whose block is present nowhere. */
+    int (*extent_unheld)(struct store *s, uint64_t ns, struct extent_place *at, size_t limit,
+                         struct unheld_row **v, size_t *n, struct arena *ar);
 
     /* What servers lack: 2.sql has the rules. take removes a block's rows and gives the commits
      * that waited for it; list begins with the newest commit; sum looks at `max` rows, from the

@@ -179,6 +179,8 @@ int sq_lack_of(struct store *s, uint64_t ns, uint64_t server, uint64_t sjid, boo
 int sq_lack_list(struct store *s, uint64_t ns, uint64_t server, size_t limit, struct lack_row **v,
                  size_t *n, struct arena *ar);
 int sq_lack_sum(struct store *s, uint64_t ns, uint64_t server, size_t max, struct lack_sum *sum);
+int sq_extent_unheld(struct store *s, uint64_t ns, struct extent_place *at, size_t limit,
+                     struct unheld_row **v, size_t *n, struct arena *ar);
 int sq_lack_drop(struct store *s, uint64_t ns, uint64_t server);
 int sq_fill_begin(struct store *s, uint64_t ns, uint64_t server);
 int sq_fill_step(struct store *s, uint64_t ns, uint64_t server, size_t blocks, bool *more);

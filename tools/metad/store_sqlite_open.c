@@ -415,6 +415,7 @@ const struct store_ops sq_ops = {
     .lack_of = sq_lack_of,
     .lack_list = sq_lack_list,
     .lack_sum = sq_lack_sum,
+    .extent_unheld = sq_extent_unheld,
     .lack_drop = sq_lack_drop,
     .fill_begin = sq_fill_begin,
     .fill_step = sq_fill_step,

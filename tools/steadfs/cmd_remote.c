@@ -58,30 +58,47 @@ static int collect(const struct subcommand *c, int argc, char **argv, const char
     return EXIT_DONE;
 }
 
-static int send_words(const struct subcommand *c, const struct identity *id, const struct words *w)
+/* One question; prints what is answered. again (256 bytes): where to go on, empty: nowhere. Exit
+ * status. */
+static int send_once(const struct subcommand *c, struct rpc *rpc, const struct identity *id,
+                     const struct words *w, char *again)
 {
-    struct rpc *rpc;
-    struct rpc_options o = {.ca_pem = id->ca_pem, .credential = id->credential};
-    int err = rpc_new(&rpc, &o);
-    if (err)
-        return cli_fail(c, EXIT_FAILED, "%s", strerror(-err));
     cleanup_arena struct arena a = {0};
     struct m_command_req q = {.words_n = w->n};
-    q.words = arena_alloc(&a, w->n * sizeof *q.words);
+    q.words = arena_alloc(&a, (w->n + 2) * sizeof *q.words);
     for (size_t i = 0; i < w->n; i++)
         q.words[i].text = bytes_str(w->v[i]);
+    if (*again) {
+        q.words[q.words_n++].text = bytes_str("--from");
+        q.words[q.words_n++].text = bytes_str(arena_str(&a, bytes_str(again)));
+    }
     struct m_command_ans ans;
     char message[512] = "";
-    err = rpc_wait(rpc, id->url, "command", &m_command_req_desc, &q, &m_command_ans_desc, &ans, &a,
-                   CALL_MS, message);
-    rpc_free(rpc);
+    int err = rpc_wait(rpc, id->url, "command", &m_command_req_desc, &q, &m_command_ans_desc, &ans,
+                       &a, CALL_MS, message);
     if (err)
         return cli_fail(c, cli_rpc_status(err), "%s", message[0] ? message : strerror(-err));
     FILE *to = ans.exit_status ? stderr : stdout;
     fwrite(ans.text.p, 1, ans.text.n, to);
     if (ans.text.n && ans.text.p[ans.text.n - 1] != '\n')
         fputc('\n', to);
+    snprintf(again, 256, "%.*s", (int)ans.again.n, (const char *)ans.again.p);
     return (int)ans.exit_status;
+}
+
+static int send_words(const struct subcommand *c, const struct identity *id, const struct words *w)
+{
+    struct rpc *rpc;
+    struct rpc_options o = {.ca_pem = id->ca_pem, .credential = id->credential};
+    char again[256] = "";
+    int status, err = rpc_new(&rpc, &o);
+    if (err)
+        return cli_fail(c, EXIT_FAILED, "%s", strerror(-err));
+    do
+        status = send_once(c, rpc, id, w, again);
+    while (status == EXIT_DONE && *again);
+    rpc_free(rpc);
+    return status;
 }
 
 /* The index of the PATH word of `namespace mount NAME PATH` and `namespace unmount PATH`, or 0. */
@@ -258,6 +275,7 @@ const struct subcommand cmd_admin = {
         "  unassign NAMESPACE PREMISES…\n"
         "  replication [NAMESPACE]  what each block server still lacks\n"
         "  namespace list\n"
+        "  fsck [NAMESPACE]         which files lack content that no block server has\n"
         "  quota NAMESPACE [--bytes N] [--nodes N]\n"
         "\n"
         "Lists take --json. FILE (default $STEADFS_ADMIN, ~/.config/steadfs/admin,\n"
