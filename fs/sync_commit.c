@@ -152,6 +152,15 @@ static void lane_pause(struct sync *s, struct sync_ns *ns)
     sync_at(s, l->retry_at);
 }
 
+/* Whether all that lacks is elsewhere and not here: replication is to bring it. */
+static bool others_bring_it(struct sync *s, const struct m_commit_ans *a)
+{
+    bool all = !a->missing_n && a->elsewhere_n;
+    for (size_t i = 0; i < a->elsewhere_n && all; i++)
+        all = !blocks_has(s->fs->blocks, &a->elsewhere[i].block, NULL);
+    return all;
+}
+
 static void answer_missing(struct sync *s, struct sync_ns *ns, const struct m_commit_ans *a)
 {
     struct lane *l = &ns->lane;
@@ -161,6 +170,14 @@ static void answer_missing(struct sync *s, struct sync_ns *ns, const struct m_co
         upload_missing(s, ns, a->elsewhere[i].server, &a->elsewhere[i].block, true);
     l->set.pos = 0;
     l->phase = LANE_UPLOAD;
+    if (others_bring_it(s, a)) {
+        ns_error(s, ns,
+                 "%zu blocks have too few copies yet, and are not here: replication has to "
+                 "bring them",
+                 a->elsewhere_n);
+        lane_pause(s, ns);
+        return;
+    }
     if (++l->rounds > MISSING_ROUNDS_MAX) {
         ns_error(s, ns, "the metadata server goes on missing %zu blocks that were uploaded",
                  a->missing_n + a->elsewhere_n);

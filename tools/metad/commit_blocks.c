@@ -5,7 +5,8 @@
  * node does not already: the client's list is never trusted alone. It is there when presence is
  * recorded for this namespace under the server's current generation, or when a valid receipt for
  * exactly this block, namespace, server and storage is presented. One that the client does not hold
- * (`not_held`) may be at another assigned server only: replication brings it.
+ * (`not_held`) may be at other assigned servers, as many as the commit has targets: replication
+ * brings it.
  *
  * Whether a node refers to a block already is asked only for blocks that are not simply present,
  * and then all of the node's blocks are read once into a set, so that neither an index over all
@@ -194,7 +195,7 @@ static bool satisfied(const struct commit *c, const struct need *need)
     uint64_t held = need->present | need->fresh;
     if ((c->targets & ~held) == 0)
         return true;
-    return need->not_held && held;
+    return need->not_held && __builtin_popcountll(held) >= __builtin_popcountll(c->targets);
 }
 
 /* Blocks that the node refers to now (or at its end, if the commit opens it again). */
