@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-/* steadfs admin …, as far as it is about where blocks are: replication. */
+/* steadfs admin …, as far as it is about where blocks are: replication, copies, servers that go. */
 #include "replicas.h"
 
 #include "command.h"
+
+#include <errno.h>
 
 /* What one block server lacks of a namespace. A stopped one is looked up for here, since it cannot
  * ask itself. */
@@ -71,4 +73,117 @@ int cmd_replication(struct cmd *c)
     if (c->json)
         buf_printf(&c->out, "]\n");
     return r;
+}
+
+/* ---- copies ---------------------------------------------------------------------------------- */
+static bool small_number(struct bytes text, uint64_t max, uint64_t *n)
+{
+    *n = 0;
+    for (size_t k = 0; k < text.n && *n <= max; k++) {
+        unsigned digit = text.p[k] - (unsigned)'0';
+        if (digit > 9)
+            return false;
+        *n = *n * 10 + digit;
+    }
+    return text.n > 0 && *n <= max;
+}
+
+int cmd_copies(struct cmd *c)
+{
+    struct server_row *v;
+    struct ns_row ns;
+    size_t n, stay = 0;
+    bool found;
+    int r = cmd_find_ns(c, c->arg[0], &ns, &found);
+    if (!found)
+        return r;
+    if (c->arg_n == 1) {
+        buf_printf(&c->out, "%llu\n", (unsigned long long)(ns.copies_min ? ns.copies_min : 1));
+        return 0;
+    }
+    if (!small_number(c->arg[1], 16, &ns.copies_min) || !ns.copies_min)
+        return cmd_fail(c, EXIT_USAGE, "copies are a whole number from 1 to 16");
+    r = c->m->st->ops->assigned(c->m->st, ns.id, &v, &n, c->ar);
+    for (size_t k = 0; !r && k < n; k++)
+        stay += !v[k].leaving;
+    if (!r && ns.copies_min > stay)
+        return cmd_fail(c, EXIT_FAILED,
+                        "%.*s has %zu block servers; assign more of them first (steadfs admin "
+                        "assign)",
+                        PRB(ns.name), stay);
+    if (!r)
+        r = c->m->st->ops->ns_set(c->m->st, &ns);
+    return r ? r : meta_touch_members(c->m, ns.id, c->ar);
+}
+
+/* ---- servers that go ------------------------------------------------------------------------- */
+static int find_server(struct cmd *c, struct server_row *s, bool *found)
+{
+    uint64_t id;
+    *found = false;
+    if (!small_number(c->arg[0], INT32_MAX, &id))
+        return cmd_fail(c, EXIT_USAGE, "%.*s is no server's number; see steadfs admin server list",
+                        PRB(c->arg[0]));
+    int r = c->m->st->ops->server_get(c->m->st, id, s, c->ar);
+    if (r == -ENOENT)
+        return cmd_fail(c, EXIT_FAILED, "no block server %llu; see steadfs admin server list",
+                        (unsigned long long)id);
+    *found = !r;
+    return r;
+}
+
+/* Namespaces that the server serves, at most limit, into *v. */
+static int served(struct cmd *c, uint64_t server, uint64_t after, size_t limit, uint64_t **v,
+                  size_t *n)
+{
+    return c->m->st->ops->ns_of_server(c->m->st, server, after, limit, v, n, c->ar);
+}
+
+int cmd_server_drain(struct cmd *c)
+{
+    enum { PAGE = 256 };
+    struct server_row s;
+    uint64_t *v, after = 0;
+    size_t n = PAGE, left;
+    bool found;
+    int r = find_server(c, &s, &found);
+    while (!r && found && n == PAGE) {
+        r = served(c, s.id, after, PAGE, &v, &n);
+        for (size_t k = 0; !r && k < n; k++) {
+            r = replicas_leave(c->m, v[k], s.id, c->ar);
+            if (!r)
+                r = meta_touch_members(c->m, v[k], c->ar);
+            after = v[k];
+        }
+    }
+    if (r || !found)
+        return r;
+    r = served(c, s.id, 0, SIZE_MAX >> 1, &v, &left);
+    if (!r && left)
+        buf_printf(&c->out,
+                   "block server %llu (%.*s) leaves %zu namespaces when others have what it has; "
+                   "see steadfs admin replication\n",
+                   (unsigned long long)s.id, PRB(s.premises), left);
+    else if (!r)
+        buf_printf(&c->out, "nothing is on block server %llu (%.*s) alone\n",
+                   (unsigned long long)s.id, PRB(s.premises));
+    return r;
+}
+
+int cmd_server_remove(struct cmd *c)
+{
+    struct server_row s;
+    uint64_t *v;
+    size_t n;
+    bool found;
+    int r = find_server(c, &s, &found);
+    if (r || !found)
+        return r;
+    r = served(c, s.id, 0, 1, &v, &n);
+    if (!r && n)
+        return cmd_fail(c, EXIT_FAILED,
+                        "block server %llu still serves namespaces; steadfs admin server drain "
+                        "%llu first",
+                        (unsigned long long)s.id, (unsigned long long)s.id);
+    return r ? r : c->m->st->ops->server_remove(c->m->st, s.id);
 }

@@ -150,6 +150,7 @@ struct store_ops {
     int (*server_add)(struct store *s, struct server_row *r);
     int (*server_get)(struct store *s, uint64_t id, struct server_row *r, struct arena *ar);
     int (*server_list)(struct store *s, struct server_row **v, size_t *n, struct arena *ar);
+    int (*server_remove)(struct store *s, uint64_t id); /* its number is never used again */
     int (*server_set)(struct store *s,
                       const struct server_row *r); /* all but premises, secret, key */
 

@@ -86,6 +86,7 @@ int sq_token_expire(struct store *s, uint64_t now_ms);
 int sq_server_add(struct store *s, struct server_row *r);
 int sq_server_get(struct store *s, uint64_t id, struct server_row *r, struct arena *ar);
 int sq_server_list(struct store *s, struct server_row **v, size_t *n, struct arena *ar);
+int sq_server_remove(struct store *s, uint64_t id);
 int sq_server_set(struct store *s, const struct server_row *r);
 
 /* store_sqlite_ns.c */

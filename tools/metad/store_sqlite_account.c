@@ -249,8 +249,11 @@ static void read_server(sqlite3_stmt *st, struct server_row *r, struct arena *ar
 int sq_server_add(struct store *s, struct server_row *r)
 {
     int ret = sq_exec(s,
-                      "INSERT INTO server (premises, url, secret_hash, mac_key, key_id, "
-                      "incarnation, generation, beat_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                      "INSERT INTO server (id, premises, url, secret_hash, mac_key, key_id, "
+                      "incarnation, generation, beat_ms) VALUES (1 + max("
+                      "coalesce((SELECT max(id) FROM server), 0), "
+                      "coalesce((SELECT value FROM setting WHERE key = 'last_server'), 0)), "
+                      "?, ?, ?, ?, ?, ?, ?, ?)",
                       "ttbbibii", r->premises, r->url, hash_bytes(r->secret_hash),
                       bytes_of(r->mac_key, sizeof r->mac_key), r->key_id,
                       bytes_of(r->incarnation, sizeof r->incarnation), r->generation, r->beat_ms);
@@ -301,6 +304,17 @@ int sq_assigned(struct store *s, uint64_t ns, struct server_row **v, size_t *n, 
                                "LIMIT ?",
                                "ii", ns, (uint64_t)CANDIDATES_MAX),
                        v, n, ar);
+}
+
+/* Presence that is recorded for it may stay: it counts for assigned servers only, and the number is
+ * never given out again. */
+int sq_server_remove(struct store *s, uint64_t id)
+{
+    int r = sq_exec(s,
+                    "INSERT INTO setting (key, value) VALUES ('last_server', ?) "
+                    "ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)",
+                    "i", id);
+    return r ? r : sq_exec(s, "DELETE FROM server WHERE id = ?", "i", id);
 }
 
 int sq_server_set(struct store *s, const struct server_row *r)

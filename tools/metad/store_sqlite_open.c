@@ -366,6 +366,7 @@ const struct store_ops sq_ops = {
     .server_add = sq_server_add,
     .server_get = sq_server_get,
     .server_list = sq_server_list,
+    .server_remove = sq_server_remove,
     .server_set = sq_server_set,
     .ns_add = sq_ns_add,
     .ns_get = sq_ns_get,

@@ -329,6 +329,78 @@ static void the_last_one_stays(void **state)
     assert_int_equal(replica(w, HQ, HQ)->lacking, 0);
 }
 
+static void a_number_is_never_given_out_again(void **state)
+{
+    struct world *w = *state;
+    struct block_id b = make(w, "a");
+    char line[64];
+    uint64_t attic = w->server[ATTIC], hq = w->server[HQ];
+    snprintf(line, sizeof line, "admin server remove %llu", (unsigned long long)hq);
+    world_command(w, &world_admin, 1, line); /* it serves namespaces */
+    snprintf(line, sizeof line, "admin server drain %llu", (unsigned long long)hq);
+    assert_non_null(strstr(world_command(w, &world_admin, 0, line), "leaves 1 namespace"));
+    stored(w, CLOUD, w->alice.ns, &b, 100);
+    replicas(w, CLOUD); /* asking is what lets it go */
+    snprintf(line, sizeof line, "admin server remove %llu", (unsigned long long)attic);
+    world_command(w, &world_admin, 0, line);
+    snprintf(line, sizeof line, "admin server remove %llu", (unsigned long long)hq);
+    world_command(w, &world_admin, 0, line);
+    char *token = world_command(w, &world_admin, 0, "admin server add new");
+    token[strcspn(token, "\n")] = 0;
+    struct m_join_req q = {.token = bytes_str(token),
+                           .url = bytes_str("https://localhost:2"),
+                           .incarnation = bytes_of(w->incarnation[HQ], 16)};
+    struct m_join_ans a;
+    assert_int_equal(meta_join(w->m, &q, w->now, &a, &w->ar, w->why), 0);
+    assert_int_equal(a.server, attic + 1);
+    world_command(w, &world_admin, 1, "admin server drain 4711");
+    world_command(w, &world_admin, 2, "admin server remove hq");
+}
+
+static void copies_are_a_minimum(void **state)
+{
+    struct world *w = *state;
+    struct plan p;
+    assert_string_equal(world_command(w, &world_admin, 0, "admin copies alice"), "1\n");
+    world_command(w, &world_admin, 1, "admin copies alice 3"); /* it has two servers */
+    world_command(w, &world_admin, 2, "admin copies alice many");
+    world_command(w, &world_admin, 0, "admin copies alice 2");
+    plan_new(w, &w->alice, &p);
+    plan_node(&p, w->alice.root, FACET_TIMES)->mtime = 1;
+    struct m_commit_ans a = world_commit(w, &w->alice, &p);
+    assert_int_equal(a.rows[0].reason, REFUSED_ASSIGNMENT);
+    p.targets[1] = w->server[CLOUD]; /* the same number, to more of them */
+    p.q.targets_n = 2;
+    a = world_commit(w, &w->alice, &p);
+    expect_committed(a);
+    plan_free(&p);
+}
+
+/* What the client does not hold must have as many copies as it asks for, wherever they are. */
+static void blocks_not_held_count_by_copies(void **state)
+{
+    struct world *w = *state;
+    struct block_id b = make(w, "a");
+    struct plan p;
+    plan_new(w, &w->alice, &p);
+    uint64_t node = world_node_id(&w->alice);
+    plan_range(&p, plan_create(&p, node, NODE_REG), 0, 100, &b, 0);
+    plan_entry(&p, w->alice.root, "clone", 0, 0, node);
+    plan_id(&p, &b, 100);
+    p.not_held[0] = b;
+    p.q.not_held_n = 1;
+    p.targets[1] = w->server[CLOUD];
+    p.q.targets_n = 2;
+    struct m_commit_ans a = world_commit(w, &w->alice, &p);
+    assert_int_equal(a.status, COMMIT_MISSING);
+    assert_int_equal(a.elsewhere_n, 1);
+    assert_int_equal(a.elsewhere[0].server, w->server[CLOUD]);
+    stored(w, CLOUD, w->alice.ns, &b, 100);
+    a = world_commit(w, &w->alice, &p);
+    expect_committed(a);
+    plan_free(&p);
+}
+
 /* ---- the version before --------------------------------------------------------------------- */
 static void a_database_of_version_1_is_brought_up(void **state)
 {
@@ -403,6 +475,9 @@ int main(void)
         TEST(what_is_lost_is_lacking_again),
         TEST(a_server_leaves_when_others_have_it_all),
         TEST(the_last_one_stays),
+        TEST(a_number_is_never_given_out_again),
+        TEST(copies_are_a_minimum),
+        TEST(blocks_not_held_count_by_copies),
         TEST(a_database_of_version_1_is_brought_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

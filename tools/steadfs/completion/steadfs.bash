@@ -40,10 +40,10 @@ _steadfs() {
             ;;
         admin)
             case $COMP_CWORD:$prev in
-            2:*) words="account device server namespace assign unassign replication fsck quota --admin --help" ;;
+            2:*) words="account device server namespace assign unassign copies replication fsck quota --admin --help" ;;
             3:account) words="add token list" ;;
             3:device) words="list revoke" ;;
-            3:server) words="add list" ;;
+            3:server) words="add list drain remove" ;;
             *) words="--admin --json --help" ;;
             esac
             ;;
