@@ -98,7 +98,7 @@ judge() { # WHAT
             beside=$((beside + 1))
         fi
     done
-    printf 'works' >"$a/$d/after" && sync "$a/$d/after" || fail "$1: the mount does not work"
+    { printf 'works' >"$a/$d/after" && sync "$a/$d/after"; } || fail "$1: the mount does not work"
     [ "$beside" = 0 ] || recovered >"$work/said" || fail "$1: content is only beside, and status does not say so"
     say "$1: $((7 - beside)) of 7 arrived, $beside kept beside; $(recovered | cut -c1-120)"
     rm -rf "$state"/damaged-*

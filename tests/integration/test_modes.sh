@@ -73,7 +73,7 @@ servers STOP
 save close "$a/$c/f" 5000 || fail "close=async needs no server: $(cat "$work/err")"
 save close "$a/$c/large" 3000000 || fail "close=async needs no server: $(cat "$work/err")"
 killed
-whole "$a/$c/f" 5000 && whole "$a/$c/large" 3000000 || fail "close=async: closed files are lost by a kill"
+{ whole "$a/$c/f" 5000 && whole "$a/$c/large" 3000000; } || fail "close=async: closed files are lost by a kill"
 servers CONT
 eventually 60 whole "$b/$c/large" 3000000
 over
@@ -85,7 +85,7 @@ for how in fsync close; do
     save "$how" "$a/$c/f" 5000 || fail "$how=local needs no server: $(cat "$work/err")"
     save "$how" "$a/$c/large" 3000000 || fail "$how=local needs no server: $(cat "$work/err")"
     power_off
-    whole "$a/$c/f" 5000 && whole "$a/$c/large" 3000000 || fail "$how=local: lost by power loss"
+    { whole "$a/$c/f" 5000 && whole "$a/$c/large" 3000000; } || fail "$how=local: lost by power loss"
     servers CONT
     eventually 60 whole "$b/$c/f" 5000
     eventually 60 whole "$b/$c/large" 3000000
@@ -128,7 +128,7 @@ done
 there() { [ "$(find "$work/a1" -name 'wait-*' -size 100c | wc -l)" = 100 ]; }
 eventually 60 there
 for _ in $(seq 20); do
-    timeout 5 mkdir "$work/a1/d" && timeout 5 rmdir "$work/a1/d" || fail "waiting closes block others"
+    { timeout 5 mkdir "$work/a1/d" && timeout 5 rmdir "$work/a1/d"; } || fail "waiting closes block others"
 done
 timeout -k 1 5 cat "$work/a1/wait-1" >"$work/out" || fail "waiting closes block a read"
 kill -9 "${children[-1]}"
