@@ -463,6 +463,21 @@ void blocks_drop(struct blocks *b, const struct block_id *id)
     pthread_mutex_unlock(&b->lock);
 }
 
+void blocks_damaged(struct blocks *b, const struct block_id *id, const void *p, uint32_t len)
+{
+    char hex[BLOCK_HEX_LEN + 1], path[4400];
+    block_id_hex(id, hex);
+    snprintf(path, sizeof(path), "%.4200s/damaged-%s", b->dir, hex);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    bool kept = fd >= 0 && write(fd, p, len) == (ssize_t)len && fsync(fd) == 0;
+    if (fd >= 0)
+        close(fd);
+    log_printf(b->log, LOG_L_ERROR, "a block that is not uploaded yet is damaged; its bytes %s %s",
+               kept ? "are kept as" : "cannot even be kept as", path);
+    if (kept)
+        blocks_drop(b, id);
+}
+
 static int by_id(const void *a, const void *b)
 {
     return block_id_compare(a, b);

@@ -43,6 +43,9 @@ bool blocks_has(struct blocks *b, const struct block_id *id, uint32_t *len);
 void blocks_synced(struct blocks *b, const struct block_id *v, size_t n);
 /* Forgets an unsynced block that nothing refers to any more. */
 void blocks_drop(struct blocks *b, const struct block_id *id);
+/* What was read of an unsynced block is not what its id says: the bytes are kept as a file
+ * DIR/damaged-HEX for whoever wants them, and the block counts as not here. */
+void blocks_damaged(struct blocks *b, const struct block_id *id, const void *p, uint32_t len);
 /* Up to max ids of unsynced blocks greater than *after (NULL: from the first); returns how many. */
 size_t blocks_unsynced(struct blocks *b, const struct block_id *after, struct block_id *v,
                        size_t max);

@@ -20,6 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "parked.h"
 #include "sync.h"
 #include "vfs.h"
 
@@ -254,6 +255,37 @@ static void do_unpark(struct connection *k)
         say(k->fd, "OK\n");
 }
 
+#define PARKED_MAX 100000 /* in one answer */
+
+static void do_parked(struct connection *k)
+{
+    struct fs *fs = k->c->fs;
+    struct buf cleanup_buf b = {0};
+    struct core_ns n;
+    size_t count = 0;
+    buf_append(&b, "[", 1);
+    pthread_mutex_lock(&fs->lock);
+    for (size_t i = 0; core_ns_at(fs->core, i, &n) == 0; i++)
+        parked_list(fs, n.id, PARKED_MAX, &count, &b);
+    pthread_mutex_unlock(&fs->lock);
+    buf_printf(&b, "]\n");
+    say(k->fd, "OK\n");
+    send_all(k->fd, b.p, b.n);
+}
+
+static void do_export(struct connection *k, const char *dir)
+{
+    size_t done, failed;
+    char text[512];
+    int err = parked_export(k->c->fs, dir, &done, &failed, text);
+    if (err)
+        say(k->fd, "ERR %d %.400s: %s\n", EXIT_FAILED, dir, strerror(-err));
+    else if (failed)
+        say(k->fd, "ERR %d %zu exported, %zu not: %s\n", EXIT_FAILED, done, failed, text);
+    else
+        say(k->fd, "OK\n%zu exported to %s\n", done, dir);
+}
+
 static void do_flush(struct connection *k)
 {
     struct fs *fs = k->c->fs;
@@ -301,6 +333,10 @@ static void request_serve(struct connection *k, const char *line)
         do_conflicts(k, args);
     else if (word(line, "unpark"))
         do_unpark(k);
+    else if (word(line, "parked"))
+        do_parked(k);
+    else if ((args = word(line, "export")))
+        do_export(k, args);
     else if (word(line, "flush"))
         do_flush(k);
     else if (word(line, "handover"))

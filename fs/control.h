@@ -2,14 +2,19 @@
 /* The control socket of a mount: how `steadfs` and the lab talk to it.
  *
  * A unix stream socket, STATE/control.sock (mode 0600). One request per connection, one line:
- *   status                         the object of `steadfs status --json`
- *   settle TIMEOUT_MS [ABSPATH]    waits until nothing is pending and the journal is applied up to
- * the number that is newest now drain TIMEOUT_MS               pushes everything pending; progress
- * lines meanwhile conflicts [NS]                 JSON array of {namespace, path} unpark refused
- * changes are tried again flush                          dirty data go into the local state
- *   handover                       to a process that finishes after its unmount: stop at the next
- * durable point Answer: lines beginning with "- " (progress), then `OK` or `ERR <exit status>
- * <text>`, then a body, EOF.
+ *
+ * - status: the object of `steadfs status --json`
+ * - settle TIMEOUT_MS [ABSPATH]: waits until nothing is pending and the journal is applied up to
+ * the number that is newest now
+ * - drain TIMEOUT_MS: pushes everything pending; progress lines meanwhile
+ * - conflicts [NS], parked: JSON arrays
+ * - unpark: refused changes are tried again
+ * - export ABSDIR: refused changes are copied there
+ * - flush: dirty data go into the local state
+ * - handover: to a process that finishes after its unmount: stop at the next durable point
+ *
+ * Answer: lines beginning with "- " (progress), then `OK` or `ERR <exit status> <text>`, then a
+ * body, EOF.
  */
 #ifndef STEADFS_CONTROL_H
 #define STEADFS_CONTROL_H

@@ -10,8 +10,8 @@
 #include "buf.h"
 #include "steadfs/types.h"
 
-#define COPY_MARK " (conflicted copy, " /* by which the tree's index finds them, too */
-#define COPY_DEVICE_MAX 64              /* bytes of a device's name in it */
+/* COPY_MARK (types.h): by it the tree's index finds them, and the quota's judge lets them pass. */
+#define COPY_DEVICE_MAX 64 /* bytes of a device's name in it */
 
 struct copy_name {
     uint8_t original[NAME_LEN_MAX]; /* the stem and the extension; a cut stem stays cut */

@@ -579,7 +579,6 @@ static int ns_unpark(struct core *c, const struct m_namespace *m)
 
 int core_session(struct core *c, const struct m_session_ans *a, struct core_effects *fx)
 {
-    (void)fx;
     int err = core_begin(c);
     if (err)
         return err;
@@ -587,6 +586,10 @@ int core_session(struct core *c, const struct m_session_ans *a, struct core_effe
     for (size_t i = 0; !err && i < a->namespaces_n; i++)
         if (!(err = ns_join(c, &a->namespaces[i])))
             err = ns_unpark(c, &a->namespaces[i]);
+    struct core_ns n;
+    for (size_t k = 0; !err && core_ns_at(c, k, &n) == 0; k++)
+        if (!n.member)
+            err = park_namespace(c, n.id, -EACCES, fx);
     if (!err)
         err = tree_set(c->t, "root_ns", (int64_t)a->root_ns);
     return core_leave(c, err);

@@ -148,6 +148,8 @@ int node_load(struct core *c, uint64_t ns, const struct m_inode *m); /* unless i
 /* ---- settling (core_settle.c) ---------------------------------------------------------------- */
 /* What request carried is the server's state at sjid now. 0, -ENOENT: the tree does not know it. */
 int settle_request(struct core *c, uint64_t request, uint64_t sjid);
+/* Parks all that is pending of a namespace. */
+int park_namespace(struct core *c, uint64_t ns, int err_no, struct core_effects *fx);
 /* Whether it is sent and not known to be committed. */
 bool request_open(struct core *c, uint64_t request);
 /* Whether the server has removed the node, by the record sjid. */

@@ -41,6 +41,8 @@ int node_touch(struct core *c, struct nrow *n, uint32_t facets, int64_t now)
     n->pend |= facets;
     n->old &= ~facets;
     n->changed = now;
+    if (n->parked == -EDQUOT || n->parked == -EIO || n->parked == -E2BIG)
+        n->parked = 0; /* the change may be what was asked for */
     if (!n->since)
         n->since = now;
     return node_put(c, n);
@@ -59,7 +61,8 @@ static int touch_dir(struct core *c, uint64_t dir, int64_t now)
 
 int nlink_add(struct core *c, uint64_t node, int delta)
 {
-    sqlite3_stmt *s = tree_stmt(c->t, "UPDATE node SET nlink = max(0, nlink + ?2) WHERE id = ?1");
+    sqlite3_stmt *s = tree_stmt(c->t, "UPDATE node SET nlink = max(0, nlink + ?2),"
+                                      " parked = iif(nlink + ?2 <= 0, 0, parked) WHERE id = ?1");
     sqlite3_bind_int64(s, 1, (int64_t)node);
     sqlite3_bind_int64(s, 2, delta);
     return tree_step(c->t, s);

@@ -234,6 +234,63 @@ static int park_request(struct core *c, uint64_t ns, uint64_t request, int err_n
     return rc;
 }
 
+/* All that is pending: nothing of the namespace would be taken. What lies below a directory that
+ * alone was refused would otherwise neither be sent nor be said to be parked. (Times alone go with
+ * what changed them.) */
+int park_namespace(struct core *c, uint64_t ns, int err_no, struct core_effects *fx)
+{
+    cleanup_ids struct ids l = {0};
+    sqlite3_stmt *s =
+        tree_stmt(c->t, "SELECT id FROM node WHERE ns = ?1 AND (pend & ~8) != 0 AND pend != 0"
+                        " AND parked = 0 UNION"
+                        " SELECT n.id FROM entry e JOIN node n ON n.id = iif(e.node != 0, e.node,"
+                        " e.base_node) WHERE e.ns = ?1 AND e.pend != 0 AND n.parked = 0");
+    sqlite3_bind_int64(s, 1, (int64_t)ns);
+    int rc;
+    while ((rc = tree_step(c->t, s)) == 1)
+        ids_add(&l, (uint64_t)sqlite3_column_int64(s, 0));
+    for (size_t i = 0; !rc && i < l.n; i++)
+        rc = park(c, ns, l.v[i], err_no, fx);
+    return rc;
+}
+
+struct sized {
+    uint64_t size;
+    const struct m_row_ref *row;
+};
+
+static int larger_first(const void *a, const void *b)
+{
+    const struct sized *x = a, *y = b;
+    return x->size > y->size ? -1 : x->size < y->size;
+}
+
+/* A quota is used up for all rows together: the largest are parked, as many as make up half of it
+ * all; the rest tries again. */
+static int park_over_quota(struct core *c, uint64_t ns, const struct m_commit_ans *a,
+                           struct core_effects *fx)
+{
+    struct sized *v = calloc(a->rows_n + 1, sizeof *v);
+    int err = v ? 0 : -ENOMEM;
+    double all = 0, parked = 0;
+    for (size_t i = 0; !err && i < a->rows_n; i++) {
+        struct nrow n;
+        v[i].row = &a->rows[i];
+        v[i].size = 1;
+        if (a->rows[i].kind != ROW_ENTRY && node_get(c, a->rows[i].node, &n) == 0)
+            v[i].size += n.size;
+        all += (double)v[i].size;
+    }
+    if (!err)
+        qsort(v, a->rows_n, sizeof *v, larger_first);
+    for (size_t i = 0; !err && i < a->rows_n && parked < all / 2; i++) {
+        err = park_row(c, ns, v[i].row, -EDQUOT, fx);
+        parked += (double)v[i].size;
+    }
+    free(v);
+    return err;
+}
+
 /* The node that a row is about; 0: none that is here. */
 static int row_node(struct core *c, const struct m_row_ref *row, uint64_t *node)
 {
@@ -359,7 +416,11 @@ int core_commit_answer(struct core *c, uint64_t ns, uint64_t request, const stru
         int why = a->rows_n ? errno_of_refusal(a->rows[0].reason) : -EIO;
         if (a->rows_n == 0 || why == -EROFS || why == -EACCES || why == -E2BIG)
             err = park_request(c, ns, request, why, fx);
-        for (size_t i = 0; !err && i < a->rows_n; i++)
+        if (!err && a->rows_n && (why == -EROFS || why == -EACCES))
+            err = park_namespace(c, ns, why, fx);
+        if (!err && why == -EDQUOT)
+            err = park_over_quota(c, ns, a, fx);
+        for (size_t i = 0; !err && why != -EDQUOT && i < a->rows_n; i++)
             err = park_row(c, ns, &a->rows[i], errno_of_refusal(a->rows[i].reason), fx);
     }
     bool informed = a->status == COMMIT_CONFLICT && planned_at(c, request) >= a->head;

@@ -61,7 +61,10 @@ static void batch_read(struct sync *s, struct sync_job *j)
         abort();
     for (size_t i = 0; i < b->n; i++) {
         const struct upload *u = b->v[i].u;
-        if (blocks_read(s->fs->blocks, &u->id, 0, b->data + at, u->len)) {
+        int err = blocks_read(s->fs->blocks, &u->id, 0, b->data + at, u->len);
+        if (err || !block_id_matches(&u->id, b->data + at, u->len)) {
+            if (!err)
+                blocks_damaged(s->fs->blocks, &u->id, b->data + at, u->len);
             b->v[i].unreadable = true;
             continue;
         }

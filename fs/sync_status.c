@@ -7,11 +7,13 @@
 #include <sys/statvfs.h>
 #include <time.h>
 
+#include "parked.h"
 #include "sync_internal.h"
 #include "vfs.h"
 
 #define DISK_FULL_BYTES (4u << 20)
-#define TICK_MS 100 /* between looks while waiting */
+#define STATUS_PARKED_MAX 100 /* named in the status; `steadfs parked` has all */
+#define TICK_MS 100           /* between looks while waiting */
 
 /* [locked] One namespace's pending files and bytes; what is parked is not on its way. */
 static void ns_pending(struct sync *s, const struct sync_ns *ns, uint64_t *files, uint64_t *bytes)
@@ -230,6 +232,10 @@ static void status_ns(struct sync *s, struct sync_ns *ns, bool first, const char
     json_text(b, "last_error", error);
     buf_printf(b, ", ");
     json_since(b, n.since);
+    buf_printf(b, ", \"parked_changes\": [");
+    size_t listed = 0;
+    parked_list(s->fs, ns->id, STATUS_PARKED_MAX, &listed, b);
+    buf_printf(b, "]");
     buf_printf(b, "}");
 }
 

@@ -135,6 +135,56 @@ rm "$state/incarnation"
 restart
 judge "incarnation gone"
 
+# the outbox: a block that is not what its id says is kept aside and holds back its own file alone
+unsent
+python3 - "$state/blocks" "$work/want/2" <<'PY' || fail "the block is not in the outbox"
+import glob, sys
+want = open(sys.argv[2], 'rb').read()
+for name in glob.glob(sys.argv[1] + '/*out*'):
+    data = open(name, 'rb').read()
+    at = data.find(want)
+    if at >= 0:
+        with open(name, 'r+b') as f:
+            f.seek(at); f.write(bytes([data[at] ^ 1]))
+        sys.exit(0)
+sys.exit(1)
+PY
+restart
+others() {
+    local f
+    for f in 1 3 4 5 6 7; do find "$b" -type f -exec cmp -s "$work/want/$f" {} \; -print | grep -q . || return 1; done
+}
+eventually 60 others
+eventually 10 grep -q "new/deep/2" <(lab steadfs a parked "$a")
+same "damaged blocks kept" "$(find "$state/blocks" -name 'damaged-*' | wc -l)" 1
+printf 'once more' >"$a/$d/new/deep/2"
+sync "$a/$d/new/deep/2" || fail "a new content is not taken"
+eventually 10 grep -q "once more" "$b/$d/new/deep/2"
+# … and whole files of it: truncated, rubbish at the head, gone; what is lost is told
+for how in head half gone; do
+    unsent
+    for f in "$state"/blocks/*out*; do python3 "$work/flip.py" "$how" "$f" 1; done
+    restart
+    printf 'works' >"$a/$d/after" && sync "$a/$d/after" || fail "outbox $how: the mount does not work"
+    until_ok 60 lab wait --timeout 20 || fail "outbox $how: not settled"
+    for i in 1 2 3 4 5 6; do
+        find "$b" -type f -exec cmp -s "$work/want/$i" {} \; -print | grep -q . && continue
+        lab steadfs a parked "$a" | grep -q "$d\|new-$round" || fail "outbox $how: file $i is lost without a word"
+    done
+    say "outbox $how: $(lab steadfs a parked "$a" --json | jq length) files parked"
+    rm -rf "$a/$d" "$a/base/new-$round"
+    settled
+done
+# the cache costs a refetch
+for how in head half gone empty; do
+    find "$a/base" -name '[0-9]*' -exec cat {} + >/dev/null
+    must lab kill a
+    for f in "$state"/blocks/*.db*; do python3 "$work/flip.py" "$how" "$f" 1; done
+    must lab start a
+    for i in $(seq 20); do must cmp "$work/base/$i" "$a/base/$i"; done
+    say "cache $how: all there"
+done
+
 # refused, with a reason
 must lab steadfs a unmount "$a"
 cp "$state/tree.db" "$work/tree.db"

@@ -108,6 +108,8 @@ void commit_free(struct commit *c);
 /* Refuses a row; the first reason text given stays. */
 void commit_refuse(struct commit *c, enum row_kind kind, uint64_t node, struct bytes name,
                    enum refusal reason, const char *text);
+/* Whether a node of this commit gets a conflicted copy's name by it. */
+bool commit_is_copy(const struct commit *c, const struct wnode *w);
 void commit_refuse_all(struct commit *c, enum refusal reason, const char *text);
 /* Refuses the whole, in one row that names no node. */
 void commit_too_large(struct commit *c);

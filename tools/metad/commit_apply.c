@@ -377,10 +377,17 @@ static int write_all(struct commit *c)
     return r;
 }
 
+/* Conflicted copies are charged, but not refused: what a conflict keeps was in the namespace, or
+ * was to be, already. */
 static bool bytes_over(const struct commit *c, const struct ns_row *before)
 {
-    return c->q && c->ns.quota_bytes && c->ns.used_bytes > before->used_bytes &&
-           c->ns.used_bytes > c->ns.quota_bytes;
+    if (!c->q || !c->ns.quota_bytes || c->ns.used_bytes <= c->ns.quota_bytes)
+        return false;
+    uint64_t copies = 0;
+    for (size_t k = 0; k < c->nodes_n; k++)
+        if (c->nodes[k].created && commit_is_copy(c, &c->nodes[k]))
+            copies += c->nodes[k].after.stored;
+    return c->ns.used_bytes > before->used_bytes + copies;
 }
 
 static void refuse_growing(struct commit *c)
@@ -388,7 +395,7 @@ static void refuse_growing(struct commit *c)
     for (size_t k = 0; k < c->nodes_n; k++) {
         const struct wnode *w = &c->nodes[k];
         uint64_t had = w->state == NODE_OPEN ? w->before.stored : 0;
-        if (!w->gone && w->after.stored > had)
+        if (!w->gone && w->after.stored > had && !(w->created && commit_is_copy(c, w)))
             commit_refuse(c, ROW_NODE_CONTENT, w->node, bytes_of(NULL, 0), REFUSED_QUOTA,
                           "the namespace's quota of bytes is used up");
     }

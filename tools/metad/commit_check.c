@@ -15,6 +15,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "commit.h"
 
@@ -311,18 +312,28 @@ static int check_places(struct commit *c)
 
 /* ---- quota of nodes
  * -------------------------------------------------------------------------------- */
+bool commit_is_copy(const struct commit *c, const struct wnode *w)
+{
+    for (size_t k = 0; k < c->changes.entries_n; k++) {
+        const struct wentry *e = &c->entries[k];
+        if (e->to == w && memmem(e->c->name.p, e->c->name.n, COPY_MARK, sizeof COPY_MARK - 1))
+            return true;
+    }
+    return false;
+}
+
 static void check_node_quota(struct commit *c)
 {
     uint64_t more = 0, less = 0;
     for (size_t k = 0; k < c->nodes_n; k++) {
-        more += c->nodes[k].created || c->nodes[k].revived;
+        more += (c->nodes[k].created && !commit_is_copy(c, &c->nodes[k])) || c->nodes[k].revived;
         less += c->nodes[k].gone;
     }
     if (!c->q || !c->ns.quota_nodes || more <= less ||
         c->ns.used_nodes + more - less <= c->ns.quota_nodes)
         return;
     for (size_t k = 0; k < c->nodes_n; k++) {
-        if (c->nodes[k].created || c->nodes[k].revived)
+        if ((c->nodes[k].created && !commit_is_copy(c, &c->nodes[k])) || c->nodes[k].revived)
             commit_refuse(c, ROW_NODE, c->nodes[k].node, no_name, REFUSED_QUOTA,
                           "the namespace's quota of nodes is used up");
     }

@@ -37,11 +37,17 @@ static void table(const struct json *status)
         char bytes[32];
         double files = json_number(n, "pending_files"), pending = json_number(n, "pending_bytes");
         const char *error = json_text(n, "last_error");
+        const struct json *parked = json_get(n, "parked_changes");
         printf("  %-20s %14.0f %14s %10.0f  %s\n", json_text(n, "name"), files,
                size_text(pending, bytes), json_number(n, "conflicts"),
                *error                     ? error
                : files > 0 || pending > 0 ? "syncing"
                                           : "synced");
+        for (const struct json *p = parked ? parked->first : NULL; p; p = p->next) {
+            const char *file = json_text(p, "file");
+            printf("    refused: %s: %s: %s\n", *file ? file : json_text(p, "path"),
+                   json_text(p, "reason"), json_text(p, "remedy"));
+        }
     }
 }
 
@@ -114,6 +120,6 @@ const struct subcommand cmd_status = {
              "Shows the mount that PATH lies in, or every steadfs mount. With --json: an object a "
              "line,\n"
              "{mountpoint, account, device, online, namespaces:[{name, id, cursor, pending_files,\n"
-             "pending_bytes, conflicts, last_error, since}]}.\n",
+             "pending_bytes, conflicts, last_error, since, parked, parked_changes}]}.\n",
     .run = run,
 };

@@ -20,6 +20,7 @@
 #include <cmocka.h>
 
 #include "frame.h"
+#include "parked.h"
 #include "rpc.h"
 #include "sync.h"
 #include "sync_internal.h"
@@ -474,6 +475,21 @@ int core_resend(struct core *c, uint64_t ns, size_t k, struct core_plan *plan)
     (void)k;
     (void)plan;
     return -ENOENT;
+}
+void blocks_damaged(struct blocks *b, const struct block_id *id, const void *p, uint32_t len)
+{
+    (void)b;
+    (void)id;
+    (void)p;
+    (void)len;
+}
+void parked_list(struct fs *f, uint64_t ns, size_t max, size_t *n, struct buf *json)
+{
+    (void)f;
+    (void)ns;
+    (void)max;
+    (void)n;
+    (void)json;
 }
 static void effect(struct core_effects *fx, struct core_effect e)
 {

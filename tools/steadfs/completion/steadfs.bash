@@ -9,7 +9,7 @@ _steadfs_mountpoints() {
 
 _steadfs() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} words=
-    local commands="mount unmount status sync conflicts login namespace share admin history restore pin evict"
+    local commands="mount unmount status sync conflicts parked login namespace share admin history restore pin evict"
     COMPREPLY=()
     if [ "$COMP_CWORD" = 1 ]; then
         words="$commands --help --version"
@@ -21,6 +21,10 @@ _steadfs() {
             [[ $cur == -* ]] || words=$(_steadfs_mountpoints)
             ;;
         status) [[ $cur != -* ]] || words="--json --help" ;;
+        parked)
+            words="--json --help"
+            [ "$COMP_CWORD" != 2 ] || words="retry export --json --help"
+            ;;
         conflicts)
             if [[ $cur == -* ]]; then
                 words="--json --dry-run --help"
