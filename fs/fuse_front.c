@@ -211,6 +211,21 @@ static void unwatch(void *ctx, struct vfs_op *op)
     fuse_req_interrupt_func(op->req, NULL, NULL);
 }
 
+static bool in_group(void *ctx, const struct vfs_op *op, uint32_t gid)
+{
+    gid_t some[64], *all = some;
+    bool found = false;
+    (void)ctx;
+    int n = fuse_req_getgroups(op->req, 64, some);
+    if (n > 64 && (all = calloc((size_t)n, sizeof(*all))) != NULL)
+        n = fuse_req_getgroups(op->req, n, all);
+    for (int i = 0; all != NULL && i < n; i++)
+        found = found || all[i] == gid;
+    if (all != some)
+        free(all);
+    return found;
+}
+
 static void inval_entry(void *ctx, uint64_t parent, const char *name, size_t len)
 {
     fuse_lowlevel_notify_inval_entry(((struct front *)ctx)->se, parent, name, len);
@@ -580,5 +595,5 @@ const struct fuse_lowlevel_ops front_operations = {
 
 struct vfs_front front_vtable(struct front *f)
 {
-    return (struct vfs_front){f, reply, watch, unwatch, inval_entry, inval_inode};
+    return (struct vfs_front){f, reply, watch, unwatch, in_group, inval_entry, inval_inode};
 }

@@ -240,7 +240,7 @@ int vfs_write(struct vfs *v, struct vfs_op *op)
         if (rc == 0)
             rc = core_getattr(v->fs->core, h->node, &a, &op->need);
         if (rc == 0)
-            rc = vfs_drop_set_ids(v, op, h->node, a.mode);
+            rc = vfs_drop_set_ids(v, op, &a);
         if (rc == 0)
             rc = wb_write(v->wb, h->node, a.size, f->fixed, op->off, op->data.p, op->data.n);
         if (rc != 0)
@@ -344,7 +344,7 @@ int vfs_fallocate(struct vfs *v, struct vfs_op *op)
     if (rc != 0)
         return rc;
     struct core_who who = vfs_who(op);
-    rc = vfs_drop_set_ids(v, op, h->node, a.mode);
+    rc = vfs_drop_set_ids(v, op, &a);
     uint64_t end = op->off + op->len, cut = end < a.size ? end : a.size;
     if (rc == 0 && zero && op->off < cut) {
         vfs_save_old(v, h->node, op->off, cut);
@@ -377,7 +377,7 @@ int vfs_copy(struct vfs *v, struct vfs_op *op)
         return 0;
     rc = core_getattr(v->fs->core, to->node, &target, &op->need);
     if (rc == 0)
-        rc = vfs_drop_set_ids(v, op, to->node, target.mode);
+        rc = vfs_drop_set_ids(v, op, &target);
     if (rc != 0)
         return rc;
     uint64_t len = op->len < a.size - op->off ? op->len : a.size - op->off;

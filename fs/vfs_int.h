@@ -86,8 +86,9 @@ void vfs_entry(struct vfs *v, struct vfs_op *op, uint64_t parent, struct bytes n
                const struct core_attr *a);
 /* What programs see of it: owners and permissions as the mount's options have them. */
 void vfs_show(const struct vfs *v, struct core_attr *a);
-/* Takes set-id bits away from a node with this mode, if the change of op does that. 0 or -errno */
-int vfs_drop_set_ids(struct vfs *v, const struct vfs_op *op, uint64_t node, uint32_t mode);
+/* Takes set-id bits away from a node with these attributes, if the change of op does that. 0 or
+ * -errno */
+int vfs_drop_set_ids(struct vfs *v, const struct vfs_op *op, const struct core_attr *a);
 struct core_who vfs_who(const struct vfs_op *op);
 /* Sets the size of the handle's node (forking from an old version); waits for dirty data on its
  * way. */

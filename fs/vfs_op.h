@@ -99,6 +99,8 @@ struct vfs_front {
      */
     void (*watch)(void *ctx, struct vfs_op *op);
     void (*unwatch)(void *ctx, struct vfs_op *op);
+    /* Whether the process that asks is in this group besides its first one. */
+    bool (*in_group)(void *ctx, const struct vfs_op *op, uint32_t gid);
     void (*inval_entry)(void *ctx, uint64_t parent, const char *name, size_t len);
     /* -ENOENT: the kernel does not know the nodeid: not yet, or not any more. */
     int (*inval_inode)(void *ctx, uint64_t nodeid, int64_t off);

@@ -85,24 +85,32 @@ void vfs_show(const struct vfs *v, struct core_attr *a)
         a->mode &= ~o->umask;
 }
 
-/* The bits that go from this mode when set-id bits do: set-gid means something else without the
- * group's right to execute. */
-static uint32_t set_ids(uint32_t mode)
+/* The bits that go when set-id bits do. Without the group's right to execute, set-gid is no danger
+ * and stays if who asks is in the group. */
+static uint32_t set_ids(struct vfs *v, const struct vfs_op *op, const struct core_attr *a)
 {
-    bool group = (mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP);
-    return (mode & S_ISUID) | (group ? S_ISGID : 0);
+    bool group = (a->mode & S_ISGID) != 0;
+    if (group && (a->mode & S_IXGRP) == 0 && op->uid != 0) {
+        struct core_attr shown = *a;
+        vfs_show(v, &shown);
+        group = op->gid != shown.gid && !v->front.in_group(v->front.ctx, op, shown.gid);
+    } else if (group) {
+        group = (a->mode & S_IXGRP) != 0;
+    }
+    return (a->mode & S_ISUID) | (group ? S_ISGID : 0);
 }
 
-int vfs_drop_set_ids(struct vfs *v, const struct vfs_op *op, uint64_t node, uint32_t mode)
+int vfs_drop_set_ids(struct vfs *v, const struct vfs_op *op, const struct core_attr *a)
 {
-    if (!op->kill_priv || set_ids(mode) == 0)
+    uint32_t bits = op->kill_priv ? set_ids(v, op, a) : 0;
+    if (bits == 0)
         return 0;
     struct core_who who = vfs_who(op);
-    struct core_attr a = {.mode = mode & ~set_ids(mode)};
+    struct core_attr new = {.mode = a->mode & ~bits};
     struct core_need need;
-    int rc = core_setattr(v->fs->core, &who, node, CORE_SET_MODE, &a, &need);
+    int rc = core_setattr(v->fs->core, &who, a->node, CORE_SET_MODE, &new, &need);
     if (rc == 0)
-        vfs_inval_attr(v, node); /* the kernel expects new times and a new size only */
+        vfs_inval_attr(v, a->node); /* the kernel expects new times and a new size only */
     return rc;
 }
 
@@ -223,9 +231,9 @@ static int stored_attr(struct vfs *v, struct vfs_op *op, const struct handle *h,
     }
     if ((*mask & CORE_SET_MODE) != 0)
         a->mode = (a->mode & ~o->umask) | (now.mode & o->umask);
-    else if (op->kill_priv && now.type != NODE_DIR && set_ids(now.mode) != 0) {
-        a->mode = now.mode & ~set_ids(now.mode);
-        *mask |= CORE_SET_MODE;
+    else if (op->kill_priv && now.type != NODE_DIR) {
+        a->mode = now.mode & ~set_ids(v, op, &now);
+        *mask |= a->mode != now.mode ? CORE_SET_MODE : 0;
     }
     if ((*mask & CORE_SET_ATIME) != 0 && (*mask & ~CORE_SET_ATIME) == 0) {
         a->ctime = fs_now(); /* unlike that of a read, it is a change */
@@ -444,7 +452,7 @@ int vfs_open(struct vfs *v, struct vfs_op *op)
     if (rc == 0 && (op->flags & O_TRUNC) != 0)
         rc = vfs_truncate(v, op, h, 0);
     if (rc == 0 && (op->flags & O_TRUNC) != 0)
-        rc = vfs_drop_set_ids(v, op, h->node, a.mode);
+        rc = vfs_drop_set_ids(v, op, &a);
     if (rc == 0)
         vfs_file_open(v, op, h, &ns, false);
     return rc;

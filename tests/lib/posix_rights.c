@@ -48,8 +48,12 @@ static int changes_of_nobody(void)
         MUST(pwrite(direct, aligned, 4096, 0) == 4096 && bits_of("f") == 0777 && !close(direct));
         free(aligned);
     }
-    /* without the group's right to execute, set-gid is no such bit */
+    /* without the group's right to execute, set-gid is no such bit to those in the group */
     MUST(!chmod("f", 02767) && pwrite(fd, "x", 1, 0) == 1 && bits_of("f") == 02767);
+    MUST(!fallocate(fd, 0, 0, 40000) && bits_of("f") == 02767);
+    int other = open("g", O_RDWR);
+    MUST(other >= 0 && !fallocate(other, 0, 0, 40000) && bits_of("g") == 0766);
+    MUST(!close(other));
     MUST(!chmod("f", 06777) && !chown("f", (uid_t)-1, getgid()) && bits_of("f") == 0777);
     return close(fd);
 }
@@ -60,6 +64,7 @@ static int set_ids(void)
         return 0; /* the bits of one's own files go, too, but the checks run as another user anyway
                    */
     MUST(!put_file("f", "text") && !chown("f", 65534, 65534) && !chown(".", 65534, 65534));
+    MUST(!put_file("g", "text") && !chown("g", 65534, 5) && !chmod("g", 02766));
     MUST(!again("f") && !as_nobody(changes_of_nobody));
     int fd = open("f", O_RDWR); /* root may keep them */
     MUST(fd >= 0 && !again("f") && write(fd, "x", 1) == 1 && bits_of("f") == 06777);
