@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #include "fuse_int.h"
@@ -145,6 +146,19 @@ static int reply_open(fuse_req_t req, const struct vfs_op *op)
     return fuse_reply_open(req, &fi);
 }
 
+static int reply_lock(fuse_req_t req, const struct vfs_op *op)
+{
+    const struct lock *l = &op->lock;
+    struct flock found = {.l_type = F_UNLCK};
+    if (!op->unlock)
+        found = (struct flock){.l_type = l->exclusive ? F_WRLCK : F_RDLCK,
+                               .l_whence = SEEK_SET,
+                               .l_start = (off_t)l->off,
+                               .l_len = l->end == LOCK_END ? 0 : (off_t)(l->end - l->off),
+                               .l_pid = (pid_t)l->pid};
+    return fuse_reply_lock(req, &found);
+}
+
 static int reply_good(fuse_req_t req, const struct vfs_op *op)
 {
     struct fuse_entry_param e;
@@ -179,6 +193,8 @@ static int reply_good(fuse_req_t req, const struct vfs_op *op)
         if (op->len == 0)
             return fuse_reply_xattr(req, op->result);
         return fuse_reply_buf(req, (const char *)op->out, op->out_n);
+    case OP_GETLOCK:
+        return reply_lock(req, op);
     case OP_LSEEK:
         return fuse_reply_lseek(req, (off_t)op->result);
     default:
@@ -240,6 +256,7 @@ static int inval_inode(void *ctx, uint64_t nodeid, int64_t off)
 
 static void on_init(void *userdata, struct fuse_conn_info *conn)
 {
+    conn->want |= conn->capable & (FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS);
     conn->want |=
         conn->capable & (FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ATOMIC_O_TRUNC |
                          FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
@@ -247,10 +264,9 @@ static void on_init(void *userdata, struct fuse_conn_info *conn)
     if (vfs_fs(((struct front *)userdata)->vfs)->opt.default_permissions)
         conn->want |= conn->capable & FUSE_CAP_POSIX_ACL;
     /* No ASYNC_DIO: with it the kernel leaves cached pages as they were before a direct write. */
-    conn->want &=
-        ~(unsigned)(FUSE_CAP_ASYNC_DIO | FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_AUTO_INVAL_DATA |
-                    FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
-                    FUSE_CAP_SPLICE_MOVE | FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS);
+    conn->want &= ~(unsigned)(FUSE_CAP_ASYNC_DIO | FUSE_CAP_WRITEBACK_CACHE |
+                              FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_HANDLE_KILLPRIV |
+                              FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
     conn->max_write = MAX_WRITE;
     conn->max_background = MAX_BACKGROUND;
     conn->congestion_threshold = MAX_BACKGROUND * 3 / 4;
@@ -434,7 +450,53 @@ static void with_file(fuse_req_t req, enum vfs_op_type type, fuse_ino_t ino,
 
 static void on_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-    with_file(req, OP_FLUSH, ino, fi);
+    struct vfs_op op = op_of(req, OP_FLUSH, ino);
+    op.file = file_of(fi);
+    op.lock.owner = fi->lock_owner;
+    submit(&op);
+}
+
+static struct vfs_op range_lock(fuse_req_t req, enum vfs_op_type type, fuse_ino_t ino,
+                                const struct fuse_file_info *fi, const struct flock *l)
+{
+    struct vfs_op op = op_of(req, type, ino);
+    op.file = file_of(fi);
+    op.unlock = l->l_type == F_UNLCK;
+    op.lock = (struct lock){
+        .exclusive = l->l_type == F_WRLCK,
+        .owner = fi->lock_owner,
+        .off = (uint64_t)l->l_start,
+        .end = l->l_len == 0 ? LOCK_END : (uint64_t)l->l_start + (uint64_t)l->l_len,
+        .pid = (uint32_t)l->l_pid,
+    };
+    return op;
+}
+
+static void on_getlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *l)
+{
+    struct vfs_op op = range_lock(req, OP_GETLOCK, ino, fi, l);
+    submit(&op);
+}
+
+static void on_setlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *l,
+                     int sleeps)
+{
+    struct vfs_op op = range_lock(req, OP_LOCK, ino, fi, l);
+    op.sleeps = sleeps != 0;
+    submit(&op);
+}
+
+static void on_flock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, int what)
+{
+    struct vfs_op op = op_of(req, OP_LOCK, ino);
+    op.file = file_of(fi);
+    op.unlock = (what & LOCK_UN) != 0;
+    op.sleeps = (what & LOCK_NB) == 0;
+    op.lock = (struct lock){.whole = true,
+                            .exclusive = (what & LOCK_EX) != 0,
+                            .owner = fi->lock_owner,
+                            .end = LOCK_END};
+    submit(&op);
 }
 
 static void on_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -555,7 +617,6 @@ static void on_copy(fuse_req_t req, fuse_ino_t ino, off_t off, struct fuse_file_
     submit(&op);
 }
 
-/* No getlk, setlk, flock: the kernel then keeps locks itself, for this machine. */
 const struct fuse_lowlevel_ops front_operations = {
     .init = on_init,
     .lookup = on_lookup,
@@ -591,6 +652,9 @@ const struct fuse_lowlevel_ops front_operations = {
     .fallocate = on_fallocate,
     .lseek = on_lseek,
     .copy_file_range = on_copy,
+    .getlk = on_getlk,
+    .setlk = on_setlk,
+    .flock = on_flock,
 };
 
 struct vfs_front front_vtable(struct front *f)

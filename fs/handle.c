@@ -83,6 +83,7 @@ struct handles *handles_new(void)
 static void handle_free(struct handles *t, struct handle *h)
 {
     handle_attach(t, h);
+    locks_free(&h->locks);
     while (h->names != NULL) {
         struct handle_name *n = h->names;
         h->names = n->next;

@@ -16,6 +16,7 @@
 
 #include "blockid.h"
 #include "extent.h"
+#include "locks.h"
 #include "ranges.h"
 
 #define HANDLE_ROOT 1 /* nodeid of the mount's top directory */
@@ -46,6 +47,7 @@ struct handle {
     uint64_t turn;          /* vfs's count of applied changes when it was detached */
     struct handle_old *old; /* NULL: live */
     struct handle_name *names;
+    struct locks locks; /* taken through its open files */
 };
 
 struct handles;

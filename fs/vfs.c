@@ -38,6 +38,7 @@ static const vfs_run run_table[OP_TYPES] = {
     [OP_OPENDIR] = vfs_opendir,     [OP_READDIR] = vfs_readdir,     [OP_STATFS] = vfs_statfs,
     [OP_GETXATTR] = vfs_getxattr,   [OP_LISTXATTR] = vfs_listxattr, [OP_SETXATTR] = vfs_setxattr,
     [OP_FALLOCATE] = vfs_fallocate, [OP_LSEEK] = vfs_lseek,         [OP_COPY] = vfs_copy,
+    [OP_LOCK] = vfs_lock,           [OP_GETLOCK] = vfs_getlock,
 };
 
 /* ---- running ------------------------------------------------------------------------------- */
@@ -141,9 +142,12 @@ static void resume(struct vfs_op *op, int rc)
         pthread_mutex_unlock(&v->fs->lock);
         if (waits)
             return;
-        if (rc == 0)
+        bool again = false; /* an EAGAIN of the operation itself is an answer */
+        if (rc == 0) {
             rc = run_unlocked(v, op);
-        if (rc != -EAGAIN) {
+            again = rc == -EAGAIN;
+        }
+        if (!again) {
             complete(v, op, rc);
             return;
         }
@@ -189,6 +193,9 @@ static bool begin_wait(struct vfs *v, struct vfs_op *op, int *rc)
             return false;
         }
         break;
+    case VFS_LOCK:
+        op->waits_lock = true;
+        return true;
     default:
         assert(*rc == VFS_WB);
         op->waits_wb = true;
@@ -243,9 +250,12 @@ void vfs_submit(struct vfs *v, const struct vfs_op *request)
     pthread_mutex_lock(&v->fs->lock);
     int rc = run(v, &op);
     pthread_mutex_unlock(&v->fs->lock);
-    if (rc == 0)
+    bool again = false;
+    if (rc == 0) {
         rc = run_unlocked(v, &op);
-    if (rc <= 0 && rc != -EAGAIN) {
+        again = rc == -EAGAIN;
+    }
+    if (rc <= 0 && !again) {
         complete(v, &op, rc);
         return;
     }
@@ -262,6 +272,8 @@ void vfs_interrupt(struct vfs *v, struct vfs_op *op)
     uint64_t id = op->wait_id;
     if (id != 0)
         sync_cancel(v->fs->sync, id);
+    else if (op->waits_lock)
+        vfs_locks_changed(v);
     pthread_mutex_unlock(&v->fs->lock);
 }
 
@@ -360,14 +372,14 @@ static int read_back(void *ctx, uint64_t node, uint64_t off, void *p, size_t len
     return rc != 0 || at == off + len ? rc : -ENODATA;
 }
 
-static void wake_waiting(void *ctx)
+void vfs_wake(struct vfs *v, bool locks)
 {
-    struct vfs *v = ctx;
     struct vfs_op *op;
     pthread_mutex_lock(&v->fs->lock);
     for (op = v->parked; op != NULL; op = op->next) {
-        op->woken = op->woken || op->waits_wb;
-        op->waits_wb = false;
+        bool *waits = locks ? &op->waits_lock : &op->waits_wb;
+        op->woken = op->woken || *waits;
+        *waits = false;
     }
     for (;;) {
         for (op = v->parked; op != NULL && !op->woken; op = op->next)
@@ -380,6 +392,11 @@ static void wake_waiting(void *ctx)
         pthread_mutex_lock(&v->fs->lock);
     }
     pthread_mutex_unlock(&v->fs->lock);
+}
+
+static void wake_waiting(void *ctx)
+{
+    vfs_wake(ctx, false);
 }
 
 static int64_t now(void *ctx)
@@ -398,6 +415,7 @@ int vfs_new(struct vfs **out, struct fs *fs)
     v->fs = fs;
     v->handles = handles_new();
     pthread_cond_init(&v->none_parked, NULL);
+    pthread_cond_init(&v->lock_news, NULL);
     struct wb_options o = {
         .owner = {.ctx = v,
                   .lock = &fs->lock,
@@ -426,6 +444,7 @@ void vfs_free(struct vfs *v)
     wb_free(v->wb);
     handles_free(v->handles);
     pthread_cond_destroy(&v->none_parked);
+    pthread_cond_destroy(&v->lock_news);
     free(v);
 }
 
@@ -446,6 +465,8 @@ int vfs_attach_front(struct vfs *v, const struct vfs_front *front)
         struct notify_sink sink = vfs_notify_sink(v);
         rc = notify_new(&v->notify, &sink);
     }
+    if (rc == 0)
+        rc = vfs_waker_start(v);
     pthread_mutex_unlock(&v->fs->lock);
     return rc;
 }
@@ -457,6 +478,7 @@ void vfs_detach_front(struct vfs *v)
     for (struct vfs_op *op = v->parked; op != NULL; op = op->next)
         if (op->wait_id != 0)
             sync_cancel(v->fs->sync, op->wait_id);
+    vfs_locks_changed(v);
     while (v->parked_n > 0)
         pthread_cond_wait(&v->none_parked, &v->fs->lock);
     while (v->files != NULL) /* of programs that a lazy unmount cut off */
@@ -464,6 +486,7 @@ void vfs_detach_front(struct vfs *v)
     struct notify *n = v->notify;
     v->notify = NULL;
     pthread_mutex_unlock(&v->fs->lock);
+    vfs_waker_end(v);
     notify_free(n);
 }
 

@@ -61,6 +61,7 @@ void vfs_file_close(struct vfs *v, struct vfs_file *f)
     *f->prev = f->next;
     if (f->next != NULL)
         f->next->prev = f->prev;
+    vfs_unlock_file(v, f);
     h->opens--;
     if (f->writable) {
         h->writers--;
@@ -257,6 +258,7 @@ int vfs_write(struct vfs *v, struct vfs_op *op)
  * when the caller is killed. */
 int vfs_flush(struct vfs *v, struct vfs_op *op)
 {
+    vfs_unlock_owner(v, op->file, op->lock.owner);
     if (!op->file->writable)
         return 0;
     uint64_t node = op->file->h->node;

@@ -15,6 +15,7 @@
 #define VFS_NEED CORE_NEED /* for op->need */
 #define VFS_WB WB_WAIT     /* for dirty data on its way */
 #define VFS_FETCH 3        /* for the blocks op->ids */
+#define VFS_LOCK 5         /* for a lock that another holds */
 #define VFS_BARRIER 4      /* for a barrier on op->barrier_node; barrier_done is set then */
 _Static_assert(VFS_NEED == 1 && VFS_WB == 2, "results that wait are distinct");
 
@@ -44,6 +45,11 @@ struct vfs {
     bool stopping;
     uint64_t turn; /* counts vfs_effects */
     void *serving; /* fuse_front's, while it serves */
+
+    /* Waking those who wait for a lock; vfs_lock.c. */
+    pthread_t waker;
+    pthread_cond_t lock_news;
+    bool waker_runs, waker_ends, locks_changed;
 };
 
 typedef int (*vfs_run)(struct vfs *v, struct vfs_op *op);
@@ -72,6 +78,19 @@ int vfs_copy(struct vfs *v, struct vfs_op *op);
 int vfs_getxattr(struct vfs *v, struct vfs_op *op);
 int vfs_listxattr(struct vfs *v, struct vfs_op *op);
 int vfs_setxattr(struct vfs *v, struct vfs_op *op);
+int vfs_lock(struct vfs *v, struct vfs_op *op);
+int vfs_getlock(struct vfs *v, struct vfs_op *op);
+
+/* A process closes the file: its ranges end. An open file ends, and what was taken through it. */
+void vfs_unlock_owner(struct vfs *v, const struct vfs_file *f, uint64_t owner);
+void vfs_unlock_file(struct vfs *v, const struct vfs_file *f);
+/* Those who wait for locks are to look again. */
+void vfs_locks_changed(struct vfs *v);
+/* [not locked] The thread that does that. */
+int vfs_waker_start(struct vfs *v);
+void vfs_waker_end(struct vfs *v);
+/* [not locked] Runs again what waits for dirty data, or for locks. */
+void vfs_wake(struct vfs *v, bool locks);
 
 /* [not locked] The part of a read that needs no lock: copies from blocks. -EAGAIN: run the
  * operation again. */

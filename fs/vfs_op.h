@@ -5,6 +5,7 @@
 #ifndef STEADFS_VFS_OP_H
 #define STEADFS_VFS_OP_H
 
+#include "locks.h"
 #include "vfs.h"
 
 enum vfs_op_type {
@@ -32,6 +33,8 @@ enum vfs_op_type {
     OP_FALLOCATE,
     OP_LSEEK,
     OP_COPY,
+    OP_LOCK,    /* flock, fcntl */
+    OP_GETLOCK, /* F_GETLK */
     OP_TYPES,
 };
 
@@ -62,6 +65,10 @@ struct vfs_op {
     bool nameless;  /* create: a file without a name (O_TMPFILE) in the directory's namespace */
     bool kill_priv; /* set-id bits go with this change; setxattr of a list: the set-gid bit does */
     struct vfs_file *file, *file2;
+    struct lock lock; /* lock: what is asked; getlock: that, then what is in its way; flush: the
+                         owner whose ranges end */
+    bool unlock;      /* lock: release it; getlock, answer: nothing is in its way */
+    bool sleeps;      /* lock: wait for it */
 
     /* The answer. */
     uint64_t entry;        /* nodeid; 0: a negative entry */
@@ -77,7 +84,7 @@ struct vfs_op {
     /* The way of an operation that has to wait; see vfs.c. */
     struct vfs *vfs;
     struct vfs_op *next, **prev; /* in the list of parked ones */
-    bool heap, interrupted, waits_wb, woken, barrier_done;
+    bool heap, interrupted, waits_wb, waits_lock, woken, barrier_done;
     bool barrier_local; /* the barrier waits for outbox and tree on disk, not for a commit */
     int barrier_err;
     uint64_t wait_id, ticket, ticket2;

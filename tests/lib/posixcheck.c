@@ -144,6 +144,8 @@ int main(int argc, char **argv)
         err = run_table(checks_attrs, argv + 2, &ran, &failed);
     if (!err)
         err = run_table(checks_rights, argv + 2, &ran, &failed);
+    if (!err)
+        err = run_table(checks_locks, argv + 2, &ran, &failed);
     if (chdir("..") || rmdir(top))
         fprintf(stderr, "posixcheck: %s stays: %s\n", top, strerror(errno));
     printf("%u checks, %u failed\n", ran, failed);

@@ -25,6 +25,7 @@ extern const struct check checks_names[];  /* names, directories, links, rename 
 extern const struct check checks_data[];   /* contents: read, write, truncate, mmap, holes */
 extern const struct check checks_attrs[];  /* attributes, permissions, times, xattrs, locks */
 extern const struct check checks_rights[]; /* set-id bits, access lists, O_TMPFILE, file handles */
+extern const struct check checks_locks[];  /* locks that are waited for */
 
 /* The claim holds, or the check ends. */
 #define MUST(claim)                                                                                \

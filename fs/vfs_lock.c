@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+/* flock and fcntl locks between the programs of this mount.
+ *
+ * They are kept here and not by the kernel, because to the kernel two versions of one file are two
+ * inodes; and by node, so that whoever opens the new version meets the locks of those who still
+ * have the old one open. A lock belongs to its open file's handle and moves with it.
+ *
+ * Who has to wait is parked; a thread of its own runs those again who may go on or were
+ * interrupted: the thread that releases a lock or passes an interrupt on must not answer other
+ * requests there. Every release wakes all who wait, as they are few.
+ *
+ * A per-process lock ends when the process closes the file (flush names the owner), any lock when
+ * its open file is released.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "vfs_int.h"
+
+#define CHAIN_MAX 64 /* owners looked at in search of a deadlock */
+
+static const struct lock *conflict(struct vfs *v, const struct handle *with,
+                                   const struct lock *want)
+{
+    const struct lock *found = NULL;
+    for (struct handle *h = handle_of(v->handles, with->node); h != NULL && found == NULL;
+         h = handle_next_of(h))
+        found = locks_conflict(&h->locks, want);
+    return found;
+}
+
+/* Releases what the owner has in the range, in whichever version. */
+static void drop(struct vfs *v, const struct handle *of, const struct lock *l)
+{
+    bool any = false;
+    for (struct handle *h = handle_of(v->handles, of->node); h != NULL; h = handle_next_of(h))
+        any |= locks_drop(&h->locks, l->whole, l->owner, l->off, l->end);
+    if (any)
+        vfs_locks_changed(v);
+}
+
+/* Whether waiting for `first` would close a circle: its owner waits, for somebody who waits, … for
+ * us. */
+static bool deadlock(struct vfs *v, const struct vfs_op *op, const struct lock *first)
+{
+    uint64_t owner = first->owner;
+    for (unsigned i = 0; i < CHAIN_MAX; i++) {
+        const struct vfs_op *waits = v->parked;
+        if (owner == op->lock.owner)
+            return true;
+        while (waits != NULL && !(waits->waits_lock && waits->lock.owner == owner))
+            waits = waits->next;
+        const struct lock *next = waits == NULL ? NULL : conflict(v, waits->file->h, &waits->lock);
+        if (next == NULL)
+            return false;
+        owner = next->owner;
+    }
+    return false;
+}
+
+int vfs_lock(struct vfs *v, struct vfs_op *op)
+{
+    struct handle *h = op->file->h;
+    if (op->unlock) {
+        drop(v, h, &op->lock);
+        return 0;
+    }
+    if (op->lock.whole) /* a change of sort is a release first */
+        for (const struct lock *l = h->locks.head; l != NULL; l = l->next)
+            if (l->whole && l->owner == op->lock.owner && l->exclusive != op->lock.exclusive) {
+                drop(v, h, &op->lock);
+                break;
+            }
+    const struct lock *other = conflict(v, h, &op->lock);
+    if (other != NULL && !op->sleeps)
+        return -EAGAIN;
+    if (other != NULL)
+        return !op->lock.whole && deadlock(v, op, other) ? -EDEADLK : VFS_LOCK;
+    struct lock taken = op->lock;
+    taken.file = op->file;
+    drop(v, h, &op->lock); /* a weaker one lets others go on */
+    locks_add(&h->locks, &taken);
+    return 0;
+}
+
+int vfs_getlock(struct vfs *v, struct vfs_op *op)
+{
+    const struct lock *other = conflict(v, op->file->h, &op->lock);
+    op->unlock = other == NULL;
+    if (other != NULL)
+        op->lock = *other;
+    return 0;
+}
+
+void vfs_unlock_owner(struct vfs *v, const struct vfs_file *f, uint64_t owner)
+{
+    const struct lock all = {.owner = owner, .end = LOCK_END};
+    drop(v, f->h, &all);
+}
+
+void vfs_unlock_file(struct vfs *v, const struct vfs_file *f)
+{
+    if (locks_drop_file(&f->h->locks, f))
+        vfs_locks_changed(v);
+}
+
+/* ---- waking ---------------------------------------------------------------------------------- */
+
+void vfs_locks_changed(struct vfs *v)
+{
+    v->locks_changed = true;
+    pthread_cond_signal(&v->lock_news);
+}
+
+static void *waker(void *arg)
+{
+    struct vfs *v = arg;
+    pthread_mutex_lock(&v->fs->lock);
+    while (!v->waker_ends) {
+        if (!v->locks_changed) {
+            pthread_cond_wait(&v->lock_news, &v->fs->lock);
+            continue;
+        }
+        v->locks_changed = false;
+        pthread_mutex_unlock(&v->fs->lock);
+        vfs_wake(v, true);
+        pthread_mutex_lock(&v->fs->lock);
+    }
+    pthread_mutex_unlock(&v->fs->lock);
+    return NULL;
+}
+
+int vfs_waker_start(struct vfs *v)
+{
+    v->waker_ends = v->locks_changed = false;
+    int rc = pthread_create(&v->waker, NULL, waker, v);
+    v->waker_runs = rc == 0;
+    return -rc;
+}
+
+void vfs_waker_end(struct vfs *v)
+{
+    if (!v->waker_runs)
+        return;
+    pthread_mutex_lock(&v->fs->lock);
+    v->waker_ends = true;
+    pthread_cond_signal(&v->lock_news);
+    pthread_mutex_unlock(&v->fs->lock);
+    pthread_join(v->waker, NULL);
+    v->waker_runs = false;
+}
