@@ -220,7 +220,7 @@ static int log_start(struct program *p)
     char *path = p->args.log;
     if (!path && !p->args.foreground && asprintf(&path, "%s/mount.log", p->args.fs.state) < 0)
         return -ENOMEM;
-    int r = log_open(&p->fs.log, "mount", path, p->args.trace, LOG_L_INFO);
+    int r = log_open(&p->fs.log, "mount", path, p->args.trace, p->args.log_level);
     if (r)
         snprintf(p->err, sizeof p->err, "cannot open the log %s: %s", path ? path : "",
                  strerror(-r));

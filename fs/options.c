@@ -40,7 +40,7 @@ const char mount_usage[] =
     "     dirty_max=SIZE     unwritten data held in memory (256M)\n"
     "     eager_put          upload small blocks while the question whether they are missing is "
     "under way\n"
-    "     log=FILE trace=FILE\n"
+    "     log=FILE trace=FILE log_level=error|warn|info|debug\n"
     "     uid=N gid=N        everything is shown as owned by them (default: the stored owners)\n"
     "     umask=OCTAL        permission bits that nothing has\n"
     "     allow_suid allow_dev   set-id programs and device nodes of the folder work (dev, suid: "
@@ -70,6 +70,7 @@ enum option_kind {
     O_FLAG,    /* bool */
     O_FSYNC,   /* enum sync_mode */
     O_CLOSE,   /* … or async */
+    O_LEVEL,   /* enum log_level */
     O_KERNEL,  /* passed on */
     O_IGNORE,
 };
@@ -101,6 +102,7 @@ static const struct option_row rows[] = {
     {"nonempty", O_FLAG, AT(nonempty)},
     {"remount", O_FLAG, AT(remount)},
     {"log", O_PATH_, AT(log)},
+    {"log_level", O_LEVEL, AT(log_level)},
     {"trace", O_PATH_, AT(trace)},
     {"fsname", O_PATH_, AT(fs.source)},
     {"subtype", O_PATH_, AT(fs.subtype)},
@@ -206,6 +208,20 @@ static int mode_value(const char *v, bool async, enum sync_mode *out)
     return -EINVAL;
 }
 
+static int level_value(const char *v, enum log_level *out)
+{
+    static const char *const words[] = {[LOG_L_ERROR] = "error",
+                                        [LOG_L_WARN] = "warn",
+                                        [LOG_L_INFO] = "info",
+                                        [LOG_L_DEBUG] = "debug"};
+    for (unsigned k = LOG_L_ERROR; k <= LOG_L_DEBUG; k++)
+        if (strcmp(v, words[k]) == 0) {
+            *out = (enum log_level)k;
+            return 0;
+        }
+    return -EINVAL;
+}
+
 static void kernel_add(struct fs_options *o, const char *word)
 {
     char *joined;
@@ -276,6 +292,10 @@ static int option_apply(struct mount_args *a, const struct option_row *r, const 
     case O_CLOSE:
         return mode_value(v, true, (enum sync_mode *)(void *)at)
                    ? say(err, "option close: %s is none of async, local and commit", v)
+                   : 0;
+    case O_LEVEL:
+        return level_value(v, (enum log_level *)(void *)at)
+                   ? say(err, "option log_level: %s is none of error, warn, info and debug", v)
                    : 0;
     case O_KERNEL:
         kernel_add(&a->fs, r->name);
@@ -355,6 +375,7 @@ static int source_parse(struct mount_args *a, const char *text, char *err)
 static void defaults(struct mount_args *a)
 {
     *a = (struct mount_args){
+        .log_level = LOG_L_INFO,
         .fs = {.fsync = SYNC_COMMIT,
                .close = SYNC_ASYNC,
                .fsync_timeout_ms = 60000,

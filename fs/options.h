@@ -17,6 +17,7 @@ struct mount_args {
     char *host;           /* without brackets */
     unsigned port;
     char *log, *trace;
+    enum log_level log_level;
     bool foreground, nonempty, remount, allow_suid, allow_dev, help, version;
 };
 /* 0; -EINVAL with one line for people in err (512 bytes). */

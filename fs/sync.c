@@ -429,7 +429,8 @@ void ns_error(struct sync *s, struct sync_ns *ns, const char *fmt, ...)
     if (strcmp(text, ns->error) == 0)
         return;
     memcpy(ns->error, text, sizeof text);
-    log_printf(s->fs->log, LOG_L_WARN, "%s: %s", ns->name, text);
+    struct log_where where = {.ns = ns->id, .request = ns->lane.plan.request};
+    log_about(s->fs->log, LOG_L_WARN, &where, "%s: %s", ns->name, text);
 }
 
 void sync_effects(struct sync *s, struct core_effects *fx)

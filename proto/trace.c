@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,7 +25,18 @@
 #define TRACE_HEX_DIGITS 12 /* of each */
 #define LOG_LINE_MAX 4096   /* a longer text is cut */
 
+#define LOG_PLACES 64 /* in the code, that are counted; power of two */
+
+/* How often a place in the code, known by its format, has written in the present window. */
+struct place {
+    const char *fmt;
+    int64_t window;
+    unsigned lines, left_out;
+};
+
 struct log {
+    pthread_mutex_t lock; /* places */
+    struct place places[LOG_PLACES];
     int log_fd, trace_fd; /* trace_fd -1: no trace */
     enum log_level level;
     char component[32];
@@ -51,6 +63,7 @@ int log_open(struct log **out, const char *component, const char *log_path, cons
     struct log *l = calloc(1, sizeof(*l));
     if (!l)
         abort();
+    pthread_mutex_init(&l->lock, NULL);
     l->log_fd = log_fd;
     l->trace_fd = trace_fd;
     l->level = level;
@@ -67,6 +80,7 @@ void log_close(struct log *l)
         close(l->log_fd);
     if (l->trace_fd >= 0)
         close(l->trace_fd);
+    pthread_mutex_destroy(&l->lock);
     free(l);
 }
 
@@ -91,24 +105,73 @@ static void append_time(struct buf *b)
     buf_printf(b, ".%06ldZ", ts.tv_nsec / 1000);
 }
 
-void log_printf(struct log *l, enum log_level level, const char *fmt, ...)
+/* Whether the place may write; *left_out: how many of its lines were not written before. Two places
+ * that share a slot share its bound: the later one begins anew. */
+static bool may_write(struct log *l, const char *fmt, unsigned *left_out)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    int64_t window = ts.tv_sec / LOG_WINDOW_S;
+    pthread_mutex_lock(&l->lock);
+    struct place *p = &l->places[((uintptr_t)fmt >> 3) & (LOG_PLACES - 1)];
+    *left_out = 0;
+    if (p->fmt != fmt || p->window != window) {
+        *left_out = p->fmt == fmt ? p->left_out : 0;
+        *p = (struct place){.fmt = fmt, .window = window};
+    }
+    bool yes = p->lines < LOG_BURST;
+    p->lines += yes;
+    p->left_out += !yes;
+    pthread_mutex_unlock(&l->lock);
+    return yes;
+}
+
+static void write_log(struct log *l, enum log_level level, const struct log_where *w,
+                      const char *fmt, va_list ap) __attribute__((format(printf, 4, 0)));
+static void write_log(struct log *l, enum log_level level, const struct log_where *w,
+                      const char *fmt, va_list ap)
 {
     static const char *const names[] = {"ERROR", "WARN", "INFO", "DEBUG"};
-    if (!l || level > l->level)
+    unsigned left_out;
+    if (!l || level > l->level || !may_write(l, fmt, &left_out))
         return;
     char text[LOG_LINE_MAX];
-    va_list ap;
-    va_start(ap, fmt);
     vsnprintf(text, sizeof(text), fmt, ap);
-    va_end(ap);
     for (char *p = text; *p; p++) {
         if ((unsigned char)*p < 0x20 || *p == 0x7f)
             *p = '?';
     }
     struct buf line cleanup_buf = {0};
     append_time(&line);
-    buf_printf(&line, " %s %s: %s\n", names[level], l->component, text);
+    buf_printf(&line, " %s %s", names[level], l->component);
+    if (w && w->ns)
+        buf_printf(&line, " ns=%llu", (unsigned long long)w->ns);
+    if (w && w->node)
+        buf_printf(&line, " node=%llu", (unsigned long long)w->node);
+    if (w && w->request)
+        buf_printf(&line, " request=%llu", (unsigned long long)w->request);
+    buf_printf(&line, ": %s", text);
+    if (left_out)
+        buf_printf(&line, " (%u lines like this one were left out)", left_out);
+    buf_append(&line, "\n", 1);
     write_line(l->log_fd, line.p, line.n);
+}
+
+void log_printf(struct log *l, enum log_level level, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    write_log(l, level, NULL, fmt, ap);
+    va_end(ap);
+}
+
+void log_about(struct log *l, enum log_level level, const struct log_where *where, const char *fmt,
+               ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    write_log(l, level, where, fmt, ap);
+    va_end(ap);
 }
 
 bool trace_on(const struct log *l)

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The log and the trace of one program.
  *
- * Log lines, for people: TIME LEVEL COMPONENT: text. Trace lines, for tests and the curious, one
+ * Log lines, for people: TIME LEVEL COMPONENT[ ns=N][ node=N][ request=N]: text. Of lines that one
+ * place in the code writes, LOG_BURST are written in LOG_WINDOW_S seconds; how many were left out
+ * is said by the next one. Trace lines, for tests and the curious, one
  * per protocol step: TIME STEP key=value…; STEP is one of A1…A8, put, commit, journal. Never
  * credentials; at most 20 ids, then a count. All functions may be called from any thread. A NULL
  * log or trace is silent.
@@ -20,6 +22,14 @@ struct log; /* log lines and trace lines of one program */
 int log_open(struct log **out, const char *component, const char *log_path, const char *trace_path,
              enum log_level level);
 void log_close(struct log *l);
+#define LOG_BURST 100
+#define LOG_WINDOW_S 10
+/* What a line is about; 0: not said. */
+struct log_where {
+    uint64_t ns, node, request;
+};
+void log_about(struct log *l, enum log_level level, const struct log_where *where, const char *fmt,
+               ...) __attribute__((format(printf, 4, 5)));
 void log_printf(struct log *l, enum log_level level, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 

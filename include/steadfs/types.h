@@ -19,9 +19,9 @@
 #define BLOCK_ID_LEN 33      /* kind byte, then 32 bytes */
 #define BLOCK_KIND_SHA256 0  /* the 32 bytes are SHA-256 of the stored bytes */
 
-#define NAME_LEN_MAX 255    /* bytes of an entry's name */
+#define NAME_LEN_MAX 255                /* bytes of an entry's name */
 #define COPY_MARK " (conflicted copy, " /* in the name of one */
-#define TARGET_LEN_MAX 4095 /* bytes of a symbolic link's target */
+#define TARGET_LEN_MAX 4095             /* bytes of a symbolic link's target */
 #define XATTR_NAME_MAX 255
 #define XATTR_VALUE_MAX 65536
 #define FILE_SIZE_MAX INT64_MAX

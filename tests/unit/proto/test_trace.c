@@ -141,6 +141,43 @@ static void an_endless_text_is_cut(void **state)
     free(text);
 }
 
+static void log_says_what_it_is_about(void **state)
+{
+    struct files *f = *state;
+    struct log *l;
+    assert_int_equal(log_open(&l, "mount", f->log, NULL, LOG_L_INFO), 0);
+    log_about(l, LOG_L_WARN, &(struct log_where){.ns = 3, .request = 9}, "refused");
+    log_close(l);
+    char *text = contents(f->log);
+    assert_non_null(strstr(text, " WARN mount ns=3 request=9: refused\n"));
+    free(text);
+}
+
+static size_t lines_of(const char *text, const char *with)
+{
+    size_t n = 0;
+    for (const char *p = text; (p = strstr(p, with)); p++)
+        n++;
+    return n;
+}
+
+/* One place in a loop does not fill the disk; another is not held back by it. */
+static void one_place_writes_so_many_lines(void **state)
+{
+    struct files *f = *state;
+    struct log *l;
+    assert_int_equal(log_open(&l, "mount", f->log, NULL, LOG_L_INFO), 0);
+    for (int i = 0; i < 10 * LOG_BURST; i++)
+        log_printf(l, LOG_L_WARN, "again and again %d", i);
+    log_printf(l, LOG_L_WARN, "another place");
+    log_close(l);
+    char *text = contents(f->log);
+    size_t n = lines_of(text, "again and again");
+    assert_in_range(n, LOG_BURST, 2 * LOG_BURST); /* a window may end in between */
+    assert_int_equal(lines_of(text, "another place"), 1);
+    free(text);
+}
+
 static void silent_without_a_log(void **state)
 {
     (void)state;
@@ -203,6 +240,8 @@ int main(void)
         TEST(at_most_20_ids),
         TEST(log_lines),
         TEST(an_endless_text_is_cut),
+        TEST(log_says_what_it_is_about),
+        TEST(one_place_writes_so_many_lines),
         TEST(silent_without_a_log),
         TEST(errors_of_opening),
         TEST(lines_of_threads_do_not_mix),

@@ -69,15 +69,16 @@ static void takes_sources(void **state)
 static void takes_options(void **state)
 {
     (void)state;
-    assert_int_equal(parse("-n", "h", "-o",
-                           "state=/a\\,b c,fsync=local,close=commit,fsync_timeout=0.5,timeout=2",
-                           "/m", "-o",
-                           "copies=2,cache_size=3M,dirty_max=1GiB,allow_other,eager_put,prefer=hq",
-                           "-sv", "-r", "-f", NULL),
-                     0);
+    assert_int_equal(
+        parse("-n", "h", "-o",
+              "state=/a\\,b c,fsync=local,close=commit,log_level=debug,fsync_timeout=0.5,timeout=2",
+              "/m", "-o", "copies=2,cache_size=3M,dirty_max=1GiB,allow_other,eager_put,prefer=hq",
+              "-sv", "-r", "-f", NULL),
+        0);
     assert_string_equal(args.fs.state, "/a,b c");
     assert_int_equal(args.fs.fsync, SYNC_LOCAL);
     assert_int_equal(args.fs.close, SYNC_COMMIT);
+    assert_int_equal(args.log_level, LOG_L_DEBUG);
     assert_int_equal(args.fs.fsync_timeout_ms, 500);
     assert_int_equal(args.fs.timeout_ms, 2000);
     assert_int_equal(args.fs.copies, 2);
@@ -132,6 +133,7 @@ static void refuses_what_it_does_not_know(void **state)
         {"fsnyc=local", "unknown option: fsnyc"},
         {"fsync=never", "neither commit nor local"},
         {"fsync=async", "neither commit nor local"},
+        {"log_level=loud", "none of error, warn, info and debug"},
         {"close=never", "none of async, local and commit"},
         {"copies=0", "from 1 to 16"},
         {"copies=17", "from 1 to 16"},
