@@ -172,7 +172,7 @@ for how in head half gone; do
         lab steadfs a parked "$a" | grep -q "$d\|new-$round" || fail "outbox $how: file $i is lost without a word"
     done
     say "outbox $how: $(lab steadfs a parked "$a" --json | jq length) files parked"
-    rm -rf "$a/$d" "$a/base/new-$round"
+    rm -rf "${a:?}/$d" "$a/base/new-$round"
     settled
 done
 # the cache costs a refetch
