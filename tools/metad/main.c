@@ -23,6 +23,7 @@
 #define LOG_RESERVE (18 << 20) /* bytes: what the database writes between two checkpoints */
 #define PORT 7440
 #define DRAIN_MS 30000u
+#define HISTORY_MIN_MS (30ull * 24 * 3600 * 1000)
 #define WORKERS 4u
 #define CONNECTIONS_MAX                                                                            \
     16384u /* each waiting client holds one; the usual hard limit of open files is 20000 */
@@ -34,7 +35,7 @@ struct config {
     struct buf names; /* for the certificate, with commas between them */
     char *first_name; /* malloc'd; NULL: the address */
     unsigned drain_ms;
-    uint64_t gc_grace_ms;
+    uint64_t gc_grace_ms, history_min_ms;
     bool tls, init_only;
 };
 
@@ -52,6 +53,8 @@ static const char usage[] =
     "  --trace FILE          write a line per protocol step\n"
     "  --drain SECONDS       how long to finish what is under way on SIGTERM (30)\n"
     "  --gc-grace SECONDS    receipts are good for half of it (172800)\n"
+    "  --history-min SECONDS how long at least what was changed or removed can be read, and a\n"
+    "                        device be offline and go on from where it was (2592000: 30 days)\n"
     "  --no-tls              plain HTTP; only on a loopback address\n";
 
 static int wrong(const char *fmt, const char *what)
@@ -128,6 +131,10 @@ static int take_option(struct config *c, int o)
         if (!take_seconds(optarg, &c->gc_grace_ms) || c->gc_grace_ms == 0)
             return wrong("--gc-grace %s is not a number of seconds", optarg);
         return 0;
+    case 'H':
+        if (!take_seconds(optarg, &c->history_min_ms))
+            return wrong("--history-min %s is not a number of seconds", optarg);
+        return 0;
     case 'p':
         c->tls = false;
         return 0;
@@ -140,12 +147,19 @@ static int take_option(struct config *c, int o)
 static int take_arguments(struct config *c, int argc, char **argv)
 {
     static const struct option options[] = {
-        {"data", required_argument, NULL, 'd'},  {"listen", required_argument, NULL, 'l'},
-        {"name", required_argument, NULL, 'n'},  {"init", no_argument, NULL, 'i'},
-        {"log", required_argument, NULL, 'L'},   {"trace", required_argument, NULL, 'T'},
-        {"drain", required_argument, NULL, 'D'}, {"gc-grace", required_argument, NULL, 'g'},
-        {"no-tls", no_argument, NULL, 'p'},      {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'v'},     {0},
+        {"data", required_argument, NULL, 'd'},
+        {"listen", required_argument, NULL, 'l'},
+        {"name", required_argument, NULL, 'n'},
+        {"init", no_argument, NULL, 'i'},
+        {"log", required_argument, NULL, 'L'},
+        {"trace", required_argument, NULL, 'T'},
+        {"drain", required_argument, NULL, 'D'},
+        {"gc-grace", required_argument, NULL, 'g'},
+        {"history-min", required_argument, NULL, 'H'},
+        {"no-tls", no_argument, NULL, 'p'},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},
+        {0},
     };
     opterr = 0;
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -323,7 +337,10 @@ static int run(struct config *c, struct log *log)
     int e = datadir_open(&d, c->data, &mo, err);
     if (!e && !c->init_only) {
         char *host = in_brackets(c->first_name);
-        struct service s = {.log = log, .names = (const char *)c->names.p, .public_host = host};
+        struct service s = {.log = log,
+                            .names = (const char *)c->names.p,
+                            .public_host = host,
+                            .history_min_ms = c->history_min_ms};
         if (c->tls) {
             s.ca_pem = d.ca_pem;
             s.ca_key_pem = d.ca_key_pem;
@@ -351,8 +368,11 @@ static int run(struct config *c, struct log *log)
 
 int main(int argc, char **argv)
 {
-    struct config c = {
-        .address = strdup("127.0.0.1"), .port = PORT, .drain_ms = DRAIN_MS, .tls = true};
+    struct config c = {.address = strdup("127.0.0.1"),
+                       .port = PORT,
+                       .drain_ms = DRAIN_MS,
+                       .history_min_ms = HISTORY_MIN_MS,
+                       .tls = true};
     int status = take_arguments(&c, argc, argv);
     if (status) {
         status--;

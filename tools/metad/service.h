@@ -27,6 +27,7 @@ struct service {
     char ca_fingerprint[65];         /* "" without TLS */
     const char *names;               /* the server's own, commas between them */
     const char *public_host; /* what invitations name, in brackets if it is an IPv6 address */
+    uint64_t history_min_ms; /* superseded content is kept so long at least */
     int64_t released_ms;     /* loop: when waiters were last released after a command */
     bool release_due;        /* loop: a timer for it is set */
 };

@@ -284,6 +284,18 @@ struct store_ops {
                        struct bytes encoded);
     int (*journal_list)(struct store *s, uint64_t ns, uint64_t after, uint64_t limit_bytes,
                         size_t max, struct bytes **v, size_t *n, struct arena *ar);
+    /* *upto: the last of at most max records after `after` of which each is older than before_ms;
+     * unchanged if the first one is not. */
+    int (*journal_older)(struct store *s, uint64_t ns, uint64_t after, uint64_t before_ms,
+                         size_t max, uint64_t *upto);
+    int (*journal_forget)(struct store *s, uint64_t ns, uint64_t sjid);
+    /* The closed row, if there is one, whose interval ended at sjid. */
+    int (*inode_forget)(struct store *s, uint64_t ns, uint64_t node, uint64_t sjid);
+    int (*entry_forget)(struct store *s, uint64_t ns, uint64_t parent, struct bytes name,
+                        uint64_t sjid);
+    /* At most *left closed xattrs and extents of the node that ended at sjid; *left falls. */
+    int (*node_rows_forget)(struct store *s, uint64_t ns, uint64_t node, uint64_t sjid,
+                            size_t *left);
     int (*request_get)(struct store *s, uint64_t ns, uint64_t device, uint64_t request,
                        struct request_row *r, struct arena *ar);
     int (*request_put)(struct store *s, uint64_t ns, uint64_t device, const struct request_row *r);

@@ -151,6 +151,13 @@ int sq_presence_drop(struct store *s, uint64_t ns, const struct block_id *b, uin
 int sq_journal_add(struct store *s, uint64_t ns, const struct m_record *r, struct bytes encoded);
 int sq_journal_list(struct store *s, uint64_t ns, uint64_t after, uint64_t limit_bytes, size_t max,
                     struct bytes **v, size_t *n, struct arena *ar);
+int sq_journal_older(struct store *s, uint64_t ns, uint64_t after, uint64_t before_ms, size_t max,
+                     uint64_t *upto);
+int sq_journal_forget(struct store *s, uint64_t ns, uint64_t sjid);
+int sq_inode_forget(struct store *s, uint64_t ns, uint64_t node, uint64_t sjid);
+int sq_entry_forget(struct store *s, uint64_t ns, uint64_t parent, struct bytes name,
+                    uint64_t sjid);
+int sq_node_rows_forget(struct store *s, uint64_t ns, uint64_t node, uint64_t sjid, size_t *left);
 int sq_request_get(struct store *s, uint64_t ns, uint64_t device, uint64_t request,
                    struct request_row *r, struct arena *ar);
 int sq_request_put(struct store *s, uint64_t ns, uint64_t device, const struct request_row *r);

@@ -8,6 +8,8 @@
  * own. When the transaction fails (disk full), all of its changes are answered with the failure and
  * nothing has changed: clients repeat them under the same request numbers. The next batch tries
  * again, so that the server recovers by itself once there is space.
+ *
+ * Between batches the thread forgets some of the past (prune.c), a step at a time.
  */
 #include "writer.h"
 
@@ -16,6 +18,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+#define PRUNE_SOON_MS 200    /* between two steps of forgetting the past … */
+#define PRUNE_LATER_MS 60000 /* … and when there was nothing more to do */
+#define PRUNE_SHORT_MS 1000  /* the latter where less than an hour is kept */
 
 struct job {
     struct job *next;
@@ -40,6 +46,7 @@ struct writer {
     struct queue urgent, other;
     size_t n, bytes;
     bool stop;
+    int64_t prune_ms; /* the thread's: when the past is looked at next (monotonic) */
 };
 
 /* A namespace's new head, on its way to the loop. */
@@ -109,12 +116,26 @@ static size_t take(struct writer *w, struct queue *u, size_t max, size_t max_byt
     return n;
 }
 
-/* Waits for work. 0: the writer is to end and has nothing left. */
+static uint64_t monotonic_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+static bool prune_due(const struct writer *w)
+{
+    return (int64_t)(monotonic_us() / 1000) >= w->prune_ms;
+}
+
+/* Waits for work, or until the past is to be looked at. 0: that, or the writer is to end and has
+ * nothing left. */
 static size_t next_batch(struct writer *w, struct job **batch)
 {
+    struct timespec until = {.tv_sec = w->prune_ms / 1000, .tv_nsec = w->prune_ms % 1000 * 1000000};
     pthread_mutex_lock(&w->lock);
-    while (w->n == 0 && !w->stop)
-        pthread_cond_wait(&w->more, &w->lock);
+    while (w->n == 0 && !w->stop && !prune_due(w))
+        pthread_cond_timedwait(&w->more, &w->lock, &until);
     size_t n = take(w, &w->urgent, WRITER_BATCH_URGENT, WRITER_BATCH_BYTES, batch);
     n += take(w, &w->other, WRITER_BATCH_OTHER, WRITER_BATCH_BYTES, batch + n);
     w->s->counters.queue_depth = w->n;
@@ -192,13 +213,6 @@ static void finish(struct writer *w, struct job *j)
     httpd_reply_msg(j->q, j->call->ans_desc, j->ans);
 }
 
-static uint64_t monotonic_us(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
-}
-
 /* One transaction for all of the batch; afterwards each job's err says how it ended. A full or
  * failing disk ends the batch: the database may have given up the transaction by itself. */
 static void run_batch(struct writer *w, struct job *const *batch, size_t n)
@@ -223,26 +237,53 @@ static void run_batch(struct writer *w, struct job *const *batch, size_t n)
     counters_tx(&w->s->counters, n, monotonic_us() - from, err != 0);
 }
 
+static void run_all(struct writer *w, struct job **batch, size_t n)
+{
+    size_t ready = 0;
+    for (size_t i = 0; i < n; i++)
+        if (prepare(w, batch[i]))
+            batch[ready++] = batch[i];
+    if (!ready)
+        return;
+    run_batch(w, batch, ready);
+    struct news *news = collect(w, batch, ready); /* before finish frees the jobs */
+    for (size_t i = 0; i < ready; i++)
+        finish(w, batch[i]);
+    if (news)
+        httpd_post(w->s->httpd, tell_loop, news);
+}
+
+/* One step of forgetting, when it is time for one. */
+static void prune(struct writer *w)
+{
+    bool more = false;
+    uint64_t keep = w->s->history_min_ms;
+    if (!prune_due(w))
+        return;
+    int err = meta_prune(w->meta, service_now_ms(), keep, &more);
+    if (err)
+        log_printf(w->s->log, LOG_L_ERROR, "the past cannot be forgotten: %s", strerror(-err));
+    int64_t pause = more && !err         ? PRUNE_SOON_MS
+                    : keep < 3600 * 1000 ? PRUNE_SHORT_MS
+                                         : PRUNE_LATER_MS;
+    w->prune_ms = (int64_t)(monotonic_us() / 1000) + pause;
+}
+
 static void *writer_main(void *arg)
 {
     struct writer *w = arg;
     struct job *batch[WRITER_BATCH_URGENT + WRITER_BATCH_OTHER];
-    size_t n;
-    while ((n = next_batch(w, batch)) > 0) {
-        size_t ready = 0;
-        for (size_t i = 0; i < n; i++)
-            if (prepare(w, batch[i]))
-                batch[ready++] = batch[i];
-        if (!ready)
-            continue;
-        run_batch(w, batch, ready);
-        struct news *news = collect(w, batch, ready); /* before finish frees the jobs */
-        for (size_t i = 0; i < ready; i++)
-            finish(w, batch[i]);
-        if (news)
-            httpd_post(w->s->httpd, tell_loop, news);
+    for (;;) {
+        size_t n = next_batch(w, batch);
+        if (n)
+            run_all(w, batch, n);
+        pthread_mutex_lock(&w->lock);
+        bool end = w->stop && w->n == 0;
+        pthread_mutex_unlock(&w->lock);
+        if (end)
+            return NULL;
+        prune(w);
     }
-    return NULL;
 }
 
 int writer_new(struct writer **out, struct service *s, struct meta *m)
@@ -255,7 +296,11 @@ int writer_new(struct writer **out, struct service *s, struct meta *m)
     queue_init(&w->urgent);
     queue_init(&w->other);
     pthread_mutex_init(&w->lock, NULL);
-    pthread_cond_init(&w->more, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&w->more, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     int err = pthread_create(&w->thread, NULL, writer_main, w);
     if (err) {
         pthread_mutex_destroy(&w->lock);
