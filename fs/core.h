@@ -267,6 +267,32 @@ int core_commit_answer(struct core *c, uint64_t ns, uint64_t request, const stru
  */
 int core_apply(struct core *c, uint64_t ns, const struct m_record *r, int64_t now,
                struct core_effects *fx);
+/* ---- a journal that does not reach back -------------------------------------------------------
+ */
+/* The server's journal begins behind the cursor. All that is known is looked at again as of `at`,
+ * an SJID that the server named; the differences from the base that is known here are applied like
+ * one record, so that pending changes meet them by the usual rules. Meanwhile programs go on,
+ * nothing is loaded and nothing is sent. Kept in memory only: after a restart it begins again. */
+struct core_resync;
+/* After core_requests_answer, if any were open. -EINVAL: `at` is not ahead of the cursor. */
+int core_resync_new(struct core_resync **out, struct core *c, uint64_t ns, uint64_t at);
+void core_resync_free(struct core_resync *r);
+/* The next question, as of `at`; -ENOENT: nothing is left to ask. */
+int core_resync_request(struct core_resync *r, const char **method, struct buf *body);
+/* Its answer. -EBADMSG */
+int core_resync_answer(struct core_resync *r, struct bytes body);
+/* What changed, as a record: for who must flush what is dirty before it is applied. */
+const struct m_record *core_resync_record(const struct core_resync *r);
+/* Applies it; the cursor is `at` then. */
+int core_resync_apply(struct core_resync *r, int64_t now, struct core_effects *fx);
+/* Open request numbers of the namespace begin here; -ENOENT: none is open. */
+int core_requests_from(struct core *c, uint64_t ns, uint64_t *from);
+/* How they ended, asked when `at` was known: what was committed up to `at` is settled, what was
+ * refused or conflicted is pending again; one of which nothing is said can only be committed behind
+ * `at`. */
+int core_requests_answer(struct core *c, uint64_t ns, const struct m_requests_ans *a, uint64_t at,
+                         struct core_effects *fx);
+
 /* The k-th parked node of a namespace; -ENOENT behind the last. path is relative to the
  * namespace's root, malloc'd. */
 int core_parked_at(struct core *c, uint64_t ns, size_t k, uint64_t *node, int *err, char **path);

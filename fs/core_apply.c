@@ -26,6 +26,7 @@ struct apply {
     int64_t now;
     struct core_effects *fx;
     bool supersedes;    /* our own, forgotten by the tree */
+    bool resync;        /* made by core_resync.c */
     struct ids loaded;  /* nodes that came with a name */
     struct ids lost;    /* nodes that lost a name: purged at the end unless they got another */
     struct ids lost_at; /* … which: index in the record's entries */
@@ -72,6 +73,24 @@ static int same_content(struct core *c, const struct nrow *n, const struct m_ino
         pending += mine.v[i].off < end ? end - mine.v[i].off : 0;
     }
     *same = *same && covered >= pending; /* nothing pending lies outside of what they changed */
+    return err;
+}
+
+/* That it changed is known, not what it is now. */
+static int forget_content(struct apply *w, struct nrow *n, const struct m_inode *m)
+{
+    uint64_t len = n->size > m->size ? n->size : m->size;
+    if (w->c->hooks.content_changes)
+        w->c->hooks.content_changes(w->c->hooks.ctx, n->id, 0, FILE_SIZE_MAX);
+    int err = extents_put(w->c, n->id, 0, FILE_SIZE_MAX, NULL);
+    if (!err)
+        err = span_clear(w->c, n->id, SPAN_KNOWN, 0, FILE_SIZE_MAX);
+    if (!err && m->stored == 0) /* all of it is a hole */
+        err = span_mark(w->c, n->id, SPAN_KNOWN, 0, FILE_SIZE_MAX);
+    n->size = m->size;
+    n->stored = m->stored;
+    n->content_rev = m->content_rev;
+    effect_add(w->fx, EFFECT_DATA, w->ns, n->id)->len = len;
     return err;
 }
 
@@ -171,7 +190,7 @@ static int apply_content(struct apply *w, struct nrow *n, const struct m_inode *
         return node_put(w->c, n);
     }
     if (!err)
-        err = take_content(w, n, m, k);
+        err = w->resync ? forget_content(w, n, m) : take_content(w, n, m, k);
     return err ? err : node_put(w->c, n);
 }
 
@@ -228,7 +247,9 @@ static int apply_inode(struct apply *w, const struct m_inode *m)
         if (err)
             return err;
     }
-    if (m->type == NODE_REG && m->content_rev == w->r->sjid && n.content_rev < w->r->sjid) {
+    bool content = w->resync ? m->content_rev != n.content_rev
+                             : m->content_rev == w->r->sjid && n.content_rev < w->r->sjid;
+    if (m->type == NODE_REG && content) {
         err = apply_content(w, &n, m);
         if (!err)
             err = node_get(w->c, m->node, &n);
@@ -561,7 +582,7 @@ static bool content_valid(const struct m_content *k)
     return true;
 }
 
-static bool record_valid(const struct m_record *r)
+bool record_valid(const struct m_record *r)
 {
     bool ok = true;
     for (size_t i = 0; ok && i < r->inodes_n; i++)
@@ -573,6 +594,17 @@ static bool record_valid(const struct m_record *r)
     for (size_t i = 0; ok && i < r->xattrs_n; i++)
         ok = r->xattrs[i].node && r->xattrs[i].name.n && r->xattrs[i].name.n <= XATTR_NAME_MAX;
     return ok;
+}
+
+int apply_record(struct core *c, uint64_t ns, const struct m_record *r, int64_t now, bool resync,
+                 struct core_effects *fx)
+{
+    struct apply w = {.c = c, .ns = ns, .r = r, .now = now, .fx = fx, .resync = resync};
+    int err = apply_all(&w);
+    ids_free(&w.loaded);
+    ids_free(&w.lost);
+    ids_free(&w.lost_at);
+    return err;
 }
 
 int core_apply(struct core *c, uint64_t ns, const struct m_record *r, int64_t now,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What the files of the core share: rows in memory, and the few primitives that change them.
  * Reading order: this, core.c (rows), core_local.c, core_content.c, core_load.c, core_plan.c,
- * core_apply.c, core_settle.c, core_rebase.c, core_status.c. */
+ * core_apply.c, core_settle.c, core_rebase.c, core_resync.c, core_status.c. */
 #ifndef STEADFS_CORE_INT_H
 #define STEADFS_CORE_INT_H
 
@@ -158,6 +158,13 @@ void effect_done(struct core_effects *fx, uint64_t ns, uint64_t request, enum co
                  uint64_t sjid);
 /* What was sent under a number: 0, -ENOENT. The bytes live in the arena. */
 int sent_changes(struct core *c, uint64_t request, struct m_changes *m, struct arena *a);
+
+/* ---- journal (core_apply.c) ------------------------------------------------------------------ */
+/* A checked record. resync: it was made from what is known here and what the server has (see
+ * core_resync.c): contents are not told, only that they changed. */
+int apply_record(struct core *c, uint64_t ns, const struct m_record *r, int64_t now, bool resync,
+                 struct core_effects *fx);
+bool record_valid(const struct m_record *r);
 
 /* ---- effects -------------------------------------------------------------------------- */
 struct core_effect *effect_add(struct core_effects *fx, enum effect_kind k, uint64_t ns,

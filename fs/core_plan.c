@@ -14,6 +14,7 @@
  * settled.
  */
 #include "core_int.h"
+#include "idset.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -27,66 +28,12 @@
 #define FACETS_ALL (FACET_CREATE | FACET_ATTR | FACET_CONTENT | FACET_TIMES)
 #define SCAN_FACTOR 4 /* rows looked at for one background commit, as a multiple of its bound */
 
-/* ---- a set of numbers in the order they came ------------------------------------------------- */
-struct set {
-    struct ids ids;
-    uint32_t *slot; /* index + 1, 0: free */
-    size_t slots;
-};
-
-static size_t set_slot(const struct set *s, uint64_t id)
-{
-    size_t i = (size_t)(id * 0x9e3779b97f4a7c15u >> 20) & (s->slots - 1);
-    while (s->slot[i] && s->ids.v[s->slot[i] - 1] != id)
-        i = (i + 1) & (s->slots - 1);
-    return i;
-}
-
-static void set_rebuild(struct set *s, size_t slots)
-{
-    free(s->slot);
-    s->slots = slots;
-    s->slot = calloc(slots, sizeof *s->slot);
-    if (!s->slot)
-        abort();
-    for (size_t k = 0; k < s->ids.n; k++)
-        s->slot[set_slot(s, s->ids.v[k])] = (uint32_t)k + 1;
-}
-
-/* Its index; *added says whether it is new. */
-static size_t set_add(struct set *s, uint64_t id, bool *added)
-{
-    if (2 * (s->ids.n + 1) > s->slots)
-        set_rebuild(s, s->slots ? 2 * s->slots : 64);
-    size_t i = set_slot(s, id);
-    *added = s->slot[i] == 0;
-    if (*added) {
-        ids_add(&s->ids, id);
-        s->slot[i] = (uint32_t)s->ids.n;
-    }
-    return s->slot[i] - 1;
-}
-
-static void set_cut(struct set *s, size_t n)
-{
-    if (s->ids.n == n)
-        return;
-    s->ids.n = n;
-    set_rebuild(s, s->slots);
-}
-
-static void set_free(struct set *s)
-{
-    free(s->ids.v);
-    free(s->slot);
-}
-
 /* ---- closures -------------------------------------------------------------------------------- */
 struct closure {
     struct core *c;
     bool background; /* only what may_commit allows and is older than quiet */
     int64_t quiet;
-    struct set nodes, entries;
+    struct idset nodes, entries;
     uint32_t *facets; /* of nodes */
     size_t facets_cap, entries_done, bytes;
     bool partial; /* more of a directory's names are pending than one commit takes */
@@ -94,15 +41,15 @@ struct closure {
 
 static void closure_free(struct closure *w)
 {
-    set_free(&w->nodes);
-    set_free(&w->entries);
+    idset_free(&w->nodes);
+    idset_free(&w->entries);
     free(w->facets);
 }
 
 static void want_entry(struct closure *w, uint64_t id)
 {
     bool added;
-    set_add(&w->entries, id, &added);
+    idset_add(&w->entries, id, &added);
 }
 
 static int want_entries(struct closure *w, enum entry_by by, uint64_t key)
@@ -145,7 +92,7 @@ static int want_node(struct closure *w, const struct nrow *n, uint32_t facets)
         (n->changed > w->quiet ||
          (w->c->hooks.may_commit && !w->c->hooks.may_commit(w->c->hooks.ctx, n->id))))
         return -EBUSY;
-    size_t i = set_add(&w->nodes, n->id, &added);
+    size_t i = idset_add(&w->nodes, n->id, &added);
     if (i >= w->facets_cap) {
         w->facets_cap = w->facets_cap ? 2 * w->facets_cap : 64;
         w->facets = realloc(w->facets, w->facets_cap * sizeof *w->facets);
@@ -293,8 +240,8 @@ static int try_component(struct closure *w, uint64_t entry, const struct nrow *n
         err = grow(w);
     if (!err)
         return 0;
-    set_cut(&w->nodes, nodes);
-    set_cut(&w->entries, entries);
+    idset_cut(&w->nodes, nodes);
+    idset_cut(&w->entries, entries);
     w->entries_done = entries;
     w->bytes = bytes;
     bool skip = err == -EAGAIN || err == -EBUSY || err == -EDQUOT || err == -EROFS ||

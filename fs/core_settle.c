@@ -412,6 +412,12 @@ int core_commit_answer(struct core *c, uint64_t ns, uint64_t request, const stru
     /* a number that was acknowledged already, before power loss made the tree forget it: had it
      * been committed, the journal would have said so by now */
     bool stale = a->rows_n && a->rows[0].reason == REFUSED_REQUEST;
+    /* planned on what is no more: all of the past may have been forgotten meanwhile */
+    struct core_ns info;
+    if (!err)
+        err = ns_get(c, ns, &info);
+    stale |= !err && a->rows_n && a->rows[0].reason == REFUSED_INVALID &&
+             planned_at(c, request) < info.cursor;
     if (!err && a->status == COMMIT_REFUSED && !stale) {
         int why = a->rows_n ? errno_of_refusal(a->rows[0].reason) : -EIO;
         if (a->rows_n == 0 || why == -EROFS || why == -EACCES || why == -E2BIG)
@@ -435,5 +441,51 @@ int core_commit_answer(struct core *c, uint64_t ns, uint64_t request, const stru
         err = ns_set_hold(c, ns, a->head);
     if (!err)
         effect_done(fx, ns, request, (enum commit_status)a->status, 0);
+    return core_leave(c, err);
+}
+
+/* ---- how requests ended, asked -----------------------------------------------------------------
+ */
+int core_requests_from(struct core *c, uint64_t ns, uint64_t *from)
+{
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT request FROM sent WHERE ns = ?1 ORDER BY request"
+                                      " LIMIT 1");
+    sqlite3_bind_int64(s, 1, (int64_t)ns);
+    int rc = tree_step(c->t, s);
+    if (rc <= 0)
+        return rc ? rc : -ENOENT;
+    *from = (uint64_t)sqlite3_column_int64(s, 0);
+    sqlite3_reset(s);
+    return 0;
+}
+
+static int request_ended(struct core *c, uint64_t ns, const struct m_request_state *q, uint64_t at,
+                         struct core_effects *fx)
+{
+    bool open = request_open(c, q->request);
+    int err;
+    if (q->status != COMMIT_COMMITTED) { /* tried again; refused again, it is parked */
+        err = open ? rebase_unsend(c, q->request, fx) : 0;
+    } else if (q->sjid <= at) {
+        err = settle_request(c, q->request, q->sjid);
+    } else {
+        sqlite3_stmt *s = tree_stmt(c->t, "UPDATE sent SET sjid = ?2 WHERE request = ?1");
+        sqlite3_bind_int64(s, 1, (int64_t)q->request);
+        sqlite3_bind_int64(s, 2, (int64_t)q->sjid);
+        err = tree_step(c->t, s);
+    }
+    if (!err && open)
+        effect_done(fx, ns, q->request, (enum commit_status)q->status, q->sjid);
+    return err == -ENOENT ? 0 : err; /* acknowledged already: the tree does not know it */
+}
+
+int core_requests_answer(struct core *c, uint64_t ns, const struct m_requests_ans *a, uint64_t at,
+                         struct core_effects *fx)
+{
+    int err = core_begin(c);
+    if (err)
+        return err;
+    for (size_t i = 0; !err && i < a->requests_n; i++)
+        err = request_ended(c, ns, &a->requests[i], at, fx);
     return core_leave(c, err);
 }

@@ -301,6 +301,9 @@ int meta_node(struct meta *m, const struct meta_caller *who, const struct m_node
     a->inode_set = r == 0;
     if (!r)
         r = m->st->ops->xattr_list(m->st, q->ns, q->node, q->at, &a->xattrs, &a->xattrs_n, ar);
+    if (!r && q->names)
+        r = m->st->ops->entry_names(m->st, q->ns, q->node, q->at, NODE_NAMES_MAX, &a->names,
+                                    &a->names_n, ar);
     return end_at(m, r == -ENOENT ? 0 : r, why);
 }
 

@@ -202,6 +202,9 @@ struct store_ops {
     /* One open name of a node: a directory's only one. */
     int (*entry_of)(struct store *s, uint64_t ns, uint64_t node, uint64_t *parent,
                     struct bytes *name, struct arena *ar);
+    /* At most max of a node's open names that it had at `at`, without inodes. */
+    int (*entry_names)(struct store *s, uint64_t ns, uint64_t node, uint64_t at, size_t max,
+                       struct m_name **v, size_t *n, struct arena *ar);
     /* How many open entries a directory has; counts no further than max. */
     int (*entry_count)(struct store *s, uint64_t ns, uint64_t parent, uint64_t max, uint64_t *n);
     /* At most limit entries with names greater than after, in bytewise order, without inodes. */

@@ -119,6 +119,8 @@ int sq_entry_put(struct store *s, uint64_t ns, uint64_t sjid, uint64_t parent, s
                  uint64_t node, uint64_t type);
 int sq_entry_of(struct store *s, uint64_t ns, uint64_t node, uint64_t *parent, struct bytes *name,
                 struct arena *ar);
+int sq_entry_names(struct store *s, uint64_t ns, uint64_t node, uint64_t at, size_t max,
+                   struct m_name **v, size_t *n, struct arena *ar);
 int sq_entry_count(struct store *s, uint64_t ns, uint64_t parent, uint64_t max, uint64_t *n);
 int sq_entry_page(struct store *s, uint64_t ns, uint64_t parent, uint64_t at, struct bytes after,
                   size_t limit, struct m_entry **v, size_t *n, struct arena *ar);

@@ -74,6 +74,25 @@ int sq_entry_of(struct store *s, uint64_t ns, uint64_t node, uint64_t *parent, s
     return r;
 }
 
+int sq_entry_names(struct store *s, uint64_t ns, uint64_t node, uint64_t at, size_t max,
+                   struct m_name **v, size_t *n, struct arena *ar)
+{
+    sqlite3_stmt *st = sq_bind(s,
+                               "SELECT parent, name, from_sjid FROM entry WHERE ns = ? AND "
+                               "node = ? AND from_sjid <= ? LIMIT ?",
+                               "iiii", ns, node, at, (uint64_t)max);
+    int r;
+    *v = NULL;
+    *n = 0;
+    while ((r = sq_step(s, st)) > 0) {
+        sq_grow(*v, *n, ar);
+        (*v)[(*n)++] = (struct m_name){
+            .parent = sq_u64(st, 0), .name = sq_bytes(st, 1, ar), .rev = sq_u64(st, 2)};
+    }
+    sq_done(st);
+    return r;
+}
+
 int sq_entry_count(struct store *s, uint64_t ns, uint64_t parent, uint64_t max, uint64_t *n)
 {
     sqlite3_stmt *st =

@@ -392,6 +392,7 @@ const struct store_ops sq_ops = {
     .entry_get = sq_entry_get,
     .entry_put = sq_entry_put,
     .entry_of = sq_entry_of,
+    .entry_names = sq_entry_names,
     .entry_count = sq_entry_count,
     .entry_page = sq_entry_page,
     .xattr_get = sq_xattr_get,

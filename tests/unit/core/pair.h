@@ -42,7 +42,8 @@ struct device {
     struct core_need need;
     struct core_plan plan; /* sent, or to be sent */
     bool planned;
-    unsigned conflicts;               /* commits answered so */
+    unsigned conflicts; /* commits answered so */
+    unsigned resyncs;
     unsigned loads[NEED_EXTENTS + 1]; /* by kind */
 };
 
@@ -84,7 +85,11 @@ void device_walk(struct pair *p, struct device *d, const char *path);
 bool device_plan(struct pair *p, struct device *d);
 /* Sends what was planned, and takes the answer. */
 void device_send(struct pair *p, struct device *d);
-/* Reads and applies the journal. */
+/* Sends what was planned; the answer is lost. */
+void device_send_lost(struct pair *p, struct device *d);
+/* The server forgets all of the past. */
+void pair_forget(struct pair *p);
+/* Reads and applies the journal; where it does not reach back, looks at everything again. */
 void device_follow(struct pair *p, struct device *d);
 /* Plans, sends and follows until all is committed. */
 void device_commit(struct pair *p, struct device *d);

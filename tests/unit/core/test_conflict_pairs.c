@@ -190,6 +190,75 @@ static unsigned cell_run(struct pair *p, const struct relation *r, const char *h
     return failed;
 }
 
+/* ---- longer ago than history is kept --------------------------------------------------------- */
+enum forgotten {
+    FORGOTTEN_UNSENT,
+    FORGOTTEN_UNKNOWN, /* here knows only what it touched */
+    FORGOTTEN_LATE,    /* here's commit is on its way all the time */
+    FORGOTTEN_LOST,    /* it was committed first, and the answer lost */
+    FORGOTTEN_WAYS
+};
+
+/* The pair, where the server has forgotten there's record when here asks for it. */
+static const char *forgotten_run(struct pair *p, const struct cell *c, enum forgotten way,
+                                 struct outcome *o)
+{
+    struct device *here = &p->d[HERE], *there = &p->d[THERE];
+    struct dump *t = calloc(1, sizeof *t);
+    assert_non_null(t);
+    pair_begin(p, way != FORGOTTEN_UNKNOWN);
+    if (way == FORGOTTEN_UNKNOWN)
+        walk(p, here, &c->r->here);
+    assert_int_equal(pair_do(p, here, HERE, &c->r->here, c->here), 0);
+    assert_int_equal(pair_do(p, there, THERE, &c->r->there, c->there), 0);
+    if (way == FORGOTTEN_LATE || way == FORGOTTEN_LOST)
+        device_plan(p, here);
+    if (way == FORGOTTEN_LOST)
+        device_send_lost(p, here);
+    device_follow(p, there);
+    device_commit(p, there);
+    pair_forget(p);
+    device_follow(p, here);
+    assert_int_equal(here->resyncs, 1);
+    if (way == FORGOTTEN_LATE)
+        device_send(p, here);
+    pair_settle(p);
+    pair_fresh(p);
+    device_dump(p, &p->d[FRESH], &o->last);
+    device_dump(p, here, t);
+    const char *why = outcome_wrong(t, &o->last);
+    device_dump(p, there, t);
+    if (!why)
+        why = outcome_wrong(t, &o->last);
+    if (!why)
+        why = outcome_lost(o);
+    pair_end(p);
+    free(t);
+    return why;
+}
+
+static unsigned forgotten_cell(struct pair *p, const struct cell *c)
+{
+    static const char *const ways[] = {"unsent", "unsent, only what is touched known", "under way",
+                                       "committed, answer lost"};
+    unsigned failed = 0;
+    struct outcome *o = calloc(1, sizeof *o);
+    assert_non_null(o);
+    pair_expect(p, c, o);
+    for (unsigned way = 0; way < FORGOTTEN_WAYS; way++) {
+        if (getenv("PAIRS_PRINT")) /* which one, if it does not come to an end */
+            print_message("%s: here %s (%s), there %s\n", c->r->test, c->here, ways[way], c->there);
+        const char *why = forgotten_run(p, c, (enum forgotten)way, o);
+        if (!why)
+            continue;
+        failed++;
+        print_message("FAILED: %s; here's change %s\n", why, ways[way]);
+        show(c, o);
+    }
+    free(o);
+    return failed;
+}
+
 /* ---- the tables of CONFLICTS.md -------------------------------------------------------------- */
 static char *read_text(const char *path)
 {
@@ -359,6 +428,19 @@ static void test_rows_have_their_tests(void **state)
     assert_int_equal(failed, 0);
 }
 
+/* Every pair, when the journal does not reach back: nothing is lost, trees are equal. */
+static void test_pairs_longer_ago_than_history(void **state)
+{
+    unsigned failed = 0;
+    (void)state;
+    for (const struct relation *r = relations; r < relations + RELATIONS; r++)
+        for (size_t i = 0; strcmp(r->test, "test_pairs_neighbours") && r->rows[i]; i++)
+            for (size_t k = 0; r->columns[k]; k++)
+                failed += forgotten_cell(
+                    pair, &(struct cell){.r = r, .here = r->rows[i], .there = r->columns[k]});
+    assert_int_equal(failed, 0);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -375,8 +457,11 @@ static int teardown(void **state)
     return 0;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    const struct CMUnitTest forgotten[] = {
+        cmocka_unit_test(test_pairs_longer_ago_than_history),
+    };
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows_have_their_tests),
         cmocka_unit_test(test_pairs_one_file),
@@ -391,5 +476,7 @@ int main(void)
     };
     if (getenv("PAIRS_ONLY"))
         cmocka_set_test_filter(getenv("PAIRS_ONLY"));
+    if (argc > 1 && !strcmp(argv[1], "forgotten"))
+        return cmocka_run_group_tests(forgotten, setup, teardown);
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,0 +1,616 @@
+// SPDX-License-Identifier: Apache-2.0
+/* When the journal does not reach back to the cursor.
+ *
+ * Everything here that has a base is looked at again as of one later SJID: directories of which a
+ * list is known, page by page; names known singly; nodes that no list showed, or that need more
+ * than a list shows. Where the server differs from the base, an after-image is noted. All of them
+ * together are one record, which is applied like one of the journal, with the cursor set to that
+ * SJID: pending changes stay, and meet it by the rules for conflicts.
+ *
+ * Two things such a record cannot say. What a file consists of now is not asked: what is known of
+ * it is forgotten, and loaded when it is read. And of what was removed the server has no past any
+ * more that it could be revived from: a file with pending content goes on as a new one, under a
+ * conflicted copy's name, and what was made in a directory that is gone goes to the top (what was
+ * not known of such a file is lost: it was removed longer ago than history is kept).
+ *
+ * The base does not change meanwhile: loads are refused, commits wait. Programs may change
+ * anything.
+ */
+#include "core_int.h"
+#include "idset.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define U(i) ((uint64_t)sqlite3_column_int64(s, (i)))
+
+enum phase { PHASE_LISTS, PHASE_NAMES, PHASE_NODES, PHASE_DONE };
+
+struct core_resync {
+    struct core *c;
+    uint64_t ns, at, last; /* last: id of the row that was looked at last */
+    enum phase phase;
+    struct core_need need; /* what was asked last */
+    bool more;             /* of its directory */
+    struct idset seen;     /* nodes that a list or a name showed */
+    struct idset wanted;   /* nodes to be told of, whether they differ or not */
+    struct arena a;        /* of the record */
+    struct m_record rec;
+    size_t inodes_cap, entries_cap, xattrs_cap;
+};
+
+/* ---- the record ------------------------------------------------------------------------------ */
+#define GROW(r, list, cap)                                                                         \
+    do {                                                                                           \
+        if ((r)->rec.list##_n == (r)->cap) {                                                       \
+            (r)->cap = (r)->cap ? 2 * (r)->cap : 64;                                               \
+            (r)->rec.list = realloc((r)->rec.list, (r)->cap * sizeof *(r)->rec.list);              \
+            if (!(r)->rec.list)                                                                    \
+                abort();                                                                           \
+        }                                                                                          \
+    } while (0)
+
+static struct m_inode keep_inode(struct core_resync *r, const struct m_inode *m)
+{
+    struct m_inode i = *m;
+    i.target = arena_bytes(&r->a, m->target.p, m->target.n);
+    return i;
+}
+
+static void add_inode(struct core_resync *r, const struct m_inode *m)
+{
+    GROW(r, inodes, inodes_cap);
+    r->rec.inodes[r->rec.inodes_n++] = keep_inode(r, m);
+}
+
+static void want(struct core_resync *r, uint64_t node)
+{
+    bool added;
+    if (node)
+        idset_add(&r->wanted, node, &added);
+}
+
+/* m NULL: the name is gone. What has the name, had it, and holds it is told of, too: their counts.
+ */
+static void add_entry(struct core_resync *r, uint64_t parent, struct bytes name,
+                      const struct m_entry *m, uint64_t before)
+{
+    GROW(r, entries, entries_cap);
+    struct m_entry *e = &r->rec.entries[r->rec.entries_n++];
+    *e = (struct m_entry){
+        .parent = parent, .name = arena_bytes(&r->a, name.p, name.n), .rev = r->at};
+    if (m) {
+        e->node = m->node;
+        e->rev = m->rev;
+        e->inode_set = true;
+        e->inode = keep_inode(r, &m->inode);
+        add_inode(r, &m->inode);
+    }
+    want(r, before);
+    want(r, parent);
+}
+
+static void add_xattr(struct core_resync *r, uint64_t node, const struct m_xattr *x, bool removed)
+{
+    GROW(r, xattrs, xattrs_cap);
+    r->rec.xattrs[r->rec.xattrs_n++] =
+        (struct m_xattr){.node = node,
+                         .name = arena_bytes(&r->a, x->name.p, x->name.n),
+                         .value = arena_bytes(&r->a, x->value.p, x->value.n),
+                         .rev = x->rev,
+                         .removed = removed};
+}
+
+/* ---- comparing ------------------------------------------------------------------------------- */
+/* Whether it has as many xattrs at the server as here, if they are known. */
+static int xattrs_differ(struct core *c, const struct nrow *n, const struct m_inode *m, bool *yes)
+{
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT count(*) FROM xattr WHERE node = ?1 AND rev != 0");
+    sqlite3_bind_int64(s, 1, (int64_t)n->id);
+    int rc = tree_step(c->t, s);
+    if (rc < 0)
+        return rc;
+    *yes |= n->xattrs_known && U(0) != m->xattrs;
+    sqlite3_reset(s);
+    return 0;
+}
+
+static int inode_differs(struct core *c, const struct nrow *n, const struct m_inode *m, bool *yes)
+{
+    int delta = 0;
+    int err = nlink_pending(c, n, &delta);
+    bool idle = !(n->pend | n->sent);
+    *yes = m->attr_rev != n->attr_rev || (int64_t)m->nlink + delta != n->nlink ||
+           (n->type == NODE_REG && m->content_rev != n->content_rev) ||
+           (idle && (m->mtime != n->mtime || m->ctime != n->ctime));
+    return err ? err : xattrs_differ(c, n, m, yes);
+}
+
+static int see(struct core_resync *r, const struct m_inode *m)
+{
+    struct nrow n;
+    bool differs = false, added;
+    int err = node_get(r->c, m->node, &n);
+    if (err)
+        return err == -ENOENT ? 0 : err;
+    idset_add(&r->seen, m->node, &added);
+    err = inode_differs(r->c, &n, m, &differs);
+    if (!err && added && differs)
+        add_inode(r, m);
+    return err;
+}
+
+/* The server's answer for one name; m NULL: absent. */
+static int compare_name(struct core_resync *r, uint64_t parent, struct bytes name,
+                        const struct m_entry *m)
+{
+    struct erow e;
+    int err = entry_get(r->c, parent, name, &e);
+    if (err && err != -ENOENT)
+        return err;
+    uint64_t before = err ? 0 : e.base_node;
+    bool same = m ? before == m->node && !err && e.base_rev == m->rev : !before;
+    if (!same)
+        add_entry(r, parent, name, m, m && m->node == before ? 0 : before);
+    return m ? see(r, &m->inode) : 0;
+}
+
+/* Names that the server had in [after, upto] of the directory and that the page lacks. */
+static int compare_gone(struct core_resync *r, struct bytes upto, bool end,
+                        const struct m_readdir_ans *page)
+{
+    sqlite3_stmt *s = tree_stmt(r->c->t, "SELECT name, base_node FROM entry WHERE parent = ?1"
+                                         " AND name > ?2 AND (?4 OR name <= ?3)"
+                                         " AND base_node != 0 ORDER BY name");
+    size_t k = 0;
+    int rc;
+    sqlite3_bind_int64(s, 1, (int64_t)r->need.node);
+    sqlite3_bind_blob64(s, 2, r->need.name, r->need.name_len, SQLITE_STATIC);
+    sqlite3_bind_blob64(s, 3, upto.p, upto.n, SQLITE_STATIC);
+    sqlite3_bind_int(s, 4, end);
+    while ((rc = tree_step(r->c->t, s)) == 1) {
+        struct bytes name = bytes_of(sqlite3_column_blob(s, 0), (size_t)sqlite3_column_bytes(s, 0));
+        while (k < page->entries_n && bytes_compare(page->entries[k].name, name) < 0)
+            k++;
+        if (k == page->entries_n || !bytes_equal(page->entries[k].name, name))
+            add_entry(r, r->need.node, name, NULL, U(1));
+    }
+    return rc;
+}
+
+/* ---- what to ask ----------------------------------------------------------------------------- */
+static const char sql_lists[] =
+    "SELECT id FROM node WHERE ns = ?1 AND id > ?2 AND type = 2"
+    " AND (complete != 0 OR loaded_upto IS NOT NULL) AND ((pend | sent) & 1) = 0 AND gone = 0"
+    " ORDER BY id LIMIT 1";
+static const char sql_names[] =
+    "SELECT e.id FROM entry e LEFT JOIN node d ON d.id = e.parent WHERE e.ns = ?1 AND e.id > ?2"
+    " AND (e.base_node != 0 OR e.base_rev != 0) AND (d.id IS NULL OR (d.complete = 0"
+    " AND (d.loaded_upto IS NULL OR e.name > d.loaded_upto))) ORDER BY e.id LIMIT 1";
+static const char sql_nodes[] =
+    "SELECT id, xattrs_known AND EXISTS (SELECT 1 FROM xattr x WHERE x.node = n.id) FROM node n"
+    " WHERE ns = ?1 AND id > ?2 AND ((pend | sent) & 1) = 0 AND gone = 0 ORDER BY id LIMIT 1";
+
+static int next_row(struct core_resync *r, const char *sql, bool *xattrs)
+{
+    sqlite3_stmt *s = tree_stmt(r->c->t, sql);
+    sqlite3_bind_int64(s, 1, (int64_t)r->ns);
+    sqlite3_bind_int64(s, 2, (int64_t)r->last);
+    int rc = tree_step(r->c->t, s);
+    if (rc <= 0)
+        return rc ? rc : -ENOENT;
+    r->last = U(0);
+    *xattrs = sqlite3_column_count(s) > 1 && sqlite3_column_int(s, 1) != 0;
+    sqlite3_reset(s);
+    return 0;
+}
+
+/* A row of the phase that has something to be asked; -ENOENT behind the last. */
+static int next_need(struct core_resync *r)
+{
+    struct erow e;
+    bool xattrs;
+    r->need = (struct core_need){.ns = r->ns, .at = r->at};
+    for (;;) {
+        int err = next_row(r,
+                           r->phase == PHASE_LISTS   ? sql_lists
+                           : r->phase == PHASE_NAMES ? sql_names
+                                                     : sql_nodes,
+                           &xattrs);
+        if (err)
+            return err;
+        r->need.node = r->last;
+        if (r->phase == PHASE_LISTS) {
+            r->need.kind = NEED_PAGE;
+            return 0;
+        }
+        if (r->phase == PHASE_NAMES) {
+            err = entry_by_id(r->c, r->last, &e);
+            r->need.kind = NEED_NAME;
+            r->need.node = e.parent;
+            r->need.name_len = e.name_len;
+            memcpy(r->need.name, e.name, e.name_len);
+            return err;
+        }
+        r->need.kind = NEED_NODE;
+        if (xattrs || !idset_has(&r->seen, r->last) || idset_has(&r->wanted, r->last))
+            return 0;
+    }
+}
+
+int core_resync_request(struct core_resync *r, const char **method, struct buf *body)
+{
+    int err = r->phase == PHASE_DONE ? -ENOENT : 0;
+    while (!err && !r->more && r->need.kind == NEED_NONE) {
+        err = next_need(r);
+        if (err != -ENOENT)
+            break;
+        r->need = (struct core_need){0};
+        r->last = 0;
+        err = ++r->phase == PHASE_DONE ? -ENOENT : 0;
+    }
+    if (err)
+        return err;
+    struct bytes name = bytes_of(r->need.name, r->need.name_len);
+    if (r->need.kind == NEED_PAGE) {
+        struct m_readdir_req q = {.ns = r->ns, .dir = r->need.node, .at = r->at, .after = name};
+        *method = "readdir";
+        msg_encode(&m_readdir_req_desc, &q, body);
+    } else if (r->need.kind == NEED_NAME) {
+        struct m_lookup_req q = {.ns = r->ns, .parent = r->need.node, .name = name, .at = r->at};
+        *method = "lookup";
+        msg_encode(&m_lookup_req_desc, &q, body);
+    } else {
+        struct m_node_req q = {.ns = r->ns, .node = r->need.node, .at = r->at, .names = true};
+        *method = "node";
+        msg_encode(&m_node_req_desc, &q, body);
+    }
+    return 0;
+}
+
+/* The last name of a list that is known in part; it lives in the arena. */
+static int loaded_upto(struct core *c, uint64_t dir, struct arena *a, struct bytes *name)
+{
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT loaded_upto FROM node WHERE id = ?1");
+    sqlite3_bind_int64(s, 1, (int64_t)dir);
+    int rc = tree_step(c->t, s);
+    if (rc <= 0)
+        return rc ? rc : -ENOENT;
+    *name = arena_bytes(a, sqlite3_column_blob(s, 0), (size_t)sqlite3_column_bytes(s, 0));
+    sqlite3_reset(s);
+    return 0;
+}
+
+/* ---- answers --------------------------------------------------------------------------------- */
+static int answer_page(struct core_resync *r, struct bytes body, struct arena *a)
+{
+    struct m_readdir_ans m;
+    struct nrow d;
+    bool known = true;
+    if (msg_decode(&m_readdir_ans_desc, &m, body.p, body.n, MSG_LENIENT, a, NULL) ||
+        (m.more && !m.entries_n))
+        return -EBADMSG;
+    int err = node_get(r->c, r->need.node, &d);
+    struct bytes last = bytes_of(r->need.name, r->need.name_len);
+    size_t n = 0;
+    for (; !err && known && n < m.entries_n; n++) {
+        const struct m_entry *e = &m.entries[n];
+        if (e->parent != r->need.node || !e->node || !e->inode_set ||
+            bytes_compare(e->name, last) <= 0)
+            return -EBADMSG;
+        err = name_known(r->c, &d, e->name, &known);
+        if (!err && known)
+            err = compare_name(r, e->parent, e->name, e);
+        last = e->name;
+    }
+    /* behind what is known of the list, names are asked for one by one */
+    bool end = d.complete && !m.more;
+    if (!err && !d.complete && (!known || !m.more)) {
+        err = loaded_upto(r->c, d.id, a, &last);
+        m.more = false;
+    }
+    if (!err)
+        err = compare_gone(r, last, end, &m);
+    r->more = m.more;
+    r->need.name_len = last.n;
+    if (last.n)
+        memcpy(r->need.name, last.p, last.n);
+    return err;
+}
+
+static int answer_name(struct core_resync *r, struct bytes body, struct arena *a)
+{
+    struct m_lookup_ans m;
+    struct bytes name = bytes_of(r->need.name, r->need.name_len);
+    if (msg_decode(&m_lookup_ans_desc, &m, body.p, body.n, MSG_LENIENT, a, NULL))
+        return -EBADMSG;
+    if (m.entry_set && (m.entry.parent != r->need.node || !m.entry.node || !m.entry.inode_set ||
+                        !bytes_equal(m.entry.name, name)))
+        return -EBADMSG;
+    return compare_name(r, r->need.node, name, m.entry_set ? &m.entry : NULL);
+}
+
+static const struct m_xattr *xattr_in(const struct m_node_ans *m, struct bytes name)
+{
+    for (size_t i = 0; i < m->xattrs_n; i++)
+        if (bytes_equal(m->xattrs[i].name, name))
+            return &m->xattrs[i];
+    return NULL;
+}
+
+/* Xattrs that the server has otherwise than at the base. */
+static int compare_xattrs(struct core_resync *r, const struct m_node_ans *m)
+{
+    sqlite3_stmt *s = tree_stmt(r->c->t, "SELECT rev FROM xattr WHERE node = ?1 AND name = ?2");
+    int rc = 0;
+    for (size_t i = 0; rc >= 0 && i < m->xattrs_n; i++) {
+        sqlite3_bind_int64(s, 1, (int64_t)r->need.node);
+        sqlite3_bind_blob64(s, 2, m->xattrs[i].name.p, m->xattrs[i].name.n, SQLITE_STATIC);
+        rc = tree_step(r->c->t, s);
+        if (rc >= 0 && (rc == 0 || U(0) != m->xattrs[i].rev))
+            add_xattr(r, r->need.node, &m->xattrs[i], false);
+        sqlite3_reset(s);
+    }
+    if (rc < 0)
+        return rc;
+    s = tree_stmt(r->c->t, "SELECT name FROM xattr WHERE node = ?1 AND rev != 0");
+    sqlite3_bind_int64(s, 1, (int64_t)r->need.node);
+    while ((rc = tree_step(r->c->t, s)) == 1) {
+        struct m_xattr gone = {
+            .name = bytes_of(sqlite3_column_blob(s, 0), (size_t)sqlite3_column_bytes(s, 0))};
+        if (!xattr_in(m, gone.name))
+            add_xattr(r, r->need.node, &gone, true);
+    }
+    return rc;
+}
+
+/* Where it is: it may have been moved to where nothing is known. */
+static int compare_names(struct core_resync *r, const struct m_node_ans *m)
+{
+    int err = 0;
+    for (size_t i = 0; !err && i < m->names_n; i++) {
+        const struct m_name *k = &m->names[i];
+        struct erow e;
+        err = entry_get(r->c, k->parent, k->name, &e);
+        if (err == -ENOENT || (!err && (e.base_node != m->inode.node || e.base_rev != k->rev))) {
+            const struct m_entry now = {.parent = k->parent,
+                                        .name = k->name,
+                                        .node = m->inode.node,
+                                        .rev = k->rev,
+                                        .inode_set = true,
+                                        .inode = m->inode};
+            add_entry(r, k->parent, k->name, &now, err ? 0 : e.base_node);
+            err = 0;
+        }
+    }
+    return err;
+}
+
+static int answer_node(struct core_resync *r, struct bytes body, struct arena *a)
+{
+    struct m_node_ans m;
+    struct nrow n;
+    if (msg_decode(&m_node_ans_desc, &m, body.p, body.n, MSG_LENIENT, a, NULL) ||
+        (m.inode_set && m.inode.node != r->need.node))
+        return -EBADMSG;
+    int err = node_get(r->c, r->need.node, &n);
+    if (err)
+        return err == -ENOENT ? 0 : err;
+    if (!m.inode_set) {
+        const struct m_inode gone = {.node = n.id,
+                                     .type = n.type,
+                                     .mode = n.mode,
+                                     .uid = n.uid,
+                                     .gid = n.gid,
+                                     .size = n.size,
+                                     .mtime = n.mtime,
+                                     .ctime = n.ctime,
+                                     .stored = n.stored,
+                                     .content_rev = n.content_rev,
+                                     .attr_rev = n.attr_rev,
+                                     .gone = true};
+        add_inode(r, &gone);
+        return 0;
+    }
+    if (idset_has(&r->wanted, n.id))
+        add_inode(r, &m.inode);
+    else
+        err = see(r, &m.inode);
+    if (!err)
+        err = compare_names(r, &m);
+    return err || !n.xattrs_known ? err : compare_xattrs(r, &m);
+}
+
+int core_resync_answer(struct core_resync *r, struct bytes body)
+{
+    cleanup_arena struct arena a = {0};
+    int err;
+    r->more = false;
+    switch (r->need.kind) {
+    case NEED_PAGE:
+        err = answer_page(r, body, &a);
+        break;
+    case NEED_NAME:
+        err = answer_name(r, body, &a);
+        break;
+    case NEED_NODE:
+        err = answer_node(r, body, &a);
+        break;
+    default:
+        return -EINVAL;
+    }
+    if (!r->more)
+        r->need.kind = NEED_NONE;
+    return err == -ENOENT ? 0 : err; /* it went away here meanwhile */
+}
+
+/* ---- what is gone and cannot be revived ------------------------------------------------------ */
+/* Pending names of a node are given up: it is no more. */
+static int drop_names(struct core *c, uint64_t node, int64_t now, struct core_effects *fx)
+{
+    cleanup_ids struct ids names = {0};
+    int err = entry_ids(c, BY_NODE, node, &names);
+    for (size_t i = 0; !err && i < names.n; i++) {
+        struct erow e;
+        err = entry_by_id(c, names.v[i], &e);
+        if (err || e.base_node == node)
+            continue;
+        e.request = 0;
+        err = entry_assign(c, &e, 0, NODE_NONE, now);
+        effect_entry(fx, e.ns, e.parent, erow_name(&e), 0);
+    }
+    return err;
+}
+
+/* A file with pending content goes on as a new one. */
+static int rescue_file(struct core *c, struct nrow *n, int64_t now, struct core_effects *fx)
+{
+    cleanup_ids struct ids names = {0};
+    uint64_t copy;
+    int err = entry_ids(c, BY_NODE, n->id, &names);
+    if (!err && names.n && ((n->pend | n->sent) & FACET_CONTENT))
+        err = rebase_fork(c, n, now, &copy, fx);
+    return err ? err : drop_names(c, n->id, now, fx);
+}
+
+/* What was made in a directory that is gone goes to the top. */
+static int rescue_names(struct core *c, uint64_t ns, uint64_t dir, const struct idset *gone,
+                        int64_t now, struct core_effects *fx)
+{
+    cleanup_ids struct ids names = {0};
+    struct core_ns info;
+    int err = ns_get(c, ns, &info);
+    if (!err)
+        err = entry_ids(c, BY_PENDING_PARENT, dir, &names);
+    for (size_t i = 0; !err && i < names.n; i++) {
+        struct erow e;
+        err = entry_by_id(c, names.v[i], &e);
+        uint64_t node = e.node;
+        uint32_t type = e.type;
+        if (err || !node)
+            continue;
+        e.request = 0;
+        err = entry_assign(c, &e, 0, NODE_NONE, now);
+        effect_entry(fx, ns, dir, erow_name(&e), 0);
+        if (!err && !idset_has(gone, node))
+            err = rebase_aside(c, ns, info.root, erow_name(&e), node, type, now, fx);
+    }
+    return err;
+}
+
+static int rescue(struct core_resync *r, int64_t now, struct core_effects *fx)
+{
+    struct idset gone = {0};
+    bool added;
+    int err = 0;
+    for (size_t i = 0; i < r->rec.inodes_n; i++)
+        if (r->rec.inodes[i].gone)
+            idset_add(&gone, r->rec.inodes[i].node, &added);
+    for (size_t i = 0; !err && i < gone.ids.n;
+         i++) { /* files first: their copies are beside them */
+        struct nrow n;
+        err = node_get(r->c, gone.ids.v[i], &n);
+        if (!err && n.type == NODE_REG)
+            err = rescue_file(r->c, &n, now, fx);
+        else if (!err)
+            err = drop_names(r->c, n.id, now, fx);
+        if (err == -ENOENT)
+            err = 0;
+    }
+    for (size_t i = 0; !err && i < gone.ids.n; i++)
+        err = rescue_names(r->c, r->ns, gone.ids.v[i], &gone, now, fx);
+    idset_free(&gone);
+    return err;
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+int core_resync_new(struct core_resync **out, struct core *c, uint64_t ns, uint64_t at)
+{
+    struct core_ns info;
+    int err = ns_get(c, ns, &info);
+    if (!err && at <= info.cursor)
+        err = -EINVAL;
+    if (err)
+        return err;
+    struct core_resync *r = calloc(1, sizeof *r);
+    if (!r)
+        return -ENOMEM;
+    r->c = c;
+    r->ns = ns;
+    r->at = at;
+    r->rec.sjid = at;
+    err = ns_set_hold(c, ns, at); /* nothing is planned before the cursor is there */
+    if (err) {
+        core_resync_free(r);
+        return err;
+    }
+    *out = r;
+    return 0;
+}
+
+void core_resync_free(struct core_resync *r)
+{
+    if (!r)
+        return;
+    free(r->rec.inodes);
+    free(r->rec.entries);
+    free(r->rec.xattrs);
+    idset_free(&r->seen);
+    idset_free(&r->wanted);
+    arena_free(&r->a);
+    free(r);
+}
+
+const struct m_record *core_resync_record(const struct core_resync *r)
+{
+    return &r->rec;
+}
+
+/* What is still to be read from a past that is gone is read from the present. */
+static int move_sources(struct core_resync *r)
+{
+    sqlite3_stmt *s = tree_stmt(
+        r->c->t, "UPDATE node SET src_at = ?2 WHERE ns = ?1 AND src != 0 AND src_at < ?2");
+    sqlite3_bind_int64(s, 1, (int64_t)r->ns);
+    sqlite3_bind_int64(s, 2, (int64_t)r->at);
+    return tree_step(r->c->t, s);
+}
+
+/* Of whose xattrs nothing is known here, though the server has some now. */
+static int forget_xattrs(struct core_resync *r)
+{
+    int err = 0;
+    for (size_t i = 0; !err && i < r->rec.inodes_n; i++) {
+        if (!r->rec.inodes[i].xattrs)
+            continue;
+        sqlite3_stmt *s = tree_stmt(r->c->t, "UPDATE node SET xattrs_known = 0 WHERE id = ?1 AND"
+                                             " NOT EXISTS (SELECT 1 FROM xattr WHERE node = ?1)");
+        sqlite3_bind_int64(s, 1, (int64_t)r->rec.inodes[i].node);
+        err = tree_step(r->c->t, s);
+    }
+    return err;
+}
+
+int core_resync_apply(struct core_resync *r, int64_t now, struct core_effects *fx)
+{
+    struct core_ns info;
+    int err = core_begin(r->c);
+    if (err)
+        return err;
+    err = ns_get(r->c, r->ns, &info);
+    if (!err && (r->phase != PHASE_DONE || info.cursor >= r->at))
+        err = -EINVAL;
+    if (!err && !record_valid(&r->rec))
+        err = -EBADMSG;
+    if (!err)
+        err = ns_set_cursor(r->c, r->ns, r->at);
+    if (!err)
+        err = move_sources(r);
+    if (!err)
+        err = rescue(r, now, fx);
+    if (!err)
+        err = apply_record(r->c, r->ns, &r->rec, now, true, fx);
+    if (!err)
+        err = forget_xattrs(r);
+    return core_leave(r->c, err);
+}
