@@ -1,0 +1,82 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Two premises in network namespaces of their own. The branch's block server can reach head office's, but cannot be
+# reached from there: it fetches what is committed at head office, and gives what is committed at the branch. Then
+# the branch is cut off, and comes back.
+# time-out: 300
+if [ "$(id -u)" != 0 ]; then
+    echo "needs root: network namespaces"
+    exit 77
+fi
+if [ -z "${STEADFS_TEST_NETNS:-}" ]; then
+    ns=sf$$
+    undo() { ip netns del "${ns}h"; ip netns del "${ns}b"; } 2>/dev/null
+    trap undo EXIT
+    trap 'exit 143' INT TERM
+    { ip netns add "${ns}h" && ip netns add "${ns}b" &&
+        ip -n "${ns}h" link add up0 type veth peer name up0 netns "${ns}b" &&
+        ip -n "${ns}h" addr add 10.99.71.1/24 dev up0 && ip -n "${ns}h" link set up0 up &&
+        ip -n "${ns}h" link set lo up && ip -n "${ns}b" link set lo up &&
+        ip -n "${ns}b" addr add 10.99.71.2/24 dev up0 && ip -n "${ns}b" link set up0 up &&
+        ip -n "${ns}b" addr add 10.99.72.2/32 dev lo; } || {
+        echo "no network namespaces here"
+        exit 77
+    }
+    # entering only the network's namespace: mounts stay visible
+    STEADFS_TEST_NETNS=$ns nsenter --net="/run/netns/${ns}h" "$0" "$@"
+    exit
+fi
+# shellcheck source=tests/integration/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+ns=$STEADFS_TEST_NETNS
+at_branch() { nsenter --net="/run/netns/${ns}b" "$@"; }
+branch_blocks() { "$build/tools/blockd/steadfs-blockd" --data "$work/branch" --list | sort; }
+equal() { [ -n "$(branch_blocks)" ] && [ "$(branch_blocks)" = "$(lab blocks cloud)" ]; }
+
+lab_up --premises cloud --address 10.99.71.1
+token=$(lab steadfs admin admin server add branch) || fail "no token"
+port=$(sed -n 's/^port_metad=//p' "$lab/config")
+# exec: the process to be ended later is the block server itself
+(exec nsenter --net="/run/netns/${ns}b" "$build/tools/blockd/steadfs-blockd" --data "$work/branch" --listen 10.99.72.2:7441 \
+    --meta "https://10.99.71.1:$port" --join "$token" --ca "$lab/metad/ca.pem" \
+    --log "$lab/log/blockd-branch.log" >"$work/branch.err" 2>&1) &
+children+=($!)
+eventually 30 grep -q serves "$lab/log/blockd-branch.log"
+must lab steadfs admin admin assign alice branch
+! curl -sk --max-time 3 https://10.99.72.2:7441/healthz || fail "the branch can be reached from head office"
+
+# committed at head office: the branch fetches it
+must lab mount a "$a" -o prefer=cloud
+random_file "$work/x" 5000000
+must dd if="$work/x" of="$a/x" bs=1M conv=fsync
+[ -n "$(lab blocks cloud)" ] || fail "it is not at head office"
+eventually 60 equal
+
+# committed at the branch: it gives it to head office
+must at_branch "$top/tools/lab" mount "$lab" b "$b" -o prefer=branch,fsync_timeout=4
+eventually 30 cmp -s "$work/x" "$b/x"
+random_file "$work/y" 3000000
+before=$(put_bytes cloud)
+must dd if="$work/y" of="$b/y" bs=1M conv=fsync
+eventually 60 equal
+[ $(($(put_bytes cloud) - before)) -ge 3000000 ] || fail "nobody brought it to head office"
+must cmp "$work/y" "$a/y"
+must lab wait --replicated --timeout 60
+
+must ls "$b" # all names are known there from now on
+
+# cut off: both sides go on, and neither claims what it cannot have
+ip -n "${ns}b" link set up0 down
+random_file "$work/z" 1000000
+must dd if="$work/z" of="$a/z" bs=1M conv=fsync
+must_fail "timed out" dd if="$work/z" of="$b/offline" bs=1M conv=fsync
+must cmp "$work/z" "$b/offline"
+must cmp "$work/x" "$b/x"
+must_fail "not (replicated|settled)" lab wait --replicated --timeout 2
+ip -n "${ns}b" link set up0 up
+must lab wait --replicated --timeout 120
+equal || fail "the premises hold different blocks"
+must cmp "$work/z" "$b/z"
+must cmp "$work/z" "$a/offline"
+passed "premises"
