@@ -138,6 +138,7 @@ int core_new(struct core **out, struct tree *t, const struct core_options *o)
     c->t = t;
     c->hooks = o->hooks;
     c->device = o->device;
+    bounds_set(c, &o->bounds);
     strncpy(c->device_name, o->device_name ? o->device_name : "device", sizeof c->device_name - 1);
     c->request_limit = meta_or(c, "request_limit", 1);
     c->node_limit = meta_or(c, "node_limit", 1);

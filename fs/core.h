@@ -99,6 +99,9 @@ struct core_options {
     struct core_hooks hooks;
     bool clean_start; /* the last owner closed properly; otherwise nothing is sent before the
                          journal was read up to the head known at the session */
+    struct core_bounds {
+        uint32_t rows, names, extents; /* 0: the usual ones (core_plan.c) */
+    } bounds;                          /* of one commit; tests set them low */
 };
 
 /* Takes the tree over. 0 or -errno. */

@@ -14,6 +14,7 @@ enum span_kind { SPAN_DIRTY = 0, SPAN_SENT = 1, SPAN_KNOWN = 2 };
 
 #define REQUEST_RANGE 4096   /* request numbers reserved at a time */
 #define NODE_RANGE 65536     /* node counters reserved at a time */
+#define SCANS 8              /* namespaces that are scanned side by side */
 #define DEPTH_MAX 4096       /* directories above a node that are walked */
 #define CONFLICT_TRIES_MAX 8 /* commits of a node refused for a base before it is parked */
 
@@ -25,6 +26,10 @@ struct core {
     unsigned depth;
     uint64_t request_next, request_limit; /* limit: reserved durably, exclusive */
     uint64_t node_next, node_limit;
+    struct core_bounds bounds;
+    struct scan { /* where looking for background work goes on (core_plan.c) */
+        uint64_t ns, entries, nodes;
+    } scan[SCANS];
 };
 
 struct nrow {
@@ -80,6 +85,8 @@ static inline struct bytes erow_name(const struct erow *e)
     return bytes_of(e->name, e->name_len);
 }
 
+/* Fills what o leaves open (core_plan.c). */
+void bounds_set(struct core *c, const struct core_bounds *o);
 /* Leaves a public function: the transaction is kept iff r is 0 or CORE_NEED. */
 int core_leave(struct core *c, int r);
 

@@ -204,8 +204,8 @@ static int want_names_in(struct closure *w, uint64_t dir)
     for (size_t i = 0; !err && i < l.n && !w->partial; i++) {
         want_entry(w, l.v[i]);
         err = grow(w);
-        w->partial =
-            (w->entries.ids.n >= NAMES_MAX || w->bytes >= CLOSURE_BYTES_MAX) && i + 1 < l.n;
+        bool enough = w->entries.ids.n >= w->c->bounds.names || w->bytes >= CLOSURE_BYTES_MAX;
+        w->partial = enough && i + 1 < l.n;
     }
     return err;
 }
@@ -251,48 +251,71 @@ static int try_component(struct closure *w, uint64_t entry, const struct nrow *n
 
 static bool full(const struct closure *w)
 {
-    return w->nodes.ids.n + w->entries.ids.n >= BACKGROUND_ROWS_MAX ||
+    return w->nodes.ids.n + w->entries.ids.n >= w->c->bounds.rows ||
            w->bytes >= BACKGROUND_BYTES_MAX;
 }
 
-static int gather(struct closure *w, uint64_t ns)
+void bounds_set(struct core *c, const struct core_bounds *o)
 {
-    cleanup_ids struct ids entries = {0}, nodes = {0};
-    sqlite3_stmt *s =
-        tree_stmt(w->c->t, "SELECT id FROM entry WHERE ns = ?1 AND pend != 0 AND request = 0"
-                           " AND since <= ?2 AND NOT EXISTS (SELECT 1 FROM node n WHERE"
-                           " n.parked != 0 AND n.id IN (entry.node, entry.base_node))"
-                           " ORDER BY since LIMIT ?3");
+    c->bounds.rows = o->rows ? o->rows : BACKGROUND_ROWS_MAX;
+    c->bounds.names = o->names ? o->names : NAMES_MAX;
+    c->bounds.extents = o->extents ? o->extents : EXTENTS_MAX;
+}
+
+/* A page of what is pending, oldest first, from *at on: *at moves to the next page, or to the
+ * beginning. */
+static int pending_page(struct closure *w, sqlite3_stmt *s, uint64_t ns, uint64_t *at,
+                        struct ids *out)
+{
+    size_t limit = (size_t)SCAN_FACTOR * w->c->bounds.rows;
     sqlite3_bind_int64(s, 1, (int64_t)ns);
     sqlite3_bind_int64(s, 2, w->quiet);
-    sqlite3_bind_int64(s, 3, SCAN_FACTOR * BACKGROUND_ROWS_MAX);
+    sqlite3_bind_int64(s, 3, (int64_t)limit);
+    sqlite3_bind_int64(s, 4, (int64_t)*at);
     int rc;
     while ((rc = tree_step(w->c->t, s)) == 1)
-        ids_add(&entries, (uint64_t)sqlite3_column_int64(s, 0));
-    if (rc)
-        return rc;
-    s = tree_stmt(w->c->t,
-                  "SELECT id FROM node WHERE ns = ?1 AND pend != 0 AND sent = 0 AND nlink > 0"
-                  " AND parked = 0 AND since <= ?2 ORDER BY since LIMIT ?3");
-    sqlite3_bind_int64(s, 1, (int64_t)ns);
-    sqlite3_bind_int64(s, 2, w->quiet);
-    sqlite3_bind_int64(s, 3, SCAN_FACTOR * BACKGROUND_ROWS_MAX);
-    while ((rc = tree_step(w->c->t, s)) == 1)
-        ids_add(&nodes, (uint64_t)sqlite3_column_int64(s, 0));
-    for (size_t i = 0; !rc && i < entries.n; i++) {
-        if (full(w))
-            return 0;
-        rc = try_component(w, entries.v[i], NULL);
-    }
-    for (size_t i = 0; !rc && i < nodes.n; i++) {
-        struct nrow n;
-        if (full(w))
-            return 0;
-        rc = node_get(w->c, nodes.v[i], &n);
-        if (!rc)
-            rc = try_component(w, 0, &n);
-    }
+        ids_add(out, (uint64_t)sqlite3_column_int64(s, 0));
+    *at = out->n == limit ? *at + limit : 0;
     return rc;
+}
+
+static int try_nodes(struct closure *w, const struct ids *nodes)
+{
+    int err = 0;
+    for (size_t i = 0; !err && i < nodes->n && !full(w); i++) {
+        struct nrow n;
+        err = node_get(w->c, nodes->v[i], &n);
+        if (!err)
+            err = try_component(w, 0, &n);
+    }
+    return err;
+}
+
+/* What cannot go (in a directory that is parked, say) must not keep the rest from being looked at:
+ * when a page holds nothing else, the next call goes on behind it. */
+static int gather(struct closure *w, uint64_t ns)
+{
+    static const char names[] =
+        "SELECT id FROM entry WHERE ns = ?1 AND pend != 0 AND request = 0 AND since <= ?2"
+        " AND NOT EXISTS (SELECT 1 FROM node n WHERE n.parked != 0"
+        " AND n.id IN (entry.node, entry.base_node)) ORDER BY since, id LIMIT ?3 OFFSET ?4";
+    static const char others[] =
+        "SELECT id FROM node WHERE ns = ?1 AND pend != 0 AND sent = 0 AND nlink > 0"
+        " AND parked = 0 AND since <= ?2 ORDER BY since, id LIMIT ?3 OFFSET ?4";
+    cleanup_ids struct ids entries = {0}, nodes = {0};
+    struct scan *at = &w->c->scan[ns % SCANS];
+    if (at->ns != ns)
+        *at = (struct scan){.ns = ns};
+    int err = pending_page(w, tree_stmt(w->c->t, names), ns, &at->entries, &entries);
+    if (!err)
+        err = pending_page(w, tree_stmt(w->c->t, others), ns, &at->nodes, &nodes);
+    for (size_t i = 0; !err && i < entries.n && !full(w); i++)
+        err = try_component(w, entries.v[i], NULL);
+    if (!err)
+        err = try_nodes(w, &nodes);
+    if (w->nodes.ids.n + w->entries.ids.n)
+        *at = (struct scan){.ns = ns};
+    return err;
 }
 
 /* ---- turning the closure into changes -------------------------------------------------------- */
@@ -357,7 +380,7 @@ static int write_range(struct writer *w, const struct nrow *n, struct span sp, s
         err = extents_get(w->c, n->id, sp.off, sp.end, &l);
     if (err)
         return err;
-    size_t room = EXTENTS_MAX > w->extents ? EXTENTS_MAX - w->extents : 0;
+    size_t max = w->c->bounds.extents, room = max > w->extents ? max - w->extents : 0;
     if (l.n + 1 > room) { /* the rest goes in a further commit */
         l.n = room ? room - 1 : 0;
         sp.end = room > 1 ? l.v[l.n].off : sp.off;

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define TREE_DB "tree.db"
+#define NOTHING_ENOUGH 12 /* plans in a row that had nothing to send: each looks at a page */
 
 int64_t client_now(const struct client *c)
 {
@@ -113,6 +114,7 @@ int client_start(struct client *c)
     struct core_options o = {.device = (uint32_t)c->s->server.inst->device[c->device].id,
                              .device_name = name,
                              .clean_start = true,
+                             .bounds = c->s->p.bounds,
                              .hooks = {.ctx = c,
                                        .content_changes = hook_content_changes,
                                        .may_commit = hook_may_commit,
@@ -276,6 +278,7 @@ static void take_views(struct client *c, const struct m_session_ans *a)
                 if (c->s->server.inst->server[i].id != d->server)
                     continue;
                 v->candidate[i].assigned = true;
+                v->candidate[i].leaving = d->leaving;
                 v->candidate[i].capability.n = 0;
                 buf_append(&v->candidate[i].capability, d->capability.p, d->capability.n);
             }
@@ -346,7 +349,7 @@ static void apply_one(struct client *c, struct view *v)
             ns_names[server_ns(c->s, v->ns)], err);
     if (client_ok(c, err, "core_apply")) {
         c->s->count.records++;
-        v->lane.nothing = false;
+        v->lane.nothing = 0;
         client_effects(c, &fx);
         if (++v->records.next == v->records.ans.records_n)
             records_clear(v);
@@ -533,7 +536,8 @@ static bool view_quiet(struct client *c, const struct view *v, bool parked)
     if (core_ns_status(c->core, v->ns, &n) || n.cursor != server_head(c->s, v->ns))
         return false;
     bool clean = n.pending_nodes == 0 && n.pending_bytes == 0;
-    return clean || (parked && v->lane.nothing && (n.parked || n.role < ROLE_EDITOR));
+    return clean ||
+           (parked && v->lane.nothing >= NOTHING_ENOUGH && (n.parked || n.role < ROLE_EDITOR));
 }
 
 bool client_quiet(struct client *c, bool parked)

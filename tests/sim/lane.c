@@ -176,7 +176,7 @@ static void plan(struct client *c, struct view *v, struct rng *r)
         return;
     int64_t quiet = healed ? INT64_MAX : client_now(c) - rng_below(r, 3) * 1000000000ll;
     int err = core_plan(c->core, v->ns, NULL, 0, quiet, &l->plan, &need);
-    l->nothing = healed && !err && l->plan.rows == 0;
+    l->nothing = healed && !err && l->plan.rows == 0 ? l->nothing + 1 : 0;
     planned(c, v, err, &need, "plan");
 }
 
@@ -191,7 +191,7 @@ void lane_turn(struct client *c, struct view *v, struct rng *r)
         return;
     if (l->phase == LANE_READY) {
         upload_targets(c, v, r);
-        if (c->s->healed && l->rounds++ > ROUNDS_MAX)
+        if (c->s->healed && !c->revoked && l->rounds++ > ROUNDS_MAX)
             sim_fail(c->s, "client %u: request %llu is sent again and again", c->index,
                      (unsigned long long)l->plan.request);
         else if (!l->targets)

@@ -198,14 +198,14 @@ struct lane {
     uint32_t not_held[64]; /* writes that replication will have to bring */
     size_t not_held_n;
     unsigned rounds;
-    bool nothing; /* nothing could be sent when it was asked last */
+    unsigned nothing; /* times in a row that nothing could be sent */
 };
 
 struct view { /* a namespace as one client sees it */
     uint64_t ns, root;
     bool member;
-    struct { /* what the last session said */
-        bool assigned;
+    struct {                    /* what the last session said */
+        bool assigned, leaving; /* leaving: only to be read from */
         struct buf capability;
     } candidate[SERVERS_MAX];
     struct { /* records read and not applied */
@@ -394,6 +394,7 @@ struct sim {
     struct { /* how likely what is in this run, percent or permille */
         unsigned program, turn, net, loss, twice, crash, power, offline, away, server_crash;
         unsigned blockd, clock, refusal, depth, names, assigned, copies;
+        struct core_bounds bounds;
         bool share;      /* two accounts, in one namespace */
         unsigned refuse; /* enum refusals */
         uint64_t ops;    /* bits of op_kind that programs use */

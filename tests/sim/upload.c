@@ -32,6 +32,8 @@ static unsigned assigned(const struct view *v)
 void upload_targets(struct client *c, struct view *v, struct rng *r)
 {
     unsigned may = assigned(v), want = c->copies;
+    for (unsigned k = 0; k < SERVERS_MAX; k++)
+        may &= ~((v->candidate[k].leaving ? 1u : 0u) << k);
     v->lane.targets &= (uint8_t)may;
     if (v->lane.targets && rng_percent(r, 5)) /* chosen anew, for a better one */
         v->lane.targets = 0;

@@ -42,6 +42,11 @@ void weather_draw(struct sim *s)
     s->p.refusal = s->p.refuse ? 10 + rng_below(&r, 50) : 0;
     s->p.assigned = 1 + rng_below(&r, SERVERS_MAX);
     s->p.copies = 1 + rng_below(&r, s->p.assigned < 2 ? 1 : TARGETS_MAX);
+    s->p.bounds = (struct core_bounds){0};
+    if (rng_percent(&r, 25))
+        s->p.bounds = (struct core_bounds){.rows = 1 + rng_below(&r, 6),
+                                           .names = 1 + rng_below(&r, 4),
+                                           .extents = 2 + rng_below(&r, 4)};
     s->p.ops = rng_percent(&r, 50) ? UINT64_MAX : rng_u64(&r) | 1u << OP_CREATE | 1u << OP_WRITE;
 }
 

@@ -283,6 +283,32 @@ static void test_background_is_bounded(void **state)
     assert_clean(w);
 }
 
+/* More is stuck in a refused directory than one look takes in. */
+static void test_what_is_stuck_does_not_hide_the_rest(void **state)
+{
+    struct world *w = *state;
+    w->bounds.rows = 1;
+    world_restart(w, END_CLEAN);
+    uint64_t d = make(w, ROOT, "d", NODE_DIR);
+    planned(w, d);
+    for (int k = 0; k < 20; k++)
+        make(w, d, (char[]){(char)('a' + k), 0}, NODE_REG);
+    assert_int_equal(answer(w, COMMIT_REFUSED, ROW_NODE, d, NULL, REFUSED_QUOTA), 0);
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    for (int k = 0; k < 20 && !sent_entry(w, ROOT, "f", 0, f); k++) {
+        assert_int_equal(plan(w, 0), 0);
+        if (w->plan.rows && !sent_entry(w, ROOT, "f", 0, f))
+            answer_committed(w); /* the root's times */
+    }
+    assert_true(sent_entry(w, ROOT, "f", 0, f));
+    answer_committed(w);
+    assert_int_equal(core_unpark(w->core, NS), 0);
+    for (int k = 0; k < 200 && plan(w, 0) == 0; k++)
+        if (w->plan.rows)
+            answer_committed(w);
+    assert_clean(w);
+}
+
 static void test_fsync_goes_with_others(void **state)
 {
     struct world *w = *state;
@@ -380,6 +406,7 @@ int main(void)
         T(test_background_waits_for_unfinished_content),
         T(test_background_leaves_what_is_not_quiet),
         T(test_background_is_bounded),
+        T(test_what_is_stuck_does_not_hide_the_rest),
         T(test_fsync_goes_with_others),
         T(test_attributes_of_a_new_node_are_in_its_creation),
         T(test_symbolic_link),

@@ -35,6 +35,7 @@ static void start(struct world *w)
     struct core_options o = {.device = 1,
                              .device_name = "mine",
                              .clean_start = true,
+                             .bounds = w->bounds,
                              .hooks = {.ctx = w,
                                        .content_changes = on_content_changes,
                                        .may_commit = on_may_commit,

@@ -30,11 +30,12 @@ struct world {
     struct core *core;
     struct core_who who;
     struct core_need need;
-    struct core_effects fx; /* of the last call */
-    uint64_t head;          /* SJID of the last record or commit */
-    uint64_t open_node;     /* in_use says yes to it */
-    bool unfinished;        /* may_commit says no */
-    bool changes_seen;      /* content_changes was called */
+    struct core_bounds bounds; /* from the next start on */
+    struct core_effects fx;    /* of the last call */
+    uint64_t head;             /* SJID of the last record or commit */
+    uint64_t open_node;        /* in_use says yes to it */
+    bool unfinished;           /* may_commit says no */
+    bool changes_seen;         /* content_changes was called */
     /* the plan made last */
     struct core_plan plan;
     struct m_changes changes;
