@@ -611,6 +611,7 @@ static void ns_free(struct sync_ns *ns)
 {
     lane_free(ns);
     journal_free(ns);
+    resync_free(ns);
     for (size_t i = 0; i < ns->routes_n; i++)
         free(ns->routes[i]);
     free(ns);

@@ -236,6 +236,7 @@ struct sync_ns {
     bool caught_up; /* read to the head known at the session: sending may begin */
     uint64_t session_head;
     struct sync_records *records;     /* read, not applied */
+    struct sync_resync *resync;       /* the journal does not reach back: all is compared */
     uint64_t list_started, list_done; /* counts, for those who wait for a fresh look */
     struct backoff list_backoff;
     /* loads */
@@ -366,8 +367,14 @@ size_t targets_wanted(const struct sync *s, const struct sync_ns *ns);
 void journal_step(struct sync *s);
 void journal_head(struct sync *s, struct sync_ns *ns, uint64_t head); /* heard of a newer number */
 void journal_free(struct sync_ns *ns);
-/* Whether records wait for loads to end. */
+/* Whether records wait for loads to end, or everything for a comparison. */
 bool journal_apply_waits(const struct sync_ns *ns);
+
+/* ---- sync_resync.c ---- */
+/* [locked] Compares all that is known of the namespace as of `at`. */
+void resync_start(struct sync *s, struct sync_ns *ns, uint64_t at);
+void resync_step(struct sync *s, struct sync_ns *ns);
+void resync_free(struct sync_ns *ns);
 
 /* ---- sync_load.c ---- */
 void load_step(struct sync *s);

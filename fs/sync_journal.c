@@ -45,7 +45,7 @@ void journal_free(struct sync_ns *ns)
 
 bool journal_apply_waits(const struct sync_ns *ns)
 {
-    return ns->records != NULL;
+    return ns->records != NULL || ns->resync != NULL;
 }
 
 void journal_head(struct sync *s, struct sync_ns *ns, uint64_t head)
@@ -112,6 +112,25 @@ static void records_end(struct sync *s, struct sync_ns *ns)
     sync_wake(s);
 }
 
+/* The journal does not go on from the cursor. */
+static void gap(struct sync *s, struct sync_ns *ns)
+{
+    struct core_ns n;
+    uint64_t at = ns->records->ans.resync;
+    if (core_ns_get(s->fs->core, ns->id, &n) == 0 && n.cursor < at) {
+        journal_free(ns);
+        resync_start(s, ns, at);
+        return;
+    }
+    ns->lost = true;
+    ns_error(s, ns,
+             "the metadata server's journal ends before what this device has (was it restored from "
+             "an older backup?): nothing is sent; pending changes stay in %s; log in as a new "
+             "device to go on",
+             s->fs->opt.state);
+    ns->records->not_before = INT64_MAX;
+}
+
 /* Applies what was read; one record a lock hold would let programs in between, but each record is
  * short and the driver gives the lock away after the turn. */
 static void records_apply(struct sync *s, struct sync_ns *ns)
@@ -127,14 +146,7 @@ static void records_apply(struct sync *s, struct sync_ns *ns)
     }
     int err = 0;
     if (q->ans.resync) {
-        ns->lost = true;
-        ns_error(
-            s, ns,
-            "the metadata server's journal does not reach back to what this device has (was it "
-            "restored from an older backup?): nothing is sent; pending changes stay in %s; log "
-            "in as a new device to go on",
-            s->fs->opt.state);
-        q->not_before = INT64_MAX;
+        gap(s, ns);
         return;
     }
     for (unsigned i = 0; !err && q->next < q->ans.records_n && i < APPLY_PER_TURN; i++) {
@@ -298,7 +310,10 @@ void journal_step(struct sync *s)
         struct sync_ns *ns = s->nss[i];
         if (ns->records)
             records_apply(s, ns);
-        if (s->online && ns->listed && ns->list_wanted && !ns->listing && !ns->records)
+        if (ns->resync)
+            resync_step(s, ns);
+        if (s->online && !ns->resync && ns->listed && ns->list_wanted && !ns->listing &&
+            !ns->records)
             list_start(s, ns);
     }
     if (s->online && !s->waiting)

@@ -568,6 +568,74 @@ int core_need_answer(struct core *c, const struct core_need *need, struct bytes 
     return 0;
 }
 
+/* A comparison of two questions. */
+struct core_resync {
+    uint64_t at;
+    unsigned asked, answered;
+};
+static unsigned comparisons, open_requests;
+
+int core_requests_from(struct core *c, uint64_t ns, uint64_t *from)
+{
+    (void)c;
+    (void)ns;
+    *from = 7;
+    return open_requests ? 0 : -ENOENT;
+}
+int core_requests_answer(struct core *c, uint64_t ns, const struct m_requests_ans *a, uint64_t at,
+                         struct core_effects *fx)
+{
+    (void)c;
+    (void)fx;
+    assert_int_equal(ns, NS);
+    assert_true(at > cursor);
+    open_requests -= (unsigned)a->requests_n;
+    return 0;
+}
+int core_resync_new(struct core_resync **out, struct core *c, uint64_t ns, uint64_t at)
+{
+    (void)c;
+    assert_int_equal(ns, NS);
+    assert_int_equal(open_requests, 0);
+    *out = calloc(1, sizeof **out);
+    (*out)->at = at;
+    return 0;
+}
+void core_resync_free(struct core_resync *r)
+{
+    free(r);
+}
+int core_resync_request(struct core_resync *r, const char **method, struct buf *body)
+{
+    if (r->answered == 2)
+        return -ENOENT;
+    r->asked++;
+    *method = "readdir";
+    buf_append(body, "x", 1);
+    return 0;
+}
+int core_resync_answer(struct core_resync *r, struct bytes body)
+{
+    (void)body;
+    r->answered++;
+    return 0;
+}
+const struct m_record *core_resync_record(const struct core_resync *r)
+{
+    static const struct m_record none;
+    (void)r;
+    return &none;
+}
+int core_resync_apply(struct core_resync *r, int64_t now, struct core_effects *fx)
+{
+    (void)now;
+    (void)fx;
+    assert_int_equal(r->answered, 2);
+    cursor = r->at;
+    comparisons++;
+    return 0;
+}
+
 /* ---- what programs do ---- */
 void vfs_effects(struct vfs *v, const struct core_effects *fx)
 {
@@ -633,6 +701,7 @@ static int setup(void **state)
     calls_n = store_n = nodes_n = flushes = 0;
     cursor = next_request = need_answers = need_refusals = 0;
     known = background_ok = false;
+    comparisons = open_requests = 0;
     assert_int_equal(sync_new(&fs.sync, &fs, err), 0);
     return 0;
 }
@@ -1120,6 +1189,46 @@ static void answer_get(struct fake_call *c, const struct block_id *id, const cha
     call_end(c, &r);
 }
 
+static void a_gap_in_the_journal_is_compared_away(void **state)
+{
+    (void)state;
+    start();
+    open_requests = 1;
+    struct core_need need = {.kind = NEED_NAME, .ns = NS, .node = 1, .name = "x", .name_len = 1};
+    struct m_watch w = {.ns = NS, .sjid = 50};
+    struct m_wait_ans wa = {.changed = &w, .changed_n = 1};
+    struct result r = {0};
+    answer(call_wait("wait"), &m_wait_ans_desc, &wa);
+    const struct m_list_ans gap = {.resync = 50, .cursor = bytes_str("50"), .head = 50};
+    answer(call_wait("list"), &m_list_ans_desc, &gap);
+    struct m_request_state q = {.request = 7, .status = COMMIT_COMMITTED, .sjid = 3};
+    const struct m_requests_ans a = {.requests = &q, .requests_n = 1};
+    struct fake_call *c = call_wait("requests"); /* first how what is under way ended */
+    pthread_mutex_lock(&fs.lock);
+    sync_load(fs.sync, &need, result_done, &r);
+    pthread_mutex_unlock(&fs.lock);
+    answer(c, &m_requests_ans_desc, &a);
+    answer_error(call_wait("readdir"), -EIO); /* the same question again */
+    const struct m_readdir_ans page = {0};
+    answer(call_wait("readdir"), &m_readdir_ans_desc, &page);
+    c = call_wait("readdir");
+    assert_int_equal(calls_of("lookup"), 0); /* loads wait */
+    answer_error(c, -ESTALE);                /* even that is forgotten: from the beginning */
+    answer_error(call_wait("lookup"), -ESTALE);
+    const struct m_list_ans later = {.resync = 60, .cursor = bytes_str("60"), .head = 60};
+    answer(call_wait("list"), &m_list_ans_desc, &later);
+    for (unsigned i = 0; i < 2; i++)
+        answer(call_wait("readdir"), &m_readdir_ans_desc, &page);
+    const struct m_list_ans rest = {.cursor = bytes_str("60"), .head = 60};
+    answer(call_wait("list"), &m_list_ans_desc, &rest); /* on from there */
+    assert_int_equal(comparisons, 1);
+    assert_int_equal(cursor, 60);
+    struct m_lookup_ans m = {0};
+    answer(call_wait("lookup"), &m_lookup_ans_desc, &m);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(r.err, 0);
+}
+
 static void a_damaged_block_is_fetched_elsewhere(void **state)
 {
     (void)state;
@@ -1271,6 +1380,7 @@ int main(void)
         T(a_local_barrier_waits_for_the_disk_alone),
         T(equal_loads_share_a_call_and_a_moved_cursor_repeats_it),
         T(records_wait_for_loads_and_loads_for_records),
+        T(a_gap_in_the_journal_is_compared_away),
         T(a_damaged_block_is_fetched_elsewhere),
         T(a_block_that_nobody_has_is_eio),
         T(background_uploads_before_it_takes_the_lane),

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+/* When the journal does not reach back to the cursor (a device that was away for longer than
+ * history is kept): first it is asked how the requests under way ended, then the core's questions
+ * are put one after the other, then the differences are applied in one go. Loads and commits of the
+ * namespace wait; programs go on with what is known. If the server forgets even that SJID
+ * meanwhile, it begins again with a newer one.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sync_internal.h"
+#include "token.h"
+#include "vfs.h"
+
+#define ASK_TIMEOUT_MS 30000
+#define ROOM_AGAIN_MS 10 /* the kernel is behind with invalidations */
+
+struct sync_resync {
+    uint64_t at;
+    struct core_resync *core; /* NULL: the requests' outcome is asked first */
+    bool asking;
+    struct backoff backoff;
+};
+
+void resync_free(struct sync_ns *ns)
+{
+    if (!ns->resync)
+        return;
+    core_resync_free(ns->resync->core);
+    free(ns->resync);
+    ns->resync = NULL;
+}
+
+void resync_start(struct sync *s, struct sync_ns *ns, uint64_t at)
+{
+    ns->resync = calloc(1, sizeof *ns->resync);
+    if (!ns->resync)
+        abort();
+    ns->resync->at = at;
+    log_printf(s->fs->log, LOG_L_WARN,
+               "%s: this device was away for longer than the metadata server keeps history: all "
+               "that is known here is compared with change %llu",
+               ns->name, (unsigned long long)at);
+    sync_wake(s);
+}
+
+static void again(struct sync *s, struct sync_ns *ns)
+{
+    resync_free(ns);
+    ns->list_wanted = true;
+    sync_wake(s);
+}
+
+/* How a call went: true if its answer is to be taken. */
+static bool answered(struct sync *s, struct sync_ns *ns, struct sync_call *c)
+{
+    struct sync_resync *r = ns->resync;
+    uint32_t random;
+    r->asking = false;
+    int err = meta_result(s, c);
+    if (!err) {
+        backoff_ok(&r->backoff);
+        return true;
+    }
+    if (err == -ESTALE) {
+        again(s, ns);
+        return false;
+    }
+    random_bytes(&random, sizeof random);
+    backoff_failed(&r->backoff, s->clock(), random);
+    if (err != -ECANCELED && s->online)
+        ns_error(s, ns, "comparing with the metadata server: %s", c->res.message);
+    return false;
+}
+
+static void failed(struct sync *s, struct sync_ns *ns, const char *what, int err)
+{
+    uint32_t random;
+    random_bytes(&random, sizeof random);
+    backoff_failed(&ns->resync->backoff, s->clock(), random);
+    ns_error(s, ns, "%s: %s%s", what, strerror(-err),
+             err == -ENOSPC ? ": free some space under the state directory" : "");
+}
+
+/* ---- the outcome of requests ----------------------------------------------------------------- */
+static void begin(struct sync *s, struct sync_ns *ns)
+{
+    int err = core_resync_new(&ns->resync->core, s->fs->core, ns->id, ns->resync->at);
+    if (err == -EINVAL) /* a commit's answer came and moved the cursor there */
+        again(s, ns);
+    else if (err)
+        failed(s, ns, "comparing with the metadata server", err);
+}
+
+static void requests_done(struct sync *s, struct sync_call *c)
+{
+    struct arena cleanup_arena a = {0};
+    struct m_requests_ans m = {0};
+    struct sync_ns *ns = c->arg;
+    int bad = c->res.err ? 0 : call_decode(s, c, &m_requests_ans_desc, &m, &a);
+    pthread_mutex_lock(&s->fs->lock);
+    if (answered(s, ns, c)) {
+        struct core_effects fx = {0};
+        int err = bad;
+        if (!err)
+            err = core_requests_answer(s->fs->core, ns->id, &m, ns->resync->at, &fx);
+        if (err) {
+            core_effects_free(&fx);
+            failed(s, ns, "settling what was under way", err);
+        } else {
+            sync_effects(s, &fx);
+            begin(s, ns);
+        }
+    }
+    pthread_mutex_unlock(&s->fs->lock);
+    sync_wake(s);
+}
+
+/* ---- questions ------------------------------------------------------------------------------- */
+static void question_done(struct sync *s, struct sync_call *c)
+{
+    struct sync_ns *ns = c->arg;
+    pthread_mutex_lock(&s->fs->lock);
+    if (answered(s, ns, c)) {
+        int err = core_resync_answer(ns->resync->core, bytes_of(c->res.body.p, c->res.body.n));
+        if (err)
+            failed(s, ns, "comparing with the metadata server", err);
+    }
+    pthread_mutex_unlock(&s->fs->lock);
+    sync_wake(s);
+}
+
+static void apply(struct sync *s, struct sync_ns *ns)
+{
+    struct core_effects fx = {0};
+    struct core_resync *r = ns->resync->core;
+    if (!vfs_has_room(s->fs->vfs)) {
+        sync_at(s, s->clock() + ROOM_AGAIN_MS);
+        return;
+    }
+    int err = vfs_before_apply(s->fs->vfs, core_resync_record(r));
+    if (!err)
+        err = core_resync_apply(r, fs_now(), &fx);
+    if (err) {
+        core_effects_free(&fx);
+        failed(s, ns, "applying what has changed", err);
+        return;
+    }
+    log_printf(s->fs->log, LOG_L_INFO, "%s: compared; change %llu is applied", ns->name,
+               (unsigned long long)ns->resync->at);
+    ns->error[0] = 0;
+    ns->cursor_n = 0;
+    sync_effects(s, &fx);
+    again(s, ns);
+    ns->caught_up = true; /* of what the session knew */
+    journal_moved(s, ns);
+    pthread_cond_broadcast(&s->changed);
+}
+
+void resync_step(struct sync *s, struct sync_ns *ns)
+{
+    struct sync_resync *r = ns->resync;
+    struct buf cleanup_buf body = {0};
+    const char *method;
+    uint64_t from;
+    int64_t now = s->clock(), due = r->backoff.fails ? backoff_due(&r->backoff, true) : now;
+    if (r->asking || !s->online)
+        return;
+    if (due > now) {
+        sync_at(s, due);
+        return;
+    }
+    if (!r->core) {
+        int none = core_requests_from(s->fs->core, ns->id, &from);
+        if (none) {
+            begin(s, ns);
+            if (!ns->resync || !ns->resync->core)
+                return;
+        } else {
+            const struct m_requests_req q = {.ns = ns->id, .from = from};
+            r->asking = true;
+            call_meta(call_new(s, requests_done, ns), "requests", &m_requests_req_desc, &q,
+                      ASK_TIMEOUT_MS);
+            return;
+        }
+    }
+    int err = core_resync_request(r->core, &method, &body);
+    if (err == -ENOENT) {
+        apply(s, ns);
+    } else if (err) {
+        failed(s, ns, "comparing with the metadata server", err);
+    } else {
+        r->asking = true;
+        call_start(call_new(s, question_done, ns), s->fs->opt.url, method, bytes_of(body.p, body.n),
+                   NULL, 0, ASK_TIMEOUT_MS);
+    }
+}
