@@ -117,6 +117,8 @@ static void complete(struct vfs *v, struct vfs_op *op, int rc)
 {
     if (op->heap)
         v->front.unwatch(v->front.ctx, op);
+    if (op->new_mode != 0) /* of attributes alone: the kernel waits for nothing there */
+        v->front.inval_inode(v->front.ctx, op->new_mode, -1);
     if (!v->front.reply(v->front.ctx, op, rc) && rc == 0)
         undo(v, op);
     free_answer(op);

@@ -107,13 +107,11 @@ void vfs_entry(struct vfs *v, struct vfs_op *op, uint64_t parent, struct bytes n
 void vfs_show(const struct vfs *v, struct core_attr *a);
 /* Takes set-id bits away from a node with these attributes, if the change of op does that. 0 or
  * -errno */
-int vfs_drop_set_ids(struct vfs *v, const struct vfs_op *op, const struct core_attr *a);
+int vfs_drop_set_ids(struct vfs *v, struct vfs_op *op, const struct core_attr *a);
 struct core_who vfs_who(const struct vfs_op *op);
 /* Sets the size of the handle's node (forking from an old version); waits for dirty data on its
  * way. */
 int vfs_truncate(struct vfs *v, struct vfs_op *op, struct handle *h, uint64_t size);
-/* Tells the kernel that attributes of the node have changed by more than it knows. */
-void vfs_inval_attr(struct vfs *v, uint64_t node);
 /* Begins an open file of h in op->file. */
 void vfs_file_open(struct vfs *v, struct vfs_op *op, struct handle *h, const struct core_ns *ns,
                    bool dir);

@@ -74,6 +74,7 @@ struct vfs_op {
     uint64_t entry;        /* nodeid; 0: a negative entry */
     struct core_attr attr; /* entry, getattr, setattr */
     bool keep_cache;       /* open */
+    uint64_t new_mode;     /* nodeid whose mode changed by the way: told before the answer */
     uint64_t result;       /* write, copy: bytes; lseek: offset; getxattr of size 0: length */
     uint8_t *out;          /* read, readlink, getxattr, listxattr: malloc'd */
     size_t out_n;

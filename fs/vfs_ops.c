@@ -100,7 +100,7 @@ static uint32_t set_ids(struct vfs *v, const struct vfs_op *op, const struct cor
     return (a->mode & S_ISUID) | (group ? S_ISGID : 0);
 }
 
-int vfs_drop_set_ids(struct vfs *v, const struct vfs_op *op, const struct core_attr *a)
+int vfs_drop_set_ids(struct vfs *v, struct vfs_op *op, const struct core_attr *a)
 {
     uint32_t bits = op->kill_priv ? set_ids(v, op, a) : 0;
     if (bits == 0)
@@ -109,8 +109,9 @@ int vfs_drop_set_ids(struct vfs *v, const struct vfs_op *op, const struct core_a
     struct core_attr new = {.mode = a->mode & ~bits};
     struct core_need need;
     int rc = core_setattr(v->fs->core, &who, a->node, CORE_SET_MODE, &new, &need);
-    if (rc == 0)
-        vfs_inval_attr(v, a->node); /* the kernel expects new times and a new size only */
+    const struct handle *h = handle_live(v->handles, a->node);
+    if (rc == 0 && h != NULL && h->nlookup != 0)
+        op->new_mode = h->nodeid; /* the kernel expects new times and a new size only */
     return rc;
 }
 

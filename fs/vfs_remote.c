@@ -232,7 +232,7 @@ static void gone(struct vfs *v, uint64_t node)
     }
 }
 
-void vfs_inval_attr(struct vfs *v, uint64_t node)
+static void attr_changed(struct vfs *v, uint64_t node)
 {
     for (struct handle *h = handle_of(v->handles, node); h != NULL; h = handle_next_of(h))
         inval_inode(v, h, -1);
@@ -249,7 +249,7 @@ void vfs_effects(struct vfs *v, const struct core_effects *fx)
         case EFFECT_DATA: /* content_changes has dealt with the content */
         case EFFECT_ATTR:
         case EFFECT_XATTR:
-            vfs_inval_attr(v, e->node);
+            attr_changed(v, e->node);
             break;
         case EFFECT_FORK:
             forked(v, e->node, e->other);
