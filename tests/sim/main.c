@@ -126,13 +126,17 @@ static unsigned long report(const struct tally *t, unsigned n, double seconds)
 }
 
 /* Waits for the jobs; a line a minute. A job that dies counts as a failed seed. */
-static void wait_for(const struct args *a, struct tally *t, double began)
+static void wait_for(const struct args *a, const pid_t *jobs, struct tally *t, double began)
 {
     double next = began + PROGRESS_S;
     unsigned left = a->jobs;
+    bool told = false;
     while (left) {
         int status = 0;
-        pid_t pid = waitpid(-1, &status, a->hours > 0 ? WNOHANG : 0);
+        pid_t pid = waitpid(-1, &status, WNOHANG);
+        for (unsigned k = 0; stopped && !told && k < a->jobs; k++)
+            kill(jobs[k], SIGTERM);
+        told = stopped;
         if (pid > 0) {
             left--;
             if (!WIFEXITED(status) || WEXITSTATUS(status)) {
@@ -159,18 +163,19 @@ static int run_all(const struct args *a)
     if (a->jobs == 1) {
         job(a, 0, t);
     } else {
+        pid_t jobs[JOBS_MAX];
         for (unsigned k = 0; k < a->jobs; k++) {
             fflush(stdout);
-            pid_t pid = fork();
-            if (pid < 0)
+            jobs[k] = fork();
+            if (jobs[k] < 0)
                 abort();
-            if (pid == 0) {
+            if (jobs[k] == 0) {
                 job(a, k, &t[k]);
                 fflush(stdout);
                 _exit(0);
             }
         }
-        wait_for(a, t, began);
+        wait_for(a, jobs, t, began);
     }
     unsigned long failed = report(t, a->jobs, now_s() - began);
     munmap(t, a->jobs * sizeof *t);
