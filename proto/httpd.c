@@ -143,6 +143,7 @@ void httpd_reply(struct httpd_req *q, unsigned status, struct buf *body)
     }
     pthread_mutex_lock(&h->lock);
     STAILQ_INSERT_TAIL(&h->replies, q, queued);
+    h->queued += q->reply.n;
     wake_locked(h);
     pthread_mutex_unlock(&h->lock);
 }
@@ -231,7 +232,8 @@ void *httpd_worker_main(void *arg)
     struct httpd *h = arg;
     pthread_mutex_lock(&h->lock);
     for (;;) {
-        while (!h->quit && (STAILQ_EMPTY(&h->work) || h->crowded))
+        while (!h->quit && (STAILQ_EMPTY(&h->work) || h->crowded ||
+                            h->queued + h->unsent_seen > h->o.memory_max))
             pthread_cond_wait(&h->work_there, &h->lock);
         if (h->quit)
             break; /* what is still queued was given up when the loop stopped */
@@ -493,9 +495,18 @@ void httpd_wake_cb(evutil_socket_t fd, short what, void *arg)
     STAILQ_CONCAT(&posts, &h->posts);
     pthread_mutex_unlock(&h->lock);
     struct httpd_req *q;
+    uint64_t looked_at = 0;
     while ((q = STAILQ_FIRST(&replies))) {
         STAILQ_REMOVE_HEAD(&replies, queued);
+        looked_at += q->reply.n;
         finish(q);
+    }
+    if (looked_at) {
+        pthread_mutex_lock(&h->lock);
+        h->queued -= looked_at;
+        h->unsent_seen = h->unsent;
+        pthread_cond_broadcast(&h->work_there);
+        pthread_mutex_unlock(&h->lock);
     }
     struct post *p;
     while ((p = STAILQ_FIRST(&posts))) {

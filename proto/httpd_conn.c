@@ -108,6 +108,7 @@ static void set_crowded(struct httpd *h, bool crowded)
         return;
     pthread_mutex_lock(&h->lock);
     h->crowded = crowded;
+    h->unsent_seen = h->unsent;
     if (!crowded)
         pthread_cond_broadcast(&h->work_there);
     pthread_mutex_unlock(&h->lock);
@@ -299,7 +300,8 @@ void httpd_crowd_cb(evutil_socket_t fd, short what, void *arg)
                    found->unsent, (unsigned long long)h->unsent);
         evhttp_connection_free(found->evcon);
     }
-    if (h->crowded)
+    /* down to a half: those that wait would soon be where these were */
+    if (h->crowded || (found && h->unsent > h->o.memory_max / 2))
         event_add(h->crowd_tick, &again);
 }
 

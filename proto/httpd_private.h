@@ -117,6 +117,9 @@ struct httpd {
     size_t work_n;
     bool woken, quit;
     bool crowded; /* written by the loop thread: too much is unsent, workers pause */
+    /* Bytes of answers that the loop has not looked at, and those unsent when it last did: no less
+     * than there is. */
+    uint64_t queued, unsent_seen;
     pthread_t *workers;
     unsigned workers_n;
 };

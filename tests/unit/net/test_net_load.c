@@ -151,7 +151,7 @@ static uint64_t metric(const struct server *s, const char *name)
 static void test_answers_not_taken(void **state)
 {
     (void)state;
-    enum { N = 40 };
+    enum { N = 12 };
     struct server s;
     int fds[N];
     uint64_t most = 0;
@@ -184,7 +184,7 @@ static void test_answers_not_taken(void **state)
 static void test_answers_taken(void **state)
 {
     (void)state;
-    enum { N = 30 };
+    enum { N = 12 };
     struct server s;
     int fds[N];
     start(&s, false, 0);
