@@ -4,6 +4,7 @@
  * with the permissions of any mode. */
 #include "acl.h"
 #include "fuse_beneath.h"
+#include "fuzz.h"
 
 #include <assert.h>
 #include <linux/fuse.h>
