@@ -127,12 +127,15 @@ struct core_ns {
     uint64_t fixed_cuts, copies_min;
     char name[256];
     bool member;                                              /* listed in the last session */
-    uint64_t pending_nodes, pending_bytes, conflicts, parked; /* filled by core_ns_status only */
+    uint64_t pending_nodes, pending_bytes, conflicts, parked; /* filled by core_ns_status */
     int64_t since; /* ns: oldest pending change; 0: none */
 };
 /* The k-th known namespace (any order); -ENOENT behind the last. */
 int core_ns_at(struct core *c, size_t k, struct core_ns *out);
 int core_ns_get(struct core *c, uint64_t ns, struct core_ns *out);
+/* With what is pending, at a cost that follows what is pending: pending_nodes and parked. */
+int core_ns_pending(struct core *c, uint64_t ns, struct core_ns *out);
+/* With all counts. */
 int core_ns_status(struct core *c, uint64_t ns, struct core_ns *out);
 
 /* ---- loading ------------------------------------------------------------------------------- */

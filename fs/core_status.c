@@ -97,9 +97,9 @@ int core_barrier(struct core *c, uint64_t node, struct core_barrier *out)
     return err;
 }
 
-int core_ns_status(struct core *c, uint64_t ns, struct core_ns *out)
+int core_ns_pending(struct core *c, uint64_t ns, struct core_ns *out)
 {
-    uint64_t entries = 0, since = 0, since_entry = 0;
+    uint64_t entries = 0;
     int err = ns_get(c, ns, out);
     if (err)
         return err;
@@ -115,28 +115,40 @@ int core_ns_status(struct core *c, uint64_t ns, struct core_ns *out)
             ns, &entries);
     out->pending_nodes += entries;
     if (!err) /* what is sent and not answered is pending too */
-        err = count(c,
-                    tree_stmt(c->t, "SELECT count(*) FROM node WHERE ns = ?1 AND request IN"
-                                    " (SELECT request FROM sent WHERE ns = ?1 AND sjid = 0)"),
-                    ns, &entries);
+        err = count(
+            c,
+            tree_stmt(c->t, "SELECT count(*) FROM sent s CROSS JOIN node n ON n.request = s.request"
+                            " AND n.request != 0 WHERE s.ns = ?1 AND s.sjid = 0 AND n.ns = s.ns"),
+            ns, &entries);
     out->pending_nodes += entries;
-    if (!err)
-        err = count(c,
-                    tree_stmt(c->t, "SELECT count(*) FROM entry WHERE ns = ?1 AND request IN"
-                                    " (SELECT request FROM sent WHERE ns = ?1 AND sjid = 0)"),
-                    ns, &entries);
-    if (!out->pending_nodes)
-        out->pending_nodes = entries;
     if (!err)
         err = count(
             c,
-            tree_stmt(c->t, "SELECT coalesce(sum(min(s.end, n.size) - min(s.off, n.size)), 0)"
-                            " FROM node n JOIN span s ON s.node = n.id AND s.kind IN (0, 1)"
-                            " WHERE n.ns = ?1 AND (n.pend != 0 OR n.request != 0) AND n.nlink > 0"),
-            ns, &out->pending_bytes);
+            tree_stmt(c->t,
+                      "SELECT count(*) FROM sent s CROSS JOIN entry e ON e.request = s.request"
+                      " AND e.request != 0 WHERE s.ns = ?1 AND s.sjid = 0 AND e.ns = s.ns"),
+            ns, &entries);
+    if (!out->pending_nodes)
+        out->pending_nodes = entries;
     if (!err)
         err = count(c, tree_stmt(c->t, "SELECT count(*) FROM node WHERE ns = ?1 AND parked != 0"),
                     ns, &out->parked);
+    return err;
+}
+
+int core_ns_status(struct core *c, uint64_t ns, struct core_ns *out)
+{
+    uint64_t since = 0, since_entry = 0;
+    int err = core_ns_pending(c, ns, out);
+    if (!err)
+        err = count(
+            c,
+            tree_stmt(c->t,
+                      "SELECT coalesce(sum(min(s.end, n.size) - min(s.off, n.size)), 0) FROM"
+                      " (SELECT id, size FROM node WHERE ns = ?1 AND pend != 0 AND nlink > 0 UNION"
+                      " SELECT id, size FROM node WHERE +ns = ?1 AND request != 0 AND nlink > 0) n"
+                      " JOIN span s ON s.node = n.id AND s.kind IN (0, 1)"),
+            ns, &out->pending_bytes);
     if (!err)
         err = count(c,
                     tree_stmt(c->t,

@@ -3,8 +3,11 @@
 #include "world.h"
 
 #include <errno.h>
+#include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "tree.h"
 
 #define PUNCHES 60500 /* more than one commit takes */
 #define REFUSED 4100  /* more than one background batch looks at */
@@ -85,6 +88,45 @@ static void test_large_xattrs_bound_a_background_commit(void **state)
     free(value);
 }
 
+/* Rows that all statements so far have read without an index. */
+static int rows_scanned(struct world *w)
+{
+    int n = 0;
+    sqlite3_stmt *st = NULL;
+    while ((st = sqlite3_next_stmt(tree_db(w->tree), st)))
+        n += sqlite3_stmt_status(st, SQLITE_STMTSTATUS_FULLSCAN_STEP, 0);
+    return n;
+}
+
+/* What one save and its commit scan, and what is looked at after it. */
+static int scanned_by_a_save(struct world *w, const char *name)
+{
+    struct core_ns n;
+    int before = rows_scanned(w);
+    uint64_t f = make(w, ROOT, name, NODE_REG);
+    planned(w, f);
+    assert_int_equal(core_ns_pending(w->core, NS, &n), 0);
+    answer_committed(w);
+    assert_int_equal(core_ns_pending(w->core, NS, &n), 0);
+    assert_int_equal(core_ns_status(w->core, NS, &n), 0);
+    return rows_scanned(w) - before;
+}
+
+static void test_a_save_costs_the_same_in_a_large_tree(void **state)
+{
+    struct world *w = *state;
+    char name[16];
+    commit_all(w);
+    scanned_by_a_save(w, "first");
+    int small = scanned_by_a_save(w, "second");
+    for (unsigned i = 0; i < 300; i++) {
+        snprintf(name, sizeof name, "n%u", i);
+        make(w, ROOT, name, NODE_REG);
+    }
+    commit_all(w);
+    assert_int_equal(scanned_by_a_save(w, "third"), small);
+}
+
 /* One commit is durable and waits for the journal only; another is unanswered. */
 static void test_fsync_waits_for_the_unanswered_one(void **state)
 {
@@ -112,6 +154,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_refused_names_do_not_starve_a_removal, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_large_xattrs_bound_a_background_commit, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_a_save_costs_the_same_in_a_large_tree, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_fsync_waits_for_the_unanswered_one, setup, teardown),
     };

@@ -338,12 +338,16 @@ int core_ns_at(struct core *c, size_t k, struct core_ns *out)
 {
     return k ? -ENOENT : core_ns_get(c, NS, out);
 }
-int core_ns_status(struct core *c, uint64_t ns, struct core_ns *out)
+int core_ns_pending(struct core *c, uint64_t ns, struct core_ns *out)
 {
     int r = core_ns_get(c, ns, out);
     for (size_t i = 0; !r && i < nodes_n; i++)
         out->pending_nodes += nodes[i].dirty || nodes[i].sent;
     return r;
+}
+int core_ns_status(struct core *c, uint64_t ns, struct core_ns *out)
+{
+    return core_ns_pending(c, ns, out);
 }
 int core_session(struct core *c, const struct m_session_ans *s, struct core_effects *fx)
 {
