@@ -124,8 +124,11 @@ static void question_done(struct sync *s, struct sync_call *c)
     pthread_mutex_lock(&s->fs->lock);
     if (answered(s, ns, c)) {
         int err = core_resync_answer(ns->resync->core, bytes_of(c->res.body.p, c->res.body.n));
-        if (err)
+        if (err) { /* what it was about is asked no more: from the beginning */
+            core_resync_free(ns->resync->core);
+            ns->resync->core = NULL;
             failed(s, ns, "comparing with the metadata server", err);
+        }
     }
     pthread_mutex_unlock(&s->fs->lock);
     sync_wake(s);
