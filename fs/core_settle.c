@@ -412,11 +412,12 @@ int core_commit_answer(struct core *c, uint64_t ns, uint64_t request, const stru
     /* a number that was acknowledged already, before power loss made the tree forget it: had it
      * been committed, the journal would have said so by now */
     bool stale = a->rows_n && a->rows[0].reason == REFUSED_REQUEST;
-    /* planned on what is no more: all of the past may have been forgotten meanwhile */
+    /* planned on what is no more: all of the past may have been forgotten meanwhile. (Without a head
+     * it is the driver that gives it up, and means the files as they are.) */
     struct core_ns info;
     if (!err)
         err = ns_get(c, ns, &info);
-    stale |= !err && a->rows_n && a->rows[0].reason == REFUSED_INVALID &&
+    stale |= !err && a->head && a->rows_n && a->rows[0].reason == REFUSED_INVALID &&
              planned_at(c, request) < info.cursor;
     if (!err && a->status == COMMIT_REFUSED && !stale) {
         int why = a->rows_n ? errno_of_refusal(a->rows[0].reason) : -EIO;

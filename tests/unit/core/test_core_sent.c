@@ -399,6 +399,26 @@ static uint64_t parked(struct world *w)
     return n.parked;
 }
 
+static void test_what_the_driver_gives_up_is_parked_whatever_came_since(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    planned(w, f);
+    theirs_make(w, ROOT, "d", THEIRS(1), NODE_DIR);
+    assert_int_equal(answer(w, COMMIT_REFUSED, ROW_NODE_CONTENT, f, NULL, REFUSED_INVALID), 0);
+    assert_int_equal(parked(w), 0); /* the server may have meant what was before */
+    planned(w, f);
+    theirs_make(w, ROOT, "e", THEIRS(2), NODE_DIR);
+    uint64_t head = w->head;
+    w->head = 0;
+    assert_int_equal(answer(w, COMMIT_REFUSED, ROW_NODE_CONTENT, f, NULL, REFUSED_INVALID), 0);
+    assert_int_equal(parked(w), 1);
+    w->head = head;
+    assert_int_equal(core_unpark(w->core, NS), 0);
+    commit_all(w);
+    assert_clean(w);
+}
+
 static void test_a_session_lets_go_what_it_allows(void **state)
 {
     struct world *w = *state;
@@ -537,6 +557,7 @@ int main(void)
         T(test_a_forgotten_commit_does_not_win_over_what_is_newer),
         T(test_a_directory_that_a_forgotten_commit_took_away_is_gone),
         T(test_refusals_park),
+        T(test_what_the_driver_gives_up_is_parked_whatever_came_since),
         T(test_a_session_lets_go_what_it_allows),
         T(test_the_rest_goes_on_without_the_parked),
         T(test_a_number_acknowledged_before_is_not_parked),
