@@ -412,8 +412,8 @@ int core_commit_answer(struct core *c, uint64_t ns, uint64_t request, const stru
     /* a number that was acknowledged already, before power loss made the tree forget it: had it
      * been committed, the journal would have said so by now */
     bool stale = a->rows_n && a->rows[0].reason == REFUSED_REQUEST;
-    /* planned on what is no more: all of the past may have been forgotten meanwhile. (Without a head
-     * it is the driver that gives it up, and means the files as they are.) */
+    /* planned on what is no more: all of the past may have been forgotten meanwhile; without a head
+     * it is the driver that gives it up, and means the files as they are */
     struct core_ns info;
     if (!err)
         err = ns_get(c, ns, &info);
