@@ -73,6 +73,7 @@ const struct subcommand cmd_sync = {
              "\n"
              "Returns 0 once all that was written below PATH (default: the current directory) is "
              "stored\n"
-             "on a block server and committed; 6 if that takes longer than SECONDS (60).\n",
+             "on a block server and committed; 6 if that takes longer than SECONDS (60). What the\n"
+             "server refused is not waited for: see steadfs parked.\n",
     .run = run,
 };
