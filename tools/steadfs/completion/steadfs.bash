@@ -22,8 +22,11 @@ _steadfs() {
             ;;
         status) [[ $cur != -* ]] || words="--json --help" ;;
         parked)
-            words="--json --help"
-            [ "$COMP_CWORD" != 2 ] || words="retry export --json --help"
+            if [[ $cur == -* ]]; then
+                words="--json --help"
+            elif [ "$COMP_CWORD" = 2 ]; then
+                words="retry export"
+            fi
             ;;
         conflicts)
             if [[ $cur == -* ]]; then
@@ -35,12 +38,18 @@ _steadfs() {
         sync) [[ $cur != -* ]] || words="--timeout --help" ;;
         login) [[ $cur != -* ]] || words="--state --device --help" ;;
         namespace)
-            words="--state --json --help"
-            [ "$COMP_CWORD" != 2 ] || words="create mount unmount list --help"
+            if [[ $cur == -* ]]; then
+                words="--state --json --help"
+            elif [ "$COMP_CWORD" = 2 ]; then
+                words="create mount unmount list"
+            fi
             ;;
         share)
-            words="--state --help"
-            [ "$COMP_CWORD" != 4 ] || words="viewer editor owner none"
+            if [[ $cur == -* ]]; then
+                words="--state --help"
+            elif [ "$COMP_CWORD" = 4 ]; then
+                words="viewer editor owner none"
+            fi
             ;;
         admin)
             case $COMP_CWORD:$prev in
@@ -48,7 +57,15 @@ _steadfs() {
             3:account) words="add token list" ;;
             3:device) words="list revoke" ;;
             3:server) words="add list drain remove" ;;
-            *) words="--admin --json --help" ;;
+            *)
+                if [[ $cur == -* ]]; then
+                    words="--admin --json --help"
+                    case ${COMP_WORDS[2]} in
+                    account) words+=" --assign --no-token" ;;
+                    quota) words+=" --bytes --nodes" ;;
+                    esac
+                fi
+                ;;
             esac
             ;;
         esac
