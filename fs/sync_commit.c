@@ -132,7 +132,7 @@ void commit_effects(struct sync *s, const struct core_effects *fx)
             log_about(s->fs->log, LOG_L_WARN, &(struct log_where){.ns = e->ns, .node = e->node},
                       "refused, and kept here: %s", strerror(-e->err));
             barriers_recheck(ns);
-            ns_error(s, ns, "a change was refused (%s); it is kept here: see `steadfs status`",
+            ns_error(s, ns, "a change was refused (%s); it is kept here: see `steadfs parked`",
                      strerror(-e->err));
             break;
         case EFFECT_SESSION:

@@ -118,7 +118,10 @@ static int make_place(struct s3_place *p, const struct choice *c, char *err)
 {
     const char *endpoint = c->v[ENDPOINT], *region = c->v[REGION];
     if (!s3_place_parse(p, c->v[URL])) {
-        snprintf(err, 512, "--storage: %s is not s3://BUCKET[/PREFIX]", c->v[URL]);
+        snprintf(err, 512,
+                 "--storage: %.300s is neither dir nor s3://BUCKET[/PREFIX], BUCKET of 3 to 63 "
+                 "characters",
+                 c->v[URL]);
         return -EINVAL;
     }
     size_t n = endpoint ? strlen(endpoint) : 0;

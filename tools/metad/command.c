@@ -176,7 +176,7 @@ static int usage(struct cmd *c, const struct command *k)
 {
     if (!k)
         return cmd_fail(c, EXIT_USAGE,
-                        "usage: steadfs admin|namespace|share …; see steadfs --help");
+                        "no such command; see --help of steadfs admin, namespace and share");
     return cmd_fail(c, EXIT_USAGE, "usage: steadfs %s%s%s%s%s %s", k->words[0],
                     k->words[1] ? " " : "", k->words[1] ? k->words[1] : "", k->words[2] ? " " : "",
                     k->words[2] ? k->words[2] : "", k->usage);

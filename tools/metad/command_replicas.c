@@ -108,9 +108,9 @@ int cmd_copies(struct cmd *c)
         stay += !v[k].leaving;
     if (!r && ns.copies_min > stay)
         return cmd_fail(c, EXIT_FAILED,
-                        "%.*s has %zu block servers; assign more of them first (steadfs admin "
-                        "assign)",
-                        PRB(ns.name), stay);
+                        "%.*s is assigned to %zu block server%s only; assign more of them first "
+                        "(steadfs admin assign)",
+                        PRB(ns.name), stay, stay == 1 ? "" : "s");
     if (!r)
         r = c->m->st->ops->ns_set(c->m->st, &ns);
     return r ? r : meta_touch_members(c->m, ns.id, c->ar);

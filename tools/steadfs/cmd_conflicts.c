@@ -237,7 +237,7 @@ static int run(const struct subcommand *self, int argc, char **argv)
     if ((json && (keeps || diffs)) || (dry && !keeps))
         return cli_usage(self, "--json lists, --dry-run is for keep");
     if (keeps)
-        return n > 1 ? keep(self, n - 1, arg + 1, dry) : cli_usage(self, "keep what?");
+        return n > 1 ? keep(self, n - 1, arg + 1, dry) : cli_usage(self, "keep needs a FILE");
     if (diffs)
         return n == 2 ? diff(self, arg[1]) : cli_usage(self, "diff wants one file");
     if (n > 1)

@@ -190,7 +190,7 @@ static int run_device(const struct subcommand *self, int argc, char **argv)
     if (status)
         return status;
     if (w.help || w.n < 2)
-        return w.help ? cli_help(self) : cli_usage(self, "what is to be done?");
+        return w.help ? cli_help(self) : cli_usage(self, "words are missing");
     cleanup_free char *state = NULL;
     status = find_mount(self, &w, &state);
     bool several = false;
@@ -226,7 +226,7 @@ static int run_admin(const struct subcommand *self, int argc, char **argv)
     if (status)
         return status;
     if (w.help || w.n < 2)
-        return w.help ? cli_help(self) : cli_usage(self, "what is to be done?");
+        return w.help ? cli_help(self) : cli_usage(self, "words are missing");
     struct identity id = {0};
     status = identity_of_admin(self, w.own, &id);
     if (!status)
