@@ -226,6 +226,32 @@ static void test_steps_are_bounded(void **state)
     assert_int_equal(rows(w, UNNEEDED), 0);
 }
 
+/* Nor do many small commits make a long one, in however many namespaces they were. */
+static void test_steps_are_bounded_over_all_namespaces(void **state)
+{
+    struct world *w = *state;
+    enum { COMMITS = 600, STEP = 1024 };
+    char name[32];
+    assert_int_equal(
+        sqlite3_exec(((struct sq *)w->m->st)->db, "PRAGMA synchronous = OFF", NULL, NULL, NULL),
+        SQLITE_OK);
+    for (unsigned i = 0; i < COMMITS; i++) {
+        snprintf(name, sizeof name, "d%u", i);
+        world_make(w, &w->alice, w->alice.root, name, NODE_DIR, 0);
+        world_make(w, &w->bob, w->bob.root, name, NODE_DIR, 0);
+    }
+    w->now += 10 * KEEP_MS;
+    uint64_t left = rows(w, "SELECT count(*) FROM journal WHERE ?1 >= 0 AND ?2 >= 0");
+    assert_true(left >= 2 * COMMITS);
+    for (bool more = true; more;) {
+        assert_int_equal(meta_prune(w->m, w->now, KEEP_MS, &more), 0);
+        uint64_t now = rows(w, "SELECT count(*) FROM journal WHERE ?1 >= 0 AND ?2 >= 0");
+        assert_true(left - now <= STEP);
+        left = now;
+    }
+    assert_int_equal(left, 0);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, world_setup, world_teardown)
 
 int main(void)
@@ -235,6 +261,7 @@ int main(void)
         T(test_what_is_kept_reads_as_before),
         T(test_a_forgotten_node_is_not_revived),
         T(test_steps_are_bounded),
+        T(test_steps_are_bounded_over_all_namespaces),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
