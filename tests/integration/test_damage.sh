@@ -165,7 +165,7 @@ for how in head half gone; do
     unsent
     for f in "$state"/blocks/*out*; do python3 "$work/flip.py" "$how" "$f" 1; done
     restart
-    printf 'works' >"$a/$d/after" && sync "$a/$d/after" || fail "outbox $how: the mount does not work"
+    { printf 'works' >"$a/$d/after" && sync "$a/$d/after"; } || fail "outbox $how: the mount does not work"
     until_ok 60 lab wait --timeout 20 || fail "outbox $how: not settled"
     for i in 1 2 3 4 5 6; do
         find "$b" -type f -exec cmp -s "$work/want/$i" {} \; -print | grep -q . && continue

@@ -58,7 +58,7 @@ must lab steadfs a namespace create plans --state "$lab/clients/a"
 must lab steadfs admin admin assign plans cloud
 must lab steadfs admin admin unassign plans hq
 must lab steadfs a namespace mount plans "$a/plans"
-echo first >"$a/plans/first" && sync "$a/plans/first" || fail "sync"
+{ echo first >"$a/plans/first" && sync "$a/plans/first"; } || fail "sync"
 lab kill blockd-cloud STOP
 random_file "$work/held" 20000000
 must cp "$work/held" "$a/plans/held"

@@ -78,7 +78,7 @@ both() {
 eventually 60 both
 settled
 [ "$(find "$a" -name 'shared (conflicted copy, *' | wc -l)" = 1 ] || fail "no conflicted copy"
-none_parked a >/dev/null && none_parked c >/dev/null || fail "a conflicted copy was refused for the quota"
+{ none_parked a >/dev/null && none_parked c >/dev/null; } || fail "a conflicted copy was refused for the quota"
 must_fail "quota" dd if=/dev/urandom of="$a/more" bs=200000 count=1 conv=fsync
 rm "$a/more"
 admin quota alice --bytes 0
@@ -123,7 +123,7 @@ random_file "$work/fresh" 300000
 must cp "$work/fresh" "$a/unassigned"
 asks() { status a | jq -e '.namespaces[] | select(.name == "alice") | .last_error | test("assign alice")'; }
 until_ok 30 asks || { status a; fail "it does not ask for an assignment"; }
-echo "bob goes on" >"$b/own-2" && sync "$b/own-2" || fail "another account is held back"
+{ echo "bob goes on" >"$b/own-2" && sync "$b/own-2"; } || fail "another account is held back"
 pid=$(lab pid a)
 plain_umount "$a" || fail "umount"
 until_ok 30 gone "$pid" || fail "the mount's process does not end"
