@@ -227,13 +227,18 @@ static void run_handler(struct httpd_req *q)
     q->fn(q->h->o.ctx, q);
 }
 
+/* [lock] */
+static bool too_much_unsent(const struct httpd *h)
+{
+    return h->queued + h->unsent_seen > h->o.memory_max;
+}
+
 void *httpd_worker_main(void *arg)
 {
     struct httpd *h = arg;
     pthread_mutex_lock(&h->lock);
     for (;;) {
-        while (!h->quit && (STAILQ_EMPTY(&h->work) || h->crowded ||
-                            h->queued + h->unsent_seen > h->o.memory_max))
+        while (!h->quit && (STAILQ_EMPTY(&h->work) || h->crowded || too_much_unsent(h)))
             pthread_cond_wait(&h->work_there, &h->lock);
         if (h->quit)
             break; /* what is still queued was given up when the loop stopped */
@@ -503,9 +508,11 @@ void httpd_wake_cb(evutil_socket_t fd, short what, void *arg)
     }
     if (looked_at) {
         pthread_mutex_lock(&h->lock);
+        bool held_back = too_much_unsent(h);
         h->queued -= looked_at;
         h->unsent_seen = h->unsent;
-        pthread_cond_broadcast(&h->work_there);
+        if (held_back) /* otherwise the workers wait for nothing but work */
+            pthread_cond_broadcast(&h->work_there);
         pthread_mutex_unlock(&h->lock);
     }
     struct post *p;
