@@ -55,9 +55,14 @@ must rm "$a/large"
 gone_there() { [ ! -e "$work/c/large" ]; }
 eventually 30 gone_there
 none_parked a >/dev/null || fail "a removed file stays parked"
+# more quota, and nothing is written meanwhile: it goes by itself
+must dd if=/dev/urandom of="$a/again" bs=1M count=5
+eventually 30 is_parked a "$a/again" EDQUOT
+admin quota alice --bytes 0
+eventually 30 arrives "$a/again" "$work/c/again"
+must rm "$a/again"
 
 # a conflicted copy may exceed the quota
-admin quota alice --bytes 0
 random_file "$work/one" 400000
 must cp "$work/one" "$a/shared"
 sync "$a/shared"
