@@ -149,6 +149,7 @@ struct route {
     struct uploads ask[UPLOAD_CLASSES], put[UPLOAD_CLASSES];
     unsigned diffs, puts[UPLOAD_CLASSES]; /* in flight */
     int64_t ask_after;                    /* a refused question is asked again then */
+    int64_t put_after;                    /* the right to write was refused: tried again then */
 };
 
 /* A set of blocks that a namespace's targets must hold. */

@@ -18,6 +18,7 @@
 #include "frame.h"
 #include "sync_internal.h"
 
+#define FORBIDDEN_AGAIN_MS 2000 /* after the right to write was refused */
 #define PUT_BARRIER_BYTES PUT_BATCH_BYTES
 #define PUT_BACKGROUND_BYTES (8u << 20)
 #define PUT_INFLIGHT_BYTES (96u << 20) /* in memory for puts, over all servers */
@@ -149,6 +150,10 @@ static void put_done(struct sync *s, struct sync_call *c)
         if (c->res.err == -ENOSPC && !c->res.message[0])
             snprintf(c->res.message, sizeof c->res.message, "%s is full", r->server->url);
         server_failed(s, r->server, &c->res);
+        if (c->res.err == -EPERM) { /* the capability does not allow it: has the role changed? */
+            r->put_after = s->clock() + FORBIDDEN_AGAIN_MS;
+            s->session_wanted = true;
+        }
         if (c->res.err != -ECANCELED)
             ns_error(s, r->ns, "%s: %s", r->server->premises, c->res.message);
         batch_requeue(b);
@@ -246,6 +251,10 @@ void put_step(struct sync *s, struct route *r)
 {
     if (r->server->backoff.fails || !r->cap_n)
         return;
+    if (r->put_after > s->clock()) {
+        sync_at(s, r->put_after);
+        return;
+    }
     for (enum upload_class c = 0; c < UPLOAD_CLASSES; c++)
         while (!TAILQ_EMPTY(&r->put[c]) && r->puts[c] < PUTS_INFLIGHT_MAX &&
                (s->put_bytes < PUT_INFLIGHT_BYTES || c == UPLOAD_BARRIER))
