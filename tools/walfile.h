@@ -4,7 +4,7 @@
  * Every durable commit of a server is an fdatasync of this file. While the file still grows, each
  * of those is also a commit of the disk filesystem's own journal, which waits for data of other
  * files that happen to be on their way. Overwriting bytes that are there already needs neither:
- * measured on ext4 beside other writers, the median falls by a third and the 90th percentile by
+ * measured on ext4 beside other writers, the median falls by a quarter and the 90th percentile by
  * half (tools/bench/README.md).
  */
 #ifndef WALFILE_H
