@@ -99,6 +99,39 @@ static int settle_entry(struct core *c, const struct m_entry_change *m, uint64_t
     return err || !gone ? err : node_purge(c, gone);
 }
 
+/* Whether a commit that took a name of the node took the server's last one. */
+static int settle_last(struct core *c, const struct m_changes *m, const struct nrow *n, bool *last)
+{
+    int delta = 0;
+    *last = false;
+    if (!is_dir(n->type)) { /* our count is the server's, and what is pending */
+        int err = nlink_pending(c, n, &delta);
+        *last = !err && (int64_t)n->nlink - delta <= 0;
+        return err;
+    }
+    for (size_t i = 0; i < m->entries_n; i++) /* a directory has one name: moved, or removed */
+        if (m->entries[i].node == n->id)
+            return 0;
+    *last = true;
+    return 0;
+}
+
+/* A node whose last name at the server the commit took, though it lives on here: it was named again
+ * since the commit was sent, or a file is open. What is sent of it from now on brings it back. */
+static int settle_gone(struct core *c, const struct m_changes *m, uint64_t node, uint64_t sjid)
+{
+    struct nrow n;
+    bool last;
+    int err = node_get(c, node, &n);
+    if (err || n.gone)
+        return err == -ENOENT ? 0 : err;
+    err = settle_last(c, m, &n, &last);
+    if (err || !last)
+        return err;
+    node_gone_at(&n, true, sjid);
+    return node_put(c, &n);
+}
+
 static int settle_xattr(struct core *c, const struct m_xattr_change *m, uint64_t request,
                         uint64_t sjid)
 {
@@ -149,6 +182,9 @@ int settle_request(struct core *c, uint64_t request, uint64_t sjid)
         err = settle_xattr(c, &m.xattrs[i], request, sjid);
     for (size_t i = 0; !err && i < m.entries_n; i++)
         err = settle_entry(c, &m.entries[i], request, sjid);
+    for (size_t i = 0; !err && i < m.entries_n; i++)
+        if (m.entries[i].base_node && m.entries[i].base_node != m.entries[i].node)
+            err = settle_gone(c, &m, m.entries[i].base_node, sjid);
     for (size_t i = 0; !err && i < sizeof sql / sizeof *sql; i++) {
         sqlite3_stmt *s = tree_stmt(c->t, sql[i]);
         sqlite3_bind_int64(s, 1, (int64_t)request);

@@ -351,6 +351,65 @@ static void test_a_directory_that_a_forgotten_commit_took_away_is_gone(void **st
     assert_int_equal(core_getattr(w->core, d, &a, &w->need), -ESTALE);
 }
 
+static uint64_t committed(struct world *w, const char *name, enum node_type type)
+{
+    uint64_t node = make(w, ROOT, name, type);
+    commit_all(w);
+    return node;
+}
+
+/* Times that are on their way to a directory when its removal is settled come to nothing there:
+ * they go again with its new name. */
+static void test_times_sent_to_what_is_gone_go_again(void **state)
+{
+    struct world *w = *state;
+    uint64_t d = committed(w, "d", NODE_DIR);
+    assert_int_equal(remove_name(w, ROOT, "d", true), 0);
+    planned(w, 0);
+    uint64_t removal = w->plan.request;
+    theirs_make(w, d, "x", THEIRS(1), NODE_DIR);
+    theirs_remove(w, d, "x", THEIRS(1));
+    struct m_commit_ans a = {.status = COMMIT_COMMITTED, .sjid = w->head + 2, .head = w->head + 2};
+    assert_int_equal(core_commit_answer(w->core, NS, removal, &a, &w->fx), 0);
+    struct core_attr t = {.mtime = 77};
+    assert_int_equal(core_setattr(w->core, &w->who, d, CORE_SET_MTIME, &t, &w->need), 0);
+    planned(w, d);
+    uint64_t times = w->plan.request;
+    theirs_make(w, ROOT, "e", THEIRS(2), NODE_DIR);
+    rec_begin(w);
+    rec_own(w, removal);
+    apply(w);
+    rec_begin(w);
+    rec_own(w, times);
+    apply(w);
+    planned(w, 0);
+    assert_true(sent_entry(w, ROOT, "d", 0, d));
+    assert_non_null(sent_node(w, d));
+    assert_int_equal(sent_node(w, d)->mtime, 77);
+    answer_committed(w);
+    commit_all(w);
+    assert_clean(w);
+}
+
+/* A file that lost one of two names is not gone: nothing but what changed is sent of it. */
+static void test_a_file_that_kept_a_name_is_not_gone(void **state)
+{
+    struct world *w = *state;
+    struct core_attr a, t = {.mtime = 5};
+    uint64_t f = committed(w, "f", NODE_REG);
+    assert_int_equal(core_link(w->core, &w->who, f, ROOT, name_of("g"), &a, &w->need), 0);
+    commit_all(w);
+    assert_int_equal(remove_name(w, ROOT, "f", false), 0);
+    commit_all(w);
+    assert_int_equal(core_link(w->core, &w->who, f, ROOT, name_of("h"), &a, &w->need), 0);
+    assert_int_equal(core_setattr(w->core, &w->who, f, CORE_SET_MTIME, &t, &w->need), 0);
+    planned(w, f);
+    assert_int_equal(rows(w), 1);
+    answer_committed(w);
+    commit_all(w);
+    assert_clean(w);
+}
+
 static void test_refusals_park(void **state)
 {
     static const struct {
@@ -556,6 +615,8 @@ int main(void)
         T(test_a_forgotten_commit_wins_over_what_is_older),
         T(test_a_forgotten_commit_does_not_win_over_what_is_newer),
         T(test_a_directory_that_a_forgotten_commit_took_away_is_gone),
+        T(test_times_sent_to_what_is_gone_go_again),
+        T(test_a_file_that_kept_a_name_is_not_gone),
         T(test_refusals_park),
         T(test_what_the_driver_gives_up_is_parked_whatever_came_since),
         T(test_a_session_lets_go_what_it_allows),
