@@ -99,6 +99,7 @@ void client_template(struct simvfs *disk)
 {
     char why[512];
     struct tree *t;
+    simvfs_small_pages(disk, TREE_DB);
     if (tree_open(&t, TREE_DB, simvfs_name(disk), why))
         abort();
     tree_close(t);
@@ -126,6 +127,7 @@ int client_start(struct client *c)
         return start_failed(c, err, "core_new");
     }
     c->epoch++;
+    c->at.verified = c->at.idle = -1;
     err = core_root(c->core, &c->ns, &c->root);
     if (err == -ENOENT) /* not before the first session */
         c->ns = c->root = 0;
@@ -166,6 +168,7 @@ static void forget(struct client *c)
         c->fsyncs[i] = (struct fsync_wait){0};
     }
     c->op = (struct op){0};
+    c->at.verified = c->at.idle = -1;
 }
 
 void client_stop(struct client *c, enum stop how)
@@ -315,6 +318,9 @@ static void list_start(struct client *c, const struct view *v, struct rng *r)
     if (!client_ok(c, core_ns_get(c->core, v->ns, &n), "core_ns_get"))
         return;
     struct m_list_req q = {.ns = v->ns, .from = n.cursor, .limit_bytes = 1 + rng_below(r, 3000)};
+    bool news = n.cursor != c->s->server.seen[server_ns(c->s, v->ns)];
+    if (!news && !rng_percent(r, 10)) /* the server would let it wait */
+        return;
     client_call(c, CALL_LIST, 0, v->ns, "list", &m_list_req_desc, &q);
 }
 

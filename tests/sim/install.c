@@ -155,6 +155,7 @@ struct installation *installation_new(void)
         abort();
     i->disk = simvfs_new("sim-template");
     simvfs_reset(i->disk, 0);
+    simvfs_small_pages(i->disk, DB);
     struct meta_options o = {.path = DB, .vfs = simvfs_name(i->disk)};
     if (meta_open(&m, &o, why))
         die("open", why);

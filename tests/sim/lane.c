@@ -163,11 +163,33 @@ static bool plan_fsyncs(struct client *c, struct view *v, struct rng *r)
     return planned(c, v, err, &need, "fsync");
 }
 
+/* Nothing is pending in the whole tree, nor under way: there is nothing to plan. */
+static bool is_idle(struct client *c)
+{
+    int64_t now = sqlite3_total_changes64(tree_db(c->tree));
+    if (c->at.idle == now)
+        return true;
+    sqlite3_stmt *s = tree_stmt(c->tree, "SELECT EXISTS(SELECT 1 FROM node WHERE pend != 0)"
+                                         " OR EXISTS(SELECT 1 FROM entry WHERE pend != 0)"
+                                         " OR EXISTS(SELECT 1 FROM xattr WHERE pend != 0)"
+                                         " OR EXISTS(SELECT 1 FROM sent)");
+    bool idle = tree_step(c->tree, s) == 1 && !sqlite3_column_int(s, 0);
+    if (s)
+        sqlite3_reset(s);
+    if (idle)
+        c->at.idle = now;
+    return idle;
+}
+
 static void plan(struct client *c, struct view *v, struct rng *r)
 {
     struct lane *l = &v->lane;
     struct core_need need = {0};
     bool healed = c->s->healed;
+    if (is_idle(c)) {
+        l->nothing += healed;
+        return;
+    }
     if (planned(c, v, core_resend(c->core, v->ns, 0, &l->plan), &need, "resend") || !c->core)
         return;
     if (plan_fsyncs(c, v, r) || !c->core)

@@ -9,14 +9,15 @@
  * then the refusals are lifted, and it must arrive like everything else.
  */
 #include "sim.h"
+#include "warm.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define ROUNDS_MAX 400 /* to become quiet */
-#define FROM_NOTHING 8 /* one run of so many begins without trees: making them costs time */
+#define ROUNDS_MAX 400  /* to become quiet */
+#define FROM_NOTHING 32 /* one run of so many begins without trees: making them costs time */
 #define START_NS 1700000000000000000
 
 /* ---- the log ----------------------------------------------------------------------------------
@@ -264,10 +265,13 @@ struct sim *sim_new(void)
 
 void sim_free(struct sim *s)
 {
+    warm_free(s->server.disk);
     simvfs_free(s->server.disk);
     simvfs_free(s->empty);
-    for (unsigned i = 0; i < CLIENTS_MAX; i++)
+    for (unsigned i = 0; i < CLIENTS_MAX; i++) {
+        warm_free(s->client[i].disk);
         simvfs_free(s->client[i].disk);
+    }
     for (size_t i = 0; i < LOG_LINES; i++)
         free(s->log[i]);
     free(s);
@@ -324,7 +328,7 @@ static void end(struct sim *s)
 {
     for (unsigned k = 0; k < s->opt.clients; k++) {
         struct client *c = &s->client[k];
-        simvfs_crash_after(c->disk, 0);
+        simvfs_crash(c->disk); /* nobody looks at it any more: see warm.c */
         if (c->core)
             client_stop(c, STOP_CLEAN);
     }
@@ -332,6 +336,7 @@ static void end(struct sim *s)
         struct packet p = net_take(s, s->net_n - 1);
         buf_free(&p.body);
     }
+    simvfs_crash(s->server.disk);
     server_stop(&s->server);
 }
 

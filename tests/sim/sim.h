@@ -4,10 +4,10 @@
  * tree and the real sync core. Everything runs in one thread and draws from one seed, so that a
  * seed is a run.
  *
- * Reading order: simvfs.h (disks), this, ledger.c (what was written), install.c, server.c,
- * blockd.c, client.c (the driver in small), lane.c (its commits), upload.c (its blocks), program.c
- * (what programs do), verify.c (what must hold), weather.c (accidents), run.c (the scheduler),
- * shrink.c, main.c (seeds, jobs).
+ * Reading order: simvfs.h (disks), warm.h (connections), this, ledger.c (what was written),
+ * install.c, server.c, blockd.c, client.c (the driver in small), lane.c (its commits), upload.c
+ * (its blocks), program.c (what programs do), verify.c (what must hold), weather.c (accidents),
+ * run.c (the scheduler), shrink.c, main.c (seeds, jobs).
  */
 #ifndef SIM_SIM_H
 #define SIM_SIM_H
@@ -295,6 +295,9 @@ struct client {
     struct open_file files[HANDLES_MAX];
     struct fsync_wait fsyncs[BARRIERS_MAX];
     struct op op;
+    struct { /* what was found when the tree had seen so many changes; not looked for again */
+        int64_t verified, idle;
+    } at;
 };
 /* Makes a new tree. */
 void client_template(struct simvfs *disk);

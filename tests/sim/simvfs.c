@@ -10,7 +10,6 @@
  */
 #include "simvfs.h"
 
-#include <assert.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,34 +37,46 @@ struct simfile {
     struct op *ops;
     size_t ops_n, ops_cap;
     struct image data; /* of ops */
-    void *shm[REGIONS_MAX];
-    unsigned handles;
+};
+
+struct region { /* of the memory that connections of a database share */
+    void *p;
+    size_t n;
 };
 
 struct simvfs {
     sqlite3_vfs vfs;
     char name[NAME_MAX_LEN];
     struct simfile files[FILES_MAX];
+    struct region shm[REGIONS_MAX]; /* of the one database; where they are stays, see warm.c */
     struct rng rng;
     bool crashed;
     unsigned countdown; /* 0: none */
+    unsigned life;      /* counts restarts: what was open before is looked up again */
 };
 
 struct handle {
     sqlite3_file base;
     struct simvfs *v;
     struct simfile *f;
+    const char *name; /* SQLite keeps it as long as the file is open; NULL: temporary */
+    unsigned life;
 };
 
 /* ---- images ------------------------------------------------------------------------------- */
+static void image_room(struct image *m, size_t n)
+{
+    if (n <= m->cap)
+        return;
+    m->cap = n + n / 2 + 4096;
+    m->p = realloc(m->p, m->cap);
+    if (!m->p)
+        abort();
+}
+
 static void image_size(struct image *m, size_t n)
 {
-    if (n > m->cap) {
-        m->cap = n + n / 2 + 4096;
-        m->p = realloc(m->p, m->cap);
-        if (!m->p)
-            abort();
-    }
+    image_room(m, n);
     if (n > m->n)
         memset(m->p + m->n, 0, n - m->n);
     m->n = n;
@@ -73,17 +84,19 @@ static void image_size(struct image *m, size_t n)
 
 static void image_write(struct image *m, uint64_t off, const uint8_t *p, size_t len)
 {
-    if (off + len > m->n)
-        image_size(m, (size_t)off + len);
+    if (off > m->n)
+        image_size(m, (size_t)off);
+    image_room(m, (size_t)off + len);
     memcpy(m->p + off, p, len);
+    if (off + len > m->n)
+        m->n = (size_t)off + len;
 }
 
 static void image_copy(struct image *to, const struct image *from)
 {
     to->n = 0;
-    image_size(to, from->n);
     if (from->n)
-        memcpy(to->p, from->p, from->n);
+        image_write(to, 0, from->p, from->n);
 }
 
 static void op_add(struct simfile *f, uint64_t off, const void *p, size_t len)
@@ -129,12 +142,12 @@ static void file_clear(struct simfile *f)
     ops_clear(f);
 }
 
-static void shm_clear(struct simfile *f)
+/* The shared memory is gone with the processes; a connection that outlives its process (warm.c)
+ * finds it empty and reads the log, as a new one does. */
+static void shm_clear(struct simvfs *v)
 {
-    for (int i = 0; i < REGIONS_MAX; i++) {
-        free(f->shm[i]);
-        f->shm[i] = NULL;
-    }
+    for (int i = 0; i < REGIONS_MAX && v->shm[i].p; i++)
+        memset(v->shm[i].p, 0, v->shm[i].n);
 }
 
 /* ---- crashing ------------------------------------------------------------------------------ */
@@ -184,10 +197,9 @@ static void lose_power(struct simvfs *v, struct simfile *f)
 
 void simvfs_restart(struct simvfs *v, bool power_lost)
 {
+    shm_clear(v);
     for (int i = 0; i < FILES_MAX; i++) {
         struct simfile *f = &v->files[i];
-        assert(f->handles == 0);
-        shm_clear(f);
         if (f->name[0] && power_lost)
             lose_power(v, f);
         if (f->name[0] && (f->temporary || (!f->exists && !f->on_disk)))
@@ -195,13 +207,56 @@ void simvfs_restart(struct simvfs *v, bool power_lost)
     }
     v->crashed = false;
     v->countdown = 0;
+    v->life++;
 }
 
 /* ---- files --------------------------------------------------------------------------------- */
+static struct simfile *find(struct simvfs *v, const char *name)
+{
+    for (int i = 0; i < FILES_MAX; i++)
+        if (v->files[i].name[0] && !strcmp(v->files[i].name, name))
+            return &v->files[i];
+    return NULL;
+}
+
+static struct simfile *make(struct simvfs *v, const char *name)
+{
+    for (int i = 0; i < FILES_MAX; i++) {
+        struct simfile *f = &v->files[i];
+        if (f->name[0])
+            continue;
+        if (name)
+            snprintf(f->name, sizeof f->name, "%s", name);
+        else
+            snprintf(f->name, sizeof f->name, "*%d", i);
+        f->temporary = !name;
+        return f;
+    }
+    abort();
+}
+
+/* The file that a handle is of: after a restart, as if it had been opened again. */
+static struct simfile *file_of(struct handle *h)
+{
+    if (h->life == h->v->life)
+        return h->f;
+    struct simfile *f = find(h->v, h->name);
+    if (!f)
+        f = make(h->v, h->name);
+    if (!f->exists) {
+        f->exists = true;
+        f->now.n = 0;
+        f->disk.n = 0;
+        ops_clear(f);
+    }
+    h->life = h->v->life;
+    return h->f = f;
+}
+
 static int f_close(sqlite3_file *file)
 {
     struct handle *h = (struct handle *)file;
-    if (--h->f->handles == 0 && h->f->temporary)
+    if (h->life == h->v->life && h->f->temporary)
         file_clear(h->f);
     return SQLITE_OK;
 }
@@ -209,9 +264,9 @@ static int f_close(sqlite3_file *file)
 static int f_read(sqlite3_file *file, void *p, int n, sqlite3_int64 off)
 {
     struct handle *h = (struct handle *)file;
-    const struct image *m = &h->f->now;
     if (h->v->crashed)
         return SQLITE_IOERR_READ;
+    const struct image *m = &file_of(h)->now;
     size_t have = (size_t)off < m->n ? m->n - (size_t)off : 0;
     if (have > (size_t)n)
         have = (size_t)n;
@@ -226,9 +281,10 @@ static int f_write(sqlite3_file *file, const void *p, int n, sqlite3_int64 off)
     struct handle *h = (struct handle *)file;
     if (!alive(h->v))
         return SQLITE_IOERR_WRITE;
-    image_write(&h->f->now, (uint64_t)off, p, (size_t)n);
-    if (!h->f->temporary)
-        op_add(h->f, (uint64_t)off, p, (size_t)n);
+    struct simfile *f = file_of(h);
+    image_write(&f->now, (uint64_t)off, p, (size_t)n);
+    if (!f->temporary)
+        op_add(f, (uint64_t)off, p, (size_t)n);
     return SQLITE_OK;
 }
 
@@ -237,9 +293,10 @@ static int f_truncate(sqlite3_file *file, sqlite3_int64 size)
     struct handle *h = (struct handle *)file;
     if (!alive(h->v))
         return SQLITE_IOERR_TRUNCATE;
-    image_size(&h->f->now, (size_t)size);
-    if (!h->f->temporary)
-        op_add(h->f, (uint64_t)size, NULL, 0);
+    struct simfile *f = file_of(h);
+    image_size(&f->now, (size_t)size);
+    if (!f->temporary)
+        op_add(f, (uint64_t)size, NULL, 0);
     return SQLITE_OK;
 }
 
@@ -249,15 +306,17 @@ static int f_sync(sqlite3_file *file, int flags)
     (void)flags;
     if (!alive(h->v))
         return SQLITE_IOERR_FSYNC;
-    file_sync(h->f);
+    file_sync(file_of(h));
     return SQLITE_OK;
 }
 
 static int f_size(sqlite3_file *file, sqlite3_int64 *size)
 {
     struct handle *h = (struct handle *)file;
-    *size = (sqlite3_int64)h->f->now.n;
-    return h->v->crashed ? SQLITE_IOERR_FSTAT : SQLITE_OK;
+    if (h->v->crashed)
+        return SQLITE_IOERR_FSTAT;
+    *size = (sqlite3_int64)file_of(h)->now.n;
+    return SQLITE_OK;
 }
 
 /* One process, one connection: nobody else ever holds a lock. */
@@ -307,12 +366,13 @@ static int f_shm_map(sqlite3_file *file, int region, int size, int extend, void 
     *out = NULL;
     if (h->v->crashed || region >= REGIONS_MAX)
         return SQLITE_IOERR_SHMMAP;
-    if (!h->f->shm[region] && extend) {
-        h->f->shm[region] = calloc(1, (size_t)size);
-        if (!h->f->shm[region])
+    struct region *r = &h->v->shm[region];
+    if (!r->p && extend) {
+        *r = (struct region){calloc(1, (size_t)size), (size_t)size};
+        if (!r->p)
             abort();
     }
-    *out = h->f->shm[region];
+    *out = r->p;
     return SQLITE_OK;
 }
 
@@ -334,7 +394,7 @@ static int f_shm_unmap(sqlite3_file *file, int delete)
 {
     struct handle *h = (struct handle *)file;
     (void)delete;
-    shm_clear(h->f);
+    shm_clear(h->v);
     return SQLITE_OK;
 }
 
@@ -359,30 +419,6 @@ static const sqlite3_io_methods methods = {
 };
 
 /* ---- the file system ----------------------------------------------------------------------- */
-static struct simfile *find(struct simvfs *v, const char *name)
-{
-    for (int i = 0; i < FILES_MAX; i++)
-        if (v->files[i].name[0] && !strcmp(v->files[i].name, name))
-            return &v->files[i];
-    return NULL;
-}
-
-static struct simfile *make(struct simvfs *v, const char *name)
-{
-    for (int i = 0; i < FILES_MAX; i++) {
-        struct simfile *f = &v->files[i];
-        if (f->name[0] || f->handles)
-            continue;
-        if (name)
-            snprintf(f->name, sizeof f->name, "%s", name);
-        else
-            snprintf(f->name, sizeof f->name, "*%d", i);
-        f->temporary = !name;
-        return f;
-    }
-    abort();
-}
-
 static int v_open(sqlite3_vfs *vfs, sqlite3_filename name, sqlite3_file *file, int flags, int *out)
 {
     struct simvfs *v = (struct simvfs *)vfs;
@@ -401,8 +437,7 @@ static int v_open(sqlite3_vfs *vfs, sqlite3_filename name, sqlite3_file *file, i
         f->disk.n = 0;
         ops_clear(f);
     }
-    f->handles++;
-    *h = (struct handle){.base.pMethods = &methods, .v = v, .f = f};
+    *h = (struct handle){.base.pMethods = &methods, .v = v, .f = f, .name = name, .life = v->life};
     if (out)
         *out = flags;
     return SQLITE_OK;
@@ -489,13 +524,37 @@ void simvfs_free(struct simvfs *v)
         return;
     sqlite3_vfs_unregister(&v->vfs);
     for (int i = 0; i < FILES_MAX; i++) {
-        shm_clear(&v->files[i]);
         free(v->files[i].now.p);
         free(v->files[i].disk.p);
         free(v->files[i].data.p);
         free(v->files[i].ops);
     }
+    for (int i = 0; i < REGIONS_MAX; i++)
+        free(v->shm[i].p);
     free(v);
+}
+
+struct simvfs *simvfs_find(const char *name)
+{
+    sqlite3_vfs *vfs = name ? sqlite3_vfs_find(name) : NULL;
+    return vfs && vfs->xOpen == v_open ? (struct simvfs *)vfs : NULL;
+}
+
+bool simvfs_has_wal(struct simvfs *v, const char *path)
+{
+    const struct simfile *f = find(v, path); /* bytes 18 and 19 of the header, sqlite3.c */
+    return f && f->exists && f->now.n > 100 && f->now.p[18] == 2 && f->now.p[19] == 2;
+}
+
+void simvfs_small_pages(struct simvfs *v, const char *path)
+{
+    sqlite3 *db = NULL;
+    if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, v->name) !=
+            SQLITE_OK ||
+        sqlite3_exec(db, "PRAGMA page_size = 1024; CREATE TABLE t(x); DROP TABLE t", NULL, NULL,
+                     NULL) != SQLITE_OK)
+        abort();
+    sqlite3_close(db);
 }
 
 const char *simvfs_name(const struct simvfs *v)
@@ -505,23 +564,22 @@ const char *simvfs_name(const struct simvfs *v)
 
 void simvfs_reset(struct simvfs *v, uint64_t seed)
 {
-    for (int i = 0; i < FILES_MAX; i++) {
-        assert(v->files[i].handles == 0);
-        shm_clear(&v->files[i]);
+    shm_clear(v);
+    for (int i = 0; i < FILES_MAX; i++)
         file_clear(&v->files[i]);
-    }
     v->rng = rng_of(seed, 1, 0);
     v->crashed = false;
     v->countdown = 0;
+    v->life++;
 }
 
 void simvfs_copy(struct simvfs *v, const struct simvfs *from)
 {
+    shm_clear(v);
+    v->life++;
     for (int i = 0; i < FILES_MAX; i++) {
         struct simfile *f = &v->files[i];
         const struct simfile *g = &from->files[i];
-        assert(f->handles == 0);
-        shm_clear(f);
         file_clear(f);
         if (!g->name[0] || !g->exists || g->temporary)
             continue;
@@ -530,117 +588,4 @@ void simvfs_copy(struct simvfs *v, const struct simvfs *from)
         image_copy(&f->now, &g->now);
         image_copy(&f->disk, &g->now);
     }
-}
-
-/* ---- memory ----------------------------------------------------------------------------------
- * Half of the time goes into memory when databases are opened and statements prepared as often as
- * here. Sizes are rounded up to powers of two (and halfway between), what is freed is kept by size,
- * and nothing is locked or counted. */
-#define CLASSES 64
-#define HEAD 16 /* bytes before what SQLite sees: the class, and alignment */
-#define SLAB (1u << 20)
-
-static void *kept[CLASSES];
-static uint8_t *slab;
-static size_t slab_left;
-
-static unsigned class_of(size_t n)
-{
-    if (n <= 32)
-        return 10;
-    unsigned top = 63u - (unsigned)__builtin_clzll(n - 1); /* 2^top < n <= 2^(top+1) */
-    return 2 * top + (n - 1 >= (size_t)3 << (top - 1));
-}
-
-static size_t class_size(unsigned k)
-{
-    return (k & 1 ? (size_t)4 : (size_t)3) << (k / 2 - 1);
-}
-
-static void *m_alloc(int n)
-{
-    unsigned k = class_of((size_t)n);
-    size_t size = class_size(k) + HEAD;
-    uint8_t *p = kept[k];
-    if (p) {
-        memcpy(&kept[k], p + HEAD, sizeof kept[k]);
-    } else if (size > SLAB / 8) {
-        p = malloc(size);
-    } else {
-        if (slab_left < size) {
-            slab = malloc(SLAB);
-            slab_left = slab ? SLAB : 0;
-        }
-        if (slab_left < size)
-            return NULL;
-        p = slab;
-        slab += size;
-        slab_left -= size;
-    }
-    if (!p)
-        return NULL;
-    memcpy(p, &k, sizeof k);
-    return p + HEAD;
-}
-
-static unsigned m_class(const void *p)
-{
-    unsigned k;
-    memcpy(&k, (const uint8_t *)p - HEAD, sizeof k);
-    return k;
-}
-
-static void m_free(void *p)
-{
-    unsigned k = m_class(p);
-    memcpy(p, &kept[k], sizeof kept[k]);
-    kept[k] = (uint8_t *)p - HEAD;
-}
-
-static int m_size(void *p)
-{
-    return p ? (int)class_size(m_class(p)) : 0;
-}
-
-static void *m_realloc(void *p, int n)
-{
-    if (n <= m_size(p))
-        return p;
-    void *q = m_alloc(n);
-    if (q) {
-        memcpy(q, p, (size_t)m_size(p));
-        m_free(p);
-    }
-    return q;
-}
-
-static int m_round(int n)
-{
-    return (int)class_size(class_of((size_t)n));
-}
-
-static int m_init(void *arg)
-{
-    (void)arg;
-    return SQLITE_OK;
-}
-
-static void m_end(void *arg)
-{
-    (void)arg;
-}
-
-void simvfs_quick(void)
-{
-    static const sqlite3_mem_methods memory = {.xMalloc = m_alloc,
-                                               .xFree = m_free,
-                                               .xRealloc = m_realloc,
-                                               .xSize = m_size,
-                                               .xRoundup = m_round,
-                                               .xInit = m_init,
-                                               .xShutdown = m_end};
-    sqlite3_config(SQLITE_CONFIG_SINGLETHREAD);
-    sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
-    sqlite3_config(SQLITE_CONFIG_LOOKASIDE, 1200, 500);
-    sqlite3_config(SQLITE_CONFIG_MALLOC, &memory);
 }

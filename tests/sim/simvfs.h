@@ -18,6 +18,12 @@ struct simvfs;
 struct simvfs *simvfs_new(const char *name);
 void simvfs_free(struct simvfs *v);
 const char *simvfs_name(const struct simvfs *v);
+/* Makes an empty database of small pages: a quarter of the bytes to copy and to sum up, and more
+ * writes to crash between. */
+void simvfs_small_pages(struct simvfs *v, const char *path);
+struct simvfs *simvfs_find(const char *name); /* NULL: none of ours */
+/* Whether a database is there that keeps a write-ahead log. */
+bool simvfs_has_wal(struct simvfs *v, const char *path);
 /* Forgets all files; the seed decides what a crash leaves. No file may be open. */
 void simvfs_reset(struct simvfs *v, uint64_t seed);
 /* Everything becomes a durable copy of what is in from. No file of v may be open. */

@@ -75,6 +75,9 @@ void verify_tree(struct client *c)
 {
     if (!c->core || c->s->failed || simvfs_crashed(c->disk))
         return;
+    int64_t now = sqlite3_total_changes64(tree_db(c->tree));
+    if (c->at.verified == now)
+        return;
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
         sqlite3_stmt *s = tree_stmt(c->tree, rules[i].sql);
         int rc = tree_step(c->tree, s);
@@ -89,6 +92,7 @@ void verify_tree(struct client *c)
         if (c->s->failed)
             return;
     }
+    c->at.verified = now;
 }
 
 static void verify_database(struct client *c)
