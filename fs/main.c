@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -428,6 +429,9 @@ int main(int argc, char **argv)
 {
     struct program p = {.lock_fd = -1, .report_fd = -1};
     pthread_mutex_init(&p.fs.lock, NULL);
+    /* a batch of blocks is not given back to the system to be taken, and zeroed, again at once */
+    mallopt(M_MMAP_THRESHOLD, 32 << 20);
+    mallopt(M_TRIM_THRESHOLD, 64 << 20);
     if (mount_args_parse(&p.args, argc, argv, p.err)) {
         fprintf(stderr, "mount.fuse.steadfs: %s\n", p.err);
         return EXIT_USAGE;
