@@ -26,6 +26,8 @@
 #include "tree.h"
 #include "vfs.h"
 
+#define CHECKPOINT_AGAIN_MS 100
+
 static int64_t clock_ms(void)
 {
     struct timespec t;
@@ -199,6 +201,43 @@ static void flush_done(struct sync *s, struct sync_event *e)
     sync_wake(s);
 }
 
+/* ---- the tree's log ---- */
+static void checkpoint_run(struct sync *s, struct sync_job *j)
+{
+    (void)j;
+    int err = tree_checkpoint(s->fs->tree);
+    pthread_mutex_lock(&s->fs->lock);
+    if (!err)
+        err = tree_checkpoint_end(s->fs->tree);
+    pthread_mutex_unlock(&s->fs->lock);
+    if (err)
+        log_printf(s->fs->log, LOG_L_WARN, "copying the log of %s/tree.db: %s", s->fs->opt.state,
+                   strerror(-err));
+}
+
+static void checkpoint_done(struct sync *s, struct sync_event *e)
+{
+    free(e);
+    pthread_mutex_lock(&s->fs->lock);
+    s->checkpointing = false;
+    s->checkpoint_after = s->clock() + CHECKPOINT_AGAIN_MS;
+    pthread_mutex_unlock(&s->fs->lock);
+}
+
+/* Some tens of milliseconds that whoever commits would have to wait for otherwise. */
+static void checkpoint_step(struct sync *s, int64_t now)
+{
+    if (s->checkpointing || s->checkpoint_after > now || !tree_log_long(s->fs->tree))
+        return;
+    struct sync_job *j = calloc(1, sizeof *j);
+    if (!j)
+        abort();
+    s->checkpointing = true;
+    j->run = checkpoint_run;
+    j->ev.fn = checkpoint_done;
+    sync_job_start(s, j);
+}
+
 /* Barriers that the servers did not grant in time (and, with fsync=local, all) are made safe
  * against power loss. */
 static void flush_start(struct sync *s)
@@ -253,6 +292,7 @@ static void turn(struct sync *s, const uint64_t *cancels, size_t cancels_n)
     struct finishes list = STAILQ_HEAD_INITIALIZER(list);
     pthread_mutex_lock(&s->fs->lock);
     int64_t now = s->clock();
+    s->turns++;
     s->wake_at = now + 60000;
     cancels_apply(s, cancels, cancels_n);
     waiters_expire(s, now);
@@ -264,6 +304,7 @@ static void turn(struct sync *s, const uint64_t *cancels, size_t cancels_n)
     upload_step(s);
     fetch_step(s);
     sweep_step(s);
+    checkpoint_step(s, now);
     STAILQ_CONCAT(&list, &s->finished);
     pthread_mutex_unlock(&s->fs->lock);
     finishes_run(&list);

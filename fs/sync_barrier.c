@@ -202,31 +202,44 @@ void barriers_follow(struct sync_ns *ns, uint64_t node, uint64_t other)
     }
 }
 
+static size_t node_add(uint64_t *nodes, size_t n, uint64_t node)
+{
+    size_t k = 0;
+    while (k < n && nodes[k] != node)
+        k++;
+    if (k == n && n < BARRIERS_PER_PLAN)
+        nodes[n++] = node;
+    return n;
+}
+
 size_t barriers_ready(struct sync_ns *ns, uint64_t *nodes)
 {
     size_t n = 0;
     struct barrier *b;
     TAILQ_FOREACH(b, &ns->barriers, ns_link)
-    {
-        size_t k = 0;
-        if (b->state != BARRIER_READY)
-            continue;
-        while (k < n && nodes[k] != b->node)
-            k++;
-        if (k == n && n < BARRIERS_PER_PLAN)
-            nodes[n++] = b->node;
-    }
+    if (b->state == BARRIER_READY)
+        n = node_add(nodes, n, b->node);
+    return n;
+}
+
+size_t barriers_soon(struct sync *s, struct sync_ns *ns, uint64_t *nodes)
+{
+    size_t n = 0;
+    struct barrier *b;
+    TAILQ_FOREACH(b, &ns->barriers, ns_link)
+    if (b->state == BARRIER_UPLOAD && upload_soon(s, ns, &b->set))
+        n = node_add(nodes, n, b->node);
     return n;
 }
 
 void barriers_planned(struct sync *s, struct sync_ns *ns, const uint64_t *nodes, size_t n,
-                      uint64_t request)
+                      enum barrier_state from, uint64_t request)
 {
     struct barrier *b;
     TAILQ_FOREACH(b, &ns->barriers, ns_link)
     {
         bool in = false;
-        for (size_t k = 0; k < n && b->state == BARRIER_READY && !in; k++)
+        for (size_t k = 0; k < n && b->state == from && !in; k++)
             in = nodes[k] == b->node;
         if (!in)
             continue;

@@ -8,10 +8,14 @@
  * lost, from the journal.
  *
  * Barriers upload the blocks of their closure without the lane, then all that are ready are planned
- * together. Background work goes through the lane only when no barrier is ready, and only with all
- * its blocks at the targets: the batch is planned inside a transaction that is rolled back while
- * any block is missing, so that a barrier never waits for a background upload. (After a few rounds,
- * when programs change the batch as fast as it is uploaded, it is taken as it is.)
+ * together. While the last small puts of barriers are under way and nobody else is ready, their
+ * commit is planned already: that costs as much as such a put. It is taken back when the puts take
+ * longer than expected, so that it holds up nobody who needs none.
+ *
+ * Background work goes through the lane only when no barrier is ready, and only with all its blocks
+ * at the targets: the batch is planned inside a transaction that is rolled back while any block is
+ * missing, so that a barrier never waits for a background upload. (After a few rounds, when
+ * programs change the batch as fast as it is uploaded, it is taken as it is.)
  */
 #include <errno.h>
 #include <stdio.h>
@@ -25,8 +29,10 @@
 #define MISSING_ROUNDS_MAX 8    /* answers `missing` in a row, then a pause */
 #define ASSIGNMENT_ROUNDS_MAX 3 /* refusals of the targets in a row, each after a new session */
 #define AHEAD_ROUNDS_MAX 3
-#define LOST_ROUNDS_MAX 3 /* questions after which a block that is nowhere is given up */
-#define TROUBLE_MS 1000   /* after a local failure (disk full …) */
+#define LOST_ROUNDS_MAX 3   /* questions after which a block that is nowhere is given up */
+#define TROUBLE_MS 1000     /* after a local failure (disk full …) */
+#define EARLY_MS 50         /* a plan waits that long for puts, … */
+#define EARLY_AGAIN_MS 5000 /* … and after it waited in vain, none does for so long */
 
 static uint32_t jitter(void)
 {
@@ -87,7 +93,7 @@ static void lane_clear(struct lane *l)
     upload_set_free(&l->set);
     l->phase = LANE_IDLE;
     l->rounds = l->lost = 0;
-    l->background = false;
+    l->background = l->early = false;
     backoff_ok(&l->backoff);
 }
 
@@ -345,18 +351,34 @@ static void lane_lost(struct sync *s, struct sync_ns *ns, const struct upload *u
              hex);
 }
 
+/* It was never sent: to the core that is a conflict about nothing, and all is planned again. */
+static void lane_take_back(struct sync *s, struct sync_ns *ns)
+{
+    static const struct m_commit_ans nothing = {.status = COMMIT_CONFLICT};
+    ns->lane.early_not_before = s->clock() + EARLY_AGAIN_MS;
+    answer_final(s, ns, &nothing);
+}
+
 static void lane_upload(struct sync *s, struct sync_ns *ns)
 {
     struct lane *l = &ns->lane;
     bool awaited = !l->background || !TAILQ_EMPTY(&ns->barriers);
-    if (!upload_ready(s, ns, &l->set, awaited ? UPLOAD_BARRIER : UPLOAD_BACKGROUND)) {
+    bool ready = upload_ready(s, ns, &l->set, awaited ? UPLOAD_BARRIER : UPLOAD_BACKGROUND);
+    if (l->early && !ready && s->clock() - l->early_at >= EARLY_MS) {
+        lane_take_back(s, ns);
+        return;
+    }
+    if (!ready) {
         const struct upload *lost = upload_lost(s, ns, &l->set);
         if (lost)
             lane_lost(s, ns, lost);
+        if (l->early)
+            sync_at(s, l->early_at + EARLY_MS);
         return;
     }
     if (!s->online)
         return;
+    l->early = false;
     l->sent_bytes = 0;
     l->part = 0;
     lane_send(s, ns);
@@ -441,7 +463,7 @@ static bool lane_barriers(struct sync *s, struct sync_ns *ns)
     if (err == CORE_NEED) {
         ns->lane.load = sync_load(s, &need, lane_loaded, ns);
     } else if (err == -EAGAIN) {
-        barriers_planned(s, ns, nodes, n, 0);
+        barriers_planned(s, ns, nodes, n, BARRIER_READY, 0);
         journal_head(s, ns, 0);
     } else if (is_local_trouble(err)) {
         plan_failed(s, ns, err);
@@ -449,13 +471,38 @@ static bool lane_barriers(struct sync *s, struct sync_ns *ns)
         barriers_failed(s, ns, nodes[0], err);
     } else if (!p.rows) {
         core_plan_free(&p);
-        barriers_planned(s, ns, nodes, n, 0);
+        barriers_planned(s, ns, nodes, n, BARRIER_READY, 0);
         barriers_recheck(ns);
     } else {
-        barriers_planned(s, ns, nodes, n, p.request);
+        barriers_planned(s, ns, nodes, n, BARRIER_READY, p.request);
         lane_take(&ns->lane, &p, false);
     }
     sync_wake(s);
+    return true;
+}
+
+/* A commit for barriers that are ready when their last puts are answered. What cannot be planned
+ * now is left for when they are. */
+static bool lane_early(struct sync *s, struct sync_ns *ns)
+{
+    uint64_t nodes[BARRIERS_PER_PLAN];
+    struct lane *l = &ns->lane;
+    struct core_plan p;
+    struct core_need need;
+    if (l->early_not_before > s->clock())
+        return false;
+    size_t n = barriers_soon(s, ns, nodes);
+    if (!n)
+        return false;
+    if (core_plan(s->fs->core, ns->id, nodes, n, 0, &p, &need) || !p.rows) {
+        core_plan_free(&p);
+        l->early_not_before = s->clock() + TROUBLE_MS;
+        return false;
+    }
+    barriers_planned(s, ns, nodes, n, BARRIER_UPLOAD, p.request);
+    lane_take(l, &p, false);
+    l->early = true;
+    l->early_at = s->clock();
     return true;
 }
 
@@ -559,7 +606,7 @@ static void lane_idle(struct sync *s, struct sync_ns *ns)
         sync_at(s, l->not_before);
         return;
     }
-    if (!lane_resend(s, ns) && !lane_barriers(s, ns))
+    if (!lane_resend(s, ns) && !lane_barriers(s, ns) && !lane_early(s, ns))
         lane_background(s, ns);
 }
 

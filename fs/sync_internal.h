@@ -150,6 +150,7 @@ struct route {
     unsigned diffs, puts[UPLOAD_CLASSES]; /* in flight */
     int64_t ask_after;                    /* a refused question is asked again then */
     int64_t put_after;                    /* the right to write was refused: tried again then */
+    uint64_t put_turn; /* s->turns when the newest put for a barrier was started */
 };
 
 /* A set of blocks that a namespace's targets must hold. */
@@ -186,6 +187,9 @@ struct lane { /* at most one commit of a namespace is unanswered */
     bool resend;   /* commits from before the start or a lost answer are to be looked at first */
     bool held;     /* the core waits for the journal */
     int64_t not_before; /* planning, after a local failure */
+    bool early;         /* planned while the last of its blocks are put … */
+    int64_t early_at;   /* … at */
+    int64_t early_not_before;
     /* background */
     bool wanted;   /* something may be pending */
     int64_t due;   /* not before; monotonic ms */
@@ -277,6 +281,7 @@ struct sync {
     uint64_t next_id;
     struct finishes finished;
     int64_t wake_at; /* of this turn */
+    uint64_t turns;
 
     /* session */
     bool online, session_inflight, had_session, session_wanted;
@@ -314,6 +319,8 @@ struct sync {
     int64_t sweep_at;
     int flush_err;
     bool flushing; /* outbox and tree are being flushed for barriers that timed out */
+    bool checkpointing;
+    int64_t checkpoint_after;
 };
 
 /* ---- sync.c ---- */
@@ -389,6 +396,8 @@ bool upload_ready(struct sync *s, struct sync_ns *ns, struct upload_set *set,
 /* Adds receipts and not_held of the set to a commit (arrays in the arena). */
 void upload_fill(struct sync *s, struct sync_ns *ns, const struct upload_set *set,
                  struct m_commit_req *q, struct arena *a);
+/* Whether it lacks nothing but the answers to a few small puts, at servers that answer quickly. */
+bool upload_soon(struct sync *s, struct sync_ns *ns, const struct upload_set *set);
 /* The server says that the target lacks it, whatever we believed. */
 void upload_missing(struct sync *s, struct sync_ns *ns, uint64_t server, const struct block_id *id,
                     bool elsewhere);
@@ -425,9 +434,12 @@ void barriers_settle(struct sync *s, struct sync_ns *ns, uint64_t request, bool 
 void barriers_follow(struct sync_ns *ns, uint64_t node, uint64_t other);
 /* Nodes of ready barriers, BARRIERS_PER_PLAN at most, each once. */
 size_t barriers_ready(struct sync_ns *ns, uint64_t *nodes);
-/* The ready barriers of these nodes are part of the request, or (0) look again soon. */
+/* Likewise of those that are ready as soon as small puts under way are answered. */
+size_t barriers_soon(struct sync *s, struct sync_ns *ns, uint64_t *nodes);
+/* The barriers of these nodes that are in state `from` are part of the request, or (0) look again
+ * soon. */
 void barriers_planned(struct sync *s, struct sync_ns *ns, const uint64_t *nodes, size_t n,
-                      uint64_t request);
+                      enum barrier_state from, uint64_t request);
 void barriers_failed(struct sync *s, struct sync_ns *ns, uint64_t node, int err);
 
 /* ---- sync_commit.c ---- */

@@ -27,6 +27,8 @@
 #define SWEEP_BUCKETS 512
 #define SWEEP_AGE_MS 120000 /* younger ones may yet be committed */
 #define DIFF_IDS_MAX 4096   /* per question */
+#define SOON_BYTES (128u << 10)
+#define SOON_RTT_MS 20
 
 /* ---- the table ---- */
 static size_t bucket_of(const struct sync *s, const struct route *r, const struct block_id *id)
@@ -204,6 +206,34 @@ bool upload_ready(struct sync *s, struct sync_ns *ns, struct upload_set *set,
     while (set->pos < set->n && block_ready(s, ns, &set->ids[set->pos], class))
         set->pos++;
     return set->pos == set->n;
+}
+
+static bool block_soon(struct sync *s, struct sync_ns *ns, const struct m_block_ref *ref,
+                       uint64_t *bytes)
+{
+    for (size_t i = 0; i < ns->targets_n; i++) {
+        struct route *r = route_find(ns, ns->targets[i]);
+        struct upload *u = upload_find(s, r, &ref->block);
+        if (!u || u->state < UPLOAD_PUTTING || u->state > UPLOAD_RECEIPT)
+            return false;
+        if (u->state != UPLOAD_PUTTING)
+            continue;
+        *bytes += u->len;
+        if (*bytes > SOON_BYTES || r->put_turn == s->turns || r->server->rtt_ms > SOON_RTT_MS)
+            return false;
+    }
+    return true;
+}
+
+bool upload_soon(struct sync *s, struct sync_ns *ns, const struct upload_set *set)
+{
+    uint64_t bytes = 0;
+    if (!ns->targets_n || set->gen != ns->targets_gen)
+        return false;
+    for (size_t i = set->pos; i < set->n; i++)
+        if (!block_soon(s, ns, &set->ids[i], &bytes))
+            return false;
+    return true;
 }
 
 void upload_fill(struct sync *s, struct sync_ns *ns, const struct upload_set *set,

@@ -2,7 +2,9 @@
 /* One connection, NOMUTEX (the caller has a lock), WAL with synchronous=NORMAL: a commit writes the
  * log into the page cache, which survives the process; power loss may take the newest transactions,
  * never consistency. What must not go back (reserved numbers) is committed with synchronous=FULL.
- * locking_mode=EXCLUSIVE keeps other processes out and spares the shared-memory index.
+ * An exclusive lock keeps other processes out and spares the shared-memory index: the VFS
+ * "unix-excl", which lets a second connection of this process, the keeper, copy the log into the
+ * database beside the writer; with a caller's VFS, locking_mode=EXCLUSIVE.
  * Statements are cached by the address of their literal text in a small hash table.
  */
 #include "tree.h"
@@ -20,12 +22,16 @@
 #include "treelog.h"
 
 #define TREE_VERSION 2
-#define CHECKPOINT_FRAMES 4000
-#define STMT_SLOTS 512 /* power of two, more than twice the statements there are */
+#define CHECKPOINT_FRAMES 4000      /* of the log: then it is due */
+#define CHECKPOINT_FRAMES_MAX 16000 /* … and then done by whoever commits */
+#define STMT_SLOTS 512              /* power of two, more than twice the statements there are */
 
 struct tree {
     sqlite3 *db;
     unsigned depth;
+    char *path;          /* NULL: there is no keeper */
+    sqlite3 *keeper;     /* opened when it is needed */
+    int frames;          /* in the log, as of the last commit; 0 once it was copied */
     struct treelog *log; /* or NULL */
     char *marker;        /* PATH.damaged, or NULL: damage is not noted (a VFS of a test's own) */
     bool damaged;
@@ -133,27 +139,67 @@ static int committed(void *arg, sqlite3 *db, const char *name, int frames)
     struct tree *t = arg;
     if (t->log)
         treelog_commit(t->log, frames);
-    if (frames >= CHECKPOINT_FRAMES) /* what it cannot do now it does after the next commit */
+    t->frames = frames;
+    if (frames >= (t->path ? CHECKPOINT_FRAMES_MAX : CHECKPOINT_FRAMES))
+        /* what it cannot do now it does after the next commit */
         sqlite3_wal_checkpoint_v2(db, name, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
     return SQLITE_OK;
+}
+
+bool tree_log_long(const struct tree *t)
+{
+    return t->path && t->frames >= CHECKPOINT_FRAMES;
+}
+
+/* A connection knows of the log once it has read. */
+static int keeper_open(struct tree *t)
+{
+    int rc = sqlite3_open_v2(t->path, &t->keeper, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX,
+                             "unix-excl");
+    if (rc == SQLITE_OK)
+        rc = sqlite3_exec(t->keeper, "SELECT 1 FROM sqlite_schema LIMIT 1", NULL, NULL, NULL);
+    if (rc != SQLITE_OK) {
+        sqlite3_close(t->keeper);
+        t->keeper = NULL;
+    }
+    return rc;
+}
+
+int tree_checkpoint(struct tree *t)
+{
+    int rc = t->keeper ? SQLITE_OK : keeper_open(t);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_wal_checkpoint_v2(t->keeper, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+    return errno_of(rc);
+}
+
+int tree_checkpoint_end(struct tree *t)
+{
+    int err = tree_checkpoint(t);
+    if (!err)
+        t->frames = 0;
+    return err;
 }
 
 static int open_db(struct tree *t, const char *path, const char *vfs, char *why)
 {
     int version = 0;
     int rc = sqlite3_open_v2(path, &t->db,
-                             SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, vfs);
+                             SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
+                             t->path ? "unix-excl" : vfs);
     if (rc != SQLITE_OK) {
         snprintf(why, 512, "cannot open the local tree %s: %s", path, sqlite3_errmsg(t->db));
         return errno_of(rc);
     }
     /* EXTRA while the mode changes: that commits by unlinking a rollback journal, which must not
      * come back after power loss and undo what the WAL made durable meanwhile */
-    int err =
-        run(t, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA synchronous=EXTRA; PRAGMA journal_mode=WAL;"
-               "PRAGMA synchronous=NORMAL; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-65536;"
-               "PRAGMA secure_delete=OFF;"
-               "PRAGMA cell_size_check=ON");
+    int err = t->path ? 0 : run(t, "PRAGMA locking_mode=EXCLUSIVE");
+    if (!err)
+        err =
+            run(t, "PRAGMA page_size=2048; PRAGMA synchronous=EXTRA; PRAGMA journal_mode=WAL;"
+                   "PRAGMA synchronous=NORMAL; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-65536;"
+                   "PRAGMA secure_delete=OFF;"
+                   "PRAGMA cell_size_check=ON");
     sqlite3_wal_hook(t->db, committed, t);
     if (!err)
         err = user_version(t, &version);
@@ -181,7 +227,7 @@ int tree_open(struct tree **out, const char *path, const char *vfs, char *why)
     struct tree *t = calloc(1, sizeof *t);
     if (!t)
         return -ENOMEM;
-    if (!vfs && asprintf(&t->marker, "%s.damaged", path) < 0) {
+    if (!vfs && (asprintf(&t->marker, "%s.damaged", path) < 0 || !(t->path = strdup(path)))) {
         free(t);
         return -ENOMEM;
     }
@@ -210,8 +256,10 @@ void tree_close(struct tree *t)
         return;
     for (size_t i = 0; i < STMT_SLOTS; i++)
         sqlite3_finalize(t->cache[i].stmt);
+    sqlite3_close(t->keeper);
     sqlite3_close(t->db);
     treelog_free(t->log);
+    free(t->path);
     free(t->marker);
     free(t);
 }
@@ -348,5 +396,7 @@ int tree_set_blob(struct tree *t, const char *key, const void *p, size_t n)
 
 int tree_flush(struct tree *t)
 {
-    return errno_of(sqlite3_wal_checkpoint_v2(t->db, NULL, SQLITE_CHECKPOINT_FULL, NULL, NULL));
+    int64_t flushes = 0;
+    int err = tree_get(t, "flushes", &flushes);
+    return err && err != -ENOENT ? err : tree_reserve(t, "flushes", flushes + 1);
 }

@@ -35,6 +35,13 @@ int tree_set_blob(struct tree *t, const char *key, const void *p, size_t n);
 sqlite3_stmt *tree_stmt(struct tree *t, const char *sql);
 /* Steps: 1 row, 0 done, -errno. */
 int tree_step(struct tree *t, sqlite3_stmt *s);
-/* Makes all committed so far durable against power loss. */
+/* Makes all committed so far durable against power loss. Outside of transactions. */
 int tree_flush(struct tree *t);
+/* Whether the log is so long that it should be copied into the database: by tree_checkpoint, in
+ * another thread and without the lock under which all else is called, and then by
+ * tree_checkpoint_end with it, for what was written meanwhile. One at a time. 0, -EIO, -ENOSPC,
+ * -EBUSY (a commit does the same): it stays due, and nothing is lost. */
+bool tree_log_long(const struct tree *t);
+int tree_checkpoint(struct tree *t);
+int tree_checkpoint_end(struct tree *t);
 #endif

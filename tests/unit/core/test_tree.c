@@ -3,8 +3,12 @@
 #include "world.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "schema.sql.h"
@@ -162,24 +166,99 @@ static void test_newer_version(void **state)
     assert_non_null(strstr(why, "newer"));
 }
 
-/* A file of its own: two openers, and bytes that are no database. */
-static void test_in_use(void **state)
+static struct tree *open_file(char *path)
 {
-    char path[] = "/tmp/test_tree_XXXXXX", wal[64], why[512] = "";
-    struct tree *t, *second;
-    (void)state;
+    struct tree *t;
+    char why[512];
     int fd = mkstemp(path);
     assert_true(fd >= 0);
     close(fd);
     assert_int_equal(tree_open(&t, path, NULL, why), 0);
-    assert_int_equal(tree_open(&second, path, NULL, why), -EBUSY);
-    assert_non_null(strstr(why, "in use"));
+    return t;
+}
+
+static void remove_file(const char *path)
+{
+    static const char *const of[] = {"", "-wal", ".note"};
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "%s%s", path, of[i]);
+        unlink(name);
+    }
+}
+
+/* A file of its own, and another process that wants it. */
+static void test_in_use(void **state)
+{
+    char path[] = "/tmp/test_tree_XXXXXX";
+    int status;
+    (void)state;
+    struct tree *t = open_file(path);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) { /* a program of its own: SQLite would take its parent's lock for its own */
+        execl("/proc/self/exe", "test_tree", path, (char *)NULL);
+        _exit(2);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     tree_close(t);
+    char why[512];
     assert_int_equal(tree_open(&t, path, NULL, why), 0);
     tree_close(t);
-    unlink(path);
+    remove_file(path);
+}
+
+struct copier {
+    struct tree *t;
+    int err;
+};
+
+static void *copy_log(void *arg)
+{
+    struct copier *c = arg;
+    c->err = tree_checkpoint(c->t);
+    return NULL;
+}
+
+/* By another thread while this one goes on committing; then the log begins anew. */
+static void test_log_is_copied_beside_commits(void **state)
+{
+    char path[] = "/tmp/test_tree_XXXXXX", wal[64], key[16];
+    struct stat st;
+    (void)state;
+    struct tree *t = open_file(path);
+    int64_t v, n = 0;
+    while (!tree_log_long(t)) {
+        snprintf(key, sizeof key, "%d", (int)(n % 1000));
+        assert_int_equal(tree_set(t, key, n++), 0);
+    }
+    struct copier c = {.t = t};
+    pthread_t copier;
+    assert_int_equal(pthread_create(&copier, NULL, copy_log, &c), 0);
+    for (int i = 0; i < 500; i++)
+        assert_int_equal(tree_set(t, "beside", i), 0);
+    pthread_join(copier, NULL);
+    assert_int_equal(c.err, 0);
+    assert_int_equal(tree_checkpoint_end(t), 0);
+    assert_false(tree_log_long(t));
     snprintf(wal, sizeof wal, "%s-wal", path);
-    unlink(wal);
+    assert_int_equal(stat(wal, &st), 0);
+    off_t before = st.st_size;
+    for (int i = 0; i < 500; i++)
+        assert_int_equal(tree_set(t, "after", i), 0);
+    assert_int_equal(stat(wal, &st), 0);
+    assert_int_equal(st.st_size, before); /* from its beginning again */
+    assert_false(tree_log_long(t));
+    assert_int_equal(tree_get(t, "beside", &v), 0);
+    assert_int_equal(v, 499);
+    tree_close(t);
+    char why[512];
+    assert_int_equal(tree_open(&t, path, NULL, why), 0);
+    assert_int_equal(tree_get(t, "after", &v), 0);
+    assert_int_equal(v, 499);
+    tree_close(t);
+    remove_file(path);
 }
 
 static void test_damaged(void **state)
@@ -215,8 +294,21 @@ static void test_full_disk(void **state)
 
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
-int main(void)
+/* With an argument: 0 if the tree there is in use by somebody else. */
+static int try_open(const char *path)
 {
+    struct tree *t = NULL;
+    char why[512] = "";
+    int r = tree_open(&t, path, NULL, why);
+    if (!r)
+        tree_close(t);
+    return r == -EBUSY && strstr(why, "in use") ? 0 : 1;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1)
+        return try_open(argv[1]);
     const struct CMUnitTest tests[] = {
         T(test_values),
         T(test_transactions_nest),
@@ -225,6 +317,7 @@ int main(void)
         T(test_migrates),
         T(test_newer_version),
         T(test_in_use),
+        T(test_log_is_copied_beside_commits),
         T(test_damaged),
         T(test_full_disk),
     };

@@ -306,6 +306,35 @@ int tree_flush(struct tree *t)
     return 0;
 }
 
+static struct fs fs;
+static bool log_long, log_held;
+static int checkpoints, checkpoint_ends;
+
+bool tree_log_long(const struct tree *t)
+{
+    (void)t;
+    return __atomic_load_n(&log_long, __ATOMIC_SEQ_CST);
+}
+
+int tree_checkpoint(struct tree *t)
+{
+    (void)t;
+    __atomic_add_fetch(&checkpoints, 1, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&log_held, __ATOMIC_SEQ_CST))
+        usleep(500);
+    return 0;
+}
+
+int tree_checkpoint_end(struct tree *t)
+{
+    (void)t;
+    if (pthread_mutex_trylock(&fs.lock) == 0)
+        abort(); /* called without it */
+    __atomic_add_fetch(&checkpoint_ends, 1, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&log_long, false, __ATOMIC_SEQ_CST);
+    return 0;
+}
+
 int tree_get(struct tree *t, const char *key, int64_t *value)
 {
     (void)t;
@@ -480,12 +509,15 @@ int core_resend(struct core *c, uint64_t ns, size_t k, struct core_plan *plan)
     (void)plan;
     return -ENOENT;
 }
+static int damaged;
 void blocks_damaged(struct blocks *b, const struct block_id *id, const void *p, uint32_t len)
 {
     (void)b;
-    (void)id;
-    (void)p;
-    (void)len;
+    assert_false(block_id_matches(id, p, len));
+    pthread_mutex_lock(&store_lock);
+    store[store_find(id)].here = false;
+    pthread_mutex_unlock(&store_lock);
+    __atomic_add_fetch(&damaged, 1, __ATOMIC_SEQ_CST);
 }
 void parked_list(struct fs *f, uint64_t ns, size_t max, size_t *n, struct buf *json)
 {
@@ -675,7 +707,6 @@ uint64_t vfs_dirty_bytes(struct vfs *v)
 }
 
 /* ---- one driver ---- */
-static struct fs fs;
 static char dir[64];
 
 static void file_write(const char *name, const char *text)
@@ -704,7 +735,8 @@ static int setup(void **state)
     pthread_mutex_init(&fs.lock, NULL);
     calls_n = store_n = nodes_n = flushes = 0;
     cursor = next_request = need_answers = need_refusals = 0;
-    known = background_ok = false;
+    known = background_ok = log_long = false;
+    checkpoints = checkpoint_ends = damaged = 0;
     comparisons = open_requests = 0;
     assert_int_equal(sync_new(&fs.sync, &fs, err), 0);
     return 0;
@@ -830,6 +862,14 @@ static size_t answer_put(struct fake_call *c, const char *receipt)
     struct m_put_ans m = {.results = r, .results_n = h.items_n};
     answer(c, &m_put_ans_desc, &m);
     return h.items_n;
+}
+
+/* The server finds that the bytes are not the block's. */
+static void answer_put_wrong(struct fake_call *c, const struct block_id *id)
+{
+    struct m_put_result r = {.block = *id, .error = ERR_BAD_MESSAGE};
+    struct m_put_ans m = {.results = &r, .results_n = 1};
+    answer(c, &m_put_ans_desc, &m);
 }
 
 static struct m_commit_req commit_of(struct fake_call *c, struct arena *a)
@@ -1084,6 +1124,87 @@ static void a_cancelled_barrier_ends_once(void **state)
     assert_int_equal(r.calls, 1);
 }
 
+static bool node_sent(uint64_t node)
+{
+    pthread_mutex_lock(&fs.lock);
+    bool sent = nodes[node_find(node)].sent != 0;
+    pthread_mutex_unlock(&fs.lock);
+    return sent;
+}
+
+/* While the last small put is under way: nothing is sent before it is answered. */
+static void a_commit_is_planned_during_its_last_put(void **state)
+{
+    (void)state;
+    struct arena cleanup_arena a = {0};
+    struct result r = {0};
+    start();
+    node_add(100, "hello");
+    barrier(100, &r);
+    answer_diff_missing(call_wait("diff"), 11);
+    struct fake_call *put = call_wait("put");
+    WAIT_FOR(node_sent(100));
+    assert_null(call_open("commit"));
+    answer_put(put, "receipt");
+    struct fake_call *commit = call_wait("commit");
+    struct m_commit_req q = commit_of(commit, &a);
+    assert_int_equal(q.request, 1);
+    assert_int_equal(q.receipts_n, 1);
+    answer_committed(commit, 1);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(r.err, 0);
+    assert_int_equal(calls_of("commit"), 1);
+}
+
+/* A put that is not answered holds up nobody else, though its commit was planned already. */
+static void an_early_plan_is_taken_back(void **state)
+{
+    (void)state;
+    struct arena cleanup_arena a = {0};
+    struct result r = {0}, other = {0};
+    static const struct m_diff_ans none;
+    start();
+    node_add(100, "hello");
+    node_add(200, "world");
+    barrier(100, &r);
+    answer_diff_missing(call_wait("diff"), 11);
+    struct fake_call *put = call_wait("put");
+    WAIT_FOR(node_sent(100));
+    barrier(200, &other);
+    answer(call_wait("diff"), &m_diff_ans_desc, &none);
+    struct fake_call *commit = call_wait("commit");
+    struct m_commit_req q = commit_of(commit, &a);
+    struct m_changes m;
+    assert_int_equal(
+        msg_decode(&m_changes_desc, &m, q.changes.p, q.changes.n, MSG_STRICT, &a, NULL), 0);
+    assert_int_equal(m.nodes_n, 1);
+    assert_int_equal(m.nodes[0].node, 200);
+    answer_committed(commit, 1);
+    WAIT_FOR(CALLED(other));
+    assert_int_equal(other.err, 0);
+    assert_false(CALLED(r));
+    answer_put(put, "receipt");
+    answer_committed(call_wait("commit"), 2);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(r.err, 0);
+}
+
+/* By a worker, and the lock is held only for what came meanwhile. */
+static void a_long_log_is_copied_aside(void **state)
+{
+    (void)state;
+    start();
+    __atomic_store_n(&log_held, true, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&log_long, true, __ATOMIC_SEQ_CST);
+    sync_wake(fs.sync);
+    WAIT_FOR(__atomic_load_n(&checkpoints, __ATOMIC_SEQ_CST) == 1);
+    pthread_mutex_lock(&fs.lock); /* meanwhile */
+    pthread_mutex_unlock(&fs.lock);
+    __atomic_store_n(&log_held, false, __ATOMIC_SEQ_CST);
+    WAIT_FOR(__atomic_load_n(&checkpoint_ends, __ATOMIC_SEQ_CST) == 1);
+    assert_int_equal(checkpoints, 1);
+}
+
 static void a_barrier_in_vain_flushes_and_times_out(void **state)
 {
     (void)state;
@@ -1262,6 +1383,45 @@ static void a_damaged_block_is_fetched_elsewhere(void **state)
     assert_int_equal(calls_of("get"), 2);
 }
 
+/* The outbox gives other bytes than it was given: the server notices, and fsync says so. */
+static void a_block_damaged_here_is_not_committed(void **state)
+{
+    (void)state;
+    struct result r = {0};
+    start();
+    node_add(100, "hello");
+    pthread_mutex_lock(&store_lock);
+    store[0].data[0] ^= 1;
+    pthread_mutex_unlock(&store_lock);
+    barrier(100, &r);
+    answer_diff_missing(call_wait("diff"), 11);
+    answer_put_wrong(call_wait("put"), &store[0].id);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(r.err, -EIO);
+    assert_int_equal(damaged, 1);
+    assert_int_equal(calls_of("commit"), 0);
+}
+
+/* A server that says so of good bytes is at fault itself. */
+static void a_server_that_refuses_good_bytes_is_left(void **state)
+{
+    (void)state;
+    struct result r = {0};
+    start();
+    node_add(100, "hello");
+    barrier(100, &r);
+    answer_diff_missing(call_wait("diff"), 11);
+    answer_put_wrong(call_wait("put"), &store[0].id);
+    answer_diff_missing(call_wait("diff"), 12);
+    struct fake_call *put = call_wait("put");
+    assert_string_equal(put->url, "http://cloud");
+    answer_put(put, "receipt");
+    answer_committed(call_wait("commit"), 1);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(r.err, 0);
+    assert_int_equal(damaged, 0);
+}
+
 static void a_block_that_nobody_has_is_eio(void **state)
 {
     (void)state;
@@ -1381,12 +1541,17 @@ int main(void)
         T(a_conflict_goes_on_until_the_copy_is_committed),
         T(the_journal_settles_a_commit_whose_answer_is_lost),
         T(a_cancelled_barrier_ends_once),
+        T(a_commit_is_planned_during_its_last_put),
+        T(an_early_plan_is_taken_back),
+        T(a_long_log_is_copied_aside),
         T(a_barrier_in_vain_flushes_and_times_out),
         T(a_local_barrier_waits_for_the_disk_alone),
         T(equal_loads_share_a_call_and_a_moved_cursor_repeats_it),
         T(records_wait_for_loads_and_loads_for_records),
         T(a_gap_in_the_journal_is_compared_away),
         T(a_damaged_block_is_fetched_elsewhere),
+        T(a_block_damaged_here_is_not_committed),
+        T(a_server_that_refuses_good_bytes_is_left),
         T(a_block_that_nobody_has_is_eio),
         T(background_uploads_before_it_takes_the_lane),
         T(a_lost_block_holds_nothing_else_back),
