@@ -3,6 +3,7 @@
 # A thousand clients' connections at one block server, each with a put and a get of its own: all are served, in
 # bounded memory; a mount beside them goes on; SIGTERM lets what is under way end.
 # CONNECTIONS: how many at once (1000; some more are made, because the first may end before the last begins)
+# alone: a thousand connections
 # shellcheck source=tests/integration/lib.sh
 . "$(dirname "$0")/lib.sh"
 at_once=${CONNECTIONS:-1000}

@@ -3,6 +3,7 @@
 # A bulk copy and an untar do not hold back another file's fsync, and a block server that stands still does not hold back a
 # namespace that is not assigned to it.
 # time-out: 300
+# alone: it compares times
 # shellcheck source=tests/integration/lib.sh
 . "$(dirname "$0")/lib.sh"
 mib=${MIB:-400}

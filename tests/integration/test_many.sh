@@ -4,6 +4,7 @@
 # directory without fetching the tree; a small overwrite in a file of 100,000 extents moves little.
 #
 #   ENTRIES=1000000 tests/integration/test_many.sh      the long form (default: 100,000)
+# alone: it measures
 # shellcheck source=tests/integration/lib.sh
 . "$(dirname "$0")/lib.sh"
 

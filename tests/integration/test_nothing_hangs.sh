@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # With the servers stopped, hundreds of processes blocked in fsync and in read leave everything local in the mount
 # answering; a process killed inside fsync goes away; and all of them finish when the servers go on.
+# alone: six hundred processes
 # shellcheck source=tests/integration/lib.sh
 . "$(dirname "$0")/lib.sh"
 bound=5 # seconds for what should take milliseconds, on a machine with six hundred more processes

@@ -34,7 +34,7 @@ must lab kill blockd-cloud
 random_file "$work/y" 3000000
 must cp "$work/y" "$a/y"
 settled
-must_fail "not replicated" lab wait --replicated --timeout 1
+must_fail "not replicated" lab wait --replicated --timeout 4
 grep -q "blockd-cloud: not running" "$work/out" || { cat "$work/out"; fail "wait does not say who is missing"; }
 same "state" "$(state_of cloud)" lacking
 must lab start blockd-cloud
