@@ -35,6 +35,7 @@ struct core_need {
     enum core_need_kind kind;
     uint64_t ns, node; /* NAME, PAGE: the directory */
     uint64_t off;      /* EXTENTS */
+    uint64_t rows;     /* PAGE: at most, 0: as the server likes */
     uint64_t at;       /* SJID it is asked as of; set by core_need_request */
     uint64_t
         src; /* EXTENTS: node id asked for (differs for a copy made from another node's past) */
@@ -205,6 +206,8 @@ struct core_dirent {
 int core_readdir(struct core *c, uint64_t dir, uint64_t cookie,
                  bool (*fn)(void *arg, const struct core_dirent *e), void *arg,
                  struct core_need *need);
+/* The next page of its names that is not known, as a need. 0: all are. -ENOTDIR, -ESTALE */
+int core_dir_rest(struct core *c, uint64_t dir, struct core_need *need);
 
 /* Content. Extents of [off, off+len) as they are locally (cut at the edges), appended to out. */
 int core_extents(struct core *c, uint64_t node, uint64_t off, uint64_t len, struct extent_list *out,

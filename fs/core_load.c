@@ -49,7 +49,8 @@ int core_need_request(struct core *c, struct core_need *need, const char **metho
         return 0;
     }
     case NEED_PAGE: {
-        struct m_readdir_req q = {.ns = need->ns, .dir = need->node, .at = need->at, .after = name};
+        struct m_readdir_req q = {
+            .ns = need->ns, .dir = need->node, .at = need->at, .after = name, .limit = need->rows};
         *method = "readdir";
         msg_encode(&m_readdir_req_desc, &q, body);
         return 0;

@@ -266,6 +266,15 @@ static int whole_dir(struct core *c, const struct nrow *dir, struct core_need *n
     return CORE_NEED;
 }
 
+int core_dir_rest(struct core *c, uint64_t dir, struct core_need *need)
+{
+    struct nrow d;
+    int err = node_get(c, dir, &d);
+    if (err)
+        return err == -ENOENT ? -ESTALE : err;
+    return is_dir(d.type) ? whole_dir(c, &d, need) : -ENOTDIR;
+}
+
 static int empty_dir(struct core *c, uint64_t id, struct core_need *need)
 {
     struct nrow d;

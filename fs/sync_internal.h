@@ -24,6 +24,7 @@
 #define APPLY_PER_TURN 64             /* records applied while the lock is held once */
 #define LOADS_INFLIGHT_MAX 64         /* calls; further needs queue */
 #define LOAD_REFUSED_MAX 3            /* then commits of the namespace wait for the load */
+#define AHEAD_DIRS 16                 /* directories of which single names were asked for last */
 #define DIFFS_INFLIGHT_MAX 4          /* per namespace and server; questions gather meanwhile */
 #define PUTS_INFLIGHT_MAX 4           /* per namespace, server and class */
 #define PUT_INLINE_BYTES (128u << 10) /* smaller batches are read on the driver thread */
@@ -302,6 +303,11 @@ struct sync {
 
     struct loads loads;
     unsigned loads_inflight;
+    struct ahead {
+        uint64_t dir;
+        unsigned asked, pages; /* names one by one; pages because of them */
+    } ahead[AHEAD_DIRS];
+    size_t ahead_next;
 
     struct upload **buckets; /* of all uploads, by route and block */
     size_t buckets_n, uploads_n;

@@ -5,6 +5,11 @@
  * and the question is asked again at once. A namespace whose cursor is moved by commits again and
  * again holds its next commit for the load (load_urgent); records of the journal wait for loads
  * anyway.
+ *
+ * Where single names of a directory are asked for again and again (a tree is unpacked into a
+ * directory that another device made), its list is loaded ahead, as far as it is short: a round
+ * trip for each name costs more than the list. Nothing waits for that, and it gives way to whatever
+ * moves the cursor.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -13,6 +18,10 @@
 #include "sync_internal.h"
 #include "token.h"
 #include "vfs.h"
+
+#define AHEAD_ASKED 3 /* single names, then the list */
+#define AHEAD_ROWS 256
+#define AHEAD_PAGES 16
 
 struct load_wait {
     struct waiter w;
@@ -27,6 +36,7 @@ struct load {
     struct load_waits waits;
     struct sync_ns *ns;
     bool inflight;
+    bool ahead;       /* nobody asked for it */
     unsigned refused; /* times the cursor had moved */
     struct backoff backoff;
 };
@@ -61,6 +71,18 @@ static void load_end(struct sync *s, struct load *l, int err)
     load_remove(s, l);
 }
 
+static struct load *load_add(struct sync *s, const struct core_need *need)
+{
+    struct load *l = calloc(1, sizeof *l);
+    if (!l)
+        abort();
+    l->need = *need;
+    l->ns = sync_ns_need(s, need->ns);
+    TAILQ_INIT(&l->waits);
+    TAILQ_INSERT_TAIL(&s->loads, l, link);
+    return l;
+}
+
 uint64_t sync_load(struct sync *s, const struct core_need *need, sync_done done, void *arg)
 {
     struct load *l;
@@ -70,15 +92,9 @@ uint64_t sync_load(struct sync *s, const struct core_need *need, sync_done done,
     TAILQ_FOREACH(l, &s->loads, link)
     if (need_equal(&l->need, need))
         break;
-    if (!l) {
-        l = calloc(1, sizeof *l);
-        if (!l)
-            abort();
-        l->need = *need;
-        l->ns = sync_ns_need(s, need->ns);
-        TAILQ_INIT(&l->waits);
-        TAILQ_INSERT_TAIL(&s->loads, l, link);
-    }
+    if (!l)
+        l = load_add(s, need);
+    l->ahead = false;
     lw->w.done = done;
     lw->w.arg = arg;
     lw->w.drop = load_wait_drop;
@@ -117,10 +133,43 @@ static void load_retry(struct sync *s, struct load *l)
     backoff_failed(&l->backoff, s->clock(), r);
 }
 
+/* ---- ahead ---- */
+static struct ahead *ahead_of(struct sync *s, uint64_t dir)
+{
+    for (size_t i = 0; i < AHEAD_DIRS; i++)
+        if (s->ahead[i].dir == dir)
+            return &s->ahead[i];
+    struct ahead *a = &s->ahead[s->ahead_next++ % AHEAD_DIRS];
+    *a = (struct ahead){.dir = dir};
+    return a;
+}
+
+static void ahead_page(struct sync *s, struct ahead *a)
+{
+    struct core_need need;
+    struct load *l;
+    if (a->pages >= AHEAD_PAGES || core_dir_rest(s->fs->core, a->dir, &need) != CORE_NEED)
+        return;
+    a->pages++;
+    need.rows = AHEAD_ROWS;
+    TAILQ_FOREACH(l, &s->loads, link)
+    if (need_equal(&l->need, &need))
+        return;
+    load_add(s, &need)->ahead = true;
+}
+
+/* Whoever asks for name after name gets a page with each. */
+static void ahead_step(struct sync *s, const struct core_need *need)
+{
+    struct ahead *a = ahead_of(s, need->node);
+    if (++a->asked >= AHEAD_ASKED)
+        ahead_page(s, a);
+}
+
 static void load_answer(struct sync *s, struct sync_call *c, struct load *l)
 {
     int err = meta_result(s, c);
-    if (TAILQ_EMPTY(&l->waits)) {
+    if (TAILQ_EMPTY(&l->waits) && (err || !l->ahead)) {
         load_remove(s, l);
         return;
     }
@@ -144,7 +193,9 @@ static void load_answer(struct sync *s, struct sync_call *c, struct load *l)
     if (!err)
         vfs_effects(s->fs->vfs, &fx);
     core_effects_free(&fx);
-    if (err == -EAGAIN)
+    if (!err && l->need.kind == NEED_NAME)
+        ahead_step(s, &l->need);
+    if (err == -EAGAIN && !l->ahead)
         load_refused(s, l);
     else
         load_end(s, l, err ? load_error(err) : 0);

@@ -150,4 +150,23 @@ must ln -sfn elsewhere "$a/link"
 settled
 same "symlink changed" "$(readlink "$b/link")" elsewhere
 same_tree "$a" "$b"
+
+# many new names in a directory that another device made: its list is loaded, not each name asked for
+asked() {
+    curl -sf --noproxy '*' --cacert "$lab/metad/ca.pem" \
+        "https://127.0.0.1:$(sed -n 's/^port_metad=//p' "$lab/config")/metrics" |
+        awk '$1 == "steadfs_metad_requests_total{method=\"lookup\"}" { print $2 }'
+}
+must mkdir "$a/shared"
+for i in $(seq 100); do echo "$i" >"$a/shared/old-$i"; done
+settled
+must lab unmount b
+must lab mount b "$b"
+before=$(asked)
+for i in $(seq 200); do echo "$i" >"$b/shared/new-$i"; done
+looked=$(($(asked) - before))
+say "200 new names in a directory of 100: $looked questions about single names"
+[ "$looked" -lt 60 ] || fail "$looked questions"
+settled
+same "names" "$(find "$a/shared" -type f | wc -l)" 300
 passed "the second mount"

@@ -86,6 +86,33 @@ static void test_pages(void **state)
     assert_int_equal(lookup(w, ROOT, "d", &a), -ENOENT);
 }
 
+/* What is left of a directory, for whoever wants it before anybody asks. */
+static void test_the_rest_of_a_directory(void **state)
+{
+    struct world *w = *state;
+    struct core_need need;
+    struct m_readdir_req q;
+    const char *method;
+    struct buf cleanup_buf body = {0};
+    struct arena cleanup_arena a = {0};
+    const struct m_entry one[] = {page_entry(ROOT, "a", THEIRS(1), NODE_REG)};
+    const struct m_entry two[] = {page_entry(ROOT, "b", THEIRS(2), NODE_REG)};
+    assert_int_equal(core_readdir(w->core, ROOT, 0, no_entry, NULL, &w->need), CORE_NEED);
+    assert_int_equal(load_page(w, one, 1, true), 0);
+    assert_int_equal(core_dir_rest(w->core, ROOT, &need), CORE_NEED);
+    need.rows = 7;
+    assert_int_equal(core_need_request(w->core, &need, &method, &body), 0);
+    assert_string_equal(method, "readdir");
+    assert_int_equal(msg_decode(&m_readdir_req_desc, &q, body.p, body.n, MSG_STRICT, &a, NULL), 0);
+    assert_int_equal(q.limit, 7);
+    assert_int_equal(q.after.n, 1);
+    assert_int_equal(q.after.p[0], 'a');
+    w->need = need;
+    assert_int_equal(load_page(w, two, 1, false), 0);
+    assert_int_equal(core_dir_rest(w->core, ROOT, &need), 0);
+    assert_int_equal(core_dir_rest(w->core, THEIRS(1), &need), -ENOTDIR);
+}
+
 static void test_a_page_meets_local_names(void **state)
 {
     struct world *w = *state;
@@ -243,6 +270,7 @@ int main(void)
         T(test_create_asks_for_its_name_alone),
         T(test_a_name_removed_is_known_to_be_absent),
         T(test_pages),
+        T(test_the_rest_of_a_directory),
         T(test_a_page_meets_local_names),
         T(test_bad_pages),
         T(test_a_load_of_another_time_is_refused),

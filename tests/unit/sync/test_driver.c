@@ -585,9 +585,18 @@ int core_need_request(struct core *c, struct core_need *need, const char **metho
 {
     (void)c;
     need->at = cursor;
-    *method = "lookup";
+    *method = need->kind == NEED_PAGE ? "readdir" : "lookup";
     buf_append(body, "x", 1);
     return 0;
+}
+static unsigned rest_pages; /* that a directory has left */
+int core_dir_rest(struct core *c, uint64_t dir, struct core_need *need)
+{
+    (void)c;
+    if (!rest_pages)
+        return 0;
+    *need = (struct core_need){.kind = NEED_PAGE, .ns = NS, .node = dir, .off = rest_pages};
+    return CORE_NEED;
 }
 int core_need_answer(struct core *c, const struct core_need *need, struct bytes body, int64_t now,
                      struct core_effects *fx)
@@ -601,6 +610,10 @@ int core_need_answer(struct core *c, const struct core_need *need, struct bytes 
         return -EAGAIN;
     }
     need_answers++;
+    if (need->kind == NEED_PAGE) {
+        assert_true(need->rows > 0 && rest_pages > 0);
+        rest_pages--;
+    }
     return 0;
 }
 
@@ -736,6 +749,7 @@ static int setup(void **state)
     calls_n = store_n = nodes_n = flushes = 0;
     cursor = next_request = need_answers = need_refusals = 0;
     known = background_ok = log_long = false;
+    rest_pages = 0;
     checkpoints = checkpoint_ends = damaged = 0;
     comparisons = open_requests = 0;
     assert_int_equal(sync_new(&fs.sync, &fs, err), 0);
@@ -1267,6 +1281,64 @@ static void equal_loads_share_a_call_and_a_moved_cursor_repeats_it(void **state)
     assert_int_equal(need_answers, 1);
 }
 
+static void ask_name(const char *name)
+{
+    struct result r = {0};
+    struct m_lookup_ans m = {0};
+    struct core_need need = {.kind = NEED_NAME, .ns = NS, .node = 1, .name_len = 1};
+    need.name[0] = (uint8_t)*name;
+    pthread_mutex_lock(&fs.lock);
+    sync_load(fs.sync, &need, result_done, &r);
+    pthread_mutex_unlock(&fs.lock);
+    answer(call_wait("lookup"), &m_lookup_ans_desc, &m);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(r.err, 0);
+}
+
+/* A page of the directory with each name from the third on, until all of it is known. */
+static void who_asks_for_many_names_gets_the_list(void **state)
+{
+    (void)state;
+    struct m_readdir_ans page = {0};
+    start();
+    rest_pages = 2;
+    ask_name("a");
+    ask_name("b");
+    assert_int_equal(calls_of("readdir"), 0);
+    ask_name("c");
+    answer(call_wait("readdir"), &m_readdir_ans_desc, &page);
+    WAIT_FOR(need_answers == 4);
+    ask_name("d");
+    answer(call_wait("readdir"), &m_readdir_ans_desc, &page);
+    WAIT_FOR(need_answers == 6);
+    ask_name("e");
+    assert_int_equal(calls_of("readdir"), 2);
+    assert_int_equal(rest_pages, 0);
+}
+
+/* It is nobody's errand: when the cursor moves meanwhile it is dropped, and commits do not wait. */
+static void what_is_loaded_ahead_gives_way(void **state)
+{
+    (void)state;
+    struct m_readdir_ans page = {0};
+    start();
+    rest_pages = 2;
+    ask_name("a");
+    ask_name("b");
+    ask_name("c");
+    struct fake_call *c = call_wait("readdir");
+    pthread_mutex_lock(&fs.lock);
+    cursor = 9;
+    pthread_mutex_unlock(&fs.lock);
+    answer(c, &m_readdir_ans_desc, &page);
+    WAIT_FOR(need_refusals == 1);
+    ask_name("d");
+    assert_int_equal(rest_pages, 2);
+    answer(call_wait("readdir"), &m_readdir_ans_desc, &page);
+    WAIT_FOR(need_answers == 5);
+    assert_int_equal(rest_pages, 1);
+}
+
 static void records_wait_for_loads_and_loads_for_records(void **state)
 {
     (void)state;
@@ -1547,6 +1619,8 @@ int main(void)
         T(a_barrier_in_vain_flushes_and_times_out),
         T(a_local_barrier_waits_for_the_disk_alone),
         T(equal_loads_share_a_call_and_a_moved_cursor_repeats_it),
+        T(who_asks_for_many_names_gets_the_list),
+        T(what_is_loaded_ahead_gives_way),
         T(records_wait_for_loads_and_loads_for_records),
         T(a_gap_in_the_journal_is_compared_away),
         T(a_damaged_block_is_fetched_elsewhere),
