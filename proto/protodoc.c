@@ -32,6 +32,8 @@ static void append_limits(struct buf *out)
         {"PUT_BATCH_BYTES", "raw bytes of one put, or of one answer to get", PUT_BATCH_BYTES},
         {"PUT_BATCH_BLOCKS", "blocks of one put", PUT_BATCH_BLOCKS},
         {"IDS_MAX", "block ids of one diff, commit, locate, get or have", IDS_MAX},
+        {"WHERE_ITEMS_MAX", "files and folders of one question where", WHERE_ITEMS_MAX},
+        {"WHERE_LEFT_MAX", "of those left over in one answer to where", WHERE_LEFT_MAX},
         {"CHANGES_ROWS_MAX", "rows of one commit", CHANGES_ROWS_MAX},
         {"BACKGROUND_ROWS_MAX", "rows of one commit of background sync", BACKGROUND_ROWS_MAX},
         {"BACKGROUND_BYTES_MAX", "bytes of one commit of background sync", BACKGROUND_BYTES_MAX},

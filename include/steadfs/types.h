@@ -36,6 +36,8 @@
 #define MSG_DEPTH_MAX 8
 #define PUT_BATCH_BYTES (16u << 20) /* raw block bytes of one put or get */
 #define PUT_BATCH_BLOCKS 1024
+#define WHERE_ITEMS_MAX 256      /* files and folders of one question where */
+#define WHERE_LEFT_MAX 16384     /* … found and not looked into, in one answer */
 #define IDS_MAX 65536            /* block ids in one diff, commit or locate */
 #define CHANGES_ROWS_MAX 262144  /* rows of one commit */
 #define BACKGROUND_ROWS_MAX 1000 /* rows of one background commit */

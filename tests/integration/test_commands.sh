@@ -18,7 +18,7 @@ exits() {
 }
 
 # --- without any mount ---
-for c in mount unmount status sync conflicts parked login namespace share admin history restore pin evict; do
+for c in mount unmount status sync conflicts parked where login namespace share admin history restore pin evict; do
     must "$steadfs" "$c" --help
     grep -q "^usage: steadfs $c" "$work/out" || fail "help of $c: $(cat "$work/out")"
 done

@@ -70,6 +70,19 @@ must lab kill blockd-cloud
 must lab kill blockd-attic
 random_file "$work/z" 1500000
 must dd if="$work/z" of="$a/z" bs=1M conv=fsync
+# where: what is wherever it should be, and what is not
+where() { # JQ COMMAND…
+    "${@:2}" --json >"$work/where" || fail "${*:2}"
+    jq -c "$1" "$work/where"
+}
+same "where all of it is" "$(where '[.too_few_bytes, .nowhere_bytes]' lab steadfs admin admin where alice --copies 2)" '[1500000,0]'
+same "where the file is" "$(where '[.bytes, .files, (.premises[] | .premises, .bytes)]' \
+    "$build/tools/steadfs/steadfs" where "$a/z")" '[1500000,1,"attic",0,"hq",1500000,"cloud",0]'
+same "where a folder is" "$(where '[.too_few_bytes, (.servers | length), (.copies[3].bytes == .bytes)]' \
+    lab steadfs admin admin where alice:/proto --copies 3)" '[0,3,true]'
+must lab steadfs admin admin where "$a"
+grep -q 'at no server: 0 bytes' "$work/out" || fail "where: $(cat "$work/out")"
+must_fail "does not know" lab steadfs admin admin where alice:/nothing
 admin unassign alice hq
 same "state" "$(state_of hq)" leaving
 must cmp "$work/z" "$b/z" # readable meanwhile

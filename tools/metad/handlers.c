@@ -155,6 +155,7 @@ READS(readdir)
 READS(node)
 READS(extents)
 READS(locate)
+READS(where)
 READS(backlog)
 CHANGES(session)
 CHANGES(commit)
@@ -366,6 +367,7 @@ CALL(readdir, CALL_FOR_DEVICE, .body_max = SMALL_BODY)
 CALL(node, CALL_FOR_DEVICE, .body_max = SMALL_BODY)
 CALL(extents, CALL_FOR_DEVICE, .body_max = SMALL_BODY)
 CALL(locate, CALL_FOR_MEMBER, .body_max = MSG_BODY_MAX)
+CALL(where, CALL_FOR_PEOPLE, .body_max = SMALL_BODY)
 CALL(commit, CALL_FOR_DEVICE, .changes = true, .urgent = true, .body_max = 2 * MSG_BODY_MAX,
      .received = asked_commit, .answered = done_commit)
 CALL(session, CALL_FOR_DEVICE, .changes = true, .body_max = SMALL_BODY, .answered = done_session)
@@ -425,6 +427,7 @@ ON_WORKER(readdir)
 ON_WORKER(node)
 ON_WORKER(extents)
 ON_WORKER(locate)
+ON_WORKER(where)
 ON_WORKER(backlog)
 ON_WRITER(commit)
 ON_WRITER(session)
@@ -568,6 +571,7 @@ void service_routes(struct service *s)
     ROUTE(node);
     ROUTE(extents);
     ROUTE(locate);
+    ROUTE(where);
     ROUTE(backlog);
     ROUTE(commit);
     ROUTE(session);

@@ -25,7 +25,7 @@ struct subcommand {
 
 extern const struct subcommand cmd_mount, cmd_unmount, cmd_status, cmd_sync, cmd_login,
     cmd_conflicts, cmd_namespace, cmd_share, cmd_admin, cmd_history, cmd_restore, cmd_pin,
-    cmd_evict, cmd_parked;
+    cmd_evict, cmd_parked, cmd_where;
 
 /* One line on stderr: "steadfs NAME: text". Returns status. */
 int cli_fail(const struct subcommand *c, int status, const char *fmt, ...)

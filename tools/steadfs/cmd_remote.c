@@ -18,9 +18,9 @@
 #include "json.h"
 #include "mounts.h"
 #include "rpc.h"
+#include "where.h"
 
 #define CALL_MS 30000u
-#define ANSWER_MS 10000u
 #define APPEARS_MS 10000u
 #define APPEARS_STEP_MS 20u
 #define WORDS_MAX 256
@@ -113,18 +113,6 @@ static size_t path_word(const struct words *w)
     return 0;
 }
 
-/* The mount's state directory, malloc'd, or NULL; it says so itself. */
-static char *state_of(const struct mount *m)
-{
-    char text[512];
-    cleanup_buf struct buf body = {0};
-    cleanup_arena struct arena a = {0};
-    if (!m->control || control_ask(m->control, "status", ANSWER_MS, NULL, NULL, &body, text, NULL))
-        return NULL;
-    const char *state = json_text(json_parse(&a, (const char *)body.p, body.n), "state");
-    return *state ? cli_format("%s", state) : NULL;
-}
-
 /* The server must know the directory that a namespace is to appear in: it may just have been made.
  */
 static int commit_parent(const struct subcommand *c, const char *path)
@@ -157,7 +145,7 @@ static int find_mount(const struct subcommand *c, struct words *w, char **state)
                    : EXIT_DONE;
     struct mount *m = &l.v[found - l.v];
     mount_ask(m);
-    *state = state_of(m);
+    *state = mount_state(m);
     if (absolute_path) {
         int status = *mount_inside(m, absolute) ? commit_parent(c, absolute) : EXIT_DONE;
         if (status)
@@ -221,6 +209,8 @@ static int run_device(const struct subcommand *self, int argc, char **argv)
 
 static int run_admin(const struct subcommand *self, int argc, char **argv)
 {
+    if (argc > 1 && !strcmp(argv[1], "where"))
+        return where_run(self, argc - 1, argv + 1, true);
     struct words w = {0};
     int status = collect(self, argc, argv, "--admin", &w);
     if (status)
@@ -277,6 +267,8 @@ const struct subcommand cmd_admin = {
         "  unassign NAMESPACE PREMISES…\n"
         "  copies NAMESPACE [N]     block servers that must hold a change before fsync returns\n"
         "  replication [NAMESPACE]  what each block server still lacks\n"
+        "  where NAMESPACE[:PATH] | PATH [--copies N]\n"
+        "                           which premises hold how much of it\n"
         "  namespace list\n"
         "  fsck [NAMESPACE]         which files lack content that no block server has\n"
         "  quota NAMESPACE [--bytes N] [--nodes N]\n"

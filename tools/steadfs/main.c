@@ -7,9 +7,9 @@
 #include "cli.h"
 
 static const struct subcommand *const commands[] = {
-    &cmd_mount,   &cmd_unmount,   &cmd_status, &cmd_sync,  &cmd_conflicts,
-    &cmd_login,   &cmd_namespace, &cmd_share,  &cmd_admin, &cmd_history,
-    &cmd_restore, &cmd_parked,    &cmd_pin,    &cmd_evict, NULL,
+    &cmd_mount,     &cmd_unmount, &cmd_status, &cmd_sync,    &cmd_conflicts, &cmd_login,
+    &cmd_namespace, &cmd_share,   &cmd_admin,  &cmd_history, &cmd_restore,   &cmd_parked,
+    &cmd_where,     &cmd_pin,     &cmd_evict,  NULL,
 };
 
 static int help(FILE *to)

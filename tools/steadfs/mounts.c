@@ -19,9 +19,12 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "control.h"
+#include "json.h"
 
 #define FSTYPE "fuse.steadfs"
 #define CONTROL_XATTR "user.steadfs.control"
+#define ANSWER_MS 10000u
 #define ASK_MS 10000 /* a mount answers this from memory */
 
 void mount_list_free(struct mount_list *l)
@@ -190,6 +193,17 @@ void mount_ask(struct mount *m)
 {
     if (!m->control)
         m->control = ask(m->mountpoint, CONTROL_XATTR);
+}
+
+char *mount_state(const struct mount *m)
+{
+    char text[512];
+    cleanup_buf struct buf body = {0};
+    cleanup_arena struct arena a = {0};
+    if (!m->control || control_ask(m->control, "status", ANSWER_MS, NULL, NULL, &body, text, NULL))
+        return NULL;
+    const char *state = json_text(json_parse(&a, (const char *)body.p, body.n), "state");
+    return *state ? cli_format("%s", state) : NULL;
 }
 
 /* The second line of STATE/lock is where the state is mounted. malloc'd, or NULL. */

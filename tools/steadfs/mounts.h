@@ -33,6 +33,8 @@ const struct mount *mount_of(const struct mount_list *l, const char *absolute);
 const char *mount_inside(const struct mount *m, const char *absolute);
 /* Asks the mount for its control socket (once): fills m->control. */
 void mount_ask(struct mount *m);
+/* The state directory of a mount that was asked, as it says itself: malloc'd, or NULL. */
+char *mount_state(const struct mount *m);
 /* Reads list and finds the mount of path (NULL: that of $STEADFS_STATE, else of the current
  * directory); asks it. 0, or the exit status of a complaint already made. *found points into l. */
 struct subcommand;

@@ -9,7 +9,7 @@ _steadfs_mountpoints() {
 
 _steadfs() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} words=
-    local commands="mount unmount status sync conflicts parked login namespace share admin history restore pin evict"
+    local commands="mount unmount status sync conflicts parked where login namespace share admin history restore pin evict"
     COMPREPLY=()
     if [ "$COMP_CWORD" = 1 ]; then
         words="$commands --help --version"
@@ -35,6 +35,7 @@ _steadfs() {
                 words="keep diff"
             fi
             ;;
+        where) [[ $cur != -* ]] || words="--copies --json --state --help" ;;
         sync) [[ $cur != -* ]] || words="--timeout --help" ;;
         login) [[ $cur != -* ]] || words="--state --device --help" ;;
         namespace)
@@ -53,7 +54,7 @@ _steadfs() {
             ;;
         admin)
             case $COMP_CWORD:$prev in
-            2:*) words="account device server namespace assign unassign copies replication fsck quota --admin --help" ;;
+            2:*) words="account device server namespace assign unassign copies replication where fsck quota --admin --help" ;;
             3:account) words="add token list" ;;
             3:device) words="list revoke" ;;
             3:server) words="add list drain remove" ;;
@@ -62,6 +63,7 @@ _steadfs() {
                     words="--admin --json --help"
                     case ${COMP_WORDS[2]} in
                     account) words+=" --assign --no-token" ;;
+                    where) words+=" --copies" ;;
                     quota) words+=" --bytes --nodes" ;;
                     esac
                 fi
