@@ -121,6 +121,16 @@ static void route_learn(struct sync *s, struct sync_ns *ns, const struct m_candi
         memcpy(r->cap, m->capability.p, r->cap_n);
 }
 
+/* A namespace that stays on its premises is not brought elsewhere, whoever says so. */
+static bool onsite_allows(struct sync *s, const struct m_namespace *m, uint64_t server)
+{
+    const struct sync_server *v = sync_server_find(s, server);
+    for (size_t i = 0; v && i < m->onsite_n; i++)
+        if (bytes_equal(m->onsite[i].name, bytes_str(v->premises)))
+            return true;
+    return m->onsite_n == 0;
+}
+
 static void ns_learn(struct sync *s, const struct m_namespace *m)
 {
     struct sync_ns *ns = sync_ns_need(s, m->id);
@@ -129,8 +139,14 @@ static void ns_learn(struct sync *s, const struct m_namespace *m)
     text_copy(ns->name, sizeof ns->name, m->name);
     ns->listed = true;
     ns->copies_min = m->copies_min;
-    for (size_t i = 0; i < m->candidates_n; i++)
-        route_learn(s, ns, &m->candidates[i]);
+    for (size_t i = 0; i < m->candidates_n; i++) {
+        if (onsite_allows(s, m, m->candidates[i].server))
+            route_learn(s, ns, &m->candidates[i]);
+        else
+            log_printf(s->fs->log, LOG_L_ERROR,
+                       "namespace %s is to stay on its premises: block server %llu is not used",
+                       ns->name, (unsigned long long)m->candidates[i].server);
+    }
     ns->session_head = m->head;
     ns->targets_at = 0;
     journal_head(s, ns, m->head);

@@ -8,6 +8,9 @@
  *                                       store; OTHER: a second namespace
  *   rawclient STATE outsider NS         questions about a namespace of others, by its number
  *
+ *   rawclient STATE elsewhere SERVER URL  brings content of the root namespace to a block server
+ * that it is not to be at
+ *
  *   rawclient STATE store LEDGER STOP   puts blocks, four at a time, until the file STOP is there;
  *                                       LEDGER gets the hash of each acknowledged one
  *
@@ -333,7 +336,7 @@ int main(int argc, char **argv)
     struct client c = {0};
     if (argc < 4) {
         fprintf(stderr, "usage: rawclient STATE fill DIRS FILES | shred NAME EXTENTS | attack "
-                        "NAMESPACE | outsider NS | "
+                        "NAMESPACE | outsider NS | elsewhere SERVER URL | "
                         "store LEDGER STOP | check LEDGER | crowd N\n");
         return 2;
     }
@@ -350,6 +353,8 @@ int main(int argc, char **argv)
         crowd(&c, (size_t)atoi(argv[3]));
     else if (strcmp(argv[2], "outsider") == 0)
         outsider(&c, strtoull(argv[3], NULL, 10));
+    else if (strcmp(argv[2], "elsewhere") == 0 && argc == 5)
+        elsewhere(&c, strtoull(argv[3], NULL, 10), argv[4]);
     else if (strcmp(argv[2], "attack") == 0)
         attack(&c, argv[3]);
     else

@@ -241,3 +241,63 @@ void outsider(struct client *c, uint64_t ns)
               &out) == -EPERM,
           "a get there under one's own capability is refused");
 }
+
+/* ---- out of the premises ----------------------------------------------------------------------
+ */
+
+/* The namespace may not be at the server: no capability of ours is good there, and the metadata
+ * server neither takes a commit that names it nor says what it has. */
+void elsewhere(struct client *c, uint64_t server, const char *url)
+{
+    const struct m_namespace *ns = namespace(c, NULL);
+    struct bytes none = {0};
+    struct buf out cleanup_buf = {0};
+    struct arena a cleanup_arena = {0};
+    uint8_t x[5000];
+    struct m_block_ref ref = {.len = sizeof x};
+    struct m_put_item item = {.stored_len = sizeof x, .logical_len = sizeof x};
+    random_bytes(x, sizeof x);
+    block_id_of(&ref.block, x, sizeof x);
+    item.block = ref.block;
+    for (size_t i = 0; i < ns->candidates_n; i++)
+        check(c, ns->candidates[i].server != server, "no capability is given for it");
+    struct m_put_head put_q = {
+        .ns = ns->id, .capability = ns->candidates[0].capability, .items = &item, .items_n = 1};
+    int r = ask(c, url, "put", &m_put_head_desc, &put_q, bytes_of(x, sizeof x), &out);
+    check(c, r == -EACCES || r == -EPERM, "a put there is refused");
+    struct m_get_req get_q = {.ns = ns->id,
+                              .capability = ns->candidates[0].capability,
+                              .blocks = &ref.block,
+                              .blocks_n = 1};
+    r = ask(c, url, "get", &m_get_req_desc, &get_q, none, &out);
+    check(c, r == -EACCES || r == -EPERM, "a get there is refused");
+    struct m_diff_req diff_q = {.ns = ns->id, .target = server, .ids = &ref, .ids_n = 1};
+    check(c, ask(c, c->url, "diff", &m_diff_req_desc, &diff_q, none, &out) == -EPERM,
+          "a question about it as a target is refused");
+    struct m_changes m;
+    struct m_node_change n;
+    struct m_entry_change entry;
+    struct m_range range;
+    struct m_extent e = {.len = sizeof x, .block = ref.block};
+    struct buf changes cleanup_buf = {0};
+    file_of(c, ns, "elsewhere", &e, 1, sizeof x, &m, &n, &entry, &range);
+    msg_encode(&m_changes_desc, &m, &changes);
+    uint64_t both[] = {ns->candidates[0].server, server};
+    for (size_t k = 0; k < 2; k++) {
+        struct m_commit_ans ans;
+        struct m_commit_req q = {.ns = ns->id,
+                                 .request = c->request,
+                                 .lowest_open = c->request,
+                                 .targets = both + 1 - k,
+                                 .targets_n = 1 + k,
+                                 .ids = &ref,
+                                 .ids_n = 1,
+                                 .changes = bytes_of(changes.p, changes.n)};
+        c->request++;
+        r = rpc_wait(c->rpc, c->url, "commit", &m_commit_req_desc, &q, &m_commit_ans_desc, &ans, &a,
+                     TIMEOUT_MS, NULL);
+        check(c, !r && ans.status == COMMIT_REFUSED && ans.rows[0].reason == REFUSED_ASSIGNMENT,
+              k ? "a commit that names it beside another is refused"
+                : "a commit that names it alone is refused");
+    }
+}

@@ -46,6 +46,20 @@ static const struct command {
     {{"admin", "namespace", "list"}, true, 0, 0, "", "", cmd_admin_ns_list, true},
     {{"admin", "assign"}, true, 2, CMD_WORDS_MAX, "", "NAMESPACE PREMISES…", cmd_assign},
     {{"admin", "unassign"}, true, 2, CMD_WORDS_MAX, "", "NAMESPACE PREMISES…", cmd_unassign},
+    {{"admin", "onsite"},
+     true,
+     1,
+     CMD_WORDS_MAX,
+     " anywhere",
+     "NAMESPACE [PREMISES… | --anywhere]",
+     cmd_onsite},
+    {{"admin", "evacuate"},
+     true,
+     1,
+     1,
+     " to= cancel",
+     "NUMBER|PREMISES [--to PREMISES,…] | --cancel",
+     cmd_evacuate},
     {{"admin", "quota"},
      true,
      1,
@@ -273,7 +287,7 @@ int meta_command(struct meta *m, const struct meta_caller *who, const struct m_c
     r = run(c, q);
     if (!r && c->out.n > COMMAND_TEXT_MAX)
         cmd_fail(c, EXIT_FAILED, "the answer is longer than one message may be");
-    r = meta_change_end(m, r ? r : c->status ? LAST_STATUS_UNDO : 0);
+    r = meta_change_end(m, r ? r : c->status && !c->keep ? LAST_STATUS_UNDO : 0);
     if (r == LAST_STATUS_UNDO)
         r = 0;
     a->exit_status = c->status;

@@ -12,7 +12,7 @@
 #define CMD_WORDS_MAX 256
 
 /* Exit statuses of the steadfs program. */
-enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_REFUSED = 5 };
+enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_REFUSED = 5, EXIT_PENDING = 6 };
 
 struct cmd_option {
     struct bytes name, value; /* name without its dashes */
@@ -28,6 +28,7 @@ struct cmd {
     size_t option_n;
     bool json;
     unsigned status;
+    bool keep; /* what was changed, although the status is not 0 */
     struct buf out;
     char again[256]; /* not empty: where the same command goes on (--from) */
 };
@@ -66,6 +67,18 @@ int cmd_fsck(struct cmd *c);
 int cmd_copies(struct cmd *c);
 int cmd_server_drain(struct cmd *c);
 int cmd_server_remove(struct cmd *c);
+/* The block servers of the premises named in words, in their order, those of one premises by id;
+ * without those that are being evacuated. Nothing: the command has failed. */
+int cmd_servers_at(struct cmd *c, const struct bytes *words, size_t words_n,
+                   struct server_row **out, size_t *n);
+/* Those of an option's list with commas; without it, all that are not being evacuated. */
+int cmd_servers_of_option(struct cmd *c, const char *option, struct server_row **out, size_t *n);
+/* Whether the namespace may be at these servers; else the command fails. */
+int cmd_may_be_at(struct cmd *c, const struct ns_row *ns, const struct server_row *v, size_t n);
+/* A decimal number up to max; false: it is none. */
+bool cmd_number(struct bytes text, uint64_t max, uint64_t *n);
+int cmd_onsite(struct cmd *c);
+int cmd_evacuate(struct cmd *c);
 int cmd_assign(struct cmd *c);
 int cmd_unassign(struct cmd *c);
 int cmd_admin_ns_list(struct cmd *c);

@@ -33,57 +33,6 @@ static int add_token(struct cmd *c, enum token_kind kind, uint64_t account, stru
     return 0;
 }
 
-/* The block servers of the premises named in words, in their order, those of one premises by id. */
-static int servers_at(struct cmd *c, const struct bytes *words, size_t words_n,
-                      struct server_row **out, size_t *n)
-{
-    struct server_row *all;
-    size_t all_n;
-    int r = c->m->st->ops->server_list(c->m->st, &all, &all_n, c->ar);
-    if (r)
-        return r;
-    *out = arena_alloc(c->ar, (all_n * words_n + 1) * sizeof **out);
-    *n = 0;
-    for (size_t w = 0; w < words_n; w++) {
-        bool any = false;
-        for (size_t k = 0; k < all_n; k++) {
-            bool taken = false; /* by premises named twice */
-            for (size_t j = 0; j < *n; j++)
-                taken |= (*out)[j].id == all[k].id;
-            if (!bytes_equal(all[k].premises, words[w]))
-                continue;
-            any = true;
-            if (!taken)
-                (*out)[(*n)++] = all[k];
-        }
-        if (!any)
-            return cmd_fail(c, EXIT_FAILED,
-                            "no block server at premises %.*s; see steadfs admin server list",
-                            PRB(words[w]));
-    }
-    return 0;
-}
-
-/* The block servers that --assign names, or all of them. */
-static int servers_of_option(struct cmd *c, struct server_row **out, size_t *n)
-{
-    const struct bytes *list = cmd_option(c, "assign");
-    struct bytes words[64];
-    size_t words_n = 0;
-    if (!list)
-        return c->m->st->ops->server_list(c->m->st, out, n, c->ar);
-    const uint8_t *p = list->p, *end = list->p + list->n;
-    while (p < end) {
-        const uint8_t *comma = memchr(p, ',', (size_t)(end - p));
-        const uint8_t *stop = comma ? comma : end;
-        if (words_n == sizeof words / sizeof *words)
-            return cmd_fail(c, EXIT_USAGE, "--assign names too many premises");
-        words[words_n++] = bytes_of(p, (size_t)(stop - p));
-        p = stop + (comma != NULL);
-    }
-    return servers_at(c, words, words_n, out, n);
-}
-
 int cmd_account_add(struct cmd *c)
 {
     const struct store_ops *ops = c->m->st->ops;
@@ -93,7 +42,7 @@ int cmd_account_add(struct cmd *c)
     if (!meta_name_ok(a.name))
         return cmd_fail(c, EXIT_FAILED,
                         "an account's name is 1 to 64 letters, digits, '-', '_' or '.'");
-    int r = servers_of_option(c, &servers, &n);
+    int r = cmd_servers_of_option(c, "assign", &servers, &n);
     if (r || c->status)
         return r;
     r = meta_ns_create(c->m, a.name, c->now_ms, &a.root_ns);
@@ -227,9 +176,10 @@ int cmd_server_list(struct cmd *c)
         if (!c->json) {
             buf_printf(&c->out, "%-4llu %-16.*s ", (unsigned long long)v[k].id, PRB(v[k].premises));
             cmd_text(c, v[k].url);
-            buf_printf(&c->out, "  %llu blocks, %llu bytes, %llu free\n",
+            buf_printf(&c->out, "  %llu blocks, %llu bytes, %llu free%s\n",
                        (unsigned long long)v[k].blocks, (unsigned long long)v[k].used_bytes,
-                       (unsigned long long)v[k].free_bytes);
+                       (unsigned long long)v[k].free_bytes,
+                       v[k].evacuating ? ", being evacuated" : "");
             continue;
         }
         buf_printf(&c->out, "%s{\"id\": %llu, \"premises\": ", k ? ", " : "",
@@ -239,49 +189,14 @@ int cmd_server_list(struct cmd *c)
         cmd_json(c, v[k].url);
         buf_printf(&c->out,
                    ", \"generation\": %llu, \"blocks\": %llu, \"used_bytes\": %llu, "
-                   "\"free_bytes\": %llu, \"beat_ms\": %llu}",
+                   "\"free_bytes\": %llu, \"beat_ms\": %llu, \"evacuating\": %s}",
                    (unsigned long long)v[k].generation, (unsigned long long)v[k].blocks,
                    (unsigned long long)v[k].used_bytes, (unsigned long long)v[k].free_bytes,
-                   (unsigned long long)v[k].beat_ms);
+                   (unsigned long long)v[k].beat_ms, v[k].evacuating ? "true" : "false");
     }
     if (c->json)
         buf_printf(&c->out, "]\n");
     return r;
-}
-
-/* ---- assignments
- * ------------------------------------------------------------------------------------------- */
-int cmd_assign(struct cmd *c)
-{
-    struct server_row *v;
-    struct ns_row ns;
-    size_t n;
-    bool found;
-    int r = cmd_find_ns(c, c->arg[0], &ns, &found);
-    if (!found)
-        return r;
-    r = servers_at(c, c->arg + 1, c->arg_n - 1, &v, &n);
-    if (r || c->status)
-        return r;
-    r = meta_assign(c->m, ns.id, v, n, c->ar);
-    if (r == -E2BIG)
-        return cmd_fail(c, EXIT_FAILED, "a namespace has at most %d block servers", CANDIDATES_MAX);
-    return r ? r : meta_touch_members(c->m, ns.id, c->ar);
-}
-
-int cmd_unassign(struct cmd *c)
-{
-    struct server_row *v;
-    struct ns_row ns;
-    size_t n;
-    bool found;
-    int r = cmd_find_ns(c, c->arg[0], &ns, &found);
-    if (!found)
-        return r;
-    r = servers_at(c, c->arg + 1, c->arg_n - 1, &v, &n);
-    for (size_t k = 0; !r && !c->status && k < n; k++)
-        r = replicas_leave(c->m, ns.id, v[k].id, c->ar);
-    return r || c->status ? r : meta_touch_members(c->m, ns.id, c->ar);
 }
 
 /* ---- namespaces

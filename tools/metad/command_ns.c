@@ -86,7 +86,8 @@ int cmd_ns_create(struct cmd *c)
     const struct store_ops *ops = c->m->st->ops;
     struct account_row a;
     struct server_row *servers;
-    size_t n;
+    struct bytes *onsite;
+    size_t n, onsite_n, stay = 0;
     uint64_t ns;
     if (!meta_name_ok(c->arg[0]))
         return cmd_fail(c, EXIT_FAILED,
@@ -94,15 +95,22 @@ int cmd_ns_create(struct cmd *c)
     int r = ops->account_get(c->m->st, c->who->account, &a, c->ar);
     if (!r)
         r = ops->assigned(c->m->st, a.root_ns, &servers, &n, c->ar);
+    if (!r)
+        r = ops->onsite_list(c->m->st, a.root_ns, &onsite, &onsite_n, c->ar);
     if (r)
         return r;
+    for (size_t k = 0; k < n; k++)
+        if (!servers[k].leaving && !servers[k].evacuating)
+            servers[stay++] = servers[k];
     r = meta_ns_create(c->m, c->arg[0], c->now_ms, &ns);
     if (r == -EEXIST)
         return cmd_fail(c, EXIT_FAILED, "the name %.*s is taken; choose another", PRB(c->arg[0]));
     if (!r)
         r = ops->member_set(c->m->st, ns, a.id, ROLE_OWNER);
+    if (!r) /* what must stay in a building stays there under another name, too */
+        r = ops->onsite_set(c->m->st, ns, onsite, onsite_n);
     if (!r)
-        r = meta_assign(c->m, ns, servers, n, c->ar);
+        r = meta_assign(c->m, ns, servers, stay, c->ar);
     return r ? r : ops->account_touch(c->m->st, a.id);
 }
 

@@ -76,7 +76,7 @@ int cmd_replication(struct cmd *c)
 }
 
 /* ---- copies ---------------------------------------------------------------------------------- */
-static bool small_number(struct bytes text, uint64_t max, uint64_t *n)
+bool cmd_number(struct bytes text, uint64_t max, uint64_t *n)
 {
     *n = 0;
     for (size_t k = 0; k < text.n && *n <= max; k++) {
@@ -101,7 +101,7 @@ int cmd_copies(struct cmd *c)
         buf_printf(&c->out, "%llu\n", (unsigned long long)(ns.copies_min ? ns.copies_min : 1));
         return 0;
     }
-    if (!small_number(c->arg[1], 16, &ns.copies_min) || !ns.copies_min)
+    if (!cmd_number(c->arg[1], 16, &ns.copies_min) || !ns.copies_min)
         return cmd_fail(c, EXIT_USAGE, "copies are a whole number from 1 to 16");
     r = c->m->st->ops->assigned(c->m->st, ns.id, &v, &n, c->ar);
     for (size_t k = 0; !r && k < n; k++)
@@ -121,7 +121,7 @@ static int find_server(struct cmd *c, struct server_row *s, bool *found)
 {
     uint64_t id;
     *found = false;
-    if (!small_number(c->arg[0], INT32_MAX, &id))
+    if (!cmd_number(c->arg[0], INT32_MAX, &id))
         return cmd_fail(c, EXIT_USAGE, "%.*s is no server's number; see steadfs admin server list",
                         PRB(c->arg[0]));
     int r = c->m->st->ops->server_get(c->m->st, id, s, c->ar);

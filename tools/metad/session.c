@@ -41,8 +41,11 @@ static int fill_namespace(struct meta *m, const struct meta_caller *who, const s
                           int64_t now_ms, struct m_namespace *out, struct arena *ar)
 {
     struct server_row *servers;
-    size_t n;
+    struct bytes *onsite;
+    size_t n, onsite_n;
     int r = m->st->ops->assigned(m->st, row->id, &servers, &n, ar);
+    if (!r)
+        r = m->st->ops->onsite_list(m->st, row->id, &onsite, &onsite_n, ar);
     if (r)
         return r;
     *out = (struct m_namespace){.id = row->id,
@@ -59,6 +62,9 @@ static int fill_namespace(struct meta *m, const struct meta_caller *who, const s
                                 .used_nodes = row->used_nodes,
                                 .candidates = arena_alloc(ar, (n + 1) * sizeof *out->candidates),
                                 .candidates_n = n};
+    out->onsite = arena_alloc(ar, (onsite_n + 1) * sizeof *out->onsite);
+    for (size_t k = 0; k < onsite_n; k++)
+        out->onsite[out->onsite_n++].name = onsite[k];
     for (size_t k = 0; k < n; k++)
         out->candidates[k] =
             (struct m_candidate){.server = servers[k].id,

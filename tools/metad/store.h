@@ -54,6 +54,7 @@ struct server_row {
     uint64_t generation, blocks, used_bytes, free_bytes, beat_ms;
     uint64_t priority; /* in the assignment asked for: assigned */
     bool leaving;      /* … with others first: only what it has is still of use */
+    bool evacuating;   /* nothing is assigned to it any more */
 };
 enum token_kind { TOKEN_LOGIN = 1, TOKEN_JOIN = 2 };
 struct token_row {
@@ -177,6 +178,10 @@ struct store_ops {
      * there are servers for them. */
     int (*leave_blocked)(struct store *s, uint64_t ns, uint64_t server, uint64_t copies,
                          bool *blocked);
+    /* The premises that a namespace never leaves, none: it may go anywhere. While there are some,
+     * assignments to servers elsewhere do not count, whatever asks. set replaces them. */
+    int (*onsite_list)(struct store *s, uint64_t ns, struct bytes **v, size_t *n, struct arena *ar);
+    int (*onsite_set)(struct store *s, uint64_t ns, const struct bytes *v, size_t n);
     /* Namespaces assigned to a server, those above `after`, rising, at most limit. */
     int (*ns_of_server)(struct store *s, uint64_t server, uint64_t after, size_t limit,
                         uint64_t **v, size_t *n, struct arena *ar);

@@ -227,7 +227,7 @@ int sq_token_expire(struct store *s, uint64_t now_ms)
 /* ---- block servers -------------------------------------------------------------------------- */
 #define SERVER_COLS                                                                                \
     "id, premises, url, secret_hash, mac_key, key_id, incarnation, generation, blocks, "           \
-    "used_bytes, free_bytes, beat_ms"
+    "used_bytes, free_bytes, beat_ms, evacuating"
 
 static void read_server(sqlite3_stmt *st, struct server_row *r, struct arena *ar)
 {
@@ -244,6 +244,7 @@ static void read_server(sqlite3_stmt *st, struct server_row *r, struct arena *ar
     r->used_bytes = sq_u64(st, 9);
     r->free_bytes = sq_u64(st, 10);
     r->beat_ms = sq_u64(st, 11);
+    r->evacuating = sq_u64(st, 12) != 0;
 }
 
 int sq_server_add(struct store *s, struct server_row *r)
@@ -281,8 +282,8 @@ static int server_rows(struct store *s, sqlite3_stmt *st, struct server_row **v,
         sq_grow(*v, *n, ar);
         struct server_row *row = &(*v)[(*n)++];
         read_server(st, row, ar);
-        row->priority = sq_u64(st, 12);
-        row->leaving = sq_u64(st, 13) != 0;
+        row->priority = sq_u64(st, 13);
+        row->leaving = sq_u64(st, 14) != 0;
     }
     sq_done(st);
     return r;
@@ -298,7 +299,7 @@ int sq_assigned(struct store *s, uint64_t ns, struct server_row **v, size_t *n, 
 {
     return server_rows(s,
                        sq_bind(s,
-                               "SELECT " SERVER_COLS ", priority, leaving FROM assignment "
+                               "SELECT " SERVER_COLS ", priority, leaving FROM placed "
                                "JOIN server ON id = server WHERE ns = ? "
                                "ORDER BY leaving, priority, id "
                                "LIMIT ?",
@@ -321,7 +322,8 @@ int sq_server_set(struct store *s, const struct server_row *r)
 {
     return sq_exec(s,
                    "UPDATE server SET url = ?, incarnation = ?, generation = ?, blocks = ?, "
-                   "used_bytes = ?, free_bytes = ?, beat_ms = ? WHERE id = ?",
-                   "tbiiiiii", r->url, bytes_of(r->incarnation, sizeof r->incarnation),
-                   r->generation, r->blocks, r->used_bytes, r->free_bytes, r->beat_ms, r->id);
+                   "used_bytes = ?, free_bytes = ?, beat_ms = ?, evacuating = ? WHERE id = ?",
+                   "tbiiiiiii", r->url, bytes_of(r->incarnation, sizeof r->incarnation),
+                   r->generation, r->blocks, r->used_bytes, r->free_bytes, r->beat_ms,
+                   (uint64_t)r->evacuating, r->id);
 }

@@ -22,7 +22,7 @@ int sq_lack_lost(struct store *s, uint64_t ns, uint64_t server, const struct blo
     return sq_exec(s,
                    "INSERT OR IGNORE INTO lack (ns, server, block, sjid) "
                    "SELECT ns, ?2, block, born FROM block WHERE ns = ?1 AND block = ?3 AND EXISTS "
-                   "(SELECT 1 FROM assignment WHERE ns = ?1 AND server = ?2 AND leaving = 0)",
+                   "(SELECT 1 FROM placed WHERE ns = ?1 AND server = ?2 AND leaving = 0)",
                    "iib", ns, server, block_bytes(b));
 }
 
@@ -252,7 +252,7 @@ int sq_leave_blocked(struct store *s, uint64_t ns, uint64_t server, uint64_t cop
      * filled, what it lacks is not all known. With fewer servers than copies, all must have it. */
     sqlite3_stmt *st =
         sq_bind(s,
-                "WITH stay AS (SELECT server FROM assignment WHERE ns = ?1 AND leaving = 0) "
+                "WITH stay AS (SELECT server FROM placed WHERE ns = ?1 AND leaving = 0) "
                 "SELECT 1 WHERE EXISTS (SELECT 1 FROM fill WHERE ns = ?1 AND server IN stay) "
                 "OR ((SELECT count(*) FROM stay) = 0 AND EXISTS "
                 "(SELECT 1 FROM block WHERE ns = ?1)) "
@@ -272,8 +272,8 @@ int sq_ns_of_server(struct store *s, uint64_t server, uint64_t after, size_t lim
                     size_t *n, struct arena *ar)
 {
     sqlite3_stmt *st =
-        sq_bind(s, "SELECT ns FROM assignment WHERE server = ? AND ns > ? ORDER BY ns LIMIT ?",
-                "iii", server, after, (uint64_t)limit);
+        sq_bind(s, "SELECT ns FROM placed WHERE server = ? AND ns > ? ORDER BY ns LIMIT ?", "iii",
+                server, after, (uint64_t)limit);
     int r;
     *v = NULL;
     *n = 0;

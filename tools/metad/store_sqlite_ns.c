@@ -130,6 +130,29 @@ int sq_unassign(struct store *s, uint64_t ns, uint64_t server)
     return sq_exec(s, "DELETE FROM assignment WHERE ns = ? AND server = ?", "ii", ns, server);
 }
 
+int sq_onsite_list(struct store *s, uint64_t ns, struct bytes **v, size_t *n, struct arena *ar)
+{
+    sqlite3_stmt *st =
+        sq_bind(s, "SELECT premises FROM onsite WHERE ns = ? ORDER BY premises", "i", ns);
+    int r;
+    *v = NULL;
+    *n = 0;
+    while ((r = sq_step(s, st)) > 0) {
+        sq_grow(*v, *n, ar);
+        (*v)[(*n)++] = sq_bytes(st, 0, ar);
+    }
+    sq_done(st);
+    return r;
+}
+
+int sq_onsite_set(struct store *s, uint64_t ns, const struct bytes *v, size_t n)
+{
+    int r = sq_exec(s, "DELETE FROM onsite WHERE ns = ?", "i", ns);
+    for (size_t k = 0; k < n && !r; k++)
+        r = sq_exec(s, "INSERT OR IGNORE INTO onsite (ns, premises) VALUES (?, ?)", "it", ns, v[k]);
+    return r;
+}
+
 int sq_mount_add(struct store *s, const struct mount_row *m)
 {
     return sq_exec(s, "INSERT INTO mount (ns, node, target) VALUES (?, ?, ?)", "iii", m->ns,

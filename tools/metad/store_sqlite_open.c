@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "2.sql.h"
+#include "3.sql.h"
 #include "schema.sql.h"
 #include "walfile.h"
 
@@ -31,6 +32,7 @@
 static const struct migration migrations[] = {
     {1, sql_schema},
     {2, sql_2},
+    {3, sql_3},
 };
 
 static int sq_errno(int rc)
@@ -382,6 +384,8 @@ const struct store_ops sq_ops = {
     .leave = sq_leave,
     .leave_blocked = sq_leave_blocked,
     .ns_of_server = sq_ns_of_server,
+    .onsite_list = sq_onsite_list,
+    .onsite_set = sq_onsite_set,
     .mount_add = sq_mount_add,
     .mount_find = sq_mount_find,
     .mount_remove = sq_mount_remove,

@@ -24,6 +24,7 @@
 #define APPEARS_MS 10000u
 #define APPEARS_STEP_MS 20u
 #define WORDS_MAX 256
+#define WAIT_STEP_MS 1000u
 
 struct words {
     const char *v[WORDS_MAX];
@@ -207,6 +208,30 @@ static int run_device(const struct subcommand *self, int argc, char **argv)
     return status;
 }
 
+/* Takes `--wait` out of the words. */
+static bool take_wait(struct words *w)
+{
+    size_t kept = 0;
+    bool found = false;
+    for (size_t i = 0; i < w->n; i++) {
+        found |= !strcmp(w->v[i], "--wait");
+        if (strcmp(w->v[i], "--wait") != 0)
+            w->v[kept++] = w->v[i];
+    }
+    w->n = kept;
+    return found;
+}
+
+/* The same question again, until it is no longer answered with `still pending`. */
+static int send_until_done(const struct subcommand *c, const struct identity *id,
+                           const struct words *w)
+{
+    int status;
+    while ((status = send_words(c, id, w)) == EXIT_PENDING)
+        usleep(WAIT_STEP_MS * 1000);
+    return status;
+}
+
 static int run_admin(const struct subcommand *self, int argc, char **argv)
 {
     if (argc > 1 && !strcmp(argv[1], "where"))
@@ -218,9 +243,10 @@ static int run_admin(const struct subcommand *self, int argc, char **argv)
     if (w.help || w.n < 2)
         return w.help ? cli_help(self) : cli_usage(self, "words are missing");
     struct identity id = {0};
+    bool wait = !strcmp(w.v[0], "admin") && !strcmp(w.v[1], "evacuate") && take_wait(&w);
     status = identity_of_admin(self, w.own, &id);
     if (!status)
-        status = send_words(self, &id, &w);
+        status = wait ? send_until_done(self, &id, &w) : send_words(self, &id, &w);
     identity_free(&id);
     return status;
 }
@@ -265,6 +291,10 @@ const struct subcommand cmd_admin = {
         "  server remove NUMBER     … and is then struck off\n"
         "  assign NAMESPACE PREMISES…\n"
         "  unassign NAMESPACE PREMISES…\n"
+        "  onsite NAMESPACE [PREMISES… | --anywhere]\n"
+        "                           the premises that it never leaves; shown or set\n"
+        "  evacuate NUMBER|PREMISES [--to PREMISES,…] [--wait] | --cancel\n"
+        "                           all that is there goes to others; again: how far it is\n"
         "  copies NAMESPACE [N]     block servers that must hold a change before fsync returns\n"
         "  replication [NAMESPACE]  what each block server still lacks\n"
         "  where NAMESPACE[:PATH] | PATH [--copies N]\n"

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Where namespaces may be: those that never leave their premises, and servers that are left. */
+#include "world.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "2.sql.h"
+#include "blockid.h"
+#include "schema.sql.h"
+
+static struct m_session_ans session(struct world *w, struct user *u)
+{
+    struct m_session_req q = {
+        .incarnation = bytes_of(u->incarnation, 16), .requests_used = 100, .nodes_used = 100};
+    struct m_session_ans a;
+    assert_int_equal(meta_session(w->m, &u->who, &q, w->now, &a, &w->ar, w->why), 0);
+    return a;
+}
+
+/* Whether the block server is told of alice's namespace (0, 1), and of how many others there. */
+static size_t replicas(struct world *w, int s, size_t *others)
+{
+    struct m_replicas_req q = {0};
+    struct m_replicas_ans a;
+    assert_int_equal(meta_replicas(w->m, &w->server_who[s], &q, w->now, &a, &w->ar, w->why), 0);
+    for (size_t k = 0; k < a.namespaces_n; k++) {
+        if (a.namespaces[k].ns != w->alice.ns)
+            continue;
+        *others = a.namespaces[k].replicas_n - 1;
+        return 1;
+    }
+    return 0;
+}
+
+static uint64_t stored(struct world *w, int s, const struct block_id *b, uint64_t len)
+{
+    struct m_stored one = {.ns = w->alice.ns, .block = *b, .len = len};
+    struct m_stored_req q = {
+        .incarnation = bytes_of(w->incarnation[s], 16), .blocks = &one, .blocks_n = 1};
+    struct m_stored_ans a;
+    assert_int_equal(meta_stored(w->m, &w->server_who[s], &q, &a, &w->ar, w->why), 0);
+    return a.recorded;
+}
+
+static struct block_id make(struct world *w, const char *name)
+{
+    uint64_t node = world_make(w, &w->alice, w->alice.root, name, NODE_REG, 100);
+    return world_extents(w, &w->alice, node, 0).extents[0].block;
+}
+
+/* ---- onsite --------------------------------------------------------------------------------- */
+static void an_operator_cannot_bring_it_out(void **state)
+{
+    struct world *w = *state;
+    world_command(w, &world_admin, 1, "admin onsite alice hq"); /* it is in the cloud, too */
+    world_command(w, &world_admin, 1, "admin onsite alice nowhere");
+    world_command(w, &world_admin, 0, "admin unassign alice cloud");
+    assert_non_null(
+        strstr(world_command(w, &world_admin, 0, "admin onsite alice"), "may be anywhere"));
+    world_command(w, &world_admin, 0, "admin onsite alice hq");
+    assert_string_equal(world_command(w, &world_admin, 0, "admin onsite alice"), "hq\n");
+    assert_string_equal(world_command(w, &world_admin, 0, "admin onsite alice --json"),
+                        "[\"hq\"]\n");
+    assert_non_null(
+        strstr(world_command(w, &world_admin, 5, "admin assign alice cloud"), "never leaves"));
+    world_command(w, &world_admin, 5, "admin assign alice hq attic");
+    struct m_session_ans a = session(w, &w->alice);
+    assert_int_equal(a.namespaces[0].candidates_n, 1);
+    assert_int_equal(a.namespaces[0].onsite_n, 1);
+    assert_true(bytes_equal(a.namespaces[0].onsite[0].name, bytes_str("hq")));
+    /* nor by evacuation, nor under another name */
+    char *text = world_command(w, &world_admin, 1, "admin evacuate hq --to cloud,attic");
+    assert_non_null(strstr(text, "alice has no other block server"));
+    assert_int_equal(session(w, &w->alice).namespaces[0].candidates_n, 1);
+    world_command(w, &world_admin, 0, "admin evacuate hq --cancel");
+    world_command(w, &w->alice.who, 0, "namespace create docs");
+    assert_string_equal(world_command(w, &world_admin, 0, "admin onsite docs"), "hq\n");
+    world_command(w, &world_admin, 5, "admin assign docs cloud");
+    world_command(w, &world_admin, 0, "admin onsite alice --anywhere");
+    world_command(w, &world_admin, 0, "admin assign alice cloud");
+    assert_int_equal(session(w, &w->alice).namespaces[0].candidates_n, 2);
+}
+
+/* Not even a row in the database leads out: an operator with more rights than sense. */
+static void a_row_made_by_hand_leads_nowhere(void **state)
+{
+    struct world *w = *state;
+    struct plan p;
+    size_t others;
+    world_command(w, &world_admin, 0, "admin unassign alice cloud");
+    world_command(w, &world_admin, 0, "admin onsite alice hq");
+    assert_int_equal(meta_change_begin(w->m), 0);
+    assert_int_equal(w->m->st->ops->assign(w->m->st, w->alice.ns, w->server[CLOUD], 0), 0);
+    assert_int_equal(meta_change_end(w->m, 0), 0);
+    struct block_id b = make(w, "a");
+    struct m_session_ans a = session(w, &w->alice); /* no capability there */
+    assert_int_equal(a.namespaces[0].candidates_n, 1);
+    assert_int_equal(a.namespaces[0].candidates[0].server, w->server[HQ]);
+    assert_int_equal(a.servers_n, 1);
+    assert_int_equal(replicas(w, CLOUD, &others), 0); /* nothing replicated there … */
+    assert_int_equal(replicas(w, HQ, &others), 1);    /* … and no way from here */
+    assert_int_equal(others, 0);
+    assert_int_equal(stored(w, CLOUD, &b, 100), 0); /* what it says it has does not count */
+    struct m_backlog_req bq = {.ns = w->alice.ns, .server = w->server[CLOUD]};
+    struct m_backlog_ans ba;
+    assert_int_equal(meta_backlog(w->m, &w->server_who[CLOUD], &bq, &ba, &w->ar, w->why), -EACCES);
+    struct m_list_req lq = {.ns = w->alice.ns};
+    struct m_list_ans la;
+    assert_int_equal(meta_list(w->m, &w->server_who[CLOUD], &lq, &la, &w->ar, w->why), -EACCES);
+    /* a client that got its bytes there somehow, and has a genuine receipt */
+    struct block_id c = world_block(w);
+    plan_new(w, &w->alice, &p);
+    uint64_t node = world_node_id(&w->alice);
+    plan_range(&p, plan_create(&p, node, NODE_REG), 0, 50, &c, 0);
+    plan_block(w, &p, w->alice.ns, &c, 50, CLOUD);
+    plan_entry(&p, w->alice.root, "b", 0, 0, node);
+    p.targets[0] = w->server[CLOUD];
+    struct m_commit_ans ans = world_commit(w, &w->alice, &p);
+    assert_int_equal(ans.status, COMMIT_REFUSED);
+    assert_int_equal(ans.rows[0].reason, REFUSED_ASSIGNMENT);
+    p.targets[0] = w->server[HQ]; /* its receipt is worth nothing elsewhere */
+    ans = world_commit(w, &w->alice, &p);
+    assert_int_equal(ans.status, COMMIT_MISSING);
+    assert_int_equal(ans.missing_n, 1);
+    plan_free(&p);
+    struct m_block_ref ref = {.block = c, .len = 50};
+    struct m_diff_req dq = {.ns = w->alice.ns, .target = w->server[CLOUD], .ids = &ref, .ids_n = 1};
+    struct m_diff_ans da;
+    assert_int_equal(meta_diff(w->m, &w->alice.who, &dq, &da, &w->ar, w->why), -EACCES);
+}
+
+/* ---- evacuation ----------------------------------------------------------------------------- */
+static void all_goes_to_others(void **state)
+{
+    struct world *w = *state;
+    struct block_id b = make(w, "a"), c = make(w, "b");
+    size_t others;
+    char *text = world_command(w, &world_admin, 6, "admin evacuate hq");
+    assert_non_null(strstr(text, "1 namespaces are still at hq: others lack 2 blocks, 200 bytes"));
+    struct m_session_ans a = session(w, &w->alice);
+    assert_int_equal(a.namespaces[0].candidates_n, 2);
+    assert_true(a.namespaces[0].candidates[1].leaving);
+    assert_int_equal(a.namespaces[0].candidates[1].server, w->server[HQ]);
+    stored(w, CLOUD, &b, 100);
+    text = world_command(w, &world_admin, 6, "admin evacuate 1 --json");
+    assert_non_null(strstr(text, "\"namespaces_left\": 1, \"lacking_blocks\": 1"));
+    stored(w, CLOUD, &c, 100); /* asking is enough to let it go */
+    text = world_command(w, &world_admin, 0, "admin evacuate hq");
+    assert_non_null(strstr(text, "admin server remove"));
+    assert_int_equal(replicas(w, HQ, &others), 0);
+    assert_int_equal(session(w, &w->alice).namespaces[0].candidates_n, 1);
+    /* nothing goes there any more, by name or by default */
+    assert_non_null(
+        strstr(world_command(w, &world_admin, 1, "admin assign alice hq"), "being evacuated"));
+    world_command(w, &world_admin, 0, "admin account add carol");
+    text = world_command(w, &world_admin, 0, "admin namespace list");
+    assert_null(strstr(text, "hq"));
+    assert_non_null(
+        strstr(world_command(w, &world_admin, 0, "admin server list"), "being evacuated"));
+    world_command(w, &world_admin, 0, "admin evacuate hq --cancel");
+    world_command(w, &world_admin, 0, "admin assign alice hq");
+    world_command(w, &world_admin, 1, "admin evacuate mars");
+}
+
+static void copies_hold_it_back(void **state)
+{
+    struct world *w = *state;
+    struct block_id b = make(w, "a");
+    world_command(w, &world_admin, 0, "admin assign alice attic");
+    stored(w, CLOUD, &b, 100);
+    world_command(w, &world_admin, 0, "admin copies alice 2");
+    world_command(w, &world_admin, 6, "admin evacuate hq"); /* one of two is elsewhere */
+    assert_non_null(strstr(world_command(w, &world_admin, 6, "admin evacuate hq"), "1 blocks"));
+    stored(w, ATTIC, &b, 100);
+    world_command(w, &world_admin, 0, "admin evacuate hq");
+}
+
+static void who_has_no_other_is_named_and_stays(void **state)
+{
+    struct world *w = *state;
+    struct block_id b = make(w, "a");
+    size_t others;
+    world_command(w, &world_admin, 0, "admin unassign alice cloud");
+    char *text = world_command(w, &world_admin, 1, "admin evacuate hq");
+    assert_non_null(strstr(text, "alice has no other block server"));
+    assert_false(session(w, &w->alice).namespaces[0].candidates[0].leaving); /* still written to */
+    world_command(w, &world_admin, 6, "admin evacuate hq --to cloud,attic");
+    assert_int_equal(session(w, &w->alice).namespaces[0].candidates_n, 3);
+    stored(w, ATTIC, &b, 100);
+    world_command(w, &world_admin, 0, "admin evacuate hq");
+    assert_int_equal(replicas(w, HQ, &others), 0);
+    /* all premises at once: nobody is left to go to */
+    text = world_command(w, &world_admin, 1, "admin evacuate cloud --to attic,hq");
+    assert_non_null(strstr(text, "being evacuated"));
+}
+
+/* ---- the version before --------------------------------------------------------------------- */
+static void a_database_of_version_2_is_brought_up(void **state)
+{
+    struct world *w = *state;
+    static const struct migration first[] = {{1, sql_schema}, {2, sql_2}};
+    char path[128];
+    sqlite3 *db;
+    snprintf(path, sizeof path, "%s/old.db", w->dir);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sq_migrate(db, first, 2, false, w->why), 0);
+    assert_int_equal(
+        sqlite3_exec(db,
+                     "INSERT INTO server VALUES (1, 'hq', 'u', x'', x'', 1, zeroblob(16), 3, 0, 0, "
+                     "0, 0), (2, 'cloud', 'v', x'', x'', 1, zeroblob(16), 1, 0, 0, 0, 0);"
+                     "INSERT INTO namespace (id, name, root, head) VALUES (1, 'n', 5, 7);"
+                     "INSERT INTO assignment (ns, server, priority) VALUES (1, 1, 0), (1, 2, 1);",
+                     NULL, NULL, NULL),
+        SQLITE_OK);
+    sqlite3_close(db);
+    struct meta_options o = {.path = path};
+    struct meta *m;
+    assert_int_equal(meta_open(&m, &o, w->why), 0);
+    struct server_row *v;
+    size_t n;
+    assert_int_equal(meta_change_begin(m), 0);
+    assert_int_equal(m->st->ops->assigned(m->st, 1, &v, &n, &w->ar), 0);
+    assert_int_equal(n, 2);
+    assert_false(v[0].evacuating);
+    assert_int_equal(v[1].priority, 1);
+    struct bytes hq = bytes_str("hq");
+    assert_int_equal(m->st->ops->onsite_set(m->st, 1, &hq, 1), 0);
+    assert_int_equal(m->st->ops->assigned(m->st, 1, &v, &n, &w->ar), 0);
+    assert_int_equal(n, 1);
+    assert_int_equal(v[0].id, 1);
+    assert_int_equal(meta_change_end(m, 0), 0);
+    meta_close(m);
+    for (size_t k = 0; k < 3; k++) {
+        char name[160];
+        snprintf(name, sizeof name, "%s%s", path, k == 0 ? "" : k == 1 ? "-wal" : "-shm");
+        remove(name);
+    }
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, world_setup, world_teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(an_operator_cannot_bring_it_out),
+        TEST(a_row_made_by_hand_leads_nowhere),
+        TEST(all_goes_to_others),
+        TEST(copies_hold_it_back),
+        TEST(who_has_no_other_is_named_and_stays),
+        TEST(a_database_of_version_2_is_brought_up),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

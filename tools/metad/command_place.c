@@ -1,0 +1,386 @@
+// SPDX-License-Identifier: Apache-2.0
+/* steadfs admin …, as far as it decides where namespaces may be: assignments, the premises that one
+ * never leaves, and premises that are left. */
+#include "command.h"
+#include "replicas.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LACKING_COUNTED 100000u
+
+/* ---- which servers -------------------------------------------------------------------------- */
+static bool has(const struct server_row *v, size_t n, uint64_t id)
+{
+    for (size_t k = 0; k < n; k++)
+        if (v[k].id == id)
+            return true;
+    return false;
+}
+
+int cmd_servers_at(struct cmd *c, const struct bytes *words, size_t words_n,
+                   struct server_row **out, size_t *n)
+{
+    struct server_row *all;
+    size_t all_n;
+    int r = c->m->st->ops->server_list(c->m->st, &all, &all_n, c->ar);
+    if (r)
+        return r;
+    *out = arena_alloc(c->ar, (all_n * words_n + 1) * sizeof **out);
+    *n = 0;
+    for (size_t w = 0; w < words_n; w++) {
+        bool any = false, evacuated = false;
+        for (size_t k = 0; k < all_n; k++) {
+            if (!bytes_equal(all[k].premises, words[w]))
+                continue;
+            any |= !all[k].evacuating;
+            evacuated |= all[k].evacuating;
+            if (!all[k].evacuating && !has(*out, *n, all[k].id)) /* by premises named twice */
+                (*out)[(*n)++] = all[k];
+        }
+        if (!any && evacuated)
+            return cmd_fail(c, EXIT_FAILED,
+                            "premises %.*s are being evacuated; steadfs admin evacuate %.*s "
+                            "--cancel ends that",
+                            PRB(words[w]), PRB(words[w]));
+        if (!any)
+            return cmd_fail(c, EXIT_FAILED,
+                            "no block server at premises %.*s; see steadfs admin server list",
+                            PRB(words[w]));
+    }
+    return 0;
+}
+
+int cmd_servers_of_option(struct cmd *c, const char *option, struct server_row **out, size_t *n)
+{
+    const struct bytes *list = cmd_option(c, option);
+    struct bytes words[64];
+    size_t words_n = 0, all_n;
+    if (!list) {
+        int r = c->m->st->ops->server_list(c->m->st, out, &all_n, c->ar);
+        *n = 0;
+        for (size_t k = 0; k < all_n && !r; k++)
+            if (!(*out)[k].evacuating)
+                (*out)[(*n)++] = (*out)[k];
+        return r;
+    }
+    const uint8_t *p = list->p, *end = list->p + list->n;
+    while (p < end) {
+        const uint8_t *comma = memchr(p, ',', (size_t)(end - p));
+        const uint8_t *stop = comma ? comma : end;
+        if (words_n == sizeof words / sizeof *words)
+            return cmd_fail(c, EXIT_USAGE, "--%s names too many premises", option);
+        words[words_n++] = bytes_of(p, (size_t)(stop - p));
+        p = stop + (comma != NULL);
+    }
+    return cmd_servers_at(c, words, words_n, out, n);
+}
+
+/* ---- assignments ---------------------------------------------------------------------------- */
+static int change_assignment(struct cmd *c, bool assign)
+{
+    struct server_row *v;
+    struct ns_row ns;
+    size_t n;
+    bool found;
+    int r = cmd_find_ns(c, c->arg[0], &ns, &found);
+    if (!found)
+        return r;
+    r = cmd_servers_at(c, c->arg + 1, c->arg_n - 1, &v, &n);
+    if (!r && !c->status && assign)
+        r = cmd_may_be_at(c, &ns, v, n);
+    if (r || c->status)
+        return r;
+    if (assign)
+        r = meta_assign(c->m, ns.id, v, n, c->ar);
+    for (size_t k = 0; !r && !assign && k < n; k++)
+        r = replicas_leave(c->m, ns.id, v[k].id, c->ar);
+    if (r == -E2BIG)
+        return cmd_fail(c, EXIT_FAILED, "a namespace has at most %d block servers", CANDIDATES_MAX);
+    return r ? r : meta_touch_members(c->m, ns.id, c->ar);
+}
+
+int cmd_assign(struct cmd *c)
+{
+    return change_assignment(c, true);
+}
+
+int cmd_unassign(struct cmd *c)
+{
+    return change_assignment(c, false);
+}
+
+/* ---- namespaces that stay ------------------------------------------------------------------- */
+static bool inside(const struct bytes *premises, size_t n, struct bytes where)
+{
+    for (size_t k = 0; k < n; k++)
+        if (bytes_equal(premises[k], where))
+            return true;
+    return n == 0;
+}
+
+int cmd_may_be_at(struct cmd *c, const struct ns_row *ns, const struct server_row *v, size_t n)
+{
+    struct bytes *premises;
+    size_t premises_n;
+    int r = c->m->st->ops->onsite_list(c->m->st, ns->id, &premises, &premises_n, c->ar);
+    for (size_t k = 0; k < n && !r; k++)
+        if (!inside(premises, premises_n, v[k].premises))
+            return cmd_fail(c, EXIT_REFUSED,
+                            "refused: %.*s never leaves its premises, and %.*s is none of them; "
+                            "see steadfs admin onsite %.*s",
+                            PRB(ns->name), PRB(v[k].premises), PRB(ns->name));
+    return r;
+}
+
+static int print_onsite(struct cmd *c, const struct ns_row *ns)
+{
+    struct bytes *v;
+    size_t n;
+    int r = c->m->st->ops->onsite_list(c->m->st, ns->id, &v, &n, c->ar);
+    if (c->json)
+        buf_printf(&c->out, "[");
+    for (size_t k = 0; k < n && !r; k++) {
+        if (c->json) {
+            buf_printf(&c->out, "%s", k ? ", " : "");
+            cmd_json(c, v[k]);
+        } else {
+            buf_printf(&c->out, "%.*s\n", PRB(v[k]));
+        }
+    }
+    if (c->json)
+        buf_printf(&c->out, "]\n");
+    else if (!r && !n)
+        buf_printf(&c->out, "%.*s may be anywhere\n", PRB(ns->name));
+    return r;
+}
+
+/* Whoever is elsewhere must have left before: that takes time, and it is not to be thought done. */
+static int elsewhere(struct cmd *c, const struct ns_row *ns, const struct bytes *premises, size_t n)
+{
+    struct server_row *v;
+    size_t v_n;
+    int r = c->m->st->ops->assigned(c->m->st, ns->id, &v, &v_n, c->ar);
+    for (size_t k = 0; k < v_n && !r; k++)
+        if (!inside(premises, n, v[k].premises))
+            return cmd_fail(c, EXIT_FAILED,
+                            v[k].leaving
+                                ? "%.*s has not left premises %.*s yet: what is there is not all "
+                                  "elsewhere; see steadfs admin replication"
+                                : "%.*s is at premises %.*s; steadfs admin unassign it first",
+                            PRB(ns->name), PRB(v[k].premises));
+    return r;
+}
+
+int cmd_onsite(struct cmd *c)
+{
+    const struct bytes *premises = c->arg + 1;
+    size_t n = c->arg_n - 1, servers_n;
+    struct server_row *servers;
+    struct ns_row ns;
+    bool found, anywhere = cmd_option(c, "anywhere") != NULL;
+    int r = cmd_find_ns(c, c->arg[0], &ns, &found);
+    if (!found)
+        return r;
+    if (anywhere && n)
+        return cmd_fail(c, EXIT_USAGE, "either premises or --anywhere");
+    if (!anywhere && !n)
+        return print_onsite(c, &ns);
+    if (n > 64)
+        return cmd_fail(c, EXIT_USAGE, "at most 64 premises");
+    if (n)
+        r = cmd_servers_at(c, premises, n, &servers, &servers_n); /* a typo would be a wall */
+    if (!r && !c->status && n)
+        r = elsewhere(c, &ns, premises, n);
+    if (!r && !c->status)
+        r = c->m->st->ops->onsite_set(c->m->st, ns.id, premises, n);
+    return r || c->status ? r : meta_touch_members(c->m, ns.id, c->ar);
+}
+
+/* ---- servers and premises that are left ----------------------------------------------------- */
+struct evacuation {
+    struct cmd *c;
+    struct server_row *v; /* that go */
+    size_t n;
+    struct server_row *to; /* --to; n 0: none named */
+    size_t to_n;
+    size_t left, stuck; /* namespaces */
+    uint64_t blocks, bytes;
+    bool more;
+};
+
+/* By number, or all of a premises. */
+static int named(struct cmd *c, struct server_row **v, size_t *n)
+{
+    struct server_row *all;
+    size_t all_n;
+    uint64_t id = 0;
+    cmd_number(c->arg[0], INT32_MAX, &id);
+    int r = c->m->st->ops->server_list(c->m->st, &all, &all_n, c->ar);
+    *v = arena_alloc(c->ar, (all_n + 1) * sizeof **v);
+    *n = 0;
+    for (size_t k = 0; k < all_n && !r; k++)
+        if (all[k].id == id || bytes_equal(all[k].premises, c->arg[0]))
+            (*v)[(*n)++] = all[k];
+    if (!r && !*n)
+        return cmd_fail(c, EXIT_FAILED,
+                        "no block server and no premises %.*s; see steadfs admin server list",
+                        PRB(c->arg[0]));
+    return r;
+}
+
+static int by_bytes(const void *a, const void *b)
+{
+    const struct lack_sum *x = a, *y = b;
+    return x->bytes < y->bytes ? -1 : x->bytes > y->bytes;
+}
+
+/* What holds the server back: what those that stay lack, the ones that lack least first, as many of
+ * them as the namespace wants copies. */
+static int count_left(struct evacuation *e, const struct ns_row *ns, const struct server_row *v,
+                      size_t n)
+{
+    const struct store_ops *ops = e->c->m->st->ops;
+    struct lack_sum sums[CANDIDATES_MAX];
+    uint64_t copies = ns->copies_min ? ns->copies_min : 1;
+    size_t stay = 0;
+    int r = 0;
+    for (size_t k = 0; k < n && !r; k++)
+        if (!v[k].leaving)
+            r = ops->lack_sum(e->c->m->st, ns->id, v[k].id, LACKING_COUNTED, &sums[stay++]);
+    if (r || !stay)
+        return r;
+    qsort(sums, stay, sizeof *sums, by_bytes);
+    const struct lack_sum *last = &sums[copies < stay ? copies - 1 : stay - 1];
+    e->blocks += last->blocks;
+    e->bytes += last->bytes;
+    e->more |= last->filling || last->blocks == LACKING_COUNTED;
+    return 0;
+}
+
+/* Whether something stays that may take what the servers have; assigns --to where nothing does. */
+static int make_room(struct evacuation *e, const struct ns_row *ns, const struct server_row *v,
+                     size_t n, bool *room)
+{
+    struct cmd *c = e->c;
+    struct bytes *premises;
+    size_t premises_n, fit_n = 0;
+    *room = false;
+    for (size_t k = 0; k < n; k++)
+        *room |= !v[k].leaving && !v[k].evacuating && !has(e->v, e->n, v[k].id);
+    if (*room || !e->to_n)
+        return 0;
+    struct server_row *fit = arena_alloc(c->ar, e->to_n * sizeof *fit);
+    int r = c->m->st->ops->onsite_list(c->m->st, ns->id, &premises, &premises_n, c->ar);
+    for (size_t k = 0; k < e->to_n && !r; k++)
+        if (inside(premises, premises_n, e->to[k].premises) && !has(e->v, e->n, e->to[k].id))
+            fit[fit_n++] = e->to[k];
+    if (r || !fit_n)
+        return r;
+    *room = true;
+    return meta_assign(c->m, ns->id, fit, fit_n, c->ar);
+}
+
+/* One namespace of one server that goes. */
+static int evacuate_ns(struct evacuation *e, uint64_t server, uint64_t id)
+{
+    struct cmd *c = e->c;
+    const struct store_ops *ops = c->m->st->ops;
+    struct server_row *v;
+    struct ns_row ns;
+    size_t n;
+    bool room, still;
+    int r = ops->ns_get(c->m->st, id, &ns, c->ar);
+    if (!r)
+        r = ops->assigned(c->m->st, id, &v, &n, c->ar);
+    if (!r)
+        r = make_room(e, &ns, v, n, &room);
+    if (r)
+        return r;
+    if (!room) {
+        e->stuck++;
+        if (!c->json)
+            buf_printf(&c->out,
+                       "%.*s has no other block server: steadfs admin assign %.*s PREMISES, or "
+                       "--to\n",
+                       PRB(ns.name), PRB(ns.name));
+        return 0;
+    }
+    r = replicas_leave(c->m, id, server, c->ar);
+    if (!r)
+        r = meta_touch_members(c->m, id, c->ar);
+    if (!r)
+        r = meta_is_assigned(c->m, id, server, &still, c->ar);
+    if (!r)
+        r = ops->assigned(c->m->st, id, &v, &n, c->ar);
+    if (r || !still)
+        return r;
+    e->left++;
+    return count_left(e, &ns, v, n);
+}
+
+static int evacuate_server(struct evacuation *e, struct server_row *s)
+{
+    enum { PAGE = 256 };
+    const struct store_ops *ops = e->c->m->st->ops;
+    uint64_t *v, after = 0;
+    size_t n = PAGE;
+    int r = 0;
+    if (!s->evacuating) {
+        s->evacuating = true;
+        r = ops->server_set(e->c->m->st, s);
+    }
+    while (!r && n == PAGE) {
+        r = ops->ns_of_server(e->c->m->st, s->id, after, PAGE, &v, &n, e->c->ar);
+        for (size_t k = 0; k < n && !r; k++) {
+            r = evacuate_ns(e, s->id, v[k]);
+            after = v[k];
+        }
+    }
+    return r;
+}
+
+static int print_evacuation(const struct evacuation *e)
+{
+    struct cmd *c = e->c;
+    const char *about = e->more ? "more than " : "";
+    c->keep = true;
+    c->status = e->left ? EXIT_PENDING : e->stuck ? EXIT_FAILED : 0;
+    if (c->json)
+        buf_printf(&c->out,
+                   "{\"servers\": %zu, \"namespaces_left\": %zu, \"lacking_blocks\": %llu, "
+                   "\"lacking_bytes\": %llu, \"all_counted\": %s, \"namespaces_stuck\": %zu}\n",
+                   e->n, e->left, (unsigned long long)e->blocks, (unsigned long long)e->bytes,
+                   e->more ? "false" : "true", e->stuck);
+    else if (e->left)
+        buf_printf(&c->out,
+                   "%zu namespaces are still at %.*s: others lack %s%llu blocks, %llu bytes\n",
+                   e->left, PRB(c->arg[0]), about, (unsigned long long)e->blocks,
+                   (unsigned long long)e->bytes);
+    else if (!e->stuck)
+        buf_printf(&c->out,
+                   "all that was at %.*s is at others; steadfs admin server remove takes it out\n",
+                   PRB(c->arg[0]));
+    return 0;
+}
+
+int cmd_evacuate(struct cmd *c)
+{
+    struct evacuation e = {.c = c};
+    int r = named(c, &e.v, &e.n);
+    if (r || c->status)
+        return r;
+    if (cmd_option(c, "cancel")) {
+        for (size_t k = 0; k < e.n && !r; k++) {
+            e.v[k].evacuating = false;
+            r = c->m->st->ops->server_set(c->m->st, &e.v[k]);
+        }
+        return r;
+    }
+    if (cmd_option(c, "to"))
+        r = cmd_servers_of_option(c, "to", &e.to, &e.to_n);
+    for (size_t k = 0; k < e.n && !r && !c->status; k++)
+        r = evacuate_server(&e, &e.v[k]);
+    return r || c->status ? r : print_evacuation(&e);
+}
