@@ -11,6 +11,10 @@
  *   rawclient STATE elsewhere SERVER URL  brings content of the root namespace to a block server
  * that it is not to be at
  *
+ *   rawclient STATE hold NAMESPACE READY  puts and gets blocks under the capability that it got at
+ * its start, made anew by nothing, until both are refused; READY is made once they have worked;
+ * prints by what
+ *
  *   rawclient STATE store LEDGER STOP   puts blocks, four at a time, until the file STOP is there;
  *                                       LEDGER gets the hash of each acknowledged one
  *
@@ -337,6 +341,7 @@ int main(int argc, char **argv)
     if (argc < 4) {
         fprintf(stderr, "usage: rawclient STATE fill DIRS FILES | shred NAME EXTENTS | attack "
                         "NAMESPACE | outsider NS | elsewhere SERVER URL | "
+                        "hold NAMESPACE READY | "
                         "store LEDGER STOP | check LEDGER | crowd N\n");
         return 2;
     }
@@ -355,6 +360,8 @@ int main(int argc, char **argv)
         outsider(&c, strtoull(argv[3], NULL, 10));
     else if (strcmp(argv[2], "elsewhere") == 0 && argc == 5)
         elsewhere(&c, strtoull(argv[3], NULL, 10), argv[4]);
+    else if (strcmp(argv[2], "hold") == 0 && argc == 5)
+        hold(&c, argv[3], argv[4]);
     else if (strcmp(argv[2], "attack") == 0)
         attack(&c, argv[3]);
     else

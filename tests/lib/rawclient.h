@@ -53,6 +53,7 @@ void file_of(struct client *c, const struct m_namespace *ns, const char *name, s
 void attack(struct client *c, const char *other);
 void outsider(struct client *c, uint64_t ns);
 void elsewhere(struct client *c, uint64_t server, const char *url);
+void hold(struct client *c, const char *name, const char *ready);
 void store(struct client *c, const char *ledger, const char *stop);
 void check_ledger(struct client *c, const char *ledger);
 void crowd(struct client *c, size_t n);

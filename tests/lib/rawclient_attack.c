@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static void check(struct client *c, bool ok, const char *what)
 {
@@ -300,4 +301,38 @@ void elsewhere(struct client *c, uint64_t server, const char *url)
               k ? "a commit that names it beside another is refused"
                 : "a commit that names it alone is refused");
     }
+}
+
+/* ---- taken back -------------------------------------------------------------------------------
+ */
+#define HOLD_MS 60000
+#define HOLD_STEP_US 10000
+
+/* What was given is used for as long as it is taken. */
+void hold(struct client *c, const char *name, const char *ready)
+{
+    const struct m_namespace *ns = namespace(c, name);
+    uint8_t x[3000];
+    struct block_id id;
+    int r = 0, s = 0;
+    random_bytes(x, sizeof x);
+    block_id_of(&id, x, sizeof x);
+    for (int waited = 0; waited < HOLD_MS && (r == 0 || s == 0); waited += HOLD_STEP_US / 1000) {
+        struct arena a cleanup_arena = {0};
+        struct buf out cleanup_buf = {0};
+        struct bytes receipt = {0}, none = {0};
+        struct m_get_req q = {
+            .ns = ns->id, .capability = ns->candidates[0].capability, .blocks = &id, .blocks_n = 1};
+        r = put(c, ns, 0, ns->id, x, sizeof x, &receipt, &a);
+        s = ask(c, server_url(c, ns->candidates[0].server), "get", &m_get_req_desc, &q, none, &out);
+        if (!waited) {
+            check(c, r == 0 && s == 0, "it is good at first");
+            FILE *f = fopen(ready, "w");
+            if (!f || fclose(f))
+                die(ready, -errno, "");
+        }
+        usleep(HOLD_STEP_US);
+    }
+    check(c, (r == -EACCES || r == -EPERM) && (s == -EACCES || s == -EPERM),
+          "it is refused, to write and to read");
 }

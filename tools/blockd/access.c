@@ -18,7 +18,7 @@ static bool expired(const struct access *x, const struct m_capability *c, int64_
                     int64_t wall)
 {
     int64_t now = feed_now_ms(x->feed, mono, wall);
-    int64_t grace = feed_is_reached(x->feed) ? 0 : ACCESS_GRACE_MS;
+    int64_t grace = feed_is_reached(x->feed) ? 0 : x->grace_ms;
     int64_t expiry = c->expiry_ms > INT64_MAX / 2 ? INT64_MAX / 2 : (int64_t)c->expiry_ms;
     return now > expiry + grace;
 }
@@ -28,7 +28,7 @@ unsigned access_check(const struct access *x, struct bytes token, uint64_t ns, u
 {
     struct arena a cleanup_arena = {0};
     struct m_capability c;
-    int r = capability_open(&c, token, &x->key, &a);
+    int r = keyring_check(x->keys, &c, token, &a);
     if (r == -EKEYREJECTED)
         return refuse(why, ERR_UNAUTHENTICATED, "the capability is for another key; renew it");
     if (r)
@@ -39,6 +39,8 @@ unsigned access_check(const struct access *x, struct bytes token, uint64_t ns, u
         return refuse(why, ERR_FORBIDDEN, "the capability is for another namespace");
     if (feed_is_revoked(x->feed, c.device))
         return refuse(why, ERR_FORBIDDEN, "this device has been revoked");
+    if (feed_is_taken_back(x->feed, &c))
+        return refuse(why, ERR_UNAUTHENTICATED, "the capability has been taken back; renew it");
     if (expired(x, &c, mono, wall))
         return refuse(why, ERR_UNAUTHENTICATED, "the capability has expired; renew it");
     if (right ? (c.rights & right) != right : !c.rights)
@@ -52,5 +54,5 @@ uint64_t access_peer(const struct access *x, struct bytes token)
 {
     struct arena a cleanup_arena = {0};
     struct m_capability c;
-    return capability_open(&c, token, &x->key, &a) ? 0 : c.peer;
+    return keyring_check(x->keys, &c, token, &a) ? 0 : c.peer;
 }

@@ -4,14 +4,16 @@
 #define ACCESS_H
 
 #include "feed.h"
-#include "token.h"
+#include "keyring.h"
 
-#define ACCESS_GRACE_MS (24 * 3600 * 1000ll) /* past expiry, while the metadata server is away */
+#define ACCESS_GRACE_MS (24 * 3600 * 1000ll) /* the default of grace_ms */
 
 struct access {
     uint64_t server; /* this one's id */
-    struct token_key key;
+    struct keyring *keys;
     struct feed *feed;
+    int64_t grace_ms; /* capabilities are good so long past their end while the metadata server
+                         cannot be reached */
 };
 
 /* Whether the token gives `right` (RIGHT_ bits; 0: any) on the namespace at this server. 0 or an

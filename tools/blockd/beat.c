@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Revocations are kept on disk too: a restart while the metadata server is away must not let
- * revoked devices in again.
+ * revoked devices in again, nor what was taken back. Keys that the metadata server gives are
+ * durable here before the next beat says that they have come.
  *
  * Losses are forgotten by the storage only when the beat that named them was answered. They go in
  * portions; while more are left, and after a loss, the next beat follows at once. */
@@ -20,6 +21,7 @@
 #define BEAT_TIMEOUT_MS 5000u
 #define LOST_PER_BEAT 1024u /* m_beat_req.lost */
 #define REVOKED_FILE_MAX (65536u * 24)
+#define TAKEN_BACK_FILE_MAX (65536u * 84)
 
 struct beat {
     struct beat_options o;
@@ -58,6 +60,57 @@ static void save_revoked(struct beat *b)
     int r = durable_write(b->o.dir, "revoked", text.p, text.n, 0600);
     if (r)
         log_printf(b->o.log, LOG_L_ERROR, "cannot write %s/revoked: %s", b->o.dir, strerror(-r));
+}
+
+/* Lines NAMESPACE ACCOUNT PEER UNTIL. */
+static void load_taken_back(struct beat *b)
+{
+    struct buf text cleanup_buf = {0};
+    if (durable_read(b->o.dir, "taken-back", TAKEN_BACK_FILE_MAX, &text))
+        return;
+    struct m_revoked *v = calloc(text.n / 8 + 1, sizeof *v);
+    if (!v)
+        abort();
+    size_t n = 0;
+    char *save = NULL;
+    for (char *s = strtok_r((char *)text.p, "\n", &save); s; s = strtok_r(NULL, "\n", &save)) {
+        unsigned long long x[4];
+        if (sscanf(s, "%llu %llu %llu %llu", &x[0], &x[1], &x[2], &x[3]) == 4)
+            v[n++] =
+                (struct m_revoked){.ns = x[0], .account = x[1], .peer = x[2], .until_ms = x[3]};
+    }
+    feed_set_taken_back(b->o.feed, v, n);
+    free(v);
+}
+
+static void save_taken_back(struct beat *b)
+{
+    struct buf text cleanup_buf = {0};
+    size_t n;
+    struct m_revoked *v = feed_copy_taken_back(b->o.feed, &n);
+    for (size_t i = 0; i < n; i++)
+        buf_printf(&text, "%llu %llu %llu %llu\n", (unsigned long long)v[i].ns,
+                   (unsigned long long)v[i].account, (unsigned long long)v[i].peer,
+                   (unsigned long long)v[i].until_ms);
+    free(v);
+    int r = durable_write(b->o.dir, "taken-back", text.p, text.n, 0600);
+    if (r)
+        log_printf(b->o.log, LOG_L_ERROR, "cannot write %s/taken-back: %s", b->o.dir, strerror(-r));
+}
+
+/* True: the metadata server is to know at once that they have come. */
+static bool take_keys(struct beat *b, const struct m_beat_ans *a)
+{
+    if (!a->keys_n)
+        return false;
+    int r = keyring_set(b->o.keys, a->keys, a->keys_n);
+    if (r)
+        log_printf(b->o.log, LOG_L_ERROR, "cannot keep the keys that the metadata server gave: %s",
+                   strerror(-r));
+    else
+        log_printf(b->o.log, LOG_L_INFO, "%zu keys, the newest is number %llu", a->keys_n,
+                   (unsigned long long)keyring_newest(b->o.keys).id);
+    return !r;
 }
 
 /* An answer came, even if it is a refusal. */
@@ -124,17 +177,24 @@ static bool beat_once(struct beat *b)
         .used_bytes = u.bytes,
         .free_bytes = u.free_bytes,
     };
+    uint64_t ids[KEYRING_MAX];
+    q.keys = ids;
+    q.keys_n = keyring_ids(b->o.keys, ids);
     uint64_t serial = name_lost(b, &q, &a);
     struct m_beat_ans ans;
     int64_t sent = mono_ms();
     int r = rpc_wait(b->rpc, b->o.identity->meta, "beat", &m_beat_req_desc, &q, &m_beat_ans_desc,
                      &ans, &a, BEAT_TIMEOUT_MS, message);
-    if (!r && feed_answered(b->o.feed, &ans, sent, mono_ms()))
+    if (!r && feed_answered(b->o.feed, &ans, sent, mono_ms())) {
         save_revoked(b);
+        save_taken_back(b);
+    }
+    bool told = !r && take_keys(b, &ans);
     if (r)
         feed_reached(b->o.feed, reached(r));
     log_change(b, r, message);
-    return !r && serial && forget_lost(b, &q, serial);
+    bool more = !r && serial && forget_lost(b, &q, serial);
+    return more || told;
 }
 
 static void *beat_main(void *arg)
@@ -187,6 +247,7 @@ int beat_start(struct beat **out, const struct beat_options *o)
     pthread_cond_init(&b->wake, &attr);
     pthread_condattr_destroy(&attr);
     load_revoked(b);
+    load_taken_back(b);
     int r = rpc_new(&b->rpc, &(struct rpc_options){.ca_pem = o->identity->ca_pem,
                                                    .credential = o->identity->credential,
                                                    .log = o->log});

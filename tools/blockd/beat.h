@@ -7,15 +7,17 @@
 
 #include "feed.h"
 #include "identity.h"
+#include "keyring.h"
 #include "storage.h"
 
 struct beat;
 
 struct beat_options {
-    const char *dir; /* revoked devices are kept there, in `revoked` */
+    const char *dir; /* `revoked` (devices) and `taken-back` (capabilities) are kept there */
     const char *url; /* where clients reach this server */
     const struct identity *identity;
     struct storage *storage;
+    struct keyring *keys;
     struct feed *feed;
     struct log *log;
     unsigned every_ms; /* 0: 5000 */
@@ -24,7 +26,7 @@ struct beat_options {
 /* What is pointed to must outlive it. The feed begins with the revocations kept in dir. 0 or
  * -errno. */
 int beat_start(struct beat **out, const struct beat_options *o);
-/* Reports at once: a block was lost. Any thread; b may be NULL. */
+/* Reports at once: a block was lost, or there may be news. Any thread; b may be NULL. */
 void beat_now(struct beat *b);
 void beat_stop(struct beat *b);
 #endif

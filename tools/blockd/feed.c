@@ -14,6 +14,8 @@ struct feed {
     int64_t meta_ms, at_mono;
     uint64_t *revoked; /* rising */
     size_t revoked_n;
+    struct m_revoked *taken_back; /* by namespace, account, peer, rising */
+    size_t taken_back_n;
 };
 
 static int64_t clock_ms(clockid_t which)
@@ -48,6 +50,7 @@ void feed_free(struct feed *f)
         return;
     pthread_mutex_destroy(&f->lock);
     free(f->revoked);
+    free(f->taken_back);
     free(f);
 }
 
@@ -78,6 +81,68 @@ static bool set_revoked_locked(struct feed *f, const uint64_t *devices, size_t n
     return !same;
 }
 
+/* ---- capabilities that were taken back ------------------------------------------------------- */
+static int by_scope(const void *a, const void *b)
+{
+    const struct m_revoked *x = a, *y = b;
+    if (x->ns != y->ns)
+        return x->ns < y->ns ? -1 : 1;
+    if (x->account != y->account)
+        return x->account < y->account ? -1 : 1;
+    return x->peer < y->peer ? -1 : x->peer > y->peer;
+}
+
+static bool set_taken_back_locked(struct feed *f, const struct m_revoked *v, size_t n)
+{
+    struct m_revoked *fresh = calloc(n ? n : 1, sizeof *fresh);
+    if (!fresh)
+        abort();
+    if (n)
+        memcpy(fresh, v, n * sizeof *fresh);
+    qsort(fresh, n, sizeof *fresh, by_scope);
+    bool same = n == f->taken_back_n && (!n || !memcmp(fresh, f->taken_back, n * sizeof *fresh));
+    free(f->taken_back);
+    f->taken_back = fresh;
+    f->taken_back_n = n;
+    return !same;
+}
+
+void feed_set_taken_back(struct feed *f, const struct m_revoked *v, size_t n)
+{
+    pthread_mutex_lock(&f->lock);
+    set_taken_back_locked(f, v, n);
+    pthread_mutex_unlock(&f->lock);
+}
+
+struct m_revoked *feed_copy_taken_back(struct feed *f, size_t *n)
+{
+    pthread_mutex_lock(&f->lock);
+    struct m_revoked *copy = calloc(f->taken_back_n + 1, sizeof *copy);
+    if (!copy)
+        abort();
+    *n = f->taken_back_n;
+    if (*n)
+        memcpy(copy, f->taken_back, *n * sizeof *copy);
+    pthread_mutex_unlock(&f->lock);
+    return copy;
+}
+
+bool feed_is_taken_back(struct feed *f, const struct m_capability *c)
+{
+    bool taken = false;
+    pthread_mutex_lock(&f->lock);
+    for (unsigned any = 0; any < 8 && f->taken_back_n && !taken; any++) { /* each may be any: 0 */
+        struct m_revoked scope = {.ns = any & 1 ? 0 : c->ns,
+                                  .account = any & 2 ? 0 : c->account,
+                                  .peer = any & 4 ? 0 : c->peer};
+        const struct m_revoked *found =
+            bsearch(&scope, f->taken_back, f->taken_back_n, sizeof scope, by_scope);
+        taken = found && (found->ns || found->peer) && c->expiry_ms <= found->until_ms;
+    }
+    pthread_mutex_unlock(&f->lock);
+    return taken;
+}
+
 bool feed_answered(struct feed *f, const struct m_beat_ans *a, int64_t sent_mono, int64_t came_mono)
 {
     pthread_mutex_lock(&f->lock);
@@ -85,6 +150,7 @@ bool feed_answered(struct feed *f, const struct m_beat_ans *a, int64_t sent_mono
     f->meta_ms = (int64_t)a->now_ms;
     f->at_mono = sent_mono + (came_mono - sent_mono) / 2;
     bool changed = set_revoked_locked(f, a->revoked_devices, a->revoked_devices_n);
+    changed |= set_taken_back_locked(f, a->revoked, a->revoked_n);
     pthread_mutex_unlock(&f->lock);
     return changed;
 }

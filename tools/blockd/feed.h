@@ -20,7 +20,13 @@ void feed_reached(struct feed *f, bool reached);
 bool feed_is_reached(struct feed *f);
 /* Its clock now. Before its first answer: this machine's. */
 int64_t feed_now_ms(struct feed *f, int64_t mono, int64_t wall);
+/* Devices: all that they have is refused. */
 void feed_set_revoked(struct feed *f, const uint64_t *devices, size_t n);
+/* Whether it is one of those that were taken back before their end. */
+bool feed_is_taken_back(struct feed *f, const struct m_capability *c);
+void feed_set_taken_back(struct feed *f, const struct m_revoked *v, size_t n);
+/* A malloc'd copy of what says so. */
+struct m_revoked *feed_copy_taken_back(struct feed *f, size_t *n);
 /* A malloc'd copy of them, rising. */
 uint64_t *feed_copy_revoked(struct feed *f, size_t *n);
 bool feed_is_revoked(struct feed *f, uint64_t device);

@@ -3,6 +3,7 @@
  *
  *   identity        lines key=value: meta, listen, url, server, premises, credential, key, key_id
  *   identity.key, identity.cert, identity.ca   PEM
+ *   identity.keys   what signs capabilities, when that is no longer `key` (keyring.h)
  *
  * All of mode 0600: key and credential are secrets. Written once, by the first start.
  */

@@ -32,12 +32,13 @@
 #define CA_FILE_MAX 65536
 #define SCRUB_RATE_DEFAULT (UINT64_C(8) << 20)
 #define SCRUB_INTERVAL_DEFAULT_S 604800
-#define CONNECTIONS_MAX 16384 /* fits a limit of 20000 open files */
+#define GRACE_MAX_S (6 * 86400) /* what was taken back is told of for longer than that */
+#define CONNECTIONS_MAX 16384   /* fits a limit of 20000 open files */
 
 struct options {
     const char *data, *listen, *meta, *token, *ca_fingerprint, *ca_file, *url, *log, *trace;
     struct storage_options storage;
-    unsigned drain_s, scrub_interval_s;
+    unsigned drain_s, scrub_interval_s, grace_s;
     uint64_t rate, scrub_rate, replicate_rate;
     bool list;
 };
@@ -57,6 +58,7 @@ struct program {
     struct place place;
     char url[300];
     struct feed *feed;
+    struct keyring *keys;
     struct service service;
     struct httpd *httpd;
     struct beat *beat;
@@ -100,6 +102,11 @@ static const char help[] =
     "                        at most; default 7d\n"
     "  --replicate-rate N    bytes a second for other block servers at most, K, M, G allowed;\n"
     "                        default: no limit\n"
+    "  --grace TIME          while the metadata server cannot be reached, capabilities are good "
+    "for "
+    "so\n"
+    "                        many seconds (m, h, d allowed) past their end; default 24h, at most "
+    "6d\n"
     "  --drain SECONDS       on SIGTERM, finish requests for at most this long (default 30)\n"
     "  --help, --version\n";
 
@@ -132,6 +139,7 @@ enum {
     OPT_REPLICATE_RATE,
     OPT_SCRUB_RATE,
     OPT_SCRUB_INTERVAL,
+    OPT_GRACE,
     OPT_HELP,
     OPT_VERSION
 };
@@ -157,6 +165,7 @@ static const struct option long_options[] = {
     {"rate", required_argument, NULL, OPT_RATE},
     {"scrub-rate", required_argument, NULL, OPT_SCRUB_RATE},
     {"scrub-interval", required_argument, NULL, OPT_SCRUB_INTERVAL},
+    {"grace", required_argument, NULL, OPT_GRACE},
     {"help", no_argument, NULL, OPT_HELP},
     {"version", no_argument, NULL, OPT_VERSION},
     {0},
@@ -190,6 +199,7 @@ static int parse_options(struct options *o, int argc, char **argv)
         [OPT_S3_CA] = &o->storage.ca,
     };
     *o = (struct options){.drain_s = DRAIN_DEFAULT_S,
+                          .grace_s = ACCESS_GRACE_MS / 1000,
                           .scrub_rate = SCRUB_RATE_DEFAULT,
                           .scrub_interval_s = SCRUB_INTERVAL_DEFAULT_S};
     for (int c; (c = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
@@ -207,6 +217,9 @@ static int parse_options(struct options *o, int argc, char **argv)
             o->list = true;
         else if (c == OPT_DRAIN && !parse_drain(optarg, &o->drain_s))
             return usage_error("--drain takes seconds, at most 3600");
+        else if (c == OPT_GRACE &&
+                 (!parse_seconds(optarg, &o->grace_s) || o->grace_s > GRACE_MAX_S))
+            return usage_error("--grace takes seconds, like 0, 3600 or 24h, at most 6d");
         else if (c == OPT_RATE && !parse_bytes(optarg, &o->rate))
             return usage_error("--rate takes bytes a second, like 500K or 20M");
         else if (c == OPT_SCRUB_RATE && !parse_bytes(optarg, &o->scrub_rate))
@@ -216,7 +229,7 @@ static int parse_options(struct options *o, int argc, char **argv)
         else if (c == OPT_REPLICATE_RATE && !parse_bytes(optarg, &o->replicate_rate))
             return usage_error("--replicate-rate takes bytes a second, like 500K or 20M");
         else if (c != OPT_DRAIN && c != OPT_RATE && c != OPT_SCRUB_RATE &&
-                 c != OPT_SCRUB_INTERVAL && c != OPT_REPLICATE_RATE)
+                 c != OPT_SCRUB_INTERVAL && c != OPT_REPLICATE_RATE && c != OPT_GRACE)
             *texts[c] = optarg;
     }
     if (optind < argc)
@@ -390,6 +403,52 @@ static int settle_identity(struct program *p, char *err)
     return p->joined ? 0 : join(p, err);
 }
 
+/* An administrator or an owner did something: it may be that somebody is let in no more. */
+static void woken(void *beat)
+{
+    beat_now(beat);
+}
+
+/* What goes on beside serving, in the order in which one needs the other. */
+static int start_threads(struct program *p, char *err)
+{
+    int r = beat_start(&p->beat, &(struct beat_options){.dir = p->o.data,
+                                                        .url = p->url,
+                                                        .identity = &p->identity,
+                                                        .storage = p->storage,
+                                                        .keys = p->keys,
+                                                        .feed = p->feed,
+                                                        .log = p->log});
+    if (r) {
+        snprintf(err, 512, "cannot start the heartbeat: %s", strerror(-r));
+        return r;
+    }
+    p->service.beat = p->beat;
+    r = replicate_start(&p->replicate,
+                        &(struct replicate_options){.dir = p->o.data,
+                                                    .identity = &p->identity,
+                                                    .storage = p->storage,
+                                                    .log = p->log,
+                                                    .rate = p->o.replicate_rate,
+                                                    .woken = woken,
+                                                    .arg = p->beat},
+                        err);
+    if (r)
+        return r;
+    p->service.replicate = p->replicate;
+    if (!r &&
+        (r = scrub_start(&p->scrub, &(struct scrub_options){.dir = p->o.data,
+                                                            .storage = p->storage,
+                                                            .log = p->log,
+                                                            .rate = p->o.scrub_rate,
+                                                            .interval_s = p->o.scrub_interval_s,
+                                                            .lost = service_lost,
+                                                            .arg = &p->service})))
+        snprintf(err, 512, "cannot start scrubbing: %s", strerror(-r));
+    p->service.scrub = p->scrub;
+    return r;
+}
+
 static int start(struct program *p, char *err)
 {
     p->o.storage.dir = p->o.data;
@@ -399,10 +458,19 @@ static int start(struct program *p, char *err)
         r = settle_identity(p, err);
     if (r)
         return r;
+    r = keyring_open(&p->keys, p->o.data, &p->identity.key);
+    if (r) {
+        snprintf(err, 512, "cannot use %s/identity.keys: %s", p->o.data,
+                 r == -EBADMSG ? "it is damaged" : strerror(-r));
+        return r;
+    }
     p->feed = feed_new();
     p->service = (struct service){
         .storage = p->storage,
-        .access = {.server = p->identity.server, .key = p->identity.key, .feed = p->feed},
+        .access = {.server = p->identity.server,
+                   .keys = p->keys,
+                   .feed = p->feed,
+                   .grace_ms = p->o.grace_s * 1000ll},
         .log = p->log,
     };
     struct buf chain cleanup_buf = {0};
@@ -423,36 +491,7 @@ static int start(struct program *p, char *err)
     if ((r = httpd_new(&p->httpd, &h, err)))
         return r;
     service_routes(p->httpd);
-    r = replicate_start(&p->replicate,
-                        &(struct replicate_options){.dir = p->o.data,
-                                                    .identity = &p->identity,
-                                                    .storage = p->storage,
-                                                    .log = p->log,
-                                                    .rate = p->o.replicate_rate},
-                        err);
-    if (r)
-        return r;
-    p->service.replicate = p->replicate;
-    r = beat_start(&p->beat, &(struct beat_options){.dir = p->o.data,
-                                                    .url = p->url,
-                                                    .identity = &p->identity,
-                                                    .storage = p->storage,
-                                                    .feed = p->feed,
-                                                    .log = p->log});
-    if (r)
-        snprintf(err, 512, "cannot start the heartbeat: %s", strerror(-r));
-    p->service.beat = p->beat;
-    if (!r &&
-        (r = scrub_start(&p->scrub, &(struct scrub_options){.dir = p->o.data,
-                                                            .storage = p->storage,
-                                                            .log = p->log,
-                                                            .rate = p->o.scrub_rate,
-                                                            .interval_s = p->o.scrub_interval_s,
-                                                            .lost = service_lost,
-                                                            .arg = &p->service})))
-        snprintf(err, 512, "cannot start scrubbing: %s", strerror(-r));
-    p->service.scrub = p->scrub;
-    return r;
+    return start_threads(p, err);
 }
 
 static void *wait_for_signal(void *arg)
@@ -485,9 +524,10 @@ static int run(struct program *p, char *err)
     }
     httpd_free(p->httpd);
     scrub_stop(p->scrub);
-    beat_stop(p->beat);
     replicate_stop(p->replicate);
+    beat_stop(p->beat);
     feed_free(p->feed);
+    keyring_free(p->keys);
     identity_free(&p->identity);
     if (p->storage)
         p->storage->ops->close(p->storage);

@@ -382,8 +382,11 @@ static void wait_done(void *arg, struct rpc_result *res)
         if (!g->look_at)
             g->look_at = mono_ms() + LOOK_AFTER_MS;
     }
-    if (!err && !ans.changed_n) /* time ran out, or an administrator did something */
+    if (!err && !ans.changed_n) { /* time ran out, or an administrator did something */
         r->refresh_at = 0;
+        if (r->o.woken)
+            r->o.woken(r->o.arg);
+    }
     if (err == -EACCES || err == -EPERM)
         r->refresh_at = 0;
     r->waiting = false;

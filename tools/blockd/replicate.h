@@ -19,6 +19,8 @@ struct replicate_options {
     struct storage *storage;
     struct log *log;
     uint64_t rate; /* bytes a second for other servers, both directions together; 0: no limit */
+    void (*woken)(void *arg); /* somebody gave the metadata server a command; may be NULL */
+    void *arg;
     unsigned refresh_ms; /* how often the table of namespaces is asked for; 0: 10 s */
 };
 

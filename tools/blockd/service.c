@@ -56,9 +56,9 @@ static struct bytes receipt_for(struct service *s, struct arena *a, uint64_t ns,
         .len = logical_len,
         .incarnation = bytes_of(incarnation, sizeof incarnation),
         .time_ms = (uint64_t)feed_now_ms(s->access.feed, mono_ms(), wall_ms()),
-        .key_id = s->access.key.id,
     };
-    receipt_seal(&r, &s->access.key, &b);
+    struct token_key key = keyring_newest(s->access.keys);
+    receipt_seal(&r, &key, &b);
     return arena_bytes(a, b.p, b.n);
 }
 

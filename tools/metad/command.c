@@ -41,6 +41,7 @@ static const struct command {
     {{"admin", "copies"}, true, 1, 2, "", "NAMESPACE [N]", cmd_copies},
     {{"admin", "server", "drain"}, true, 1, 1, "", "NUMBER", cmd_server_drain},
     {{"admin", "server", "remove"}, true, 1, 1, "", "NUMBER", cmd_server_remove},
+    {{"admin", "rotate-key"}, true, 0, 1, " at-once", "[NUMBER] [--at-once]", cmd_rotate_key},
     {{"admin", "replication"}, true, 0, 1, "", "[NAMESPACE]", cmd_replication, true},
     {{"admin", "fsck"}, true, 0, 1, " from=", "[NAMESPACE]", cmd_fsck, true},
     {{"admin", "namespace", "list"}, true, 0, 0, "", "", cmd_admin_ns_list, true},

@@ -77,6 +77,7 @@ int cmd_servers_of_option(struct cmd *c, const char *option, struct server_row *
 int cmd_may_be_at(struct cmd *c, const struct ns_row *ns, const struct server_row *v, size_t n);
 /* A decimal number up to max; false: it is none. */
 bool cmd_number(struct bytes text, uint64_t max, uint64_t *n);
+int cmd_rotate_key(struct cmd *c);
 int cmd_onsite(struct cmd *c);
 int cmd_evacuate(struct cmd *c);
 int cmd_assign(struct cmd *c);

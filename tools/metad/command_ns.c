@@ -7,6 +7,7 @@
  * tells them to ask for a session again.
  */
 #include "command.h"
+#include "keys.h"
 #include "replicas.h"
 
 #include <errno.h>
@@ -342,7 +343,7 @@ int cmd_share(struct cmd *c)
     const struct store_ops *ops = c->m->st->ops;
     struct account_row a;
     struct ns_row ns;
-    uint64_t role = 0;
+    uint64_t role = 0, had = 0;
     bool found, flag;
     while (role < 4 && !bytes_equal(c->arg[2], bytes_str(roles[role])))
         role++;
@@ -370,6 +371,10 @@ int cmd_share(struct cmd *c)
                  : cmd_fail(c, EXIT_FAILED,
                             "%.*s would have no owner; make another account owner first",
                             PRB(ns.name));
-    r = ops->member_set(c->m->st, ns.id, a.id, role);
+    r = ops->member_role(c->m->st, ns.id, a.id, &had);
+    if (!r)
+        r = ops->member_set(c->m->st, ns.id, a.id, role);
+    if (!r && role < had) /* what he has in hand gives more than he may now */
+        r = keys_revoke(c->m, ns.id, a.id, 0, c->now_ms);
     return r ? r : ops->account_touch(c->m->st, a.id);
 }

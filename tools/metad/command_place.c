@@ -95,7 +95,7 @@ static int change_assignment(struct cmd *c, bool assign)
     if (assign)
         r = meta_assign(c->m, ns.id, v, n, c->ar);
     for (size_t k = 0; !r && !assign && k < n; k++)
-        r = replicas_leave(c->m, ns.id, v[k].id, c->ar);
+        r = replicas_leave(c->m, ns.id, v[k].id, c->now_ms, c->ar);
     if (r == -E2BIG)
         return cmd_fail(c, EXIT_FAILED, "a namespace has at most %d block servers", CANDIDATES_MAX);
     return r ? r : meta_touch_members(c->m, ns.id, c->ar);
@@ -307,7 +307,7 @@ static int evacuate_ns(struct evacuation *e, uint64_t server, uint64_t id)
                        PRB(ns.name), PRB(ns.name));
         return 0;
     }
-    r = replicas_leave(c->m, id, server, c->ar);
+    r = replicas_leave(c->m, id, server, c->now_ms, c->ar);
     if (!r)
         r = meta_touch_members(c->m, id, c->ar);
     if (!r)

@@ -3,6 +3,7 @@
 #include "replicas.h"
 
 #include "command.h"
+#include "keys.h"
 
 #include <errno.h>
 
@@ -150,7 +151,7 @@ int cmd_server_drain(struct cmd *c)
     while (!r && found && n == PAGE) {
         r = served(c, s.id, after, PAGE, &v, &n);
         for (size_t k = 0; !r && k < n; k++) {
-            r = replicas_leave(c->m, v[k], s.id, c->ar);
+            r = replicas_leave(c->m, v[k], s.id, c->now_ms, c->ar);
             if (!r)
                 r = meta_touch_members(c->m, v[k], c->ar);
             after = v[k];
@@ -185,5 +186,39 @@ int cmd_server_remove(struct cmd *c)
                         "block server %llu still serves namespaces; steadfs admin server drain "
                         "%llu first",
                         (unsigned long long)s.id, (unsigned long long)s.id);
+    if (!r)
+        r = keys_revoke_peer(c->m, s.id, c->now_ms);
     return r ? r : c->m->st->ops->server_remove(c->m->st, s.id);
+}
+
+/* ---- keys ------------------------------------------------------------------------------------ */
+static int rotate_one(struct cmd *c, const struct server_row *s, bool at_once)
+{
+    int r = keys_rotate(c->m, s->id, at_once, c->ar);
+    unsigned long long id = s->id;
+    if (r == -E2BIG)
+        return cmd_fail(
+            c, EXIT_FAILED,
+            "block server %llu has had too many keys lately; wait until the oldest ends", id);
+    if (r && r != -EALREADY)
+        return r;
+    buf_printf(&c->out, "block server %llu (%.*s) %s\n", id, PRB(s->premises),
+               r ? "is being given a new key already" : "gets a new key with its next beat");
+    return 0;
+}
+
+int cmd_rotate_key(struct cmd *c)
+{
+    bool at_once = cmd_option(c, "at-once") != NULL, found = true;
+    struct server_row *v, one;
+    size_t n = 1;
+    int r = c->arg_n ? find_server(c, &one, &found)
+                     : c->m->st->ops->server_list(c->m->st, &v, &n, c->ar);
+    if (r || !found)
+        return r;
+    if (c->arg_n)
+        v = &one;
+    for (size_t k = 0; k < n && !r && !c->status; k++)
+        r = rotate_one(c, &v[k], at_once);
+    return r;
 }

@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "blockid.h"
+#include "keys.h"
 #include "replicas.h"
 
 #define NODE_PAGE 4096 /* extents read at a time */
@@ -127,7 +128,7 @@ static bool receipt_counts(const struct commit *c, const struct m_receipt *r,
 
 /* Marks what the receipts prove. One that proves nothing is as good as none: the block stays
  * missing and the client, told so, uploads or renews. */
-static void take_receipts(struct commit *c, struct blocks *b)
+static int take_receipts(struct commit *c, struct blocks *b)
 {
     cleanup_arena struct arena tmp = {0};
     for (size_t k = 0; k < c->q->receipts_n; k++) {
@@ -141,15 +142,18 @@ static void take_receipts(struct commit *c, struct blocks *b)
         struct need *need = s < c->servers_n ? blocks_find(b, &r.block) : NULL;
         if (!need || (need->present & 1ull << s))
             continue;
-        struct token_key key = {.id = c->servers[s].key_id};
-        memcpy(key.key, c->servers[s].mac_key, sizeof key.key);
-        if (receipt_open(&r, token, &key, &tmp) || !receipt_counts(c, &r, &c->servers[s]))
+        struct token_key key;
+        int err = keys_find(c->m, &c->servers[s], r.key_id, c->now_ms, &key, &tmp);
+        if (err && err != -ENOENT)
+            return err;
+        if (err || receipt_open(&r, token, &key, &tmp) || !receipt_counts(c, &r, &c->servers[s]))
             continue;
         if (need->len && need->len != r.len)
             continue;
         need->len = r.len;
         need->fresh |= 1ull << s;
     }
+    return 0;
 }
 
 /* ---- what a commit needs
@@ -312,9 +316,8 @@ int commit_check_blocks(struct commit *c)
         return 0;
     collect(c);
     int r = blocks_load(c->m->st, c->ns.id, c->servers, c->servers_n, &c->blocks);
-    if (r)
-        return r;
-    take_receipts(c, &c->blocks);
+    if (!r)
+        r = take_receipts(c, &c->blocks);
     for (size_t k = 0; k < c->changes.nodes_n && !r; k++)
         r = name_new(c, &c->changes.nodes[k]);
     if (r)
@@ -331,7 +334,7 @@ int commit_stage_receipts(struct commit *c)
     collect(c);
     int r = blocks_load(c->m->st, c->ns.id, c->servers, c->servers_n, &c->blocks);
     if (!r)
-        take_receipts(c, &c->blocks);
+        r = take_receipts(c, &c->blocks);
     for (size_t k = 0; k < c->blocks.n && !r; k++) {
         const struct need *need = &c->blocks.v[k];
         if (need->fresh)

@@ -9,6 +9,7 @@
 #define WHY_LEN 512
 #define GC_GRACE_MS (48u * 3600 * 1000)
 #define CAPABILITY_MS (15u * 60 * 1000)
+#define REVOKED_KEPT_MS (7ull * 24 * 3600 * 1000) /* longer than any capability is honoured */
 #define DEPTH_MAX 4096u /* directories on the way from a root to one that gets a name */
 #define TOKEN_DAYS_MS (7ull * 24 * 3600 * 1000) /* login and join tokens expire after 7 days */
 

@@ -10,6 +10,8 @@
  */
 #include "replicas.h"
 
+#include "keys.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -89,7 +91,7 @@ int replicas_renewed(struct meta *m, uint64_t server)
 }
 
 /* Lets a leaving server go if nothing depends on it any more. */
-static int let_go(struct meta *m, uint64_t ns, uint64_t server, struct arena *ar)
+static int let_go(struct meta *m, uint64_t ns, uint64_t server, int64_t now_ms, struct arena *ar)
 {
     struct ns_row row;
     bool blocked;
@@ -102,15 +104,17 @@ static int let_go(struct meta *m, uint64_t ns, uint64_t server, struct arena *ar
     r = m->st->ops->unassign(m->st, ns, server);
     if (!r)
         r = m->st->ops->lack_drop(m->st, ns, server);
+    if (!r) /* what members and other servers have in hand for it */
+        r = keys_revoke(m, ns, 0, server, now_ms);
     return r ? r : meta_touch_members(m, ns, ar);
 }
 
-int replicas_leave(struct meta *m, uint64_t ns, uint64_t server, struct arena *ar)
+int replicas_leave(struct meta *m, uint64_t ns, uint64_t server, int64_t now_ms, struct arena *ar)
 {
     int r = m->st->ops->lack_drop(m->st, ns, server);
     if (!r)
         r = m->st->ops->leave(m->st, ns, server, true);
-    return r ? r : let_go(m, ns, server, ar);
+    return r ? r : let_go(m, ns, server, now_ms, ar);
 }
 
 /* ---- replicas ------------------------------------------------------------------------------- */
@@ -163,7 +167,7 @@ static int fill_replica_ns(struct meta *m, const struct meta_caller *who, uint64
         r = m->st->ops->assigned(m->st, ns, &v, &n, ar);
     for (size_t k = 0; !r && k < n; k++) {
         if (v[k].leaving)
-            r = let_go(m, ns, v[k].id, ar);
+            r = let_go(m, ns, v[k].id, now_ms, ar);
     }
     if (!r)
         r = m->st->ops->assigned(m->st, ns, &v, &n, ar);

@@ -23,6 +23,6 @@ int replicas_assigned(struct meta *m, uint64_t ns, uint64_t server);
 /* The server's storage is another one: nothing recorded of it counts. */
 int replicas_renewed(struct meta *m, uint64_t server);
 /* The server is to leave; it is let go at once where nothing depends on it. */
-int replicas_leave(struct meta *m, uint64_t ns, uint64_t server, struct arena *ar);
+int replicas_leave(struct meta *m, uint64_t ns, uint64_t server, int64_t now_ms, struct arena *ar);
 
 #endif

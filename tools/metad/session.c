@@ -11,9 +11,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "keys.h"
 #include "replicas.h"
 
-#define REVOKED_KEPT_MS (7ull * 24 * 3600 * 1000) /* longer than any capability is honoured */
 #define REVOKED_MAX 65536u
 
 /* ---- session
@@ -306,6 +306,10 @@ static int beat(struct meta *m, const struct meta_caller *who, const struct m_be
         if (!r)
             r = m->st->ops->lack_lost(m->st, q->lost[k].ns, s.id, &q->lost[k].block);
     }
+    if (!r)
+        r = keys_beat(m, &s, q, now_ms, a, ar);
+    if (!r)
+        r = keys_tell_revoked(m, s.id, a, ar);
     if (r)
         return r;
     a->now_ms = (uint64_t)now_ms;

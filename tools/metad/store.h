@@ -63,6 +63,15 @@ struct token_row {
     struct bytes premises;
     uint64_t expires_ms;
 };
+struct key_row { /* of a block server, beside the one in use */
+    uint64_t id;
+    uint8_t key[32];
+    uint64_t until_ms; /* 0: the next one */
+    bool at_once;      /* … and what it replaces ends with that */
+};
+struct revocation_row {
+    uint64_t ns, account, peer, server, until_ms;
+};
 struct member_row {
     uint64_t ns, account, role;
 };
@@ -154,6 +163,19 @@ struct store_ops {
     int (*server_remove)(struct store *s, uint64_t id); /* its number is never used again */
     int (*server_set)(struct store *s,
                       const struct server_row *r); /* all but premises, secret, key */
+
+    /* Keys beside the one in use; use: the server's is this one from now on. */
+    int (*key_put)(struct store *s, uint64_t server, const struct key_row *k);
+    int (*key_list)(struct store *s, uint64_t server, struct key_row **v, size_t *n,
+                    struct arena *ar);
+    int (*key_drop)(struct store *s, uint64_t server, uint64_t id);
+    int (*key_use)(struct store *s, uint64_t server, const struct key_row *k);
+    /* put replaces one of the same kind, and forgets those made before `before_ms`; list: those
+     * that count at a server, the newest first. */
+    int (*revocation_put)(struct store *s, const struct revocation_row *r, uint64_t now_ms,
+                          uint64_t before_ms);
+    int (*revocation_list)(struct store *s, uint64_t server, size_t max, struct revocation_row **v,
+                           size_t *n, struct arena *ar);
 
     /* Namespaces, members, assignments, mounts. */
     int (*ns_add)(struct store *s, struct ns_row *r);

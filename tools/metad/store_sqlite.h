@@ -178,6 +178,14 @@ int sq_stage_drop(struct store *s, uint64_t ns, uint64_t device, uint64_t reques
 /* store_sqlite_lack.c */
 int sq_leave(struct store *s, uint64_t ns, uint64_t server, bool leaving);
 int sq_leave_blocked(struct store *s, uint64_t ns, uint64_t server, uint64_t copies, bool *blocked);
+int sq_key_put(struct store *s, uint64_t server, const struct key_row *k);
+int sq_key_list(struct store *s, uint64_t server, struct key_row **v, size_t *n, struct arena *ar);
+int sq_key_drop(struct store *s, uint64_t server, uint64_t id);
+int sq_key_use(struct store *s, uint64_t server, const struct key_row *k);
+int sq_revocation_put(struct store *s, const struct revocation_row *r, uint64_t now_ms,
+                      uint64_t before_ms);
+int sq_revocation_list(struct store *s, uint64_t server, size_t max, struct revocation_row **v,
+                       size_t *n, struct arena *ar);
 int sq_onsite_list(struct store *s, uint64_t ns, struct bytes **v, size_t *n, struct arena *ar);
 int sq_onsite_set(struct store *s, uint64_t ns, const struct bytes *v, size_t n);
 int sq_ns_of_server(struct store *s, uint64_t server, uint64_t after, size_t limit, uint64_t **v,

@@ -315,6 +315,8 @@ int sq_server_remove(struct store *s, uint64_t id)
                     "INSERT INTO setting (key, value) VALUES ('last_server', ?) "
                     "ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)",
                     "i", id);
+    if (!r)
+        r = sq_exec(s, "DELETE FROM server_key WHERE server = ?", "i", id);
     return r ? r : sq_exec(s, "DELETE FROM server WHERE id = ?", "i", id);
 }
 

@@ -21,6 +21,7 @@
 
 #include "2.sql.h"
 #include "3.sql.h"
+#include "4.sql.h"
 #include "schema.sql.h"
 #include "walfile.h"
 
@@ -33,6 +34,7 @@ static const struct migration migrations[] = {
     {1, sql_schema},
     {2, sql_2},
     {3, sql_3},
+    {4, sql_4},
 };
 
 static int sq_errno(int rc)
@@ -385,6 +387,12 @@ const struct store_ops sq_ops = {
     .leave_blocked = sq_leave_blocked,
     .ns_of_server = sq_ns_of_server,
     .onsite_list = sq_onsite_list,
+    .key_put = sq_key_put,
+    .key_list = sq_key_list,
+    .key_drop = sq_key_drop,
+    .key_use = sq_key_use,
+    .revocation_put = sq_revocation_put,
+    .revocation_list = sq_revocation_list,
     .onsite_set = sq_onsite_set,
     .mount_add = sq_mount_add,
     .mount_find = sq_mount_find,

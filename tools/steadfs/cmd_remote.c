@@ -296,6 +296,8 @@ const struct subcommand cmd_admin = {
         "  evacuate NUMBER|PREMISES [--to PREMISES,…] [--wait] | --cancel\n"
         "                           all that is there goes to others; again: how far it is\n"
         "  copies NAMESPACE [N]     block servers that must hold a change before fsync returns\n"
+        "  rotate-key [NUMBER] [--at-once]\n"
+        "                           a new key for capabilities, of one block server or of all\n"
         "  replication [NAMESPACE]  what each block server still lacks\n"
         "  where NAMESPACE[:PATH] | PATH [--copies N]\n"
         "                           which premises hold how much of it\n"

@@ -8,8 +8,11 @@
 
 #include "access.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define HOUR 3600000ll
 #define WALL 1000000000ll /* this machine's calendar */
@@ -20,13 +23,15 @@
 
 struct fixture {
     struct access x;
+    struct token_key key;
     struct m_capability c;
 };
 
 static struct fixture make(void)
 {
     struct fixture f = {
-        .x = {.server = SERVER, .key = {.id = 4, .key = {1, 2, 3}}, .feed = feed_new()},
+        .x = {.server = SERVER, .feed = feed_new(), .grace_ms = ACCESS_GRACE_MS},
+        .key = {.id = 4, .key = {1, 2, 3}},
         .c = {.server = SERVER,
               .ns = NS,
               .device = DEVICE,
@@ -34,7 +39,14 @@ static struct fixture make(void)
               .rights = 3,
               .expiry_ms = META + 900000},
     };
+    assert_int_equal(keyring_open(&f.x.keys, NULL, &f.key), 0);
     return f;
+}
+
+static void end(struct fixture *f)
+{
+    feed_free(f->x.feed);
+    keyring_free(f->x.keys);
 }
 
 /* The metadata server answered a beat: its clock reads META in the middle of the round trip. */
@@ -48,7 +60,7 @@ static unsigned check(struct fixture *f, uint64_t ns, uint64_t right, int64_t mo
 {
     struct buf b = {0};
     char why[128] = "";
-    capability_seal(&f->c, &f->x.key, &b);
+    capability_seal(&f->c, &f->key, &b);
     unsigned code = access_check(&f->x, bytes_of(b.p, b.n), ns, right, mono, WALL, why);
     assert_true(code ? why[0] != '\0' : true);
     buf_free(&b);
@@ -74,7 +86,7 @@ static void test_scope(void **state)
     f.c.rights = 3;
     f.c.server = SERVER + 1;
     assert_int_equal(check(&f, NS, RIGHT_READ, 1100), ERR_FORBIDDEN);
-    feed_free(f.x.feed);
+    end(&f);
 }
 
 static void test_forged(void **state)
@@ -84,7 +96,7 @@ static void test_forged(void **state)
     answered(&f, NULL, 0);
     struct buf b = {0};
     char why[128];
-    capability_seal(&f.c, &f.x.key, &b);
+    capability_seal(&f.c, &f.key, &b);
     for (size_t i = 0; i < b.n; i++) {
         b.p[i] ^= 1;
         assert_int_not_equal(
@@ -103,7 +115,7 @@ static void test_forged(void **state)
                      ERR_UNAUTHENTICATED);
     assert_non_null(strstr(why, "another key"));
     buf_free(&b);
-    feed_free(f.x.feed);
+    end(&f);
 }
 
 static void test_expiry(void **state)
@@ -130,7 +142,7 @@ static void test_expiry(void **state)
     assert_int_equal(check(&f, NS, RIGHT_READ, 1100 + 900001), ERR_UNAUTHENTICATED);
     f.c.expiry_ms = UINT64_MAX;
     assert_int_equal(check(&f, NS, RIGHT_READ, 1100), 0);
-    feed_free(f.x.feed);
+    end(&f);
 }
 
 static void test_revoked(void **state)
@@ -155,16 +167,118 @@ static void test_revoked(void **state)
     same.revoked_devices_n = 1;
     assert_true(feed_answered(f.x.feed, &same, 0, 0));
     assert_false(feed_is_revoked(f.x.feed, DEVICE));
-    feed_free(f.x.feed);
+    end(&f);
+}
+
+static void test_no_grace(void **state)
+{
+    (void)state;
+    struct fixture f = make();
+    f.x.grace_ms = 0;
+    answered(&f, NULL, 0);
+    feed_reached(f.x.feed, false);
+    assert_int_equal(check(&f, NS, RIGHT_READ, 1100 + 900000), 0);
+    assert_int_equal(check(&f, NS, RIGHT_READ, 1100 + 900001), ERR_UNAUTHENTICATED);
+    end(&f);
+}
+
+/* What ends later than a revocation was given after it. */
+static void test_taken_back(void **state)
+{
+    (void)state;
+    struct fixture f = make();
+    const uint64_t until = META + 900000;
+    struct m_revoked v[] = {{.ns = NS + 1, .until_ms = until},
+                            {.ns = NS, .account = 2, .until_ms = until},
+                            {.peer = 5, .until_ms = until}};
+    struct m_beat_ans a = {.now_ms = META, .revoked = v, .revoked_n = 3};
+    assert_true(feed_answered(f.x.feed, &a, 1000, 1200));
+    assert_false(feed_answered(f.x.feed, &a, 1000, 1200));
+    assert_int_equal(check(&f, NS, RIGHT_READ, 1100), 0); /* account 1, no peer */
+    f.c.account = 2;
+    assert_int_equal(check(&f, NS, RIGHT_READ, 1100), ERR_UNAUTHENTICATED);
+    feed_reached(f.x.feed, false); /* alone, too */
+    assert_int_equal(check(&f, NS, RIGHT_READ, 1100), ERR_UNAUTHENTICATED);
+    f.c.expiry_ms = until + 1;
+    assert_int_equal(check(&f, NS, RIGHT_READ, 1100), 0);
+    f.c.expiry_ms = until;
+    f.c.account = f.c.device = 0;
+    f.c.peer = 4;
+    assert_int_equal(check(&f, NS, RIGHT_READ, 1100), 0);
+    f.c.peer = 5;
+    assert_int_equal(check(&f, NS, RIGHT_READ, 1100), ERR_UNAUTHENTICATED);
+    f.c.peer = 4;
+    f.c.ns = NS + 1; /* everybody's */
+    assert_int_equal(check(&f, NS + 1, RIGHT_READ, 1100), ERR_UNAUTHENTICATED);
+    size_t n;
+    struct m_revoked *copy = feed_copy_taken_back(f.x.feed, &n);
+    assert_int_equal(n, 3);
+    feed_set_taken_back(f.x.feed, NULL, 0);
+    assert_int_equal(check(&f, NS + 1, RIGHT_READ, 1100), 0);
+    free(copy);
+    end(&f);
+}
+
+/* Two keys are good for a while; then the old one is not. */
+static void test_keys_change(void **state)
+{
+    (void)state;
+    struct fixture f = make();
+    struct token_key old = f.key, fresh = {.id = 5, .key = {7, 7}};
+    answered(&f, NULL, 0);
+    struct m_key v[] = {{.id = 5, .key = bytes_of(fresh.key, TOKEN_KEY_LEN)},
+                        {.id = 4, .key = bytes_of(old.key, TOKEN_KEY_LEN)}};
+    assert_int_equal(keyring_set(f.x.keys, v, 2), 0);
+    assert_int_equal(keyring_newest(f.x.keys).id, 5);
+    assert_int_equal(check(&f, NS, RIGHT_READ, 1100), 0);
+    f.key = fresh;
+    assert_int_equal(check(&f, NS, RIGHT_READ, 1100), 0);
+    assert_int_equal(keyring_set(f.x.keys, v, 1), 0);
+    assert_int_equal(check(&f, NS, RIGHT_READ, 1100), 0);
+    f.key = old;
+    assert_int_equal(check(&f, NS, RIGHT_READ, 1100), ERR_UNAUTHENTICATED);
+    v[0].key.n--;
+    assert_int_equal(keyring_set(f.x.keys, v, 1), -EBADMSG);
+    assert_int_equal(keyring_set(f.x.keys, v, 0), -EBADMSG);
+    end(&f);
+}
+
+static void test_keys_are_kept(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/steadfs-keys.XXXXXX", path[64];
+    assert_non_null(mkdtemp(dir));
+    struct token_key first = {.id = 1, .key = {1}}, other = {.id = 9, .key = {9}};
+    struct m_key v[] = {{.id = 2, .key = bytes_of(other.key, TOKEN_KEY_LEN)},
+                        {.id = 1, .key = bytes_of(first.key, TOKEN_KEY_LEN)}};
+    struct keyring *k;
+    uint64_t ids[KEYRING_MAX];
+    assert_int_equal(keyring_open(&k, dir, &first), 0);
+    assert_int_equal(keyring_ids(k, ids), 1);
+    assert_int_equal(keyring_set(k, v, 2), 0);
+    keyring_free(k);
+    assert_int_equal(keyring_open(&k, dir, &first), 0);
+    assert_int_equal(keyring_ids(k, ids), 2);
+    assert_int_equal(keyring_newest(k).id, 2);
+    assert_memory_equal(keyring_newest(k).key, other.key, TOKEN_KEY_LEN);
+    keyring_free(k);
+    snprintf(path, sizeof path, "%s/identity.keys", dir);
+    FILE *file = fopen(path, "w"); /* what is damaged is not taken for the first start */
+    assert_non_null(file);
+    fputs("2 0909\n", file);
+    fclose(file);
+    assert_int_equal(keyring_open(&k, dir, &first), -EBADMSG);
+    remove(path);
+    rmdir(dir);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_scope),
-        cmocka_unit_test(test_forged),
-        cmocka_unit_test(test_expiry),
-        cmocka_unit_test(test_revoked),
+        cmocka_unit_test(test_scope),       cmocka_unit_test(test_forged),
+        cmocka_unit_test(test_expiry),      cmocka_unit_test(test_revoked),
+        cmocka_unit_test(test_no_grace),    cmocka_unit_test(test_taken_back),
+        cmocka_unit_test(test_keys_change), cmocka_unit_test(test_keys_are_kept),
     };
     return cmocka_run_group_tests_name("access", tests, NULL, NULL);
 }

@@ -161,6 +161,7 @@ struct env {
     char *dir, url[64];
     struct identity identity;
     struct service s;
+    struct token_key key;
     struct httpd *h;
     struct rpc *rpc;
     struct log *log;
@@ -183,8 +184,9 @@ static int set_up(void **state)
                                     .credential = strdup("s.3.x"),
                                     .server = SERVER};
     e->s.log = e->log;
-    e->s.access =
-        (struct access){.server = SERVER, .key = {.id = 9, .key = {4, 5, 6}}, .feed = feed_new()};
+    e->key = (struct token_key){.id = 9, .key = {4, 5, 6}};
+    e->s.access = (struct access){.server = SERVER, .feed = feed_new()};
+    assert_int_equal(keyring_open(&e->s.access.keys, NULL, &e->key), 0);
     struct m_beat_ans a = {.now_ms = (uint64_t)wall_ms()};
     feed_answered(e->s.access.feed, &a, mono_ms(), mono_ms());
     assert_int_equal(storage_dir_open(&e->s.storage, e->dir, err), 0);
@@ -211,6 +213,7 @@ static int tear_down(void **state)
     replicate_stop(e->s.replicate);
     e->s.storage->ops->close(e->s.storage);
     feed_free(e->s.access.feed);
+    keyring_free(e->s.access.keys);
     free(e->identity.meta);
     free(e->identity.credential);
     log_close(e->log);
@@ -228,7 +231,7 @@ static struct bytes capability(struct env *e, struct arena *a, uint64_t peer, ui
                              .rights = rights,
                              .expiry_ms = (uint64_t)wall_ms() + 60000};
     struct buf b = {0};
-    capability_seal(&c, &e->s.access.key, &b);
+    capability_seal(&c, &e->key, &b);
     struct bytes out = arena_bytes(a, b.p, b.n);
     buf_free(&b);
     return out;

@@ -30,6 +30,7 @@
 struct env {
     char *dir, *trace;
     struct service s;
+    struct token_key key;
     struct httpd *h;
     struct rpc *rpc;
     struct log *log;
@@ -72,8 +73,9 @@ static int set_up(void **state)
     assert_true(asprintf(&e->trace, "%s.trace", e->dir) > 0);
     assert_int_equal(log_open(&e->log, "blockd", "/dev/null", e->trace, LOG_L_INFO), 0);
     e->s.log = e->log;
-    e->s.access =
-        (struct access){.server = SERVER, .key = {.id = 9, .key = {4, 5, 6}}, .feed = feed_new()};
+    e->key = (struct token_key){.id = 9, .key = {4, 5, 6}};
+    e->s.access = (struct access){.server = SERVER, .feed = feed_new()};
+    assert_int_equal(keyring_open(&e->s.access.keys, NULL, &e->key), 0);
     struct m_beat_ans a = {.now_ms = (uint64_t)wall_ms()};
     feed_answered(e->s.access.feed, &a, mono_ms(), mono_ms());
     assert_int_equal(rpc_new(&e->rpc, &(struct rpc_options){0}), 0);
@@ -88,6 +90,7 @@ static int tear_down(void **state)
     rpc_free(e->rpc);
     stop(e);
     feed_free(e->s.access.feed);
+    keyring_free(e->s.access.keys);
     log_close(e->log);
     unlink(e->trace);
     free(e->trace);
@@ -106,7 +109,7 @@ static struct bytes capability(struct env *e, struct arena *a, uint64_t ns, uint
                              .rights = rights,
                              .expiry_ms = (uint64_t)wall_ms() + 60000};
     struct buf b = {0};
-    capability_seal(&c, &e->s.access.key, &b);
+    capability_seal(&c, &e->key, &b);
     struct bytes out = arena_bytes(a, b.p, b.n);
     buf_free(&b);
     return out;
@@ -253,7 +256,7 @@ static void test_put_get_have(void **state)
     for (size_t i = 0; i < N; i++) {
         struct m_receipt r;
         assert_int_equal(ans.results[i].error, 0);
-        assert_int_equal(receipt_open(&r, ans.results[i].receipt, &e->s.access.key, &a), 0);
+        assert_int_equal(receipt_open(&r, ans.results[i].receipt, &e->key, &a), 0);
         assert_int_equal(r.server, SERVER);
         assert_int_equal(r.ns, 4);
         assert_true(block_id_equal(&r.block, &ids[i]));
@@ -273,7 +276,7 @@ static void test_put_get_have(void **state)
     assert_int_equal(have.results_n, N);
     for (size_t i = 0; i < N; i++) {
         struct m_receipt r;
-        assert_int_equal(receipt_open(&r, have.results[i].receipt, &e->s.access.key, &a), 0);
+        assert_int_equal(receipt_open(&r, have.results[i].receipt, &e->key, &a), 0);
         assert_int_equal(r.len, sizes[i]);
     }
     assert_int_equal(e->s.put_bytes, raw.n);
@@ -403,7 +406,7 @@ static void test_capabilities(void **state)
                              .rights = 3,
                              .expiry_ms = (uint64_t)wall_ms() - 100000};
     struct buf b = {0};
-    capability_seal(&c, &e->s.access.key, &b);
+    capability_seal(&c, &e->key, &b);
     h.capability = bytes_of(b.p, b.n);
     assert_int_equal(send_put(e, &a, &h, bytes_of(p, 100), &ans), -EACCES); /* expired */
     uint64_t put_bytes = e->s.put_bytes;

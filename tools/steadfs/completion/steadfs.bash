@@ -54,7 +54,7 @@ _steadfs() {
             ;;
         admin)
             case $COMP_CWORD:$prev in
-            2:*) words="account device server namespace assign unassign onsite evacuate copies replication where fsck quota --admin --help" ;;
+            2:*) words="account device server namespace assign unassign onsite evacuate rotate-key copies replication where fsck quota --admin --help" ;;
             3:account) words="add token list" ;;
             3:device) words="list revoke" ;;
             3:server) words="add list drain remove" ;;
@@ -64,6 +64,7 @@ _steadfs() {
                     case ${COMP_WORDS[2]} in
                     account) words+=" --assign --no-token" ;;
                     where) words+=" --copies" ;;
+                    rotate-key) words+=" --at-once" ;;
                     onsite) words+=" --anywhere" ;;
                     evacuate) words+=" --to --wait --cancel" ;;
                     quota) words+=" --bytes --nodes" ;;

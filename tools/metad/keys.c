@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Keys that change while everything goes on, and capabilities taken back before they end.
+ *
+ * A new key takes three steps, each of which may be lost and is made again: it is told with the
+ * answer to a beat; the next beat says that the block server has it, durably; only then is it used
+ * here. The old one stays good on both sides for as long as anything signed with it may be about:
+ * capabilities (renewed at half their time) and receipts (half the grace time).
+ *
+ * A revocation does not name capabilities, which are kept nowhere. It names an end: who was given
+ * one before now has one that ends before now plus its time, and who is given one later has a later
+ * one. So a member who comes back is let in by his next session, and nothing else changes.
+ */
+#include "keys.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define REVOCATIONS_MAX 65536u /* m_beat_ans.revoked */
+
+/* ---- keys ----------------------------------------------------------------------------------- */
+static uint64_t overlap_ms(const struct meta *m)
+{
+    uint64_t receipts = m->gc_grace_ms / 2, capabilities = 2 * m->capability_ms;
+    return receipts > capabilities ? receipts : capabilities;
+}
+
+int keys_rotate(struct meta *m, uint64_t server, bool at_once, struct arena *ar)
+{
+    struct server_row s;
+    struct key_row *v, next = {.at_once = at_once};
+    size_t n;
+    int r = m->st->ops->server_get(m->st, server, &s, ar);
+    if (!r)
+        r = m->st->ops->key_list(m->st, server, &v, &n, ar);
+    if (r)
+        return r;
+    next.id = s.key_id;
+    for (size_t k = 0; k < n; k++) {
+        if (!v[k].until_ms)
+            return -EALREADY;
+        next.id = v[k].id > next.id ? v[k].id : next.id;
+    }
+    if (n + 2 > KEYS_MAX)
+        return -E2BIG;
+    next.id++;
+    random_bytes(next.key, sizeof next.key);
+    return m->st->ops->key_put(m->st, server, &next);
+}
+
+static bool has(const struct m_beat_req *q, uint64_t id)
+{
+    for (size_t k = 0; k < q->keys_n; k++)
+        if (q->keys[k] == id)
+            return true;
+    return false;
+}
+
+/* The next key has come: it is the server's from now on. v: all beside the one in use. */
+static int take_into_use(struct meta *m, struct server_row *s, const struct key_row *next,
+                         const struct key_row *v, size_t n, int64_t now_ms)
+{
+    struct key_row old = {.id = s->key_id, .until_ms = (uint64_t)now_ms + overlap_ms(m)};
+    memcpy(old.key, s->mac_key, sizeof old.key);
+    int r = m->st->ops->key_use(m->st, s->id, next);
+    if (!r)
+        r = m->st->ops->key_drop(m->st, s->id, next->id);
+    if (!r && !next->at_once)
+        r = m->st->ops->key_put(m->st, s->id, &old);
+    for (size_t k = 0; k < n && !r && next->at_once; k++)
+        r = m->st->ops->key_drop(m->st, s->id, v[k].id);
+    memcpy(s->mac_key, next->key, sizeof s->mac_key);
+    s->key_id = next->id;
+    return r;
+}
+
+/* Those that are good, the server's own first. */
+static int good_keys(struct meta *m, const struct server_row *s, int64_t now_ms, struct m_key *out,
+                     size_t *out_n, struct arena *ar)
+{
+    struct key_row *v;
+    size_t n;
+    out[0] = (struct m_key){.id = s->key_id, .key = arena_bytes(ar, s->mac_key, sizeof s->mac_key)};
+    *out_n = 1;
+    int r = m->st->ops->key_list(m->st, s->id, &v, &n, ar);
+    for (size_t k = 0; k < n && !r && *out_n < KEYS_MAX; k++)
+        if (!v[k].until_ms || v[k].until_ms > (uint64_t)now_ms)
+            out[(*out_n)++] =
+                (struct m_key){.id = v[k].id, .key = bytes_of(v[k].key, sizeof v[k].key)};
+    return r;
+}
+
+int keys_beat(struct meta *m, struct server_row *s, const struct m_beat_req *q, int64_t now_ms,
+              struct m_beat_ans *a, struct arena *ar)
+{
+    struct key_row *v;
+    size_t n;
+    int r = m->st->ops->key_list(m->st, s->id, &v, &n, ar);
+    for (size_t k = 0; k < n && !r; k++) {
+        if (v[k].until_ms && v[k].until_ms <= (uint64_t)now_ms)
+            r = m->st->ops->key_drop(m->st, s->id, v[k].id);
+        else if (!v[k].until_ms && has(q, v[k].id))
+            r = take_into_use(m, s, &v[k], v, n, now_ms);
+    }
+    if (r || !q->keys_n) /* a server that knows nothing of this keeps the key it joined with */
+        return r;
+    a->keys = arena_alloc(ar, KEYS_MAX * sizeof *a->keys);
+    r = good_keys(m, s, now_ms, a->keys, &a->keys_n, ar);
+    bool same = a->keys_n == q->keys_n;
+    for (size_t k = 0; k < a->keys_n; k++)
+        same &= has(q, a->keys[k].id);
+    a->keys_n = same ? 0 : a->keys_n;
+    return r;
+}
+
+int keys_find(struct meta *m, const struct server_row *s, uint64_t id, int64_t now_ms,
+              struct token_key *key, struct arena *ar)
+{
+    struct m_key v[KEYS_MAX];
+    size_t n = 0;
+    int r = 0;
+    *key = (struct token_key){.id = id};
+    if (id == s->key_id) {
+        memcpy(key->key, s->mac_key, sizeof key->key);
+        return 0;
+    }
+    r = good_keys(m, s, now_ms, v, &n, ar);
+    for (size_t k = 0; k < n && !r; k++)
+        if (v[k].id == id) {
+            memcpy(key->key, v[k].key.p, sizeof key->key);
+            return 0;
+        }
+    return r ? r : -ENOENT;
+}
+
+/* ---- revocations ---------------------------------------------------------------------------- */
+static int revoke(struct meta *m, struct revocation_row row, int64_t now_ms)
+{
+    uint64_t now = (uint64_t)now_ms;
+    row.until_ms = now + m->capability_ms;
+    return m->st->ops->revocation_put(m->st, &row, now,
+                                      now > REVOKED_KEPT_MS ? now - REVOKED_KEPT_MS : 0);
+}
+
+int keys_revoke(struct meta *m, uint64_t ns, uint64_t account, uint64_t server, int64_t now_ms)
+{
+    return revoke(m, (struct revocation_row){.ns = ns, .account = account, .server = server},
+                  now_ms);
+}
+
+int keys_revoke_peer(struct meta *m, uint64_t peer, int64_t now_ms)
+{
+    return revoke(m, (struct revocation_row){.peer = peer}, now_ms);
+}
+
+int keys_tell_revoked(struct meta *m, uint64_t server, struct m_beat_ans *a, struct arena *ar)
+{
+    struct revocation_row *v;
+    size_t n;
+    int r = m->st->ops->revocation_list(m->st, server, REVOCATIONS_MAX, &v, &n, ar);
+    if (r)
+        return r;
+    a->revoked = arena_alloc(ar, (n + 1) * sizeof *a->revoked);
+    for (size_t k = 0; k < n; k++)
+        a->revoked[a->revoked_n++] = (struct m_revoked){
+            .ns = v[k].ns, .account = v[k].account, .peer = v[k].peer, .until_ms = v[k].until_ms};
+    return 0;
+}
