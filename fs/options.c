@@ -36,6 +36,9 @@ const char mount_usage[] =
     "     drain=S            how long unmounting goes on sending (60); the rest is kept\n"
     "     prefer=PREMISES    block servers there are tried first\n"
     "     copies=N           block servers that must hold a change before fsync returns (1)\n"
+    "     race=PERCENT       what is late is asked of a second block server, as long as no more "
+    "than\n"
+    "                        this is fetched in vain (10); 0: not\n"
     "     cache_size=SIZE    block cache, with K, M, G or T (10G)\n"
     "     dirty_max=SIZE     unwritten data held in memory (256M)\n"
     "     eager_put          upload small blocks while the question whether they are missing is "
@@ -64,6 +67,7 @@ enum option_kind {
     O_PATH_,   /* char *: its value, which must not be empty */
     O_SECONDS, /* unsigned ms */
     O_COUNT,   /* unsigned, at least 1 */
+    O_PERCENT, /* unsigned, 0 to 100 */
     O_ID,      /* uint32_t; sets the bool that belongs to it */
     O_BITS,    /* uint32_t, octal permissions */
     O_SIZE,    /* uint64_t */
@@ -90,6 +94,7 @@ static const struct option_row rows[] = {
     {"drain", O_SECONDS, AT(fs.drain_ms)},
     {"prefer", O_PATH_, AT(fs.prefer)},
     {"copies", O_COUNT, AT(fs.copies)},
+    {"race", O_PERCENT, AT(fs.race_percent)},
     {"cache_size", O_SIZE, AT(fs.cache_size)},
     {"dirty_max", O_SIZE, AT(fs.dirty_max)},
     {"uid", O_ID, AT(fs.uid)},
@@ -266,6 +271,11 @@ static int option_apply(struct mount_args *a, const struct option_row *r, const 
             return say(err, "option %s: %s is not a number from 1 to 16", r->name, v);
         *(unsigned *)(void *)at = (unsigned)n;
         return 0;
+    case O_PERCENT:
+        if (number(v, &n, &rest) || *rest || n > 100)
+            return say(err, "option %s: %s is not a number from 0 to 100", r->name, v);
+        *(unsigned *)(void *)at = (unsigned)n;
+        return 0;
     case O_ID:
         if (number(v, &n, &rest) || *rest || n >= UINT32_MAX)
             return say(err, "option %s: %s is not a number of a user or group", r->name, v);
@@ -383,6 +393,7 @@ static void defaults(struct mount_args *a)
                .connect_timeout_ms = 5000,
                .drain_ms = 60000,
                .copies = 1,
+               .race_percent = 10,
                .cache_size = 10ull << 30,
                .dirty_max = 256ull << 20},
     };

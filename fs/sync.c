@@ -603,6 +603,8 @@ int sync_new(struct sync **out, struct fs *fs, char *err)
     TAILQ_INIT(&s->waiters);
     TAILQ_INIT(&s->loads);
     TAILQ_INIT(&s->fetch_queue);
+    LIST_INIT(&s->gets);
+    s->races.saved = PACE_SAVED_FIRST;
     STAILQ_INIT(&s->finished);
     s->sweep_at = s->clock() + SWEEP_FIRST_MS;
     int r = locks_init(s);

@@ -7,6 +7,12 @@
  * stored by a worker; a block that is not what its id names is thrown away, reported and asked of
  * another server. When all have been tried the round begins again after a pause, until those who
  * wait have given up.
+ *
+ * Races. A get that somebody waits for and that is late, by what its server has taken so far
+ * (sync_pace.h), is asked of the next server as well; whichever answer brings a block first counts,
+ * verified like any, and a get all of whose blocks have come is cancelled. The server that lost is
+ * not asked first for some seconds. What is asked for twice is bounded by a share of what was
+ * fetched (race=PERCENT): a slow link is not made slower by being used twice.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -35,6 +41,7 @@ struct fetch_block {
     struct sync_ns *ns;
     struct block_id id;
     enum { FETCH_QUEUED, FETCH_BUSY } state;
+    unsigned gets; /* that ask for it: one, or two in a race */
     struct fetch_wait **waits;
     size_t waits_n, waits_cap;
     int64_t not_before;
@@ -83,9 +90,12 @@ static struct fetch_block *block_add(struct sync *s, struct sync_ns *ns, const s
     return b;
 }
 
-/* Not while BUSY or locating. */
+static void gets_forget(struct sync *s, const struct fetch_block *b);
+
+/* Not while locating. */
 static void block_remove(struct sync *s, struct fetch_block *b)
 {
+    gets_forget(s, b);
     struct fetch_block **at = &s->fetch_buckets[bucket_of(b->ns, &b->id)];
     while (*at != b)
         at = &(*at)->chain;
@@ -203,9 +213,15 @@ void sync_prefetch(struct sync *s, uint64_t ns_id, const struct block_id *ids, s
 /* ---- get ---- */
 struct get {
     struct sync_job job;
+    LIST_ENTRY(get) link;
     struct route *route;
+    uint64_t call;
+    int64_t started;
+    bool answered;
+    bool raced;  /* another one asks for the same, or will not */
+    bool second; /* it is that other one */
     size_t n;
-    struct fetch_block *v[GET_BATCH_BLOCKS];
+    struct fetch_block *v[GET_BATCH_BLOCKS]; /* NULL: it came by another get */
     struct block_id ids[GET_BATCH_BLOCKS];
     enum get_outcome { GET_ABSENT, GET_LATER, GET_BAD, GET_STORED } outcome[GET_BATCH_BLOCKS];
     struct buf body;
@@ -254,12 +270,39 @@ static void get_take(struct sync *s, struct sync_job *j)
         blocks_put_cached(s->fs->blocks, items, n);
 }
 
+/* The block is here, or no longer wanted: what still asks for it alone is ended. */
+static void gets_forget(struct sync *s, const struct fetch_block *b)
+{
+    struct get *g;
+    LIST_FOREACH(g, &s->gets, link)
+    {
+        bool had = false, left = false;
+        for (size_t i = 0; i < g->n; i++) {
+            had |= g->v[i] == b;
+            if (g->v[i] == b)
+                g->v[i] = NULL;
+            left |= g->v[i] != NULL;
+        }
+        if (had && !left && !g->answered) {
+            double took = (double)(s->clock() - g->started);
+            pace_gave_up(&g->route->server->pace, took);
+            g->route->server->slow_until = s->clock() + SLOW_MS;
+            rpc_cancel(s->rpc, g->call);
+        }
+    }
+}
+
 static void get_settle(struct sync *s, struct get *g)
 {
+    LIST_REMOVE(g, link);
     for (size_t i = 0; i < g->n; i++) {
         struct fetch_block *b = g->v[i];
+        if (!b)
+            continue;
+        b->gets--;
         if (g->outcome[i] == GET_STORED || blocks_has(s->fs->blocks, &b->id, NULL)) {
             if (blocks_has(s->fs->blocks, &b->id, NULL)) {
+                s->races_won += g->second;
                 block_arrived(s, b);
                 continue;
             }
@@ -274,6 +317,8 @@ static void get_settle(struct sync *s, struct get *g)
         } else if (g->outcome[i] == GET_ABSENT) {
             block_tried(b, g->route->server->id);
         }
+        if (b->gets) /* the other one of a race is still under way */
+            continue;
         block_requeue(s, b);
         if (!b->waits_n && b->tried_n && !b->locating) /* nobody waits for it: readahead */
             block_remove(s, b);
@@ -299,14 +344,16 @@ static void get_done(struct sync *s, struct sync_call *c)
     if (!c->res.err && small)
         get_take(s, &g->job);
     pthread_mutex_lock(&s->fs->lock);
-    s->gets_inflight--;
+    *(g->second ? &s->races_inflight : &s->gets_inflight) -= 1;
+    g->answered = true;
     call_server_end(c);
     if (c->res.err) {
         server_failed(s, g->route->server, &c->res);
         for (size_t i = 0; i < g->n; i++)
             g->outcome[i] = GET_ABSENT;
     } else {
-        server_ok(s, g->route->server, c->res.seconds, small);
+        server_ok(s, g->route->server, c->res.seconds, g->body.n, g->n);
+        pace_earn(&s->races, (double)g->body.n, s->fs->opt.race_percent);
     }
     if (c->res.err || small || s->stopping) {
         get_settle(s, g);
@@ -328,10 +375,15 @@ static void get_send(struct sync *s, struct get *g)
                           .blocks_n = g->n};
     struct buf cleanup_buf b = {0};
     msg_encode(&m_get_req_desc, &q, &b);
-    s->gets_inflight++;
+    *(g->second ? &s->races_inflight : &s->gets_inflight) += 1;
+    g->started = s->clock();
+    LIST_INSERT_HEAD(&s->gets, g, link);
+    for (size_t i = 0; i < g->n; i++)
+        g->v[i]->gets++;
     struct sync_call *c = call_new(s, get_done, g);
     c->expendable = true;
     call_server(c, r->server, "get", bytes_of(b.p, b.n), NULL, 0, GET_TIMEOUT_MS);
+    g->call = c->id;
 }
 
 /* ---- locate ---- */
@@ -395,27 +447,35 @@ static void locate_start(struct sync *s, struct sync_ns *ns, struct fetch_block 
 }
 
 /* ---- choosing ---- */
-/* The best server to ask that has not been tried in this round; only_holders: as located. */
-static struct route *server_choose(struct sync *s, const struct fetch_block *b)
+/* The best server to ask that has not been tried in this round, `not` apart. Those that lost a race
+ * lately come last. */
+static struct route *server_choose(struct sync *s, const struct fetch_block *b,
+                                   const struct sync_server * not )
 {
     struct target_candidate v[64];
-    size_t n = 0;
-    uint64_t best;
+    size_t n = 0, slow_n = 0;
+    uint64_t best, slow[64];
+    int64_t now = s->clock();
     for (size_t i = 0; i < b->ns->routes_n; i++) {
         const struct route *r = b->ns->routes[i];
         uint64_t id = r->server->id;
         bool known = !b->located || in_list(b->holders, b->holders_n, id);
-        if (!r->listed || !r->cap_n || in_list(b->tried, b->tried_n, id) || !known)
+        if (!r->listed || !r->cap_n || in_list(b->tried, b->tried_n, id) || !known ||
+            r->server == not )
             continue;
+        if (r->server->slow_until > now && r->server->backoff.fails == 0)
+            slow[slow_n++] = id;
         v[n++] = (struct target_candidate){
             .server = id,
             .priority = r->priority,
-            .rtt_ms = r->server->rtt_ms,
+            .cost_ms = r->server->rtt_ms,
             .preferred = s->fs->opt.prefer && strcmp(s->fs->opt.prefer, r->server->premises) == 0,
-            .usable = r->server->backoff.fails == 0,
+            .usable = r->server->backoff.fails == 0 && r->server->slow_until <= now,
             .current = in_list(b->ns->targets, b->ns->targets_n, id)};
     }
-    return target_choose(v, n, &best, 1) ? route_find(b->ns, best) : NULL;
+    if (target_choose(v, n, &best, 1))
+        return route_find(b->ns, best);
+    return slow_n ? route_find(b->ns, slow[0]) : NULL;
 }
 
 /* All servers were tried: say so, and begin again after a pause. */
@@ -438,7 +498,7 @@ static void get_gather(struct sync *s, struct get *g, struct fetch_block *first,
     for (b = first; b && g->n < max; b = next) {
         next = TAILQ_NEXT(b, link);
         if (b->ns != g->route->ns || b->not_before > now || b->locating ||
-            (b != first && server_choose(s, b) != g->route))
+            (b != first && server_choose(s, b, NULL) != g->route))
             continue;
         TAILQ_REMOVE(&s->fetch_queue, b, link);
         b->state = FETCH_BUSY;
@@ -454,7 +514,7 @@ static void block_step(struct sync *s, struct fetch_block *b)
             locate_start(s, b->ns, b);
         return;
     }
-    struct route *r = server_choose(s, b);
+    struct route *r = server_choose(s, b, NULL);
     if (!r) {
         round_over(s, b);
         sync_at(s, b->not_before);
@@ -469,6 +529,57 @@ static void block_step(struct sync *s, struct fetch_block *b)
     size_t max = (s->fetches_n + places - 1) / places;
     get_gather(s, g, b, max > GET_BATCH_BLOCKS ? GET_BATCH_BLOCKS : max);
     get_send(s, g);
+}
+
+/* ---- races ---- */
+/* Asks another server for what the get still has to bring and somebody waits for. False: perhaps
+ * later, as nobody waits yet, or it would be too much. */
+static bool race_start(struct sync *s, struct get *g)
+{
+    bool awaited = false;
+    struct get *h = calloc(1, sizeof *h);
+    if (!h)
+        abort();
+    for (size_t i = 0; i < g->n; i++) {
+        struct fetch_block *b = g->v[i];
+        if (!b || !b->waits_n)
+            continue;
+        awaited = true;
+        struct route *r = server_choose(s, b, g->route->server);
+        if (!r || (h->route && r != h->route))
+            continue;
+        h->route = r;
+        h->ids[h->n] = b->id;
+        h->v[h->n++] = b;
+    }
+    bool start = h->n && pace_spend(&s->races, pace_bytes(&g->route->server->pace, h->n));
+    if (start) {
+        h->second = h->raced = true;
+        s->races_n++;
+        get_send(s, h);
+        return true;
+    }
+    bool nobody = awaited && !h->n; /* no other server has it */
+    free(h);
+    return nobody;
+}
+
+static void races_step(struct sync *s)
+{
+    struct get *g;
+    int64_t now = s->clock();
+    if (!s->fs->opt.race_percent)
+        return;
+    LIST_FOREACH(g, &s->gets, link)
+    {
+        if (g->raced || g->answered)
+            continue;
+        int64_t late = g->started + pace_late_ms(&g->route->server->pace, g->n);
+        if (late <= now && s->races_inflight < RACES_MAX)
+            g->raced = race_start(s, g);
+        if (!g->raced)
+            sync_at(s, late > now ? late : now + PACE_LATE_MIN_MS);
+    }
 }
 
 void fetch_step(struct sync *s)
@@ -487,6 +598,7 @@ void fetch_step(struct sync *s)
         }
         b = next;
     }
+    races_step(s);
 }
 
 void fetch_free(struct sync *s)

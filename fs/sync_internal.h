@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What the files of the driver share. Reading order: this, sync.c (threads, turns, waiters),
- * sync_session.c, sync_journal.c, sync_load.c, sync_upload.c, sync_commit.c, sync_fetch.c,
- * sync_status.c.
+ * sync_session.c, sync_choice.c, sync_journal.c, sync_load.c, sync_upload.c, sync_commit.c,
+ * sync_fetch.c, sync_status.c.
  *
  * All state here is protected by fs.lock except the inbox (inbox_lock, taken after fs.lock). The
  * driver thread runs turns: events first (answers of calls and of jobs; their functions run without
@@ -16,6 +16,7 @@
 #include "identity.h"
 #include "rpc.h"
 #include "sync.h"
+#include "sync_pace.h"
 #include "sync_target.h"
 
 #define SYNC_WORKERS 2                /* threads that read, hash and store large blocks */
@@ -29,6 +30,8 @@
 #define PUTS_INFLIGHT_MAX 4           /* per namespace, server and class */
 #define PUT_INLINE_BYTES (128u << 10) /* smaller batches are read on the driver thread */
 #define GETS_INFLIGHT_MAX 8
+#define RACES_MAX 4  /* further gets, of what was asked of another server that is late */
+#define SLOW_MS 5000 /* a server that lost a race is not asked first for so long */
 #define GET_BATCH_BLOCKS 32
 #define FETCHES_MAX 65536 /* blocks wanted; a prefetch is forgotten beyond PREFETCH_MAX */
 #define PREFETCH_MAX 64
@@ -106,7 +109,9 @@ struct sync_server {
     struct sync_calls calls; /* under way */
     int64_t heard;           /* when it last answered, or the first of them was sent */
     double rtt_ms;
-    char error[512]; /* of the last failure; "" when fine */
+    struct pace pace;
+    int64_t slow_until; /* it lost a race: others are asked first until then */
+    char error[512];    /* of the last failure; "" when fine */
 };
 
 /* ---- uploads (sync_upload.c) ---- */
@@ -144,7 +149,8 @@ struct route {
     struct sync_server *server;
     uint64_t priority;
     bool listed;
-    bool leaving; /* to be read from only */
+    bool leaving;           /* to be read from only */
+    uint64_t missing_bytes; /* of the set that was asked about; see choice_at */
     uint8_t cap[1024];
     size_t cap_n;
     struct uploads ask[UPLOAD_CLASSES], put[UPLOAD_CLASSES];
@@ -232,6 +238,8 @@ struct sync_ns {
     size_t targets_n;
     uint64_t targets_gen; /* rises when they change */
     int64_t targets_at;   /* last looked at */
+    bool choosing;        /* it is being asked what each candidate lacks */
+    int64_t choice_at;    /* when that was answered last; 0: never */
     /* journal */
     uint64_t head; /* newest heard of */
     uint8_t cursor[64];
@@ -256,6 +264,8 @@ struct sync_ns {
 /* ---- fetches (sync_fetch.c) ---- */
 struct fetch_block;
 TAILQ_HEAD(fetch_blocks, fetch_block);
+struct get;
+LIST_HEAD(fetch_gets, get);
 
 struct sync {
     struct fs *fs;
@@ -317,7 +327,10 @@ struct sync {
     struct fetch_block **fetch_buckets;
     struct fetch_blocks fetch_queue;
     size_t fetches_n;
-    unsigned gets_inflight, locates_inflight;
+    struct fetch_gets gets; /* under way */
+    unsigned gets_inflight, races_inflight, locates_inflight;
+    struct pace_budget races; /* what asking twice may cost */
+    uint64_t races_n, races_won;
 
     unsigned draining; /* callers that wait for everything to be sent */
     struct block_id sweep_after;
@@ -372,10 +385,15 @@ void ns_error(struct sync *s, struct sync_ns *ns, const char *fmt, ...)
 void session_step(struct sync *s);
 /* The call to a block server failed or worked. */
 void server_failed(struct sync *s, struct sync_server *v, const struct rpc_result *r);
-void server_ok(struct sync *s, struct sync_server *v, double seconds, bool small);
+/* … with so many bytes, which were so many blocks (0: not counted). */
+void server_ok(struct sync *s, struct sync_server *v, double seconds, size_t bytes, size_t blocks);
+/* ---- sync_choice.c ---- */
 /* Looks at the choice of targets; true if there are as many as needed. Sets ns_error otherwise. */
 bool targets_update(struct sync *s, struct sync_ns *ns);
 size_t targets_wanted(const struct sync *s, const struct sync_ns *ns);
+/* Whether it is still being asked what candidates of one rank lack of the set; asks, where targets
+ * have to be chosen and that would decide. */
+bool choice_pending(struct sync *s, struct sync_ns *ns, const struct upload_set *set);
 
 /* ---- sync_journal.c ---- */
 void journal_step(struct sync *s);

@@ -159,7 +159,7 @@ static void put_done(struct sync *s, struct sync_call *c)
     call_server_end(c);
     if (!c->res.err) {
         put_trace(s, "put", b);
-        server_ok(s, r->server, c->res.seconds, b->bytes <= PUT_INLINE_BYTES);
+        server_ok(s, r->server, c->res.seconds, b->bytes, 0);
         batch_answer(s, b, &m);
     } else {
         if (c->res.err == -ENOSPC && !c->res.message[0])

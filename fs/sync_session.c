@@ -21,8 +21,7 @@
 #define SESSION_REFUSED_MS 30000 /* between attempts when the credential is refused */
 #define SESSION_PAUSE_MS 1000    /* at least, between renewals that others ask for */
 #define PROBE_TIMEOUT_MS 3000
-#define STALL_MS 2000          /* a server with calls under way that is not heard of is probed */
-#define TARGETS_AGAIN_MS 60000 /* a better candidate that came back is noticed so often */
+#define STALL_MS 2000 /* a server with calls under way that is not heard of is probed */
 
 static uint32_t random_u32(void)
 {
@@ -351,12 +350,13 @@ void server_failed(struct sync *s, struct sync_server *v, const struct rpc_resul
     snprintf(v->error, sizeof v->error, "%s", r->message);
 }
 
-void server_ok(struct sync *s, struct sync_server *v, double seconds, bool small)
+void server_ok(struct sync *s, struct sync_server *v, double seconds, size_t bytes, size_t blocks)
 {
     (void)s;
     backoff_ok(&v->backoff);
     v->error[0] = 0;
-    if (small)
+    pace_took(&v->pace, bytes, blocks, seconds * 1000);
+    if (bytes <= PUT_INLINE_BYTES)
         v->rtt_ms = target_rtt(v->rtt_ms, seconds * 1000);
 }
 
@@ -378,7 +378,7 @@ static void probe_done(struct sync *s, struct sync_call *c)
     } else if (!c->res.err) {
         if (v->backoff.fails)
             log_printf(s->fs->log, LOG_L_INFO, "block server %s: answers again", v->premises);
-        server_ok(s, v, c->res.seconds, true);
+        server_ok(s, v, c->res.seconds, 0, 0);
         for (size_t i = 0; i < s->nss_n; i++)
             s->nss[i]->targets_at = 0;
     }
@@ -423,74 +423,4 @@ static void probes_step(struct sync *s)
         else
             sync_at(s, due);
     }
-}
-
-size_t targets_wanted(const struct sync *s, const struct sync_ns *ns)
-{
-    size_t n = s->fs->opt.copies;
-    if (ns->copies_min > n)
-        n = ns->copies_min;
-    return n < 1 ? 1 : n > TARGETS_MAX ? TARGETS_MAX : n;
-}
-
-static bool targets_work(const struct sync_ns *ns)
-{
-    for (size_t i = 0; i < ns->targets_n; i++) {
-        const struct route *r = NULL;
-        for (size_t k = 0; k < ns->routes_n && !r; k++)
-            if (ns->routes[k]->server->id == ns->targets[i])
-                r = ns->routes[k];
-        if (!r || !r->listed || r->leaving || r->server->backoff.fails)
-            return false;
-    }
-    return true;
-}
-
-bool targets_update(struct sync *s, struct sync_ns *ns)
-{
-    size_t want = targets_wanted(s, ns), n = 0;
-    int64_t now = s->clock();
-    if (ns->targets_n == want && ns->targets_at && now - ns->targets_at < TARGETS_AGAIN_MS &&
-        targets_work(ns))
-        return true;
-    struct target_candidate v[64];
-    uint64_t chosen[TARGETS_MAX];
-    for (size_t i = 0; i < ns->routes_n; i++) {
-        const struct route *r = ns->routes[i];
-        if (!r->listed || r->leaving)
-            continue;
-        bool current = false;
-        for (size_t k = 0; k < ns->targets_n; k++)
-            current |= ns->targets[k] == r->server->id;
-        v[n++] = (struct target_candidate){
-            .server = r->server->id,
-            .priority = r->priority,
-            .rtt_ms = r->server->rtt_ms,
-            .preferred = s->fs->opt.prefer && strcmp(s->fs->opt.prefer, r->server->premises) == 0,
-            .usable = r->server->backoff.fails == 0 && r->cap_n > 0,
-            .current = current};
-    }
-    size_t found = target_choose(v, n, chosen, want);
-    if (found != ns->targets_n || memcmp(chosen, ns->targets, found * sizeof *chosen) != 0) {
-        memcpy(ns->targets, chosen, found * sizeof *chosen);
-        ns->targets_n = found;
-        ns->targets_gen++;
-        upload_retarget(s, ns);
-    }
-    ns->targets_at = now;
-    if (found == want)
-        return true;
-    const char *trouble = "";
-    for (size_t i = 0; i < ns->routes_n; i++)
-        if (ns->routes[i]->listed && ns->routes[i]->server->error[0])
-            trouble = ns->routes[i]->server->error;
-    if (n < want)
-        ns_error(s, ns,
-                 "%zu block servers are assigned, %zu are needed: ask the administrator for "
-                 "`steadfs admin assign %s PREMISES`",
-                 n, want, ns->name);
-    else
-        ns_error(s, ns, "%zu of %zu block servers that are needed answer%s%s", found, want,
-                 *trouble ? ": " : "", trouble);
-    return false;
 }

@@ -39,8 +39,8 @@ static bool better(const struct target_candidate *a, const struct target_candida
         return a->priority < b->priority;
     if (a->current != b->current)
         return a->current;
-    if (a->rtt_ms != b->rtt_ms)
-        return a->rtt_ms < b->rtt_ms;
+    if (a->cost_ms != b->cost_ms)
+        return a->cost_ms < b->cost_ms;
     return a->server < b->server;
 }
 

@@ -24,13 +24,13 @@ int64_t backoff_due(const struct backoff *b, bool awaited);
 struct target_candidate {
     uint64_t server;
     uint64_t priority; /* 0 first */
-    double rtt_ms;     /* measured; 0: not yet */
+    double cost_ms;    /* round trip, and what is to be moved there; 0: not measured yet */
     bool preferred;    /* stands on the preferred premises */
     bool usable;       /* did not fail since it last answered */
     bool current;      /* in use now: changing would ask and upload again */
 };
 /* The best `want` usable candidates, best first, into out; returns how many there are. Preferred
- * premises, then priority, then those in use, then round trip. */
+ * premises, then priority, then those in use, then cost. */
 size_t target_choose(const struct target_candidate *v, size_t n, uint64_t *out, size_t want);
 /* Folds a measured round trip into the moving average. */
 double target_rtt(double average_ms, double sample_ms);

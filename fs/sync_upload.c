@@ -195,7 +195,7 @@ bool upload_ready(struct sync *s, struct sync_ns *ns, struct upload_set *set,
 {
     if (!set->n)
         return true;
-    if (!targets_update(s, ns))
+    if (choice_pending(s, ns, set) || !targets_update(s, ns))
         return false;
     if (set->gen != ns->targets_gen) { /* other targets: everything is asked anew */
         set->gen = ns->targets_gen;

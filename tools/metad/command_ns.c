@@ -30,27 +30,48 @@ int meta_ns_create(struct meta *m, struct bytes name, int64_t now_ms, uint64_t *
     return m->st->ops->inode_put(m->st, row.id, 0, &root);
 }
 
+/* Ranks of those that were assigned before and are not named now: behind all others, in their
+ * order, equal ones equal. */
+static int move_back(struct meta *m, uint64_t ns, const struct server_row *had, size_t had_n,
+                     const struct server_row *first, size_t n, uint64_t *total)
+{
+    uint64_t rank = 0, before = 0;
+    bool any = false;
+    int r = 0;
+    *total = n;
+    for (size_t k = 0; k < n; k++)
+        rank = first[k].priority >= rank ? first[k].priority + 1 : rank;
+    for (size_t k = 0; k < had_n && !r; k++) {
+        bool again = false;
+        for (size_t j = 0; j < n; j++)
+            again |= first[j].id == had[k].id;
+        if (again)
+            continue;
+        rank += any && had[k].priority != before;
+        any = true;
+        before = had[k].priority;
+        r = m->st->ops->assign(m->st, ns, had[k].id, rank);
+        ++*total;
+    }
+    return r;
+}
+
 int meta_assign(struct meta *m, uint64_t ns, const struct server_row *first, size_t n,
                 struct arena *ar)
 {
     struct server_row *had;
     size_t had_n;
-    uint64_t priority = n;
+    uint64_t total = 0;
     int r = m->st->ops->assigned(m->st, ns, &had, &had_n, ar);
-    for (size_t k = 0; k < had_n && !r; k++) {
-        bool again = false;
-        for (size_t j = 0; j < n; j++)
-            again |= first[j].id == had[k].id;
-        if (!again)
-            r = m->st->ops->assign(m->st, ns, had[k].id, priority++);
-    }
-    if (!r && priority > CANDIDATES_MAX)
+    if (!r)
+        r = move_back(m, ns, had, had_n, first, n, &total);
+    if (!r && total > CANDIDATES_MAX)
         return -E2BIG;
     for (size_t k = 0; k < n && !r; k++) {
         bool there = false;
         for (size_t j = 0; j < had_n; j++)
             there |= had[j].id == first[k].id && !had[j].leaving;
-        r = m->st->ops->assign(m->st, ns, first[k].id, k);
+        r = m->st->ops->assign(m->st, ns, first[k].id, first[k].priority);
         if (!r && !there)
             r = replicas_assigned(m, ns, first[k].id);
     }

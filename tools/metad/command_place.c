@@ -19,6 +19,33 @@ static bool has(const struct server_row *v, size_t n, uint64_t id)
     return false;
 }
 
+/* Adds those of one premises, with the rank. */
+static int add_premises(struct cmd *c, const struct server_row *all, size_t all_n,
+                        struct bytes premises, uint64_t rank, struct server_row *out, size_t *n)
+{
+    bool any = false, evacuated = false;
+    for (size_t k = 0; k < all_n; k++) {
+        if (!bytes_equal(all[k].premises, premises))
+            continue;
+        any |= !all[k].evacuating;
+        evacuated |= all[k].evacuating;
+        if (all[k].evacuating || has(out, *n, all[k].id)) /* by premises named twice */
+            continue;
+        out[*n] = all[k];
+        out[(*n)++].priority = rank;
+    }
+    if (!any && evacuated)
+        return cmd_fail(c, EXIT_FAILED,
+                        "premises %.*s are being evacuated; steadfs admin evacuate %.*s --cancel "
+                        "ends that",
+                        PRB(premises), PRB(premises));
+    if (!any)
+        return cmd_fail(c, EXIT_FAILED,
+                        "no block server at premises %.*s; see steadfs admin server list",
+                        PRB(premises));
+    return 0;
+}
+
 int cmd_servers_at(struct cmd *c, const struct bytes *words, size_t words_n,
                    struct server_row **out, size_t *n)
 {
@@ -27,29 +54,18 @@ int cmd_servers_at(struct cmd *c, const struct bytes *words, size_t words_n,
     int r = c->m->st->ops->server_list(c->m->st, &all, &all_n, c->ar);
     if (r)
         return r;
-    *out = arena_alloc(c->ar, (all_n * words_n + 1) * sizeof **out);
+    *out = arena_alloc(c->ar, (all_n + 1) * sizeof **out);
     *n = 0;
-    for (size_t w = 0; w < words_n; w++) {
-        bool any = false, evacuated = false;
-        for (size_t k = 0; k < all_n; k++) {
-            if (!bytes_equal(all[k].premises, words[w]))
-                continue;
-            any |= !all[k].evacuating;
-            evacuated |= all[k].evacuating;
-            if (!all[k].evacuating && !has(*out, *n, all[k].id)) /* by premises named twice */
-                (*out)[(*n)++] = all[k];
+    for (size_t w = 0; w < words_n && !r && !c->status; w++) {
+        struct bytes left = words[w];
+        while (left.n && !r && !c->status) { /* P,Q: of one rank */
+            const uint8_t *comma = memchr(left.p, ',', left.n);
+            struct bytes one = bytes_of(left.p, comma ? (size_t)(comma - left.p) : left.n);
+            r = add_premises(c, all, all_n, one, w, *out, n);
+            left = comma ? bytes_of(comma + 1, left.n - one.n - 1) : bytes_of(NULL, 0);
         }
-        if (!any && evacuated)
-            return cmd_fail(c, EXIT_FAILED,
-                            "premises %.*s are being evacuated; steadfs admin evacuate %.*s "
-                            "--cancel ends that",
-                            PRB(words[w]), PRB(words[w]));
-        if (!any)
-            return cmd_fail(c, EXIT_FAILED,
-                            "no block server at premises %.*s; see steadfs admin server list",
-                            PRB(words[w]));
     }
-    return 0;
+    return r;
 }
 
 int cmd_servers_of_option(struct cmd *c, const char *option, struct server_row **out, size_t *n)
@@ -60,9 +76,15 @@ int cmd_servers_of_option(struct cmd *c, const char *option, struct server_row *
     if (!list) {
         int r = c->m->st->ops->server_list(c->m->st, out, &all_n, c->ar);
         *n = 0;
-        for (size_t k = 0; k < all_n && !r; k++)
-            if (!(*out)[k].evacuating)
-                (*out)[(*n)++] = (*out)[k];
+        for (size_t k = 0; k < all_n && !r; k++) {
+            size_t same = 0;
+            if ((*out)[k].evacuating)
+                continue;
+            while (same < *n && !bytes_equal((*out)[same].premises, (*out)[k].premises))
+                same++;
+            (*out)[k].priority = same < *n ? (*out)[same].priority : *n;
+            (*out)[(*n)++] = (*out)[k];
+        }
         return r;
     }
     const uint8_t *p = list->p, *end = list->p + list->n;

@@ -58,8 +58,7 @@ int commit_by_server(struct meta *m, uint64_t ns, const struct m_changes *change
 /* A new namespace with its root directory; without members or assignments. Inside
  * meta_change_begin/end. -EEXIST: the name is taken. */
 int meta_ns_create(struct meta *m, struct bytes name, int64_t now_ms, uint64_t *ns);
-/* Gives the block servers first priority in this order; those assigned already stay, behind them.
- */
+/* Gives the block servers these priorities; those assigned already stay, behind them. */
 int meta_assign(struct meta *m, uint64_t ns, const struct server_row *first, size_t n,
                 struct arena *ar);
 /* The version of every member rises. */

@@ -68,7 +68,7 @@ static int fill_namespace(struct meta *m, const struct meta_caller *who, const s
     for (size_t k = 0; k < n; k++)
         out->candidates[k] =
             (struct m_candidate){.server = servers[k].id,
-                                 .priority = k,
+                                 .priority = servers[k].priority,
                                  .leaving = servers[k].leaving,
                                  .capability = capability(m, who, &servers[k], row, now_ms, ar)};
     return 0;

@@ -289,7 +289,7 @@ const struct subcommand cmd_admin = {
         "  server list\n"
         "  server drain NUMBER      it leaves all namespaces when others have what it has\n"
         "  server remove NUMBER     … and is then struck off\n"
-        "  assign NAMESPACE PREMISES…\n"
+        "  assign NAMESPACE PREMISES…       candidates in this order; P,Q are of one rank\n"
         "  unassign NAMESPACE PREMISES…\n"
         "  onsite NAMESPACE [PREMISES… | --anywhere]\n"
         "                           the premises that it never leaves; shown or set\n"

@@ -130,6 +130,40 @@ static void a_row_made_by_hand_leads_nowhere(void **state)
     assert_int_equal(meta_diff(w->m, &w->alice.who, &dq, &da, &w->ar, w->why), -EACCES);
 }
 
+/* ---- ranks ---------------------------------------------------------------------------------- */
+static void ranks(struct world *w, const uint64_t *servers, const uint64_t *want, size_t n)
+{
+    struct m_session_ans a = session(w, &w->alice);
+    assert_int_equal(a.namespaces[0].candidates_n, n);
+    for (size_t k = 0; k < n; k++) {
+        assert_int_equal(a.namespaces[0].candidates[k].server, servers[k]);
+        assert_int_equal(a.namespaces[0].candidates[k].priority, want[k]);
+    }
+}
+
+static void ranks_can_be_equal(void **state)
+{
+    struct world *w = *state;
+    uint64_t hq = w->server[HQ], cloud = w->server[CLOUD], attic = w->server[ATTIC];
+    ranks(w, (uint64_t[]){hq, cloud}, (uint64_t[]){0, 1}, 2);
+    world_command(w, &world_admin, 0, "admin assign alice cloud,hq");
+    ranks(w, (uint64_t[]){hq, cloud}, (uint64_t[]){0, 0}, 2);
+    world_command(w, &world_admin, 0, "admin assign alice attic"); /* the others stay equal */
+    ranks(w, (uint64_t[]){attic, hq, cloud}, (uint64_t[]){0, 1, 1}, 3);
+    world_command(w, &world_admin, 0, "admin assign alice cloud hq");
+    ranks(w, (uint64_t[]){cloud, hq, attic}, (uint64_t[]){0, 1, 2}, 3);
+    world_command(w, &world_admin, 1, "admin assign alice cloud,mars");
+    char *token = world_command(w, &world_admin, 0, "admin server add hq");
+    token[strcspn(token, "\n")] = 0;
+    struct m_join_req q = {.token = bytes_str(token),
+                           .url = bytes_str("https://localhost:2"),
+                           .incarnation = bytes_of(w->incarnation[HQ], 16)};
+    struct m_join_ans a; /* a second one at head office */
+    assert_int_equal(meta_join(w->m, &q, w->now, &a, &w->ar, w->why), 0);
+    world_command(w, &world_admin, 0, "admin assign alice hq");
+    ranks(w, (uint64_t[]){hq, a.server, cloud, attic}, (uint64_t[]){0, 0, 1, 2}, 4);
+}
+
 /* ---- evacuation ----------------------------------------------------------------------------- */
 static void all_goes_to_others(void **state)
 {
@@ -244,6 +278,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(an_operator_cannot_bring_it_out),
         TEST(a_row_made_by_hand_leads_nowhere),
+        TEST(ranks_can_be_equal),
         TEST(all_goes_to_others),
         TEST(copies_hold_it_back),
         TEST(who_has_no_other_is_named_and_stays),

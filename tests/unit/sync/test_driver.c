@@ -720,6 +720,7 @@ uint64_t vfs_dirty_bytes(struct vfs *v)
 }
 
 /* ---- one driver ---- */
+static bool equal_ranks; /* of the two candidates */
 static char dir[64];
 
 static void file_write(const char *name, const char *text)
@@ -748,7 +749,7 @@ static int setup(void **state)
     pthread_mutex_init(&fs.lock, NULL);
     calls_n = store_n = nodes_n = flushes = 0;
     cursor = next_request = need_answers = need_refusals = 0;
-    known = background_ok = log_long = false;
+    known = background_ok = log_long = equal_ranks = false;
     rest_pages = 0;
     checkpoints = checkpoint_ends = damaged = 0;
     comparisons = open_requests = 0;
@@ -774,7 +775,7 @@ static void answer_session(struct fake_call *c)
 {
     struct m_candidate cand[] = {
         {.server = 11, .priority = 0, .capability = {(const uint8_t *)"cap", 3}},
-        {.server = 12, .priority = 1, .capability = {(const uint8_t *)"cap", 3}}};
+        {.server = 12, .priority = equal_ranks ? 0 : 1, .capability = {(const uint8_t *)"cap", 3}}};
     struct m_namespace n = {.id = NS,
                             .name = {(const uint8_t *)"alice", 5},
                             .root = 1,
@@ -1017,6 +1018,97 @@ static void a_failed_target_is_replaced_and_the_question_asked_anew(void **state
     assert_int_equal(r.err, 0);
     struct m_put_ans probe = {0}; /* the first one is tried with an empty have */
     answer(call_wait("have"), &m_put_ans_desc, &probe);
+}
+
+/* Back where it is better as soon as it answers, and asked there anew. */
+static void a_better_candidate_is_gone_back_to(void **state)
+{
+    (void)state;
+    struct arena cleanup_arena a = {0};
+    struct result r[2] = {0};
+    start();
+    node_add(100, "hello");
+    barrier(100, &r[0]);
+    answer_diff_missing(call_wait("diff"), 11);
+    answer_error(call_wait("put"), -ECONNREFUSED);
+    answer_diff_missing(call_wait("diff"), 12);
+    answer_put(call_wait("put"), "cloud");
+    answer_committed(call_wait("commit"), 1);
+    WAIT_FOR(CALLED(r[0]));
+    struct m_put_ans probe = {0};
+    answer(call_wait("have"), &m_put_ans_desc, &probe);
+    node_add(101, "again");
+    barrier(101, &r[1]);
+    answer_diff_missing(call_wait("diff"), 11);
+    struct fake_call *put = call_wait("put");
+    assert_string_equal(put->url, "http://hq");
+    answer_put(put, "hq");
+    struct fake_call *commit = call_wait("commit");
+    assert_int_equal(commit_of(commit, &a).targets[0], 11);
+    answer_committed(commit, 2);
+    WAIT_FOR(CALLED(r[1]));
+    assert_int_equal(r[1].err, 0);
+}
+
+static void speeds(double bytes_ms)
+{
+    pthread_mutex_lock(&fs.lock);
+    for (size_t i = 0; i < fs.sync->servers_n; i++)
+        fs.sync->servers[i]->pace.bytes_ms = bytes_ms;
+    pthread_mutex_unlock(&fs.lock);
+}
+
+/* Of one rank: where less is to be brought. Little is not asked about. */
+static void what_candidates_lack_decides_between_equals(void **state)
+{
+    (void)state;
+    struct result r[2] = {0};
+    equal_ranks = true;
+    start();
+    speeds(100);
+    node_add(100, "large");
+    nodes[0].len = 2u << 20;
+    barrier(100, &r[0]);
+    struct fake_call *c = call_wait("diff");
+    struct arena cleanup_arena a = {0};
+    struct m_diff_req q;
+    assert_int_equal(msg_decode(&m_diff_req_desc, &q, c->body.p, c->body.n, MSG_STRICT, &a, NULL),
+                     0);
+    assert_int_equal(q.target, 0);
+    assert_int_equal(q.ids_n, 1);
+    struct m_candidate_count v[] = {{.server = 11, .missing = 1, .missing_bytes = 2u << 20},
+                                    {.server = 12}};
+    struct m_diff_ans m = {.counts = v, .counts_n = 2};
+    answer(c, &m_diff_ans_desc, &m);
+    answer_diff_missing(call_wait("diff"), 12);
+    answer_put(call_wait("put"), "cloud");
+    answer_committed(call_wait("commit"), 1);
+    WAIT_FOR(CALLED(r[0]));
+    assert_int_equal(r[0].err, 0);
+    node_add(101, "small"); /* the target works: nothing is asked again */
+    barrier(101, &r[1]);
+    answer_diff_missing(call_wait("diff"), 12);
+    answer_put(call_wait("put"), "cloud");
+    answer_committed(call_wait("commit"), 2);
+    WAIT_FOR(CALLED(r[1]));
+}
+
+/* An answer that does not come holds nothing up. */
+static void a_choice_is_made_without_the_counts_too(void **state)
+{
+    (void)state;
+    struct result r = {0};
+    equal_ranks = true;
+    start();
+    node_add(100, "large");
+    nodes[0].len = 2u << 20;
+    barrier(100, &r);
+    answer_error(call_wait("diff"), -EIO);
+    answer_diff_missing(call_wait("diff"), 11);
+    answer_put(call_wait("put"), "hq");
+    answer_committed(call_wait("commit"), 1);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(r.err, 0);
 }
 
 static void many_barriers_share_commits(void **state)
@@ -1494,6 +1586,102 @@ static void a_server_that_refuses_good_bytes_is_left(void **state)
     assert_int_equal(damaged, 0);
 }
 
+/* ---- races ---- */
+static struct fake_call *call_wait_at(const char *method, const char *url)
+{
+    struct fake_call *found = NULL;
+    int64_t end = now_ms() + WAIT_MS;
+    while (!found && now_ms() < end) {
+        pthread_mutex_lock(&net_lock);
+        for (size_t i = 0; i < calls_n && !found; i++)
+            if (calls[i].open && !strcmp(calls[i].method, method) && !strcmp(calls[i].url, url))
+                found = &calls[i];
+        pthread_mutex_unlock(&net_lock);
+        usleep(500);
+    }
+    if (!found)
+        fail_msg("no %s at %s", method, url);
+    return found;
+}
+
+static void fetch(const struct block_id *id, struct result *r)
+{
+    pthread_mutex_lock(&fs.lock);
+    sync_fetch(fs.sync, NS, id, 1, result_done, r);
+    pthread_mutex_unlock(&fs.lock);
+}
+
+/* The first is late: the second is asked, too; its answer counts, and the first is let off. Then
+ * the second is asked first for a while. */
+static void what_is_late_is_asked_of_a_second_server(void **state)
+{
+    (void)state;
+    struct result r[2] = {0};
+    fs.opt.race_percent = 10;
+    start();
+    struct block_id id = store_add("late", false), next = store_add("next", false);
+    fetch(&id, &r[0]);
+    struct fake_call *first = call_wait_at("get", "http://hq");
+    struct fake_call *second = call_wait_at("get", "http://cloud");
+    assert_true(first->open);
+    answer_get(second, &id, "late");
+    WAIT_FOR(CALLED(r[0]));
+    assert_int_equal(r[0].err, 0);
+    WAIT_FOR(!__atomic_load_n(&first->open, __ATOMIC_SEQ_CST));
+    fetch(&next, &r[1]);
+    answer_get(call_wait_at("get", "http://cloud"), &next, "next");
+    WAIT_FOR(CALLED(r[1]));
+    assert_int_equal(r[1].err, 0);
+    assert_int_equal(calls_of("get"), 3);
+    assert_int_equal(calls_of("locate"), 0);
+}
+
+/* Neither a wrong nor an absent answer of one ends the race of the other. */
+static void a_race_is_won_by_what_is_right(void **state)
+{
+    (void)state;
+    struct result r[2] = {0};
+    fs.opt.race_percent = 10;
+    start();
+    struct block_id id = store_add("right", false), other = store_add("other", false);
+    fetch(&id, &r[0]);
+    struct fake_call *first = call_wait_at("get", "http://hq");
+    answer_get(call_wait_at("get", "http://cloud"), &id, "wrong");
+    answer_get(first, &id, "right");
+    WAIT_FOR(CALLED(r[0]));
+    assert_int_equal(r[0].err, 0);
+    fetch(&other, &r[1]);
+    first = call_wait_at("get", "http://hq");
+    struct fake_call *second = call_wait_at("get", "http://cloud");
+    answer_error(first, -ECONNRESET);
+    answer_get(second, &other, "other");
+    WAIT_FOR(CALLED(r[1]));
+    assert_int_equal(r[1].err, 0);
+}
+
+/* What would be fetched in vain is bounded, and nothing is with race=0. */
+static void races_are_bounded(void **state)
+{
+    (void)state;
+    struct result r[2] = {0};
+    fs.opt.race_percent = 10;
+    start();
+    pthread_mutex_lock(&fs.lock);
+    fs.sync->races.saved = 0; /* nothing left to spend */
+    pthread_mutex_unlock(&fs.lock);
+    struct block_id id = store_add("late", false);
+    fetch(&id, &r[0]);
+    struct fake_call *first = call_wait_at("get", "http://hq");
+    WAIT_FOR(call_open("have") != NULL); /* long after it was late: it is being probed */
+    assert_int_equal(calls_of("get"), 1);
+    pthread_mutex_lock(&fs.lock);
+    fs.sync->races.saved = PACE_SAVED_FIRST;
+    pthread_mutex_unlock(&fs.lock);
+    answer_get(call_wait_at("get", "http://cloud"), &id, "late");
+    WAIT_FOR(CALLED(r[0]));
+    WAIT_FOR(!__atomic_load_n(&first->open, __ATOMIC_SEQ_CST));
+}
+
 static void a_block_that_nobody_has_is_eio(void **state)
 {
     (void)state;
@@ -1609,6 +1797,9 @@ int main(void)
         T(missing_is_put_and_sent_under_the_same_number),
         T(a_lost_answer_is_asked_for_under_the_same_number),
         T(a_failed_target_is_replaced_and_the_question_asked_anew),
+        T(a_better_candidate_is_gone_back_to),
+        T(what_candidates_lack_decides_between_equals),
+        T(a_choice_is_made_without_the_counts_too),
         T(many_barriers_share_commits),
         T(a_conflict_goes_on_until_the_copy_is_committed),
         T(the_journal_settles_a_commit_whose_answer_is_lost),
@@ -1626,6 +1817,9 @@ int main(void)
         T(a_damaged_block_is_fetched_elsewhere),
         T(a_block_damaged_here_is_not_committed),
         T(a_server_that_refuses_good_bytes_is_left),
+        T(what_is_late_is_asked_of_a_second_server),
+        T(a_race_is_won_by_what_is_right),
+        T(races_are_bounded),
         T(a_block_that_nobody_has_is_eio),
         T(background_uploads_before_it_takes_the_lane),
         T(a_lost_block_holds_nothing_else_back),

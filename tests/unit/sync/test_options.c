@@ -45,6 +45,7 @@ static void takes_the_defaults(void **state)
     assert_int_equal(args.fs.timeout_ms, 30000);
     assert_int_equal(args.fs.drain_ms, 60000);
     assert_int_equal(args.fs.copies, 1);
+    assert_int_equal(args.fs.race_percent, 10);
     assert_true(args.fs.cache_size == 10ull << 30);
     assert_null(args.fs.kernel_options);
     mount_args_free(&args);
@@ -72,8 +73,9 @@ static void takes_options(void **state)
     assert_int_equal(
         parse("-n", "h", "-o",
               "state=/a\\,b c,fsync=local,close=commit,log_level=debug,fsync_timeout=0.5,timeout=2",
-              "/m", "-o", "copies=2,cache_size=3M,dirty_max=1GiB,allow_other,eager_put,prefer=hq",
-              "-sv", "-r", "-f", NULL),
+              "/m", "-o",
+              "copies=2,race=0,cache_size=3M,dirty_max=1GiB,allow_other,eager_put,prefer=hq", "-sv",
+              "-r", "-f", NULL),
         0);
     assert_string_equal(args.fs.state, "/a,b c");
     assert_int_equal(args.fs.fsync, SYNC_LOCAL);
@@ -82,6 +84,7 @@ static void takes_options(void **state)
     assert_int_equal(args.fs.fsync_timeout_ms, 500);
     assert_int_equal(args.fs.timeout_ms, 2000);
     assert_int_equal(args.fs.copies, 2);
+    assert_int_equal(args.fs.race_percent, 0);
     assert_true(args.fs.cache_size == 3u << 20 && args.fs.dirty_max == 1u << 30);
     assert_true(args.fs.allow_other && args.fs.eager_put && args.fs.read_only && args.foreground);
     assert_string_equal(args.fs.prefer, "hq");
@@ -135,6 +138,8 @@ static void refuses_what_it_does_not_know(void **state)
         {"fsync=async", "neither commit nor local"},
         {"log_level=loud", "none of error, warn, info and debug"},
         {"close=never", "none of async, local and commit"},
+        {"race=101", "from 0 to 100"},
+        {"race=-1", "from 0 to 100"},
         {"copies=0", "from 1 to 16"},
         {"copies=17", "from 1 to 16"},
         {"copies", "needs a value"},

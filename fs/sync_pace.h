@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+/* How quick a block server is, and when an answer of it is late. Pure: times are arguments.
+ *
+ * Times are milliseconds, speeds bytes per millisecond. Zero-initialise: nothing is known then. */
+#ifndef STEADFS_SYNC_PACE_H
+#define STEADFS_SYNC_PACE_H
+
+#include <stddef.h>
+
+#include "steadfs/types.h"
+
+#define PACE_SMALL_BYTES                                                                           \
+    (128u << 10)              /* calls of fewer tell of the latency, others of the speed           \
+                               */
+#define PACE_LATE_MIN_MS 50   /* an answer is never late before; within that … */
+#define PACE_LATE_MAX_MS 2000 /* … and always after it: then the server is probed anyway */
+#define PACE_UNKNOWN_MS 500   /* while nothing has been measured */
+
+struct pace {
+    double latency_ms, spread_ms; /* moving averages: of small calls, and of their distance to it */
+    double bytes_ms;              /* … of the speed of large ones; 0: not measured */
+    double block_bytes;           /* … of how long the blocks are that come; 0: not measured */
+};
+
+/* A call that moved so many bytes took so long. blocks: how many they were, 0: not counted. */
+void pace_took(struct pace *p, size_t bytes, size_t blocks, double ms);
+/* It took at least so long, and was given up. */
+void pace_gave_up(struct pace *p, double ms);
+/* What moving so many bytes probably takes. */
+double pace_expect(const struct pace *p, double bytes);
+/* How many bytes so many blocks probably are. */
+double pace_bytes(const struct pace *p, size_t blocks);
+/* When an answer with so many blocks is late: latency and four times its spread, and twice what
+ * their bytes take, within the bounds above. */
+int64_t pace_late_ms(const struct pace *p, size_t blocks);
+
+/* What may be spent on asking twice: a share of what was fetched. */
+struct pace_budget {
+    double saved; /* bytes */
+};
+#define PACE_SAVED_MAX (16.0 * 1048576)  /* so many bytes at once */
+#define PACE_SAVED_FIRST (4.0 * 1048576) /* before anything was fetched */
+void pace_earn(struct pace_budget *b, double bytes, unsigned percent);
+/* Takes them if they are there. */
+bool pace_spend(struct pace_budget *b, double bytes);
+#endif
