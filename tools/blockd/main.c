@@ -39,7 +39,8 @@ struct options {
     const char *data, *listen, *meta, *token, *ca_fingerprint, *ca_file, *url, *log, *trace;
     struct storage_options storage;
     unsigned drain_s, scrub_interval_s, grace_s;
-    uint64_t rate, scrub_rate, replicate_rate;
+    uint64_t rate, scrub_rate;
+    struct rate_plan replicate_rate;
     bool list;
 };
 
@@ -100,7 +101,10 @@ static const char help[] =
     "                        G allowed); default 8M; 0: not\n"
     "  --scrub-interval TIME a pass over all of it begins every so many seconds (m, h, d allowed)\n"
     "                        at most; default 7d\n"
-    "  --replicate-rate N    bytes a second for other block servers at most, K, M, G allowed;\n"
+    "  --replicate-rate N[,HOUR-HOUR=N]...\n"
+    "                        bytes a second for other block servers at most, K, M, G allowed, or "
+    "any\n"
+    "                        or none; others at some hours of the day: 20M,8-18=2M,22-6=any;\n"
     "                        default: no limit\n"
     "  --grace TIME          while the metadata server cannot be reached, capabilities are good "
     "for "
@@ -226,8 +230,9 @@ static int parse_options(struct options *o, int argc, char **argv)
             return usage_error("--scrub-rate takes bytes a second, like 500K or 20M");
         else if (c == OPT_SCRUB_INTERVAL && !parse_seconds(optarg, &o->scrub_interval_s))
             return usage_error("--scrub-interval takes seconds, like 3600 or 7d");
-        else if (c == OPT_REPLICATE_RATE && !parse_bytes(optarg, &o->replicate_rate))
-            return usage_error("--replicate-rate takes bytes a second, like 500K or 20M");
+        else if (c == OPT_REPLICATE_RATE && !parse_rate_plan(optarg, &o->replicate_rate))
+            return usage_error(
+                "--replicate-rate takes bytes a second, like 500K or 20M,8-18=2M,22-6=any");
         else if (c != OPT_DRAIN && c != OPT_RATE && c != OPT_SCRUB_RATE &&
                  c != OPT_SCRUB_INTERVAL && c != OPT_REPLICATE_RATE && c != OPT_GRACE)
             *texts[c] = optarg;

@@ -10,6 +10,7 @@
 #include "identity.h"
 #include "inbound.h"
 #include "storage.h"
+#include "units.h"
 
 struct replicate;
 
@@ -18,7 +19,9 @@ struct replicate_options {
     const struct identity *identity;
     struct storage *storage;
     struct log *log;
-    uint64_t rate; /* bytes a second for other servers, both directions together; 0: no limit */
+    struct rate_plan rate; /* for other servers, both directions together; zeroed: no limit */
+    /* The hour of the day, and how long it lasts from now on; NULL: by this machine's clock. */
+    unsigned (*hour)(int64_t *left_ms);
     void (*woken)(void *arg); /* somebody gave the metadata server a command; may be NULL */
     void *arg;
     unsigned refresh_ms; /* how often the table of namespaces is asked for; 0: 10 s */

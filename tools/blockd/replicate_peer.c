@@ -281,6 +281,8 @@ static bool push_once(struct peer *p, int64_t *next_ms)
     size_t n;
     if (tasks_due(p->r->tasks, p->id, mono_ms(), OFFER_BLOCKS, v, &n, next_ms) || !n)
         return false;
+    if (!rate_take(p->r, 0)) /* nothing is offered that cannot be brought now */
+        return false;
     struct bytes cap = capability_of(p, v[0].ns, true, &a);
     if (!cap.n) /* it is no member any more */
         return tasks_done(p->r->tasks, v, n) == 0;

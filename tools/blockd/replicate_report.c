@@ -105,15 +105,38 @@ void wait_until(struct replicate *r, pthread_cond_t *cond, int64_t until_ms)
     pthread_cond_timedwait(cond, &r->lock, &t);
 }
 
+static unsigned hour_now(int64_t *left_ms)
+{
+    struct timespec t;
+    struct tm tm;
+    clock_gettime(CLOCK_REALTIME, &t);
+    localtime_r(&t.tv_sec, &tm);
+    *left_ms = (3600 - 60 * tm.tm_min - tm.tm_sec) * INT64_C(1000);
+    return (unsigned)tm.tm_hour;
+}
+
+/* [locked] What may be moved in this hour; in one in which nothing may, the next is waited for. */
+static uint64_t rate_now(struct replicate *r)
+{
+    for (;;) {
+        int64_t left_ms;
+        uint64_t rate = r->o.rate.hour[(r->o.hour ? r->o.hour : hour_now)(&left_ms) % 24];
+        if (rate != RATE_NONE || r->stop)
+            return rate;
+        wait_until(r, &r->rate_cond, mono_ms() + (left_ms > 0 ? left_ms : 1));
+    }
+}
+
 bool rate_take(struct replicate *r, uint64_t bytes)
 {
-    if (!r->o.rate)
-        return true;
     pthread_mutex_lock(&r->lock);
+    uint64_t rate = rate_now(r);
     int64_t now = mono_ms(), at = r->rate_at > now ? r->rate_at : now;
-    r->rate_at = at + (int64_t)(bytes * 1000 / r->o.rate);
-    while (!r->stop && mono_ms() < at)
-        wait_until(r, &r->rate_cond, at);
+    if (rate != RATE_ANY) {
+        r->rate_at = at + (int64_t)(bytes * 1000 / rate);
+        while (!r->stop && mono_ms() < at)
+            wait_until(r, &r->rate_cond, at);
+    }
     bool go = !r->stop;
     pthread_mutex_unlock(&r->lock);
     return go;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "units.h"
 
+#include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,6 +32,52 @@ bool parse_bytes(const char *text, uint64_t *out)
         return false;
     *out <<= shift;
     return true;
+}
+
+static bool parse_rate(const char *text, uint64_t *out)
+{
+    if (!strcmp(text, "any"))
+        *out = RATE_ANY;
+    else if (!strcmp(text, "none"))
+        *out = RATE_NONE;
+    else
+        return parse_bytes(text, out);
+    return true;
+}
+
+/* "FROM-TO=RATE" */
+static bool parse_hours(char *text, struct rate_plan *out)
+{
+    unsigned from, to;
+    uint64_t rate;
+    int used = 0;
+    char *equals = strchr(text, '=');
+    if (!equals)
+        return false;
+    *equals = '\0';
+    if (!isdigit((unsigned char)text[0]) || sscanf(text, "%2u-%2u%n", &from, &to, &used) != 2 ||
+        text[used] || from > 23 || to > 24 || from == to % 24 || !parse_rate(equals + 1, &rate))
+        return false;
+    for (unsigned h = from; h != to % 24; h = (h + 1) % 24)
+        out->hour[h] = rate;
+    return true;
+}
+
+bool parse_rate_plan(const char *text, struct rate_plan *out)
+{
+    uint64_t rate;
+    char *save = NULL, *copy = strdup(text);
+    if (!copy)
+        abort();
+    char *part = strtok_r(copy, ",", &save);
+    bool ok = part && !strstr(text, ",,") && text[0] != ',' && text[strlen(text) - 1] != ',' &&
+              parse_rate(part, &rate);
+    for (size_t h = 0; ok && h < 24; h++)
+        out->hour[h] = rate;
+    while (ok && (part = strtok_r(NULL, ",", &save)))
+        ok = parse_hours(part, out);
+    free(copy);
+    return ok;
 }
 
 bool parse_seconds(const char *text, unsigned *out)

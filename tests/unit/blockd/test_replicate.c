@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "blockid.h"
+#include "replicate_int.h"
 #include "rpc.h"
 #include "service.h"
 #include "tasks.h"
@@ -269,6 +270,57 @@ static void test_offer(void **state)
     arena_free(&a);
 }
 
+/* ---- the rate ------------------------------------------------------------------------------- */
+static void test_rate_plans(void **state)
+{
+    (void)state;
+    static const char *const wrong[] = {
+        "",           ",",         "8-18=2M",    "2M,",  "2M,8-18",      "2M,8-18=", "2M,8-8=1M",
+        "2M,24-3=1M", "2M,8-25=1", "2M,-1-3=1M", "fast", "2M,8-18=1M x", "2M,08-=1M"};
+    struct rate_plan p;
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        if (parse_rate_plan(wrong[i], &p))
+            fail_msg("'%s' is taken for a plan", wrong[i]);
+    assert_true(parse_rate_plan("20M,8-18=2M,22-6=any,3-4=none", &p));
+    for (unsigned h = 0; h < 24; h++)
+        assert_true(p.hour[h] == (h == 3             ? RATE_NONE
+                                  : h >= 22 || h < 6 ? RATE_ANY
+                                  : h >= 8 && h < 18 ? UINT64_C(2) << 20
+                                                     : UINT64_C(20) << 20));
+    assert_true(parse_rate_plan("any,0-24=500", &p) == false); /* all day is the first one */
+    assert_true(parse_rate_plan("none,23-24=500", &p));
+    assert_true(p.hour[23] == 500 && p.hour[0] == RATE_NONE);
+}
+
+static atomic_int hours_asked;
+
+static unsigned fake_hour(int64_t *left_ms)
+{
+    *left_ms = 1;
+    return atomic_fetch_add(&hours_asked, 1) ? 4 : 3;
+}
+
+/* In an hour in which nothing may be moved, the next is waited for; stopping is not. */
+static void test_closed_hours(void **state)
+{
+    struct env *e = *state;
+    struct replicate *r = e->s.replicate;
+    pthread_mutex_lock(&r->lock);
+    r->o.hour = fake_hour;
+    r->o.rate.hour[3] = RATE_NONE;
+    pthread_mutex_unlock(&r->lock);
+    atomic_store(&hours_asked, 0);
+    assert_true(rate_take(r, 1u << 30));
+    assert_int_equal(atomic_load(&hours_asked), 2);
+    pthread_mutex_lock(&r->lock);
+    r->o.rate.hour[4] = 1000000;
+    pthread_mutex_unlock(&r->lock);
+    assert_true(rate_take(r, 30000)); /* on account … */
+    int64_t before = mono_ms();
+    assert_true(rate_take(r, 1)); /* … which the next one pays for */
+    assert_true(mono_ms() - before >= 25);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -276,6 +328,8 @@ int main(void)
         cmocka_unit_test(test_tasks_damaged_or_newer),
         cmocka_unit_test(test_inbound),
         cmocka_unit_test_setup_teardown(test_offer, set_up, tear_down),
+        cmocka_unit_test(test_rate_plans),
+        cmocka_unit_test_setup_teardown(test_closed_hours, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("replicate", tests, NULL, NULL);
 }
