@@ -239,6 +239,25 @@ static void status_ns(struct sync *s, struct sync_ns *ns, bool first, const char
     buf_printf(b, "}");
 }
 
+/* Block servers that are of use here, as they were last found. */
+static void status_servers(const struct sync *s, struct buf *b)
+{
+    bool first = true;
+    for (size_t i = 0; i < s->servers_n; i++) {
+        const struct sync_server *v = s->servers[i];
+        if (!v->listed)
+            continue;
+        buf_printf(b, "%s{\"server\": %llu, ", first ? "" : ", ", (unsigned long long)v->id);
+        json_text(b, "premises", v->premises);
+        buf_printf(b, ", \"answers\": %s, \"latency_ms\": %.1f, \"bytes_per_second\": %.0f, ",
+                   v->backoff.fails ? "false" : "true", v->pace.latency_ms,
+                   v->pace.bytes_ms * 1000);
+        json_text(b, "last_error", v->error);
+        buf_printf(b, "}");
+        first = false;
+    }
+}
+
 /* Says so when hardly anything can be written under the state directory: what programs wrote then
  * stays in memory. */
 static void disk_full(const struct sync *s, char text[512])
@@ -273,10 +292,13 @@ void sync_status(struct sync *s, struct buf *b)
     json_text(b, "recovery", s->fs->recovery);
     buf_printf(b,
                ", \"dirty_bytes\": %llu, \"outbox_blocks\": %llu, \"outbox_bytes\": %llu, "
-               "\"cache_bytes\": %llu, \"namespaces\": [",
+               "\"cache_bytes\": %llu, \"races\": %llu, \"races_won\": %llu, \"servers\": [",
                (unsigned long long)vfs_dirty_bytes(s->fs->vfs),
                (unsigned long long)st.unsynced_blocks, (unsigned long long)st.unsynced_bytes,
-               (unsigned long long)st.cached_bytes);
+               (unsigned long long)st.cached_bytes, (unsigned long long)s->races_n,
+               (unsigned long long)s->races_won);
+    status_servers(s, b);
+    buf_printf(b, "], \"namespaces\": [");
     for (size_t i = 0; i < s->nss_n; i++)
         status_ns(s, s->nss[i], i == 0, full, b);
     buf_printf(b, "]}\n");

@@ -29,34 +29,66 @@ must lab mount a "$a" -o copies=2,fsync_timeout=30
 settled
 [ -e "$a/early" ] || fail "what could not be synced in time is gone"
 
-# Writes files of random bytes and fsyncs them; the names and sums of those acknowledged go to $work/acked.
-# Ends when $work/stop is there.
+# Writes files of random bytes and fsyncs them; the names and sums of those acknowledged go to $work/acked, of the
+# others to $work/failed. Ends when $work/stop is there.
 writer='
 import hashlib, os, sys
-top, acked, stop = sys.argv[1:]
+top, acked, stop, refused = sys.argv[1:]
 n = failed = 0
-with open(acked, "w") as log:
+with open(acked, "w") as log, open(refused, "w") as bad:
     while not os.path.exists(stop):
         data = os.urandom(20000 + (n * 7919) % 400000)
         name = "f%d" % n
         n += 1
         fd = os.open(top + "/" + name, os.O_CREAT | os.O_WRONLY)
         os.write(fd, data)
+        line = name + " " + hashlib.sha256(data).hexdigest() + "\n"
         try:
             os.fsync(fd)
-            log.write(name + " " + hashlib.sha256(data).hexdigest() + "\n")
+            log.write(line)
             log.flush()
         except OSError:
+            bad.write(line)
+            bad.flush()
             failed += 1
         os.close(fd)
 print(n, failed)
 '
 mkdir "$a/w"
-python3 -c "$writer" "$a/w" "$work/acked" "$work/stop" >"$work/writer" 2>&1 &
+# Reads what was acknowledged, on another device, each file once: one of its two servers is always there.
+reader='
+import hashlib, os, sys, time
+top, acked, stop = sys.argv[1:]
+n = 0
+with open(acked) as log:
+    while True:
+        line = log.readline()
+        if not line.endswith("\n"):
+            if os.path.exists(stop):
+                break
+            log.seek(log.tell() - len(line))
+            time.sleep(0.02)
+            continue
+        name, digest = line.split()
+        for attempt in range(500): # the name comes with the journal
+            if os.path.exists(top + "/" + name):
+                break
+            time.sleep(0.02)
+        with open(top + "/" + name, "rb") as f:
+            if hashlib.sha256(f.read()).hexdigest() != digest:
+                sys.exit(name + " has other content")
+        n += 1
+print(n)
+'
+lab_mount b
+python3 -c "$writer" "$a/w" "$work/acked" "$work/stop" "$work/failed" >"$work/writer" 2>&1 &
 children+=($!)
 writer_pid=$!
 acked() { [ "$(wc -l <"$work/acked")" -gt "$1" ]; }
 eventually 60 test -s "$work/acked"
+python3 -c "$reader" "$b/w" "$work/acked" "$work/stop" >"$work/reader" 2>&1 &
+children+=($!)
+reader_pid=$!
 for ((i = 0; i < rounds; i++)); do
     site=${sites[i % 3]}
     must lab kill "blockd-$site"
@@ -66,20 +98,29 @@ for ((i = 0; i < rounds; i++)); do
 done
 : >"$work/stop"
 wait "$writer_pid" || { cat "$work/writer"; fail "the writer failed"; }
+wait "$reader_pid" || { cat "$work/reader"; fail "a read failed or was wrong"; }
+same "files read during the kills" "$(cat "$work/reader")" "$(wc -l <"$work/acked")"
 say "$(wc -l <"$work/acked") fsyncs acknowledged over $rounds kills; files and failures: $(cat "$work/writer")"
 
-# One premises is destroyed at this moment, before anything may be repaired; the writer's mount is gone too.
+# One premises is destroyed at this moment, before anything may be repaired; the writer's mount is gone too, and what
+# the reader's had fetched.
+lost=${sites[$(($(wc -l <"$work/acked") % 3))]}
 must lab kill a
-must lab kill blockd-hq
-rm -r "$lab/blockd-hq/blocks" "$lab/blockd-hq"/index.db*
-lab_mount b
+must lab kill b
+must lab kill "blockd-$lost"
+rm -r "$lab/blockd-$lost/blocks" "$lab/blockd-$lost"/index.db* "$lab/clients/b/blocks"
+must lab start b
 while read -r name sum; do
     [ "$(sha256sum <"$b/w/$name" | cut -c 1-64)" = "$sum" ] || fail "$name was acknowledged and is lost"
 done <"$work/acked"
 
-must lab start blockd-hq
+must lab start "blockd-$lost"
 must lab start a
 must lab wait --replicated --timeout 120
+while read -r name sum; do # what was not acknowledged was kept, and is there now
+    [ "$(sha256sum <"$b/w/$name" | cut -c 1-64)" = "$sum" ] || fail "$name, whose fsync failed, is lost"
+done <"$work/failed"
+same "what is anywhere not" "$(lab steadfs admin admin where alice --copies 3 --json | jq -c '[.too_few_bytes, .nowhere_bytes]')" '[0,0]'
 for site in cloud attic; do
     [ "$(lab blocks hq)" = "$(lab blocks "$site")" ] || fail "hq and $site hold different blocks"
 done
