@@ -42,6 +42,7 @@ struct fs_options {
     uint32_t umask;              /* permission bits that nothing shows */
     bool set_uid, set_gid;
     bool allow_other, default_permissions, read_only, eager_put;
+    bool strict; /* coherence=strict: opens and lookups ask the metadata server first */
 };
 
 struct fs {

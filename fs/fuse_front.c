@@ -16,7 +16,8 @@
 
 #include "fuse_int.h"
 
-#define TIMEOUT_S 3600.0     /* of names and attributes: changes are invalidated */
+#define TIMEOUT_S 3600.0     /* of names and attributes: changes are invalidated … */
+#define STRICT_S 0.0         /* … or, with coherence=strict, looked for at each use */
 #define MAX_WRITE (1u << 20) /* the largest request Linux makes by default */
 #define MAX_BACKGROUND 64    /* reads ahead and the like under way in the kernel */
 #define STAT_BLOCK 4096      /* in st_blksize and statfs */
@@ -88,10 +89,15 @@ static void stat_of(fuse_req_t req, const struct core_attr *attr, struct stat *s
         st->st_size = STAT_BLOCK;
 }
 
+static double timeout_of(fuse_req_t req)
+{
+    return vfs_fs(front_of(req)->vfs)->opt.strict ? STRICT_S : TIMEOUT_S;
+}
+
 static struct fuse_entry_param entry_of(fuse_req_t req, uint64_t nodeid, const struct core_attr *a)
 {
-    struct fuse_entry_param e = {
-        .ino = nodeid, .attr_timeout = TIMEOUT_S, .entry_timeout = TIMEOUT_S};
+    double timeout = timeout_of(req);
+    struct fuse_entry_param e = {.ino = nodeid, .attr_timeout = timeout, .entry_timeout = timeout};
     if (nodeid != 0)
         stat_of(req, a, &e.attr);
     return e;
@@ -138,6 +144,8 @@ static int reply_open(fuse_req_t req, const struct vfs_op *op)
 {
     struct fuse_file_info fi = {.fh = (uint64_t)(uintptr_t)op->file, .keep_cache = op->keep_cache};
     if (op->type == OP_OPENDIR)
+        fi.keep_cache = 0; /* of a listing; what files have, the vfs knows */
+    if (op->type == OP_OPENDIR && !vfs_fs(front_of(req)->vfs)->opt.strict)
         fi.cache_readdir = fi.keep_cache = 1;
     if (op->type == OP_CREATE) {
         struct fuse_entry_param e = entry_of(req, op->entry, &op->attr);
@@ -172,7 +180,7 @@ static int reply_good(fuse_req_t req, const struct vfs_op *op)
     case OP_GETATTR:
     case OP_SETATTR:
         stat_of(req, &op->attr, &st);
-        return fuse_reply_attr(req, &st, TIMEOUT_S);
+        return fuse_reply_attr(req, &st, timeout_of(req));
     case OP_READLINK:
         return fuse_reply_readlink(req, (const char *)op->out);
     case OP_OPEN:

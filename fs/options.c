@@ -28,6 +28,10 @@ const char mount_usage[] =
     "                        what a successful close of a written file means: kept here, safe "
     "against a kill\n"
     "                        of the mount (default); or as fsync\n"
+    "     coherence=cached|strict\n"
+    "                        what an open, lookup or stat shows of other mounts' commits: they "
+    "come\n"
+    "                        within milliseconds (default), or all that were made before\n"
     "     fsync_timeout=S    fsync, and close, fail with ETIMEDOUT after so many seconds (60); "
     "the\n"
     "                        change stays queued\n"
@@ -75,19 +79,22 @@ enum option_kind {
     O_FSYNC,   /* enum sync_mode */
     O_CLOSE,   /* … or async */
     O_LEVEL,   /* enum log_level */
+    O_CHOICE,  /* bool: the second of two words */
     O_KERNEL,  /* passed on */
     O_IGNORE,
 };
 struct option_row {
     const char *name;
     enum option_kind kind;
-    size_t offset; /* in mount_args */
+    size_t offset;        /* in mount_args */
+    const char *words[2]; /* O_CHOICE: false, true */
 };
 #define AT(f) offsetof(struct mount_args, f)
 static const struct option_row rows[] = {
     {"state", O_PATH_, AT(fs.state)},
     {"fsync", O_FSYNC, AT(fs.fsync)},
     {"close", O_CLOSE, AT(fs.close)},
+    {"coherence", O_CHOICE, AT(fs.strict), {"cached", "strict"}},
     {"fsync_timeout", O_SECONDS, AT(fs.fsync_timeout_ms)},
     {"timeout", O_SECONDS, AT(fs.timeout_ms)},
     {"connect_timeout", O_SECONDS, AT(fs.connect_timeout_ms)},
@@ -307,6 +314,12 @@ static int option_apply(struct mount_args *a, const struct option_row *r, const 
         return level_value(v, (enum log_level *)(void *)at)
                    ? say(err, "option log_level: %s is none of error, warn, info and debug", v)
                    : 0;
+    case O_CHOICE:
+        *(bool *)(void *)at = strcmp(v, r->words[1]) == 0;
+        if (!*(bool *)(void *)at && strcmp(v, r->words[0]) != 0)
+            return say(err, "option %s: %s is neither %s nor %s", r->name, v, r->words[0],
+                       r->words[1]);
+        return 0;
     case O_KERNEL:
         kernel_add(&a->fs, r->name);
         return 0;

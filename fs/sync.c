@@ -297,6 +297,7 @@ static void turn(struct sync *s, const uint64_t *cancels, size_t cancels_n)
     cancels_apply(s, cancels, cancels_n);
     waiters_expire(s, now);
     session_step(s);
+    fresh_step(s);
     journal_step(s);
     load_step(s);
     barrier_step(s);
@@ -439,6 +440,7 @@ struct sync_ns *sync_ns_need(struct sync *s, uint64_t id)
     ns->id = id;
     ns->sync = s;
     TAILQ_INIT(&ns->barriers);
+    TAILQ_INIT(&ns->fresh);
     ns->lane.resend = ns->lane.wanted = true;
     s->nss[s->nss_n++] = ns;
     return ns;

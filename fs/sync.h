@@ -32,6 +32,9 @@ uint64_t sync_barrier(struct sync *s, uint64_t node, bool local, sync_done done,
 /* [locked] Loads what the core needs (several waiters for the same need share one call). done(0):
  * call the core again; -EIO after timeout, -ENOENT … */
 uint64_t sync_load(struct sync *s, const struct core_need *need, sync_done done, void *arg);
+/* [locked] done(0) once all is applied here that was committed to the namespace before the call;
+ * -EIO after timeout, -EACCES: the account is no member any more. 0: it takes no more. */
+uint64_t sync_fresh(struct sync *s, uint64_t ns, sync_done done, void *arg);
 /* [locked] Brings blocks into the block store, all of them before done(0); -EIO when no assigned
  * server delivers a good copy within the timeout. */
 uint64_t sync_fetch(struct sync *s, uint64_t ns, const struct block_id *ids, size_t n,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What the files of the driver share. Reading order: this, sync.c (threads, turns, waiters),
- * sync_session.c, sync_choice.c, sync_journal.c, sync_load.c, sync_upload.c, sync_commit.c,
- * sync_fetch.c, sync_status.c.
+ * sync_session.c, sync_choice.c, sync_journal.c, sync_fresh.c, sync_load.c, sync_upload.c,
+ * sync_commit.c, sync_fetch.c, sync_status.c.
  *
  * All state here is protected by fs.lock except the inbox (inbox_lock, taken after fs.lock). The
  * driver thread runs turns: events first (answers of calls and of jobs; their functions run without
@@ -225,6 +225,10 @@ struct barrier {
 };
 TAILQ_HEAD(barriers, barrier);
 
+/* ---- being as new as the server (sync_fresh.c) ---- */
+struct fresh_wait;
+TAILQ_HEAD(fresh_waits, fresh_wait);
+
 struct sync_ns {
     struct sync *sync;
     uint64_t id;
@@ -252,6 +256,7 @@ struct sync_ns {
     struct sync_records *records;     /* read, not applied */
     struct sync_resync *resync;       /* the journal does not reach back: all is compared */
     uint64_t list_started, list_done; /* counts, for those who wait for a fresh look */
+    struct fresh_waits fresh;         /* in the order of what they wait for */
     struct backoff list_backoff;
     /* loads */
     unsigned loads_inflight;
@@ -401,6 +406,11 @@ void journal_head(struct sync *s, struct sync_ns *ns, uint64_t head); /* heard o
 void journal_free(struct sync_ns *ns);
 /* Whether records wait for loads to end, or everything for a comparison. */
 bool journal_apply_waits(const struct sync_ns *ns);
+
+/* ---- sync_fresh.c ---- */
+void fresh_step(struct sync *s);
+/* All that was known at the start of `list` number list_done is applied. */
+void fresh_applied(struct sync *s, struct sync_ns *ns);
 
 /* ---- sync_resync.c ---- */
 /* [locked] Compares all that is known of the namespace as of `at`. */

@@ -100,13 +100,17 @@ static void records_end(struct sync *s, struct sync_ns *ns)
             memcpy(ns->cursor, a->cursor.p, a->cursor.n);
         ns->cursor_sjid = a->records_n ? a->records[a->records_n - 1].sjid : ns->cursor_sjid;
     }
-    if (a->more)
+    bool more = a->more;
+    if (more)
         ns->list_wanted = true;
     journal_free(ns);
     struct core_ns n;
     if (core_ns_get(s->fs->core, ns->id, &n) == 0 && n.cursor >= ns->session_head)
         ns->caught_up = true;
-    ns->list_done = ns->list_started;
+    if (!more) { /* otherwise the next one counts */
+        ns->list_done = ns->list_started;
+        fresh_applied(s, ns);
+    }
     journal_moved(s, ns);
     pthread_cond_broadcast(&s->changed);
     sync_wake(s);

@@ -4,10 +4,10 @@
  * One thread reads requests from the kernel and runs each at once, under fs.lock: most are answered
  * from the local tree within microseconds, and handing them to another thread would cost several
  * times that. An operation that cannot go on returns what it waits for (VFS_NEED, VFS_WB,
- * VFS_FETCH, VFS_BARRIER) and must not have changed anything that running it again would repeat. It
- * is then copied to the heap and *parked*: the driver's done function, or the thread that finished
- * a job of dirty data, runs it again from its beginning and answers. So no thread is ever held by a
- * request, and any number of them may wait.
+ * VFS_FETCH, VFS_BARRIER, …) and must not have changed anything that running it again would repeat.
+ * It is then copied to the heap and *parked*: the driver's done function, or the thread that
+ * finished a job of dirty data, runs it again from its beginning and answers. So no thread is ever
+ * held by a request, and any number of them may wait.
  *
  * Interrupts: the front calls vfs_interrupt when the waiting process got a signal. The wait is
  * cancelled through the driver, whose done function then answers EINTR. Dirty data is waited for
@@ -65,7 +65,7 @@ static void free_answer(struct vfs_op *op)
 static int run(struct vfs *v, struct vfs_op *op)
 {
     free_answer(op);
-    op->barrier_node = 0;
+    op->barrier_node = op->fresh_ns = 0;
     bool ends = op->type == OP_FLUSH || op->type == OP_RELEASE; /* done whatever happens */
     if (v->stopping && !ends)
         return -ENOTCONN;
@@ -170,6 +170,8 @@ static void waited(void *arg, int err)
         op->barrier_node = 0;
         err = err == -EINTR ? err : 0;
     }
+    op->fresh = op->fresh || (op->fresh_ns != 0 && err == 0);
+    op->fresh_ns = 0;
     pthread_mutex_unlock(&v->fs->lock);
     resume(op, err == -ESHUTDOWN ? -ENOTCONN : err);
 }
@@ -183,6 +185,9 @@ static bool begin_wait(struct vfs *v, struct vfs_op *op, int *rc)
         break;
     case VFS_FETCH:
         op->wait_id = sync_fetch(v->fs->sync, op->ids_ns, op->ids, op->ids_n, waited, op);
+        break;
+    case VFS_FRESH:
+        op->wait_id = sync_fresh(v->fs->sync, op->fresh_ns, waited, op);
         break;
     case VFS_BARRIER:
         op->wait_id =
@@ -204,7 +209,7 @@ static bool begin_wait(struct vfs *v, struct vfs_op *op, int *rc)
         return true;
     }
     if (op->wait_id == 0) { /* the driver takes no more */
-        op->barrier_node = 0;
+        op->barrier_node = op->fresh_ns = 0;
         *rc = -EIO;
         return false;
     }

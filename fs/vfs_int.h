@@ -16,6 +16,7 @@
 #define VFS_WB WB_WAIT     /* for dirty data on its way */
 #define VFS_FETCH 3        /* for the blocks op->ids */
 #define VFS_LOCK 5         /* for a lock that another holds */
+#define VFS_FRESH 6        /* for the newest of namespace op->fresh_ns; op->fresh is set then */
 #define VFS_BARRIER 4      /* for a barrier on op->barrier_node; barrier_done is set then */
 _Static_assert(VFS_NEED == 1 && VFS_WB == 2, "results that wait are distinct");
 
@@ -80,6 +81,10 @@ int vfs_listxattr(struct vfs *v, struct vfs_op *op);
 int vfs_setxattr(struct vfs *v, struct vfs_op *op);
 int vfs_lock(struct vfs *v, struct vfs_op *op);
 int vfs_getlock(struct vfs *v, struct vfs_op *op);
+
+/* With coherence=strict: nothing older than this request is shown of the node's namespace. 0,
+ * VFS_FRESH, VFS_NEED */
+int vfs_newest(struct vfs *v, struct vfs_op *op, uint64_t node);
 
 /* A process closes the file: its ranges end. An open file ends, and what was taken through it. */
 void vfs_unlock_owner(struct vfs *v, const struct vfs_file *f, uint64_t owner);

@@ -86,13 +86,14 @@ struct vfs_op {
     struct vfs *vfs;
     struct vfs_op *next, **prev; /* in the list of parked ones */
     bool heap, interrupted, waits_wb, waits_lock, woken, barrier_done;
+    bool fresh;         /* all that was committed when it came is applied here */
     bool barrier_local; /* the barrier waits for outbox and tree on disk, not for a commit */
     int barrier_err;
     uint64_t wait_id, ticket, ticket2;
     struct core_need need;
     struct block_id *ids; /* blocks to fetch; malloc'd */
     size_t ids_n;
-    uint64_t ids_ns, barrier_node;
+    uint64_t ids_ns, barrier_node, fresh_ns;
     struct extent_list *extents; /* read: what to copy from blocks, without the lock; malloc'd */
     unsigned tries;
     uint8_t *copied; /* the request's bytes, when it had to outlive its buffer */

@@ -37,6 +37,18 @@ struct core_who vfs_who(const struct vfs_op *op)
     return (struct core_who){.uid = op->uid, .gid = op->gid, .now = fs_now()};
 }
 
+int vfs_newest(struct vfs *v, struct vfs_op *op, uint64_t node)
+{
+    struct core_attr a;
+    if (!v->fs->opt.strict || op->fresh)
+        return 0;
+    int rc = core_getattr(v->fs->core, node, &a, &op->need);
+    if (rc != 0)
+        return rc < 0 ? 0 : rc; /* it is gone: the operation says so */
+    op->fresh_ns = a.ns;
+    return VFS_FRESH;
+}
+
 int vfs_attr(struct vfs *v, const struct handle *h, struct core_attr *out, struct core_need *need)
 {
     int rc = core_getattr(v->fs->core, h->node, out, need);
@@ -147,7 +159,9 @@ static int look_up_handle(struct vfs *v, struct vfs_op *op, bool above)
     const struct handle *h = vfs_handle(v, op->nodeid);
     uint64_t node = h != NULL ? h->node : handle_node_of(op->nodeid);
     struct core_attr a;
-    int rc = node == 0 ? -ESTALE : above ? core_parent(v->fs->core, node, &node) : 0;
+    int rc = node == 0 ? -ESTALE : vfs_newest(v, op, node);
+    if (rc == 0 && above)
+        rc = core_parent(v->fs->core, node, &node);
     if (rc == 0)
         rc = core_getattr(v->fs->core, node, &a, &op->need);
     if (rc == 0 && a.nlink == 0)
@@ -174,7 +188,9 @@ int vfs_lookup(struct vfs *v, struct vfs_op *op)
         return -ENAMETOOLONG;
     struct core_attr a;
     op->entry = 0;
-    int rc = core_lookup(v->fs->core, dir->node, op->name, &a, &op->need);
+    int rc = vfs_newest(v, op, dir->node);
+    if (rc == 0)
+        rc = core_lookup(v->fs->core, dir->node, op->name, &a, &op->need);
     if (rc == 0)
         vfs_entry(v, op, dir->node, op->name, &a);
     return rc == -ENOENT ? 0 : rc; /* a negative entry */
@@ -185,7 +201,13 @@ int vfs_getattr(struct vfs *v, struct vfs_op *op)
     struct handle *h = vfs_handle(v, op->nodeid);
     if (h == NULL)
         return -ESTALE;
-    int rc = vfs_attr(v, h, &op->attr, &op->need);
+    struct core_attr a;
+    int rc = vfs_attr(v, h, &a, &op->need);
+    /* A path to a file ends with a lookup; otherwise it is open, and its version is its own. */
+    if (rc == 0 && a.type == NODE_DIR)
+        rc = vfs_newest(v, op, h->node);
+    if (rc == 0)
+        rc = vfs_attr(v, h, &op->attr, &op->need);
     if (rc == 0)
         h->stale = false;
     return rc;
@@ -439,12 +461,15 @@ int vfs_open(struct vfs *v, struct vfs_op *op)
     if (h == NULL)
         return -ESTALE;
     /* The kernel has yet to be told of new content: let it look the name up first, so that it does
-     * not show that content within the old size. (It asks again at once, and anew.) */
-    if (h->stale && h->stale_opens++ < 4)
+     * not show that content within the old size. (It asks again at once, and anew.) With
+     * coherence=strict it keeps no attributes. */
+    if (h->stale && !v->fs->opt.strict && h->stale_opens++ < 4)
         return -ESTALE;
     struct core_attr a;
     struct core_ns ns;
-    int rc = vfs_attr(v, h, &a, &op->need);
+    int rc = vfs_newest(v, op, h->node);
+    if (rc == 0)
+        rc = vfs_attr(v, h, &a, &op->need);
     if (rc == 0)
         rc = core_ns_get(v->fs->core, a.ns, &ns);
     bool writes = (op->flags & O_ACCMODE) != O_RDONLY;
@@ -540,6 +565,9 @@ int vfs_opendir(struct vfs *v, struct vfs_op *op)
     struct handle *h = vfs_handle(v, op->nodeid);
     if (h == NULL)
         return -ESTALE;
+    int rc = vfs_newest(v, op, h->node);
+    if (rc != 0)
+        return rc;
     struct core_ns none = {0};
     vfs_file_open(v, op, h, &none, true);
     return 0;

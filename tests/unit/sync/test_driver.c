@@ -1211,6 +1211,68 @@ static void the_journal_settles_a_commit_whose_answer_is_lost(void **state)
     assert_int_equal(r.calls, 1);
 }
 
+static void fresh(struct result *r)
+{
+    pthread_mutex_lock(&fs.lock);
+    uint64_t id = sync_fresh(fs.sync, NS, result_done, r);
+    pthread_mutex_unlock(&fs.lock);
+    assert_true(id != 0);
+}
+
+/* What is committed before the question is applied before the answer, though the long poll never
+ * tells of it; a question that is out already may be too old. */
+static void the_newest_is_asked_for_and_applied(void **state)
+{
+    (void)state;
+    struct result first = {0}, second = {0};
+    start();
+    call_wait("wait");
+    fresh(&first);
+    struct fake_call *list = call_wait("list");
+    fresh(&second);
+    struct m_record rec = {.sjid = 1, .device = 8};
+    struct m_list_ans part = {
+        .records = &rec, .records_n = 1, .cursor = bytes_str("1"), .more = true, .head = 2};
+    answer(list, &m_list_ans_desc, &part);
+    list = call_wait("list"); /* the rest of the first */
+    assert_false(CALLED(first));
+    rec.sjid = 2;
+    part.more = false;
+    answer(list, &m_list_ans_desc, &part);
+    WAIT_FOR(CALLED(first) && CALLED(second)); /* the second list was sent after both */
+    assert_int_equal(cursor, 2);
+    assert_int_equal(first.err, 0);
+    assert_int_equal(second.err, 0);
+    assert_int_equal(calls_of("list"), 2);
+
+    struct result third = {0}, fourth = {0};
+    fresh(&third);
+    list = call_wait("list");
+    fresh(&fourth);
+    struct m_list_ans none = {.cursor = bytes_str("2"), .head = 2};
+    answer(list, &m_list_ans_desc, &none);
+    WAIT_FOR(CALLED(third));
+    list = call_wait("list");
+    assert_false(CALLED(fourth));
+    answer(list, &m_list_ans_desc, &none);
+    WAIT_FOR(CALLED(fourth));
+}
+
+static void the_newest_is_not_waited_for_forever(void **state)
+{
+    (void)state;
+    struct result r = {0}, away = {0};
+    start();
+    fs.opt.timeout_ms = 100;
+    fresh(&r);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(r.err, -EIO);
+    answer_error(call_wait("list"), -ECONNREFUSED);
+    fresh(&away);
+    WAIT_FOR(CALLED(away));
+    assert_int_equal(away.err, -EIO);
+}
+
 static void a_cancelled_barrier_ends_once(void **state)
 {
     (void)state;
@@ -1803,6 +1865,8 @@ int main(void)
         T(many_barriers_share_commits),
         T(a_conflict_goes_on_until_the_copy_is_committed),
         T(the_journal_settles_a_commit_whose_answer_is_lost),
+        T(the_newest_is_asked_for_and_applied),
+        T(the_newest_is_not_waited_for_forever),
         T(a_cancelled_barrier_ends_once),
         T(a_commit_is_planned_during_its_last_put),
         T(an_early_plan_is_taken_back),
