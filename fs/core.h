@@ -233,6 +233,10 @@ int core_purge(struct core *c, uint64_t node);
 /* Whether any extent refers to the block, and whether one of them is pending. */
 int core_block_used(struct core *c, const struct block_id *id, bool *referenced, bool *pending);
 
+/* Nodes of which something is pending or under way, max at most: files, and directories whose names
+ * are. What is parked is left out. */
+int core_pending_nodes(struct core *c, uint64_t ns, uint64_t *out, size_t max, size_t *n);
+
 /* ---- what is sent --------------------------------------------------------------------------- */
 /* What must become durable for fsync of node, besides blocks: nothing (0), a commit that is under
  * way

@@ -97,6 +97,27 @@ int core_barrier(struct core *c, uint64_t node, struct core_barrier *out)
     return err;
 }
 
+int core_pending_nodes(struct core *c, uint64_t ns, uint64_t *out, size_t max, size_t *n)
+{
+    sqlite3_stmt *s = tree_stmt(
+        c->t,
+        "SELECT id FROM node WHERE ns = ?1 AND pend != 0 AND nlink > 0 AND parked = 0 UNION"
+        " SELECT parent FROM entry WHERE ns = ?1 AND pend != 0 UNION"
+        " SELECT n.id FROM sent s CROSS JOIN node n ON n.request = s.request AND n.request != 0"
+        " WHERE s.ns = ?1 AND s.sjid = 0 AND n.ns = s.ns UNION"
+        " SELECT e.parent FROM sent s CROSS JOIN entry e ON e.request = s.request"
+        " AND e.request != 0 WHERE s.ns = ?1 AND s.sjid = 0 AND e.ns = s.ns LIMIT ?2");
+    int rc = 0;
+    *n = 0;
+    sqlite3_bind_int64(s, 1, (int64_t)ns);
+    sqlite3_bind_int64(s, 2, (int64_t)max);
+    while (*n < max && (rc = tree_step(c->t, s)) == 1)
+        out[(*n)++] = U(0);
+    if (s)
+        sqlite3_reset(s);
+    return rc < 0 ? rc : 0;
+}
+
 int core_ns_pending(struct core *c, uint64_t ns, struct core_ns *out)
 {
     uint64_t entries = 0;

@@ -42,7 +42,8 @@ struct fs_options {
     uint32_t umask;              /* permission bits that nothing shows */
     bool set_uid, set_gid;
     bool allow_other, default_permissions, read_only, eager_put;
-    bool strict; /* coherence=strict: opens and lookups ask the metadata server first */
+    bool global_locks; /* locks=global: they count against other mounts */
+    bool strict;       /* coherence=strict: opens and lookups ask the metadata server first */
 };
 
 struct fs {

@@ -316,8 +316,9 @@ static int64_t ns_of(struct timespec t)
 static void on_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set,
                        struct fuse_file_info *fi)
 {
-    (void)fi;
     struct vfs_op op = op_of(req, OP_SETATTR, ino);
+    if (fi != NULL)
+        op.file = file_of(fi);
     const struct {
         int fuse;
         unsigned core;

@@ -4,7 +4,8 @@
  * node when the kernel has forgotten the inode, and after a remount; but a second handle of a node
  * gets a number of its own, so that one node can be shown in two versions at a time.
  *
- * At most one handle of a node is *live*: it shows the node as it is. When another device changes a
+ * A *live* handle shows the node as it is; a node has one, or more when a lock that counts against
+ * other devices made an old version catch up (vfs_lock.c). When another device changes a
  * file that is open here, its live handle becomes *detached*: it goes on showing the old content
  * (what was replaced since is kept in `old`, extents and not bytes) until the kernel forgets it,
  * while its names are invalidated, so that the next lookup makes a new live handle.
@@ -55,9 +56,8 @@ struct handles *handles_new(void);
 void handles_free(struct handles *t);
 
 struct handle *handle_find(struct handles *t, uint64_t nodeid);
-struct handle *handle_live(struct handles *t, uint64_t node);
-struct handle *handle_get(struct handles *t,
-                          uint64_t node); /* the live one, made if there is none */
+struct handle *handle_live(struct handles *t, uint64_t node); /* any */
+struct handle *handle_get(struct handles *t, uint64_t node); /* a live one, made if there is none */
 struct handle *handle_root(struct handles *t, uint64_t node); /* with nodeid HANDLE_ROOT */
 /* The node that a handle of this nodeid shows when it is made anew; 0: none, it was a second one.
  */

@@ -33,6 +33,7 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNREACHABLE = 4, EXI
 
 /* A new state directory waits so long for the metadata server, besides the time-out of a connect.
  */
+#define LOCKS_END_MS 2000
 #define FIRST_SESSION_MS 5000
 
 struct program {
@@ -386,6 +387,7 @@ static int finish(struct program *p)
     state_lock_note(p->lock_fd, "finishing", fs->opt.mountpoint);
     control_finishing(p->control);
     int r = sync_drain(fs->sync, fs->opt.drain_ms, NULL, NULL);
+    sync_locks_end(fs->sync, LOCKS_END_MS);
     if (r)
         log_printf(fs->log, LOG_L_WARN, "%s: what is left is kept in %s and sent at the next mount",
                    r == -ECANCELED ? "ended early" : "not everything was sent in time",

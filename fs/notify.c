@@ -29,6 +29,7 @@ struct item {
     int64_t off;
     int64_t due;    /* while in a list of retries: CLOCK_MONOTONIC, ns */
     unsigned tries; /* after which the kernel did not know the inode */
+    uint64_t mark;  /* not 0: no invalidation, but a mark */
     size_t len;
     char name[];
 };
@@ -41,6 +42,7 @@ struct line {
     struct items queue, aside;
     struct items retry[TRIES]; /* by interval, so that each is in the order of due */
     size_t n, aside_n;         /* n: in queue and retry */
+    uint64_t passed;           /* the newest mark */
     pthread_cond_t wake;
     pthread_t thread;
 };
@@ -49,6 +51,7 @@ struct notify {
     struct notify_sink sink;
     pthread_mutex_t lock;
     uint64_t unblocked; /* counts notify_unblocked */
+    uint64_t marks;
     bool stop;
     unsigned started; /* threads */
     struct line lines[2];
@@ -88,6 +91,10 @@ static struct item *take(struct line *l, int64_t *due)
 static int pass_on(const struct line *l, const struct item *i)
 {
     const struct notify_sink *s = &l->notify->sink;
+    if (i->mark != 0) {
+        s->passed(s->ctx);
+        return 0;
+    }
     if ((l->entry || i->off >= 0) && s->blocked(s->ctx, l->entry, i->nodeid))
         return -EBUSY;
     if (!l->entry)
@@ -132,6 +139,8 @@ static void *deliver(void *arg)
             continue;
         }
         uint64_t turn = n->unblocked;
+        if (i->mark != 0)
+            l->passed = i->mark;
         pthread_mutex_unlock(&n->lock);
         int rc = pass_on(l, i);
         pthread_mutex_lock(&n->lock);
@@ -213,7 +222,8 @@ static void add(struct notify *n, struct line *l, uint64_t nodeid, int64_t off, 
 {
     pthread_mutex_lock(&n->lock);
     struct item *last = TAILQ_LAST(&l->queue, items);
-    if (last != NULL && last->nodeid == nodeid && last->off == off && last->len == name.n &&
+    if (last != NULL && last->mark == 0 && last->nodeid == nodeid && last->off == off &&
+        last->len == name.n &&
         memcmp(last->name, name.p != NULL ? name.p : (const void *)"", name.n) == 0) {
         pthread_mutex_unlock(&n->lock);
         return;
@@ -239,6 +249,31 @@ void notify_entry(struct notify *n, uint64_t parent, struct bytes name)
 void notify_inode(struct notify *n, uint64_t nodeid, int64_t off)
 {
     add(n, &n->lines[1], nodeid, off, (struct bytes){0});
+}
+
+uint64_t notify_mark(struct notify *n)
+{
+    pthread_mutex_lock(&n->lock);
+    uint64_t mark = ++n->marks;
+    for (size_t k = 0; k < 2; k++) {
+        struct item *i = calloc(1, sizeof(*i) + 1);
+        if (i == NULL)
+            abort();
+        i->mark = mark;
+        TAILQ_INSERT_TAIL(&n->lines[k].queue, i, link);
+        n->lines[k].n++;
+        pthread_cond_signal(&n->lines[k].wake);
+    }
+    pthread_mutex_unlock(&n->lock);
+    return mark;
+}
+
+uint64_t notify_passed(struct notify *n)
+{
+    pthread_mutex_lock(&n->lock);
+    uint64_t a = n->lines[0].passed, b = n->lines[1].passed;
+    pthread_mutex_unlock(&n->lock);
+    return a < b ? a : b;
 }
 
 void notify_unblocked(struct notify *n)

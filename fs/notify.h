@@ -28,6 +28,8 @@ struct notify_sink { /* called by the threads */
     /* Whether the kernel would wait with it for a request that waits itself. entry: of a name in
      * nodeid; otherwise content of nodeid. */
     bool (*blocked)(void *ctx, bool entry, uint64_t nodeid);
+    /* A mark was passed. */
+    void (*passed)(void *ctx);
 };
 
 int notify_new(struct notify **out, const struct notify_sink *sink);
@@ -36,6 +38,10 @@ void notify_free(struct notify *n);
 /* Any thread. The same invalidation is not queued twice in a row. */
 void notify_entry(struct notify *n, uint64_t parent, struct bytes name);
 void notify_inode(struct notify *n, uint64_t nodeid, int64_t off);
+/* A mark is passed when all that was queued before it was passed on, set aside, or is to be told
+ * again. Rising numbers; notify_passed: the highest one passed. */
+uint64_t notify_mark(struct notify *n);
+uint64_t notify_passed(struct notify *n);
 /* A request ended for which `blocked` may have been true. */
 void notify_unblocked(struct notify *n);
 /* Whether more should be queued; what one applied record makes may pass the bound. */

@@ -32,6 +32,9 @@ const char mount_usage[] =
     "                        what an open, lookup or stat shows of other mounts' commits: they "
     "come\n"
     "                        within milliseconds (default), or all that were made before\n"
+    "     locks=mount|global flock and fcntl locks count among the programs of this mount "
+    "(default), or\n"
+    "                        of all mounts that have the option\n"
     "     fsync_timeout=S    fsync, and close, fail with ETIMEDOUT after so many seconds (60); "
     "the\n"
     "                        change stays queued\n"
@@ -95,6 +98,7 @@ static const struct option_row rows[] = {
     {"fsync", O_FSYNC, AT(fs.fsync)},
     {"close", O_CLOSE, AT(fs.close)},
     {"coherence", O_CHOICE, AT(fs.strict), {"cached", "strict"}},
+    {"locks", O_CHOICE, AT(fs.global_locks), {"mount", "global"}},
     {"fsync_timeout", O_SECONDS, AT(fs.fsync_timeout_ms)},
     {"timeout", O_SECONDS, AT(fs.timeout_ms)},
     {"connect_timeout", O_SECONDS, AT(fs.connect_timeout_ms)},

@@ -146,6 +146,11 @@ bool sync_awaited(const struct sync *s)
     return s->waiters_n > 0 || s->draining || !s->had_session;
 }
 
+bool sync_online(const struct sync *s)
+{
+    return s->online;
+}
+
 void sync_cancel(struct sync *s, uint64_t id)
 {
     pthread_mutex_lock(&s->inbox_lock);
@@ -302,6 +307,7 @@ static void turn(struct sync *s, const uint64_t *cancels, size_t cancels_n)
     load_step(s);
     barrier_step(s);
     lane_step(s);
+    lock_step(s);
     upload_step(s);
     fetch_step(s);
     sweep_step(s);
@@ -608,6 +614,7 @@ int sync_new(struct sync **out, struct fs *fs, char *err)
     LIST_INIT(&s->gets);
     s->races.saved = PACE_SAVED_FIRST;
     STAILQ_INIT(&s->finished);
+    lock_init(s);
     s->sweep_at = s->clock() + SWEEP_FIRST_MS;
     int r = locks_init(s);
     if (!r)
@@ -692,6 +699,7 @@ void sync_free(struct sync *s)
     pthread_mutex_unlock(&s->fs->lock);
     finishes_run(&list);
     load_free(s);
+    lock_free(s);
     fetch_free(s);
     upload_free(s);
     for (size_t i = 0; i < s->nss_n; i++)

@@ -9,6 +9,7 @@
 #define STEADFS_SYNC_H
 
 #include "fs.h"
+#include "lockset.h"
 
 struct sync;
 typedef void (*sync_done)(void *arg, int err);
@@ -29,12 +30,34 @@ void sync_free(struct sync *s);
  * for. */
 uint64_t sync_barrier(struct sync *s, uint64_t node, bool local, sync_done done, void *arg,
                       int *err);
+/* [locked] The same for all that is pending of a namespace (BARRIER_ALL_MAX files and directories
+ * at most), whatever becomes of the single ones: done(0) once each is committed or has failed;
+ * -ETIMEDOUT. 0: nothing is pending. */
+uint64_t sync_barrier_all(struct sync *s, uint64_t ns, sync_done done, void *arg);
 /* [locked] Loads what the core needs (several waiters for the same need share one call). done(0):
  * call the core again; -EIO after timeout, -ENOENT … */
 uint64_t sync_load(struct sync *s, const struct core_need *need, sync_done done, void *arg);
 /* [locked] done(0) once all is applied here that was committed to the namespace before the call;
  * -EIO after timeout, -EACCES: the account is no member any more. 0: it takes no more. */
 uint64_t sync_fresh(struct sync *s, uint64_t ns, sync_done done, void *arg);
+/* [locked] Whether the metadata server answers, as far as is known. */
+bool sync_online(const struct sync *s);
+/* Locks against other devices (locks=global). [locked] */
+/* Whether what is held may be relied on. */
+bool sync_lock_lease(const struct sync *s);
+/* Whether this device holds the range, so that its programs may share it among themselves. */
+bool sync_lock_covers(struct sync *s, uint64_t node, const struct m_lock_range *r);
+/* done(0): held now, or (test) free; -EAGAIN: another device has what *other is then (may be NULL;
+ * valid until done); -ENOLCK: the server was not reached within timeout, or there are too many
+ * ranges. A patient one is waited for as long as the server is there. 0: it takes no more. */
+uint64_t sync_lock_want(struct sync *s, uint64_t ns, uint64_t node, const struct m_lock_range *r,
+                        struct m_lock_range *other, sync_done done, void *arg);
+/* This much is needed of what is held (taken over); the rest is released. */
+void sync_lock_hold(struct sync *s, uint64_t node, struct lockset *needed);
+/* done(0) once the server knows of it, or cannot be reached. 0: there is nothing to wait for. */
+uint64_t sync_lock_told(struct sync *s, uint64_t node, sync_done done, void *arg);
+/* [not locked] At the end: releases everything, and waits for the server to know. */
+void sync_locks_end(struct sync *s, unsigned timeout_ms);
 /* [locked] Brings blocks into the block store, all of them before done(0); -EIO when no assigned
  * server delivers a good copy within the timeout. */
 uint64_t sync_fetch(struct sync *s, uint64_t ns, const struct block_id *ids, size_t n,

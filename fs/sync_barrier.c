@@ -86,6 +86,69 @@ uint64_t sync_barrier(struct sync *s, uint64_t node, bool local, sync_done done,
     return waiter_add(s, &b->w, s->fs->opt.fsync_timeout_ms, -ETIMEDOUT);
 }
 
+/* ---- all of a namespace ---- */
+struct all_wait {
+    struct waiter w;
+    struct all_parts *parts;
+};
+struct all_parts { /* outlives the waiter: its barriers go on */
+    struct sync *s;
+    struct all_wait *wait; /* NULL: it has ended */
+    size_t left;
+};
+
+static void all_drop(struct sync *s, struct waiter *w)
+{
+    (void)s;
+    ((struct all_wait *)(void *)w)->parts->wait = NULL;
+}
+
+static void part_done(void *arg, int err)
+{
+    struct all_parts *p = arg;
+    struct sync *s = p->s;
+    struct fs *fs = s->fs;
+    (void)err; /* an fsync of it gives the same */
+    pthread_mutex_lock(&fs->lock);
+    if (--p->left == 0) {
+        if (p->wait)
+            waiter_end(s, &p->wait->w, 0);
+        free(p);
+        sync_wake(s);
+    }
+    pthread_mutex_unlock(&fs->lock);
+}
+
+uint64_t sync_barrier_all(struct sync *s, uint64_t ns, sync_done done, void *arg)
+{
+    uint64_t *nodes = malloc(BARRIER_ALL_MAX * sizeof *nodes), id = 0;
+    struct all_parts *p = calloc(1, sizeof *p);
+    size_t n = 0;
+    int err;
+    if (!nodes || !p)
+        abort();
+    p->s = s;
+    if (core_pending_nodes(s->fs->core, ns, nodes, BARRIER_ALL_MAX, &n))
+        n = 0;
+    for (size_t i = 0; i < n; i++) /* none ends before the lock is given back */
+        p->left += sync_barrier(s, nodes[i], false, part_done, p, &err) != 0;
+    free(nodes);
+    if (p->left == 0) {
+        free(p);
+        return 0;
+    }
+    struct all_wait *w = calloc(1, sizeof *w);
+    if (!w)
+        abort();
+    w->parts = p;
+    w->w.done = done;
+    w->w.arg = arg;
+    w->w.drop = all_drop;
+    p->wait = w;
+    id = waiter_add(s, &w->w, s->fs->opt.fsync_timeout_ms, -ETIMEDOUT);
+    return id;
+}
+
 static void barrier_hold(struct sync *s, struct barrier *b)
 {
     b->state = BARRIER_HELD;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What the files of the driver share. Reading order: this, sync.c (threads, turns, waiters),
- * sync_session.c, sync_choice.c, sync_journal.c, sync_fresh.c, sync_load.c, sync_upload.c,
- * sync_commit.c, sync_fetch.c, sync_status.c.
+ * sync_session.c, sync_choice.c, sync_journal.c, sync_fresh.c, sync_lock.c, sync_load.c,
+ * sync_upload.c, sync_commit.c, sync_fetch.c, sync_status.c.
  *
  * All state here is protected by fs.lock except the inbox (inbox_lock, taken after fs.lock). The
  * driver thread runs turns: events first (answers of calls and of jobs; their functions run without
@@ -37,6 +37,7 @@
 #define PREFETCH_MAX 64
 #define UPLOADS_AHEAD_MAX 65536 /* blocks uploaded before anything is committed */
 #define BARRIERS_PER_PLAN 256
+#define BARRIER_ALL_MAX 4096
 #define QUIET_MS 1000                       /* background sends what has not changed for so long */
 #define RESTLESS_MS 5000                    /* … or what keeps changing, so often */
 #define CHANGES_PART_BYTES (8u << 20)       /* leaves room for the receipts of 60,000 blocks */
@@ -266,6 +267,10 @@ struct sync_ns {
     char error[512]; /* newest trouble; "" when the last attempt worked */
 };
 
+/* ---- locks against other devices (sync_lock.c) ---- */
+struct file_locks;
+TAILQ_HEAD(files_locks, file_locks);
+
 /* ---- fetches (sync_fetch.c) ---- */
 struct fetch_block;
 TAILQ_HEAD(fetch_blocks, fetch_block);
@@ -336,6 +341,15 @@ struct sync {
     unsigned gets_inflight, races_inflight, locates_inflight;
     struct pace_budget races; /* what asking twice may cost */
     uint64_t races_n, races_won;
+
+    /* locks=global */
+    struct files_locks locks;
+    uint64_t lock_run, lock_seq, lock_epoch;
+    unsigned lease_ms;   /* as the server last said; 0: not yet */
+    int64_t lease_end;   /* of what is held; a clock of sync_lock.c's own */
+    int64_t lease_sent;  /* the last request, monotonic ms */
+    int64_t lease_again; /* no sign of life before */
+    bool lease_asked;    /* one is under way */
 
     unsigned draining; /* callers that wait for everything to be sent */
     struct block_id sweep_after;
@@ -411,6 +425,13 @@ bool journal_apply_waits(const struct sync_ns *ns);
 void fresh_step(struct sync *s);
 /* All that was known at the start of `list` number list_done is applied. */
 void fresh_applied(struct sync *s, struct sync_ns *ns);
+
+/* ---- sync_lock.c ---- */
+void lock_init(struct sync *s);
+void lock_step(struct sync *s);
+/* Something that was waited for may have been given. */
+void lock_news(struct sync *s);
+void lock_free(struct sync *s);
 
 /* ---- sync_resync.c ---- */
 /* [locked] Compares all that is known of the namespace as of `at`. */

@@ -266,6 +266,8 @@ static void wait_done(struct sync *s, struct sync_call *c)
             if (ns)
                 journal_head(s, ns, m.changed[i].sjid);
         }
+        if (m.locks)
+            lock_news(s);
         if (m.account_version) {
             if (s->account_version && s->account_version != m.account_version)
                 s->session_wanted = true;

@@ -61,15 +61,21 @@ static void free_answer(struct vfs_op *op)
     op->out_n = op->ids_n = op->entries_n = 0;
 }
 
+/* It is done whatever happens; an interrupt ends its waits only. */
+static bool releases(const struct vfs_op *op)
+{
+    return op->type == OP_FLUSH || op->type == OP_RELEASE || (op->type == OP_LOCK && op->unlock);
+}
+
 /* [locked] */
 static int run(struct vfs *v, struct vfs_op *op)
 {
     free_answer(op);
     op->barrier_node = op->fresh_ns = 0;
-    bool ends = op->type == OP_FLUSH || op->type == OP_RELEASE; /* done whatever happens */
-    if (v->stopping && !ends)
+    op->barrier_all = false;
+    if (v->stopping && !releases(op))
         return -ENOTCONN;
-    if (op->interrupted && !op->barrier_done && !ends)
+    if (op->interrupted && !op->barrier_done && !releases(op))
         return -EINTR;
     return run_table[op->type](v, op);
 }
@@ -117,6 +123,11 @@ static void complete(struct vfs *v, struct vfs_op *op, int rc)
 {
     if (op->heap)
         v->front.unwatch(v->front.ctx, op);
+    if (op->type == OP_LOCK && op->lock_asked) {
+        pthread_mutex_lock(&v->fs->lock);
+        vfs_lock_ends(v, op);
+        pthread_mutex_unlock(&v->fs->lock);
+    }
     if (op->new_mode != 0) /* of attributes alone: the kernel waits for nothing there */
         v->front.inval_inode(v->front.ctx, op->new_mode, -1);
     if (!v->front.reply(v->front.ctx, op, rc) && rc == 0)
@@ -170,6 +181,14 @@ static void waited(void *arg, int err)
         op->barrier_node = 0;
         err = err == -EINTR ? err : 0;
     }
+    if (err == -EINTR && releases(op)) {
+        op->interrupted = true;
+        err = 0;
+    }
+    if (op->type == OP_GETLOCK && op->lock_asked && err != -EINTR) { /* asked, and answered */
+        op->range.test = err != -EAGAIN;
+        err = err == -EAGAIN ? 0 : err;
+    }
     op->fresh = op->fresh || (op->fresh_ns != 0 && err == 0);
     op->fresh_ns = 0;
     pthread_mutex_unlock(&v->fs->lock);
@@ -190,12 +209,28 @@ static bool begin_wait(struct vfs *v, struct vfs_op *op, int *rc)
         op->wait_id = sync_fresh(v->fs->sync, op->fresh_ns, waited, op);
         break;
     case VFS_BARRIER:
-        op->wait_id =
-            sync_barrier(v->fs->sync, op->barrier_node, op->barrier_local, waited, op, &err);
+        if (op->barrier_all)
+            op->wait_id = sync_barrier_all(v->fs->sync, op->file->ns, waited, op);
+        else
+            op->wait_id =
+                sync_barrier(v->fs->sync, op->barrier_node, op->barrier_local, waited, op, &err);
         if (op->wait_id == 0) {
             op->barrier_done = true;
             op->barrier_err = err;
             op->barrier_node = 0;
+            *rc = 0;
+            return false;
+        }
+        break;
+    case VFS_GLOBAL:
+        op->lock_asked = true;
+        op->wait_id = sync_lock_want(v->fs->sync, op->file->ns, op->file->h->node, &op->range,
+                                     op->type == OP_GETLOCK ? &op->range : NULL, waited, op);
+        break;
+    case VFS_TOLD:
+        op->lock_told = true;
+        op->wait_id = sync_lock_told(v->fs->sync, op->file->h->node, waited, op);
+        if (op->wait_id == 0) {
             *rc = 0;
             return false;
         }

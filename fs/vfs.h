@@ -36,6 +36,9 @@ bool vfs_keeps_block(struct vfs *v, const struct block_id *id);
 int vfs_before_apply(struct vfs *v, const struct m_record *r);
 /* [fs.lock held] Whether the kernel keeps up with invalidations; otherwise records wait. */
 bool vfs_has_room(struct vfs *v);
+/* [fs.lock held] What this device had locked of the node others may have now: programs that
+ * relied on it get EIO. */
+void vfs_locks_lost(struct vfs *v, uint64_t node);
 /* [fs.lock held] Acts on effects: handles, invalidations (queued for the notifier thread). */
 void vfs_effects(struct vfs *v, const struct core_effects *fx);
 

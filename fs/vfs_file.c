@@ -74,7 +74,13 @@ void vfs_file_close(struct vfs *v, struct vfs_file *f)
 
 int vfs_release(struct vfs *v, struct vfs_op *op)
 {
-    vfs_file_close(v, op->file);
+    struct vfs_file *f = op->file;
+    int rc = vfs_has_locks(v, f, 0) ? vfs_unlock_commits(v, op) : 0;
+    if (rc != 0)
+        return rc;
+    uint64_t node = f->h->node;
+    vfs_file_close(v, f);
+    vfs_locks_trim(v, node);
     return 0;
 }
 
@@ -168,7 +174,9 @@ int vfs_read(struct vfs *v, struct vfs_op *op)
     struct vfs_file *f = op->file;
     struct handle *h = f->h;
     struct core_attr a;
-    int rc = vfs_attr(v, h, &a, &op->need);
+    int rc = vfs_locks_good(v, f);
+    if (rc == 0)
+        rc = vfs_attr(v, h, &a, &op->need);
     if (rc != 0)
         return rc;
     if (op->off >= a.size || op->len == 0)
@@ -236,7 +244,9 @@ int vfs_write(struct vfs *v, struct vfs_op *op)
     if (op->result == 0) { /* not yet taken */
         if (op->off > FILE_SIZE_MAX - op->data.n)
             return -EFBIG;
-        int rc = vfs_fork(v, op, h);
+        int rc = vfs_locks_good(v, f);
+        if (rc == 0)
+            rc = vfs_fork(v, op, h);
         struct core_attr a;
         if (rc == 0)
             rc = core_getattr(v->fs->core, h->node, &a, &op->need);
@@ -254,15 +264,31 @@ int vfs_write(struct vfs *v, struct vfs_op *op)
     return rc != 0 ? rc : make_durable(op, h->node, v->fs->opt.fsync);
 }
 
+/* What the process that closes the file has locked of it ends. */
+static int unlock_process(struct vfs *v, struct vfs_op *op)
+{
+    if (!v->fs->opt.global_locks) {
+        vfs_unlock_owner(v, op->file, op->lock.owner);
+        return 0;
+    }
+    if (!op->lock_quiet && !vfs_has_locks(v, op->file, op->lock.owner))
+        return 0;
+    int rc = vfs_unlock_commits(v, op);
+    if (rc != 0)
+        return rc;
+    vfs_unlock_owner(v, op->file, op->lock.owner);
+    return vfs_unlock_told(v, op, op->file->h->node);
+}
+
 /* Dirty data is taken in whatever happens; what close=… asks beyond that ends with the mount, or
  * when the caller is killed. */
 int vfs_flush(struct vfs *v, struct vfs_op *op)
 {
-    vfs_unlock_owner(v, op->file, op->lock.owner);
-    if (!op->file->writable)
-        return 0;
     uint64_t node = op->file->h->node;
-    int rc = op->barrier_done ? 0 : wb_flush(v->wb, node, &op->ticket);
+    int rc = unlock_process(v, op);
+    if (rc != 0 || !op->file->writable)
+        return rc;
+    rc = op->barrier_done ? 0 : wb_flush(v->wb, node, &op->ticket);
     if (rc == 0 && v->fs->opt.close != SYNC_ASYNC && !op->barrier_done &&
         (v->stopping || op->interrupted))
         return v->stopping ? -ENOTCONN : -EINTR;
@@ -334,7 +360,9 @@ int vfs_fallocate(struct vfs *v, struct vfs_op *op)
     struct handle *h = op->file->h;
     bool zero = (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) != 0;
     bool keep = (mode & FALLOC_FL_KEEP_SIZE) != 0;
-    int rc = zero ? 0 : room_for(v, op->len);
+    int rc = vfs_locks_good(v, op->file);
+    if (rc == 0)
+        rc = zero ? 0 : room_for(v, op->len);
     if (rc != 0 || (!zero && keep)) /* there is nothing to reserve */
         return rc;
     rc = vfs_fork(v, op, h);
@@ -363,7 +391,11 @@ int vfs_copy(struct vfs *v, struct vfs_op *op)
     struct handle *from = op->file->h, *to = op->file2->h;
     if (from->old != NULL || op->flags != 0)
         return from->old != NULL ? -EXDEV : -EINVAL;
-    int rc = vfs_fork(v, op, to);
+    int rc = vfs_locks_good(v, op->file);
+    if (rc == 0)
+        rc = vfs_locks_good(v, op->file2);
+    if (rc == 0)
+        rc = vfs_fork(v, op, to);
     if (rc == 0)
         rc = wb_flush(v->wb, from->node, &op->ticket);
     if (rc == 0)

@@ -18,6 +18,8 @@
 #define VFS_LOCK 5         /* for a lock that another holds */
 #define VFS_FRESH 6        /* for the newest of namespace op->fresh_ns; op->fresh is set then */
 #define VFS_BARRIER 4      /* for a barrier on op->barrier_node; barrier_done is set then */
+#define VFS_GLOBAL 7       /* for op->range, which other devices may hold */
+#define VFS_TOLD 8         /* for the metadata server to know what is not locked any more */
 _Static_assert(VFS_NEED == 1 && VFS_WB == 2, "results that wait are distinct");
 
 #define READ_TRIES_MAX 4 /* times a block may vanish between looking and reading */
@@ -28,6 +30,7 @@ struct vfs_file {
     uint64_t ns;
     size_t fixed; /* the namespace's cuts */
     bool dir, writable, sync;
+    bool locks_lost;          /* other devices may have what was locked through it */
     bool read;                /* its access time was looked at */
     uint64_t expected, ahead; /* end of the last read; how far blocks were asked for */
     uint64_t window;          /* bytes to read ahead; 0: not sequential */
@@ -89,6 +92,25 @@ int vfs_newest(struct vfs *v, struct vfs_op *op, uint64_t node);
 /* A process closes the file: its ranges end. An open file ends, and what was taken through it. */
 void vfs_unlock_owner(struct vfs *v, const struct vfs_file *f, uint64_t owner);
 void vfs_unlock_file(struct vfs *v, const struct vfs_file *f);
+/* With locks=global, before op releases locks: what was written under them is committed, as far as
+ * the server can be reached. 0 or what to wait for */
+int vfs_unlock_commits(struct vfs *v, struct vfs_op *op);
+/* … and after it: the server is told. 0 or what to wait for */
+int vfs_unlock_told(struct vfs *v, struct vfs_op *op, uint64_t node);
+/* Whether the process holds ranges, or anybody anything through the open file. */
+bool vfs_has_locks(struct vfs *v, const struct vfs_file *f, uint64_t owner);
+/* -EIO: what was locked through the file may be locked elsewhere. */
+int vfs_locks_good(struct vfs *v, struct vfs_file *f);
+/* With locks=global, what a program may have among those of this mount: whether other devices let
+ * it; F_GETLK of them. */
+int vfs_lock_global(struct vfs *v, struct vfs_op *op);
+int vfs_getlock_global(struct vfs_op *op);
+/* Programs released something: what they do not need, other devices may have. */
+void vfs_locks_trim(struct vfs *v, uint64_t node);
+/* A lock operation ends: what was asked for and not taken is released. */
+void vfs_lock_ends(struct vfs *v, struct vfs_op *op);
+/* An open file that shows an old version shows the newest from now on; the kernel is told. */
+void vfs_reattach(struct vfs *v, struct handle *h);
 /* Those who wait for locks are to look again. */
 void vfs_locks_changed(struct vfs *v);
 /* [not locked] The thread that does that. */

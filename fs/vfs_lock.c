@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* flock and fcntl locks between the programs of this mount.
+/* flock and fcntl locks between the programs of this mount. What other mounts have to say with
+ * locks=global is in vfs_lock_global.c.
  *
  * They are kept here and not by the kernel, because to the kernel two versions of one file are two
  * inodes; and by node, so that whoever opens the new version meets the locks of those who still
@@ -58,17 +59,30 @@ static bool deadlock(struct vfs *v, const struct vfs_op *op, const struct lock *
     return false;
 }
 
+static int unlock(struct vfs *v, struct vfs_op *op)
+{
+    struct handle *h = op->file->h;
+    int rc = vfs_unlock_commits(v, op);
+    if (rc != 0)
+        return rc;
+    drop(v, h, &op->lock);
+    op->file->locks_lost = false;
+    return vfs_unlock_told(v, op, h->node);
+}
+
 int vfs_lock(struct vfs *v, struct vfs_op *op)
 {
     struct handle *h = op->file->h;
-    if (op->unlock) {
-        drop(v, h, &op->lock);
-        return 0;
-    }
+    if (op->unlock)
+        return unlock(v, op);
+    int good = vfs_locks_good(v, op->file);
+    if (good != 0)
+        return good;
     if (op->lock.whole) /* a change of sort is a release first */
         for (const struct lock *l = h->locks.head; l != NULL; l = l->next)
             if (l->whole && l->owner == op->lock.owner && l->exclusive != op->lock.exclusive) {
                 drop(v, h, &op->lock);
+                vfs_locks_trim(v, h->node);
                 break;
             }
     const struct lock *other = conflict(v, h, &op->lock);
@@ -76,16 +90,22 @@ int vfs_lock(struct vfs *v, struct vfs_op *op)
         return -EAGAIN;
     if (other != NULL)
         return !op->lock.whole && deadlock(v, op, other) ? -EDEADLK : VFS_LOCK;
+    int others = v->fs->opt.global_locks ? vfs_lock_global(v, op) : 0;
+    if (others != 0)
+        return others;
     struct lock taken = op->lock;
     taken.file = op->file;
     drop(v, h, &op->lock); /* a weaker one lets others go on */
     locks_add(&h->locks, &taken);
+    vfs_locks_trim(v, h->node);
     return 0;
 }
 
 int vfs_getlock(struct vfs *v, struct vfs_op *op)
 {
     const struct lock *other = conflict(v, op->file->h, &op->lock);
+    if (other == NULL && v->fs->opt.global_locks)
+        return vfs_getlock_global(op);
     op->unlock = other == NULL;
     if (other != NULL)
         op->lock = *other;

@@ -69,6 +69,9 @@ struct vfs_op {
                          owner whose ranges end */
     bool unlock;      /* lock: release it; getlock, answer: nothing is in its way */
     bool sleeps;      /* lock: wait for it */
+    bool lock_asked;  /* lock: other devices were, and may have been refused it since */
+    bool lock_quiet;  /* what was written under it is committed, or will not be waited for */
+    bool lock_told;   /* the server was told of its end */
 
     /* The answer. */
     uint64_t entry;        /* nodeid; 0: a negative entry */
@@ -87,9 +90,11 @@ struct vfs_op {
     struct vfs_op *next, **prev; /* in the list of parked ones */
     bool heap, interrupted, waits_wb, waits_lock, woken, barrier_done;
     bool fresh;         /* all that was committed when it came is applied here */
+    bool barrier_all;   /* the barrier is for all that is pending in the file's namespace */
     bool barrier_local; /* the barrier waits for outbox and tree on disk, not for a commit */
     int barrier_err;
-    uint64_t wait_id, ticket, ticket2;
+    uint64_t wait_id, ticket, ticket2, mark;
+    struct m_lock_range range; /* asked of other devices; getlock: then what they have */
     struct core_need need;
     struct block_id *ids; /* blocks to fetch; malloc'd */
     size_t ids_n;

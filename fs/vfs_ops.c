@@ -278,7 +278,9 @@ int vfs_setattr(struct vfs *v, struct vfs_op *op)
     if (allowed != 0)
         return allowed;
     if ((op->set & OP_SET_SIZE) != 0) {
-        int rc = vfs_truncate(v, op, h, op->attr.size);
+        int rc = op->file != NULL ? vfs_locks_good(v, op->file) : 0;
+        if (rc == 0)
+            rc = vfs_truncate(v, op, h, op->attr.size);
         if (rc != 0)
             return rc;
     }

@@ -109,6 +109,13 @@ static void inval_inode(struct vfs *v, const struct handle *h, int64_t off)
         notify_inode(v->notify, h->nodeid, off);
 }
 
+void vfs_reattach(struct vfs *v, struct handle *h)
+{
+    handle_attach(v->handles, h);
+    h->version++;
+    inval_inode(v, h, 0);
+}
+
 /* The names of a file lead nowhere any more: the next use looks them up. */
 static void inval_names(struct vfs *v, struct handle *h)
 {
@@ -127,17 +134,20 @@ static void content_changes(void *ctx, uint64_t node, uint64_t off, uint64_t len
     struct vfs *v = ((struct fs *)ctx)->vfs;
     if (v == NULL)
         return;
-    struct handle *live = handle_live(v->handles, node);
     struct core_attr a;
     struct core_need need;
-    if (live != NULL && live->opens > 0 && core_getattr(v->fs->core, node, &a, &need) == 0) {
-        handle_detach(v->handles, live, a.size, a.mtime, a.ctime);
-        live->turn = v->turn;
-        inval_names(v, live);
-    } else if (live != NULL) {
-        live->version++;
-        live->stale = true;
-        inval_inode(v, live, 0);
+    for (struct handle *h = handle_of(v->handles, node); h != NULL; h = handle_next_of(h)) {
+        if (h->old != NULL)
+            continue;
+        if (h->opens > 0 && core_getattr(v->fs->core, node, &a, &need) == 0) {
+            handle_detach(v->handles, h, a.size, a.mtime, a.ctime);
+            h->turn = v->turn;
+            inval_names(v, h);
+        } else {
+            h->version++;
+            h->stale = true;
+            inval_inode(v, h, 0);
+        }
     }
     wb_drop_clean(v->wb, node); /* vfs_before_apply has brought the rest into the tree */
     vfs_save_old(v, node, off, len > FILE_SIZE_MAX - off ? FILE_SIZE_MAX : off + len);
@@ -192,7 +202,9 @@ int vfs_before_apply(struct vfs *v, const struct m_record *r)
 /* The local content lost against another device's and lives on as a copy: open files go with it. */
 static void forked(struct vfs *v, uint64_t node, uint64_t copy)
 {
-    for (struct handle *h = handle_of(v->handles, node); h != NULL; h = handle_next_of(h)) {
+    struct handle *next;
+    for (struct handle *h = handle_of(v->handles, node); h != NULL; h = next) {
+        next = handle_next_of(h);
         bool detached_now = h->old != NULL && h->turn == v->turn;
         if (h->opens == 0 || (h->old != NULL && !detached_now))
             continue;
@@ -200,7 +212,6 @@ static void forked(struct vfs *v, uint64_t node, uint64_t copy)
             inval_names(v, h);
         follow(v, h, copy);
         inval_inode(v, h, -1);
-        break;
     }
 }
 
@@ -329,7 +340,16 @@ static bool blocked(void *ctx, bool entry, uint64_t nodeid)
     return found;
 }
 
+/* [not locked] */
+static void mark_passed(void *ctx)
+{
+    struct vfs *v = ctx;
+    pthread_mutex_lock(&v->fs->lock);
+    vfs_locks_changed(v);
+    pthread_mutex_unlock(&v->fs->lock);
+}
+
 struct notify_sink vfs_notify_sink(struct vfs *v)
 {
-    return (struct notify_sink){v, pass_entry, pass_inode, blocked};
+    return (struct notify_sink){v, pass_entry, pass_inode, blocked, mark_passed};
 }

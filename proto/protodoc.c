@@ -35,6 +35,7 @@ static void append_limits(struct buf *out)
         {"WHERE_ITEMS_MAX", "files and folders of one question where", WHERE_ITEMS_MAX},
         {"WHERE_LEFT_MAX", "of those left over in one answer to where", WHERE_LEFT_MAX},
         {"CHANGES_ROWS_MAX", "rows of one commit", CHANGES_ROWS_MAX},
+        {"LOCK_RANGES_MAX", "locked stretches of one file by one device", LOCK_RANGES_MAX},
         {"BACKGROUND_ROWS_MAX", "rows of one commit of background sync", BACKGROUND_ROWS_MAX},
         {"BACKGROUND_BYTES_MAX", "bytes of one commit of background sync", BACKGROUND_BYTES_MAX},
         {"PAGE_ROWS_MAX", "rows of one page of readdir or extents", PAGE_ROWS_MAX},

@@ -40,6 +40,7 @@
 #define WHERE_LEFT_MAX 16384     /* … found and not looked into, in one answer */
 #define IDS_MAX 65536            /* block ids in one diff, commit or locate */
 #define CHANGES_ROWS_MAX 262144  /* rows of one commit */
+#define LOCK_RANGES_MAX 256      /* locked stretches of one file by one device */
 #define BACKGROUND_ROWS_MAX 1000 /* rows of one background commit */
 #define BACKGROUND_BYTES_MAX (1u << 20)
 #define PAGE_ROWS_MAX 8192 /* rows of one page: readdir, extents, list */

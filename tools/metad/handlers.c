@@ -542,6 +542,81 @@ static void on_wait(void *ctx, struct httpd_req *q)
     }
 }
 
+/* ---- lock
+ * ------------------------------------------------------------------------------------------ */
+
+/* On its way from the worker to the loop; lives in the request's arena. */
+struct asked_lock {
+    struct service *s;
+    struct httpd_req *q;
+    struct m_lock_req req;
+    uint64_t device;
+};
+
+static const struct call call_lock = {
+    .method = "lock",
+    .req_desc = &m_lock_req_desc,
+    .ans_desc = &m_lock_ans_desc,
+    .whom = CALL_FOR_DEVICE,
+};
+
+static void watch_leases(void *arg)
+{
+    struct service *s = arg;
+    unsigned next = locks_expire(s->locks);
+    s->leases_watched = next > 0 && !httpd_draining(s->httpd);
+    if (s->leases_watched)
+        httpd_timer(s->httpd, next, watch_leases, s);
+}
+
+static void lock_on_loop(void *arg)
+{
+    struct asked_lock *h = arg;
+    struct service *s = h->s;
+    struct m_lock_ans a = {0};
+    int err = locks_request(s->locks, h->device, &h->req, &a, httpd_arena(h->q));
+    if (err)
+        service_fail(s, &call_lock, h->q, err,
+                     err == -ENOSPC ? "this device holds locks of too many files"
+                                    : "a lock is not empty, and of a whole file is all of it");
+    else
+        httpd_reply_msg(h->q, &m_lock_ans_desc, &a);
+    if (!s->leases_watched)
+        watch_leases(s);
+}
+
+/* The worker looks whether the device may see the namespace; what it locks there, the loop knows.
+ */
+static void on_lock(void *ctx, struct httpd_req *q)
+{
+    struct service *s = ctx;
+    char why[512] = "";
+    struct meta *m;
+    struct meta_caller who;
+    uint64_t head;
+    int err = readers_get(s->readers, &m, why);
+    if (err) {
+        service_fail(s, &call_lock, q, err, why);
+        return;
+    }
+    struct asked_lock *h = arena_alloc(httpd_arena(q), sizeof *h);
+    bool admitted =
+        service_admit(s, m, &call_lock, q, &who) && httpd_decode(q, &m_lock_req_desc, &h->req);
+    if (admitted && h->req.ns)
+        err = meta_head(m, &who, h->req.ns, &head);
+    readers_put(s->readers, m);
+    if (!admitted)
+        return;
+    if (err) {
+        service_fail(s, &call_lock, q, err, "not a member of the namespace");
+        return;
+    }
+    h->s = s;
+    h->q = q;
+    h->device = who.device;
+    httpd_post(s->httpd, lock_on_loop, h);
+}
+
 /* ---- the rest
  * ---------------------------------------------------------------------------------------- */
 
@@ -583,6 +658,7 @@ void service_routes(struct service *s)
     ROUTE(join);
     ROUTE(command);
     httpd_route(h, "wait", HTTPD_ON_WORKER, SMALL_BODY, on_wait);
+    httpd_route(h, "lock", HTTPD_ON_WORKER, SMALL_BODY, on_lock);
     httpd_route(h, "ca", HTTPD_ON_LOOP, 0, on_ca); /* 0: GET, too */
 }
 
@@ -591,4 +667,5 @@ void service_metrics(void *ctx, struct buf *out)
     struct service *s = ctx;
     counters_print(&s->counters, out);
     waiters_print(s->waiters, out);
+    locks_print(s->locks, out);
 }

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "datadir.h"
@@ -25,6 +26,7 @@
 #define DRAIN_MS 30000u
 #define HISTORY_MIN_MS (30ull * 24 * 3600 * 1000)
 #define WORKERS 4u
+#define LOCK_LEASE_MIN_MS 1000
 #define CONNECTIONS_MAX                                                                            \
     16384u /* each waiting client holds one; the usual hard limit of open files is 20000 */
 
@@ -35,7 +37,7 @@ struct config {
     struct buf names; /* for the certificate, with commas between them */
     char *first_name; /* malloc'd; NULL: the address */
     unsigned drain_ms;
-    uint64_t gc_grace_ms, history_min_ms;
+    uint64_t gc_grace_ms, history_min_ms, lock_lease_ms;
     bool tls, init_only;
 };
 
@@ -55,6 +57,8 @@ static const char usage[] =
     "  --gc-grace SECONDS    receipts are good for half of it (172800)\n"
     "  --history-min SECONDS how long at least what was changed or removed can be read, and a\n"
     "                        device be offline and go on from where it was (2592000: 30 days)\n"
+    "  --lock-lease SECONDS  what a mount holds locked against others is released when it was not\n"
+    "                        heard of for so long (15)\n"
     "  --no-tls              plain HTTP; only on a loopback address\n";
 
 static int wrong(const char *fmt, const char *what)
@@ -135,6 +139,10 @@ static int take_option(struct config *c, int o)
         if (!take_seconds(optarg, &c->history_min_ms))
             return wrong("--history-min %s is not a number of seconds", optarg);
         return 0;
+    case 'k':
+        if (!take_seconds(optarg, &c->lock_lease_ms) || c->lock_lease_ms < LOCK_LEASE_MIN_MS)
+            return wrong("--lock-lease %s is not a number of seconds, at least 1", optarg);
+        return 0;
     case 'p':
         c->tls = false;
         return 0;
@@ -156,6 +164,7 @@ static int take_arguments(struct config *c, int argc, char **argv)
         {"drain", required_argument, NULL, 'D'},
         {"gc-grace", required_argument, NULL, 'g'},
         {"history-min", required_argument, NULL, 'H'},
+        {"lock-lease", required_argument, NULL, 'k'},
         {"no-tls", no_argument, NULL, 'p'},
         {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'v'},
@@ -278,6 +287,27 @@ static int start_httpd(struct service *s, const struct config *c, const struct d
     return e;
 }
 
+static int64_t monotonic_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static void lock_news(void *ctx, uint64_t device, bool any)
+{
+    waiters_lock_news(((struct service *)ctx)->waiters, device, any);
+}
+
+static void start_locks(struct service *s)
+{
+    struct locks_options o = {
+        .now_ms = monotonic_ms, .lease_ms = s->lock_lease_ms, .news = lock_news, .ctx = s};
+    random_bytes(&o.epoch, sizeof o.epoch);
+    o.epoch |= 1; /* never none */
+    s->locks = locks_new(&o);
+}
+
 /* Runs until a signal. The parts that are there are taken down by stop(). */
 static int serve(struct service *s, const struct config *c, const struct datadir *d,
                  const struct meta_options *mo, char *err)
@@ -288,6 +318,7 @@ static int serve(struct service *s, const struct config *c, const struct datadir
     struct meta *m = NULL;
     s->waiters = waiters_new(s->httpd);
     s->readers = readers_new(mo);
+    start_locks(s);
     struct meta_options writes = *mo;
     writes.log_reserve = LOG_RESERVE;
     e = meta_open(&m, &writes, err);
@@ -326,6 +357,7 @@ static void stop(struct service *s)
     writer_free(s->writer);
     httpd_free(s->httpd);
     waiters_free(s->waiters);
+    locks_free(s->locks);
     readers_free(s->readers);
 }
 
@@ -340,7 +372,8 @@ static int run(struct config *c, struct log *log)
         struct service s = {.log = log,
                             .names = (const char *)c->names.p,
                             .public_host = host,
-                            .history_min_ms = c->history_min_ms};
+                            .history_min_ms = c->history_min_ms,
+                            .lock_lease_ms = (unsigned)c->lock_lease_ms};
         if (c->tls) {
             s.ca_pem = d.ca_pem;
             s.ca_key_pem = d.ca_key_pem;

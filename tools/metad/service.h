@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /* One running steadfs-metad: its parts, and the table of calls that it answers.
  *
- * Threads: the loop (httpd) receives and answers and owns `waiters`; the writer owns the one
- * metadata object that changes things, and `throttle`; the workers read, each with an object of the
- * pool.
+ * Threads: the loop (httpd) receives and answers and owns `waiters` and `locks`; the writer owns
+ * the one metadata object that changes things, and `throttle`; the workers read, each with an
+ * object of the pool.
  */
 #ifndef STEADFS_SERVICE_H
 #define STEADFS_SERVICE_H
 
 #include "counters.h"
 #include "httpd.h"
+#include "locks.h"
 #include "meta.h"
 #include "readers.h"
 #include "throttle.h"
@@ -21,6 +22,7 @@ struct service {
     struct readers *readers;
     struct writer *writer;
     struct waiters *waiters;
+    struct locks *locks;
     struct counters counters;
     struct throttle throttle;
     const char *ca_pem, *ca_key_pem; /* the installation's CA; NULL without TLS */
@@ -30,6 +32,8 @@ struct service {
     uint64_t history_min_ms; /* superseded content is kept so long at least */
     int64_t released_ms;     /* loop: when waiters were last released after a command */
     bool release_due;        /* loop: a timer for it is set */
+    bool leases_watched;     /* loop: a timer for the end of the next lease is set */
+    unsigned lock_lease_ms;  /* 0: LOCK_LEASE_MS */
 };
 
 /* Whose credential a call needs. */

@@ -42,6 +42,7 @@ struct holder {
     uint64_t device;
     struct waiter *first, *last;
     unsigned n;
+    bool locks; /* it has to ask for its locks again */
 };
 
 struct waiters {
@@ -148,6 +149,7 @@ static void answer(struct waiter *x)
         if (v->topic->head > v->sjid)
             a.changed[a.changed_n++] = (struct m_watch){.ns = v->topic->ns, .sjid = v->topic->head};
     }
+    a.locks = x->holder->locks;
     unlink_waiter(x);
     if (x->timer)
         httpd_timer_cancel(x->timer);
@@ -185,7 +187,7 @@ void waiters_hold(struct waiters *w, struct httpd_req *q, const struct m_wait_re
     w->all = x;
     w->held++;
 
-    bool ahead = httpd_draining(w->httpd);
+    bool ahead = httpd_draining(w->httpd) || h->locks;
     x->watches = arena_alloc(ar, req->watch_n * sizeof *x->watches);
     x->watches_n = req->watch_n;
     for (size_t i = 0; i < req->watch_n; i++) {
@@ -235,6 +237,14 @@ void waiters_publish(struct waiters *w, uint64_t ns, uint64_t first, uint64_t he
         if (v->sjid < head)
             answer(v->waiter);
     }
+}
+
+void waiters_lock_news(struct waiters *w, uint64_t device, bool any)
+{
+    struct holder *h = holder_of(w, device);
+    h->locks = any;
+    while (any && h->first)
+        answer(h->first);
 }
 
 void waiters_release(struct waiters *w)

@@ -32,6 +32,9 @@ void waiters_hold(struct waiters *w, struct httpd_req *q, const struct m_wait_re
  * device a wait answered and another sent. */
 void waiters_publish(struct waiters *w, uint64_t ns, uint64_t first, uint64_t head,
                      uint64_t device);
+/* Whether something that the device waits for at `locks` was given to it: while it was, its waits
+ * are answered, those under way and those to come. */
+void waiters_lock_news(struct waiters *w, uint64_t device, bool any);
 /* Answers all, with nothing changed: they ask again and are compared with the database. */
 void waiters_release(struct waiters *w);
 size_t waiters_held(const struct waiters *w);

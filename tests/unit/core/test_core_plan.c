@@ -386,6 +386,42 @@ static void test_barrier(void **state)
 
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
+static bool is_pending(struct world *w, uint64_t node, size_t *n)
+{
+    uint64_t v[8];
+    bool found = false;
+    assert_int_equal(core_pending_nodes(w->core, NS, v, 8, n), 0);
+    for (size_t i = 0; i < *n; i++)
+        found = found || v[i] == node;
+    return found;
+}
+
+/* What a barrier for everything is about: content and attributes, names by their directories, sent
+ * or not. */
+static void test_pending_nodes(void **state)
+{
+    struct world *w = *state;
+    size_t n;
+    uint64_t d = make(w, ROOT, "d", NODE_DIR), f = make(w, d, "f", NODE_REG);
+    make(w, d, "gone", NODE_REG);
+    commit_all(w);
+    assert_false(is_pending(w, f, &n));
+    assert_int_equal(n, 0);
+    write_block(w, f, 0, 8, 1);
+    assert_true(is_pending(w, f, &n));
+    assert_int_equal(n, 1);
+    assert_int_equal(remove_name(w, d, "gone", false), 0);
+    assert_true(is_pending(w, d, &n));
+    assert_int_equal(n, 2);
+    planned(w, d); /* the directory's is under way now */
+    assert_true(is_pending(w, d, &n) && is_pending(w, f, &n));
+    answer_committed(w);
+    assert_false(is_pending(w, d, &n));
+    assert_true(is_pending(w, f, &n));
+    commit_all(w);
+    assert_false(is_pending(w, f, &n));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -412,6 +448,7 @@ int main(void)
         T(test_symbolic_link),
         T(test_xattr_alone),
         T(test_barrier),
+        T(test_pending_nodes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

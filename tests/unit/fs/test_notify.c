@@ -22,6 +22,7 @@ struct seen {
     struct buf text;
     atomic_size_t n;
     atomic_uint blocked, unknown; /* a directory; how often inodes are not known */
+    atomic_uint marks;
 };
 
 static void entry(void *ctx, uint64_t parent, const char *name, size_t len)
@@ -53,10 +54,15 @@ static bool blocked(void *ctx, bool is_entry, uint64_t nodeid)
     return is_entry && s->blocked == nodeid;
 }
 
+static void passed(void *ctx)
+{
+    ((struct seen *)ctx)->marks++;
+}
+
 static void start(struct seen *s, struct notify **n)
 {
     *s = (struct seen){.hold = PTHREAD_MUTEX_INITIALIZER, .lock = PTHREAD_MUTEX_INITIALIZER};
-    struct notify_sink sink = {s, entry, inode, blocked};
+    struct notify_sink sink = {s, entry, inode, blocked, passed};
     assert_int_equal(notify_new(n, &sink), 0);
 }
 
@@ -110,6 +116,36 @@ static void what_would_wait_is_set_aside(void **state)
     buf_free(&s.text);
 }
 
+static void marks_are_passed_behind_what_came_before(void **state)
+{
+    (void)state;
+    struct seen s;
+    struct notify *n;
+    start(&s, &n);
+    pthread_mutex_lock(&s.hold);
+    notify_entry(n, 1, bytes_str("x"));
+    notify_inode(n, 1, 0);
+    uint64_t first = notify_mark(n), second = notify_mark(n);
+    assert_true(second > first);
+    usleep(20000);
+    assert_true(notify_passed(n) < first);
+    pthread_mutex_unlock(&s.hold);
+    for (int i = 0; i < 5000 && s.marks < 4; i++) /* two in each line */
+        usleep(1000);
+    assert_int_equal(s.marks, 4);
+    assert_int_equal(notify_passed(n), second);
+    assert_int_equal(s.n, 2);
+    s.blocked = 2; /* what is set aside is not waited for */
+    notify_entry(n, 2, bytes_str("a"));
+    uint64_t third = notify_mark(n);
+    for (int i = 0; i < 5000 && s.marks < 6; i++)
+        usleep(1000);
+    assert_int_equal(notify_passed(n), third);
+    assert_int_equal(s.n, 2);
+    notify_free(n);
+    buf_free(&s.text);
+}
+
 static void unknown_inode_is_told_again(void **state)
 {
     (void)state;
@@ -150,6 +186,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(order),
+        cmocka_unit_test(marks_are_passed_behind_what_came_before),
         cmocka_unit_test(what_would_wait_is_set_aside),
         cmocka_unit_test(unknown_inode_is_told_again),
         cmocka_unit_test(full_queue),

@@ -412,6 +412,16 @@ void core_plan_free(struct core_plan *p)
     free(p->ids);
     *p = (struct core_plan){0};
 }
+int core_pending_nodes(struct core *c, uint64_t ns, uint64_t *out, size_t max, size_t *n)
+{
+    (void)c;
+    (void)ns;
+    *n = 0;
+    for (size_t i = 0; i < nodes_n && *n < max; i++)
+        if (nodes[i].dirty || nodes[i].sent)
+            out[(*n)++] = nodes[i].node;
+    return 0;
+}
 static size_t node_find(uint64_t node)
 {
     size_t i = 0;
@@ -686,6 +696,13 @@ int core_resync_apply(struct core_resync *r, int64_t now, struct core_effects *f
 }
 
 /* ---- what programs do ---- */
+static unsigned locks_lost;
+void vfs_locks_lost(struct vfs *v, uint64_t node)
+{
+    (void)v;
+    (void)node;
+    locks_lost++;
+}
 void vfs_effects(struct vfs *v, const struct core_effects *fx)
 {
     (void)v;
@@ -1271,6 +1288,183 @@ static void the_newest_is_not_waited_for_forever(void **state)
     fresh(&away);
     WAIT_FOR(CALLED(away));
     assert_int_equal(away.err, -EIO);
+}
+
+static void a_barrier_for_everything_waits_for_each(void **state)
+{
+    (void)state;
+    struct result r = {0};
+    struct m_diff_ans none = {0};
+    start();
+    pthread_mutex_lock(&fs.lock);
+    assert_true(sync_barrier_all(fs.sync, NS, result_done, &r) == 0); /* nothing is pending */
+    pthread_mutex_unlock(&fs.lock);
+    node_add(100, "hello");
+    node_add(200, "world");
+    pthread_mutex_lock(&fs.lock);
+    assert_true(sync_barrier_all(fs.sync, NS, result_done, &r) != 0);
+    pthread_mutex_unlock(&fs.lock);
+    answer(call_wait("diff"), &m_diff_ans_desc, &none);
+    answer_committed(call_wait("commit"), 1);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(r.err, 0);
+    assert_false(nodes[0].dirty || nodes[1].dirty || nodes[0].sent || nodes[1].sent);
+}
+
+/* ---- locks=global ---- */
+static struct m_lock_req lock_of(struct fake_call *c, struct arena *a)
+{
+    struct m_lock_req q;
+    assert_int_equal(msg_decode(&m_lock_req_desc, &q, c->body.p, c->body.n, MSG_STRICT, a, NULL),
+                     0);
+    return q;
+}
+
+static uint64_t lock_want(uint64_t off, uint64_t end, bool patient, struct result *r)
+{
+    struct m_lock_range range = {.exclusive = true, .off = off, .end = end, .patient = patient};
+    pthread_mutex_lock(&fs.lock);
+    uint64_t id = sync_lock_want(fs.sync, NS, 100, &range, NULL, result_done, r);
+    pthread_mutex_unlock(&fs.lock);
+    return id;
+}
+
+static bool lock_held(uint64_t off, uint64_t end)
+{
+    struct m_lock_range range = {.exclusive = true, .off = off, .end = end};
+    pthread_mutex_lock(&fs.lock);
+    bool held = sync_lock_covers(fs.sync, 100, &range);
+    pthread_mutex_unlock(&fs.lock);
+    return held;
+}
+
+static void answer_lock(struct fake_call *c, const struct m_lock_busy *busy, size_t busy_n)
+{
+    struct m_lock_busy copy[4];
+    memcpy(copy, busy ? busy : copy, busy_n * sizeof *busy);
+    struct m_lock_ans a = {.busy = copy, .busy_n = busy_n, .lease_ms = 60000, .epoch = 9};
+    answer(c, &m_lock_ans_desc, &a);
+}
+
+static void a_request_states_what_is_held_and_wanted(void **state)
+{
+    (void)state;
+    struct arena cleanup_arena a = {0};
+    struct result first = {0}, second = {0}, third = {0};
+    start();
+    lock_want(0, 10, false, &first);
+    struct fake_call *c = call_wait("lock");
+    struct m_lock_req q = lock_of(c, &a);
+    assert_int_equal(q.hold_n, 0);
+    assert_int_equal(q.want_n, 1);
+    uint64_t seq = q.seq, run = q.run;
+    lock_want(20, 30, false, &second); /* while that is under way */
+    lock_want(40, 50, true, &third);
+    answer_lock(c, NULL, 0);
+    WAIT_FOR(CALLED(first));
+    assert_int_equal(first.err, 0);
+    assert_true(lock_held(0, 10));
+    c = call_wait("lock");
+    q = lock_of(c, &a);
+    assert_true(q.seq > seq && q.run == run);
+    assert_int_equal(q.hold_n, 1);
+    assert_int_equal(q.want_n, 2);
+    struct m_lock_range other = {.exclusive = true, .off = 25, .end = 45};
+    struct m_lock_busy busy[] = {{.want = 0, .other_set = true, .other = other},
+                                 {.want = 1, .other_set = true, .other = other}};
+    answer_lock(c, busy, 2);
+    WAIT_FOR(CALLED(second));
+    assert_int_equal(second.err, -EAGAIN);
+    assert_false(CALLED(third)); /* it is patient */
+    struct m_wait_ans news = {.locks = true};
+    answer(call_wait("wait"), &m_wait_ans_desc, &news);
+    c = call_wait("lock");
+    assert_int_equal(lock_of(c, &a).want_n, 1);
+    answer_lock(c, NULL, 0);
+    WAIT_FOR(CALLED(third));
+    assert_true(lock_held(0, 10) && lock_held(40, 50) && !lock_held(20, 21));
+}
+
+static void what_is_given_to_nobody_is_given_back(void **state)
+{
+    (void)state;
+    struct arena cleanup_arena a = {0};
+    struct result r = {0}, told = {0};
+    start();
+    uint64_t id = lock_want(0, 10, true, &r);
+    struct fake_call *c = call_wait("lock");
+    sync_cancel(fs.sync, id);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(r.err, -EINTR);
+    answer_lock(c, NULL, 0); /* too late */
+    c = call_wait("lock");
+    struct m_lock_req q = lock_of(c, &a);
+    assert_int_equal(q.hold_n + q.want_n, 0);
+    assert_false(lock_held(0, 10));
+    pthread_mutex_lock(&fs.lock);
+    assert_true(sync_lock_told(fs.sync, 100, result_done, &told) != 0);
+    pthread_mutex_unlock(&fs.lock);
+    assert_false(CALLED(told));
+    answer_lock(c, NULL, 0);
+    WAIT_FOR(CALLED(told));
+}
+
+static void a_lease_is_not_outlived(void **state)
+{
+    (void)state;
+    struct result r = {0};
+    start();
+    locks_lost = 0;
+    lock_want(0, 10, false, &r);
+    struct m_lock_ans a = {.lease_ms = 300, .epoch = 9};
+    answer(call_wait("lock"), &m_lock_ans_desc, &a);
+    WAIT_FOR(CALLED(r));
+    struct arena cleanup_arena ar = {0};
+    struct fake_call *alive = call_wait("lock"); /* a sign of life, and no answer to it */
+    assert_int_equal(lock_of(alive, &ar).ns, 0);
+    WAIT_FOR(__atomic_load_n(&locks_lost, __ATOMIC_SEQ_CST) == 1);
+    assert_false(lock_held(0, 10));
+}
+
+static void a_new_server_is_told_what_is_held(void **state)
+{
+    (void)state;
+    struct arena cleanup_arena ar = {0};
+    struct result r = {0}, more = {0};
+    start();
+    lock_want(0, 10, false, &r);
+    struct m_lock_ans a = {.lease_ms = 300, .epoch = 9};
+    answer(call_wait("lock"), &m_lock_ans_desc, &a);
+    WAIT_FOR(CALLED(r));
+    a.epoch = 10;
+    a.lease_ms = 60000;
+    answer(call_wait("lock"), &m_lock_ans_desc, &a);
+    struct fake_call *c = call_wait("lock");
+    assert_int_equal(lock_of(c, &ar).hold_n, 1);
+    answer(c, &m_lock_ans_desc, &a);
+    a.again_ms = 50; /* it gives nothing yet */
+    lock_want(20, 30, false, &more);
+    answer(call_wait("lock"), &m_lock_ans_desc, &a);
+    a.again_ms = 0;
+    c = call_wait("lock");
+    assert_false(CALLED(more));
+    answer(c, &m_lock_ans_desc, &a);
+    WAIT_FOR(CALLED(more));
+    assert_int_equal(more.err, 0);
+    assert_true(lock_held(0, 10) && lock_held(20, 30));
+}
+
+static void without_a_server_there_is_no_lock(void **state)
+{
+    (void)state;
+    struct result now = {0}, later = {0};
+    start();
+    fs.opt.timeout_ms = 200;
+    lock_want(0, 10, false, &now);
+    lock_want(0, 10, true, &later);
+    WAIT_FOR(CALLED(now) && CALLED(later));
+    assert_int_equal(now.err, -ENOLCK);
+    assert_int_equal(later.err, -ENOLCK);
 }
 
 static void a_cancelled_barrier_ends_once(void **state)
@@ -1867,6 +2061,12 @@ int main(void)
         T(the_journal_settles_a_commit_whose_answer_is_lost),
         T(the_newest_is_asked_for_and_applied),
         T(the_newest_is_not_waited_for_forever),
+        T(a_barrier_for_everything_waits_for_each),
+        T(a_request_states_what_is_held_and_wanted),
+        T(what_is_given_to_nobody_is_given_back),
+        T(a_lease_is_not_outlived),
+        T(a_new_server_is_told_what_is_held),
+        T(without_a_server_there_is_no_lock),
         T(a_cancelled_barrier_ends_once),
         T(a_commit_is_planned_during_its_last_put),
         T(an_early_plan_is_taken_back),

@@ -22,6 +22,7 @@ struct httpd_req {
     unsigned answers;
     size_t changed_n;
     struct m_watch changed[8];
+    bool locks;
 };
 struct httpd {
     bool draining;
@@ -58,6 +59,7 @@ void httpd_reply_msg(struct httpd_req *q, const struct msg_desc *d, const void *
     assert_ptr_equal(d, &m_wait_ans_desc);
     q->answers++;
     q->changed_n = a->changed_n;
+    q->locks = a->locks;
     for (size_t i = 0; i < a->changed_n && i < 8; i++)
         q->changed[i] = a->changed[i];
     arena_free(&q->arena); /* as httpd does: whoever still looks into it is caught by ASan */
@@ -114,6 +116,22 @@ static void wakes_those_who_are_behind(void **state)
     waiters_publish(f->w, 1, 10, 10, 0);
     assert_int_equal(ahead->answers, 1);
     assert_int_equal(behind->answers, 1);
+}
+
+/* A lock was given to the device: it is told until it has asked. */
+static void locks_are_news(void **state)
+{
+    struct fixture *f = *state;
+    struct httpd_req *held = hold(f, 0, 1, 1, 4), *other = hold(f, 1, 2, 1, 4);
+    waiters_lock_news(f->w, 1, true);
+    assert_int_equal(held->answers, 1);
+    assert_true(held->locks);
+    assert_int_equal(other->answers, 0);
+    struct httpd_req *next = hold(f, 2, 1, 1, 4);
+    assert_int_equal(next->answers, 1);
+    assert_true(next->locks);
+    waiters_lock_news(f->w, 1, false);
+    assert_int_equal(hold(f, 3, 1, 1, 4)->answers, 0);
 }
 
 /* A device learns of its own commits by their answers. */
@@ -221,6 +239,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(wakes_those_who_are_behind, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(locks_are_news, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_devices_own_commits_are_no_news_to_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(late_request_sees_what_was_published, set_up, tear_down),
         cmocka_unit_test_setup_teardown(one_namespace_watched_twice, set_up, tear_down),

@@ -7,6 +7,36 @@ _steadfs_mountpoints() {
         /proc/self/mountinfo
 }
 
+# What comes behind -o: a name after -o or a comma, its value after =, which is a word of its own.
+_steadfs_mount_options() { # CURRENT PREVIOUS AND-THE-ONE-BEFORE
+    local cur=$1 name='' before='' words=
+    if [[ $cur == = ]]; then
+        name=${2##*,} cur=
+    elif [[ $2 == = && $cur != *,* ]]; then
+        name=${3##*,}
+    fi
+    case $name in
+    '')
+        words="state= fsync= close= coherence= locks= fsync_timeout= timeout= connect_timeout= drain= prefer= copies=
+            cache_size= dirty_max= eager_put log= trace= log_level= uid= gid= umask= allow_suid allow_dev allow_other
+            default_permissions ro remount nonempty fsname= subtype= noexec noatime _netdev nofail"
+        [[ $cur != *,* ]] || before=${cur%,*},
+        cur=${cur##*,}
+        ;;
+    fsync) words="commit local" ;;
+    close) words="async local commit" ;;
+    coherence) words="cached strict" ;;
+    locks) words="mount global" ;;
+    log_level) words="error warn info debug" ;;
+    state | log | trace)
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        return
+        ;;
+    esac
+    mapfile -t COMPREPLY < <(compgen -P "$before" -W "$words" -- "$cur")
+    compopt -o nospace 2>/dev/null
+}
+
 _steadfs() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} words=
     local commands="mount unmount status sync conflicts parked where login namespace share admin history restore pin evict"
@@ -15,7 +45,14 @@ _steadfs() {
         words="$commands --help --version"
     else
         case ${COMP_WORDS[1]} in
-        mount) [[ $cur != -* ]] || words="-o --help" ;;
+        mount)
+            if [[ $cur == -* ]]; then
+                words="-o --help"
+            elif [[ " ${COMP_WORDS[*]:2:COMP_CWORD-2} " == *" -o "* && $prev =~ ^(-o|=|.*,.*)$ || $cur == = ]]; then
+                _steadfs_mount_options "$cur" "$prev" "${COMP_WORDS[COMP_CWORD - 2]}"
+                return
+            fi
+            ;;
         unmount)
             words="--timeout --force --help"
             [[ $cur == -* ]] || words=$(_steadfs_mountpoints)
