@@ -35,6 +35,7 @@ static struct vfs_op op_of(fuse_req_t req, enum vfs_op_type type, fuse_ino_t ino
                            .nodeid = ino,
                            .uid = c->uid,
                            .gid = c->gid,
+                           .tid = (uint32_t)c->pid,
                            .umask = c->umask,
                            .kill_priv = front_of(req)->below.kill_priv};
 }

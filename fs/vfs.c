@@ -9,8 +9,11 @@
  * finished a job of dirty data, runs it again from its beginning and answers. So no thread is ever
  * held by a request, and any number of them may wait.
  *
- * Interrupts: the front calls vfs_interrupt when the waiting process got a signal. The wait is
- * cancelled through the driver, whose done function then answers EINTR. Dirty data is waited for
+ * Interrupts: the front calls vfs_interrupt when a signal reached the waiting thread. What waits
+ * for a lock is interrupted by any; everything else by one that ends the process only, as on a
+ * disk: databases take an fsync that was interrupted for one that failed. The kernel tells of the
+ * first signal and not which it was, so the waker looks again and again (vfs_lock.c). The wait is
+ * then cancelled through the driver, whose done function answers EINTR. Dirty data is waited for
  * uninterrupted, as that depends on the local disk only. An operation is answered exactly once, by
  * whoever runs it last: there is never more than one thread at it, because it is either running or
  * waiting for one thing.
@@ -24,6 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "killed.h"
 #include "tree.h"
 #include "vfs_int.h"
 
@@ -307,16 +311,37 @@ void vfs_submit(struct vfs *v, const struct vfs_op *request)
     resume(parked, 0);
 }
 
+static void interrupt_now(struct vfs *v, struct vfs_op *op)
+{
+    op->signalled = false;
+    op->interrupted = true;
+    if (op->wait_id != 0)
+        sync_cancel(v->fs->sync, op->wait_id);
+    else if (op->waits_lock)
+        vfs_locks_changed(v);
+}
+
 void vfs_interrupt(struct vfs *v, struct vfs_op *op)
 {
     pthread_mutex_lock(&v->fs->lock);
-    op->interrupted = true;
-    uint64_t id = op->wait_id;
-    if (id != 0)
-        sync_cancel(v->fs->sync, id);
-    else if (op->waits_lock)
-        vfs_locks_changed(v);
+    if (op->type == OP_LOCK) {
+        interrupt_now(v, op);
+    } else {
+        op->signalled = true;
+        vfs_signalled(v);
+    }
     pthread_mutex_unlock(&v->fs->lock);
+}
+
+bool vfs_end_killed(struct vfs *v)
+{
+    bool left = false;
+    for (struct vfs_op *op = v->parked; op != NULL; op = op->next) {
+        if (op->signalled && thread_killed(op->tid))
+            interrupt_now(v, op);
+        left = left || op->signalled;
+    }
+    return left;
 }
 
 void vfs_forget_locked(struct vfs *v, uint64_t nodeid, uint64_t n)

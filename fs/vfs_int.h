@@ -50,10 +50,11 @@ struct vfs {
     uint64_t turn; /* counts vfs_effects */
     void *serving; /* fuse_front's, while it serves */
 
-    /* Waking those who wait for a lock; vfs_lock.c. */
+    /* Waking those who wait for a lock, and ending the waits of those who are killed; vfs_lock.c.
+     */
     pthread_t waker;
     pthread_cond_t lock_news;
-    bool waker_runs, waker_ends, locks_changed;
+    bool waker_runs, waker_ends, locks_changed, signalled;
 };
 
 typedef int (*vfs_run)(struct vfs *v, struct vfs_op *op);
@@ -113,7 +114,11 @@ void vfs_lock_ends(struct vfs *v, struct vfs_op *op);
 void vfs_reattach(struct vfs *v, struct handle *h);
 /* Those who wait for locks are to look again. */
 void vfs_locks_changed(struct vfs *v);
-/* [not locked] The thread that does that. */
+/* Somebody who waits got a signal. */
+void vfs_signalled(struct vfs *v);
+/* Ends the waits of those who got a signal that ends them; whether others got one. */
+bool vfs_end_killed(struct vfs *v);
+/* [not locked] The thread that does both. */
 int vfs_waker_start(struct vfs *v);
 void vfs_waker_end(struct vfs *v);
 /* [not locked] Runs again what waits for dirty data, or for locks. */

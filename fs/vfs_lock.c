@@ -15,10 +15,12 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "vfs_int.h"
 
-#define CHAIN_MAX 64 /* owners looked at in search of a deadlock */
+#define KILLED_AGAIN_MS 100 /* between looks at a thread that got a signal */
+#define CHAIN_MAX 64        /* owners looked at in search of a deadlock */
 
 static const struct lock *conflict(struct vfs *v, const struct handle *with,
                                    const struct lock *want)
@@ -132,13 +134,36 @@ void vfs_locks_changed(struct vfs *v)
     pthread_cond_signal(&v->lock_news);
 }
 
+void vfs_signalled(struct vfs *v)
+{
+    v->signalled = true;
+    pthread_cond_signal(&v->lock_news);
+}
+
+/* Until something is to be done, or (the kernel says nothing more) looked at again. */
+static void wait_for_news(struct vfs *v)
+{
+    if (!v->signalled) {
+        pthread_cond_wait(&v->lock_news, &v->fs->lock);
+        return;
+    }
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    t.tv_nsec += KILLED_AGAIN_MS * 1000000l;
+    t.tv_sec += t.tv_nsec / 1000000000;
+    t.tv_nsec %= 1000000000;
+    pthread_cond_timedwait(&v->lock_news, &v->fs->lock, &t);
+}
+
 static void *waker(void *arg)
 {
     struct vfs *v = arg;
     pthread_mutex_lock(&v->fs->lock);
     while (!v->waker_ends) {
+        if (v->signalled)
+            v->signalled = vfs_end_killed(v);
         if (!v->locks_changed) {
-            pthread_cond_wait(&v->lock_news, &v->fs->lock);
+            wait_for_news(v);
             continue;
         }
         v->locks_changed = false;
@@ -152,7 +177,7 @@ static void *waker(void *arg)
 
 int vfs_waker_start(struct vfs *v)
 {
-    v->waker_ends = v->locks_changed = false;
+    v->waker_ends = v->locks_changed = v->signalled = false;
     int rc = pthread_create(&v->waker, NULL, waker, v);
     v->waker_runs = rc == 0;
     return -rc;

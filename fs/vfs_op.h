@@ -52,6 +52,7 @@ struct vfs_op {
     enum vfs_op_type type;
     void *req; /* the front's */
     uint32_t uid, gid;
+    uint32_t tid; /* the thread that asks; 0: not known */
     uint64_t nodeid,
         nodeid2; /* nodeid2: new parent (rename), directory (link), target file (copy) */
     struct bytes name, name2, data; /* of the request: valid until the answer */
@@ -88,6 +89,7 @@ struct vfs_op {
     /* The way of an operation that has to wait; see vfs.c. */
     struct vfs *vfs;
     struct vfs_op *next, **prev; /* in the list of parked ones */
+    bool signalled;              /* a signal reached the thread: it may be killed */
     bool heap, interrupted, waits_wb, waits_lock, woken, barrier_done;
     bool fresh;         /* all that was committed when it came is applied here */
     bool barrier_all;   /* the barrier is for all that is pending in the file's namespace */
@@ -126,7 +128,7 @@ int vfs_attach_front(struct vfs *v, const struct vfs_front *front);
 void vfs_detach_front(struct vfs *v);
 /* Runs an operation; op is the caller's and used only until this returns. */
 void vfs_submit(struct vfs *v, const struct vfs_op *op);
-/* The process that waits for op was interrupted. Called between watch and unwatch only. */
+/* A signal reached the thread that waits for op. Called between watch and unwatch only. */
 void vfs_interrupt(struct vfs *v, struct vfs_op *op);
 /* The kernel forgets a nodeid n times. */
 void vfs_forget(struct vfs *v, uint64_t nodeid, uint64_t n);

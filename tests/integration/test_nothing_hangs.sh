@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # With the servers stopped, hundreds of processes blocked in fsync and in read leave everything local in the mount
-# answering; a process killed inside fsync goes away; and all of them finish when the servers go on.
+# answering; a process killed inside fsync goes away, and no other signal ends its call; and all of them finish when the
+# servers go on.
 # alone: six hundred processes
 # shellcheck source=tests/integration/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -21,15 +22,19 @@ lab kill metad STOP
 lab kill blockd-hq STOP
 # one process each; a line when it is about to block, another when it is through
 cat >"$work/crowd.py" <<'PY'
-import os, sys
+import ctypes, os, signal, sys
+libc = ctypes.CDLL(None, use_errno=True) # os.fsync asks again after a signal
 kind, top, n = sys.argv[1], sys.argv[2], int(sys.argv[3])
 for i in range(1, n + 1):
     if os.fork() == 0:
         if kind == 'fsync':
             fd = os.open('%s/fsync-%d' % (top, i), os.O_CREAT | os.O_RDWR, 0o644)
             os.write(fd, os.urandom(100))
+            signal.signal(signal.SIGUSR1, lambda *_: None)
             os.write(1, b'blocked %d\n' % os.getpid())
-            os.fsync(fd)
+            if libc.fsync(fd) != 0:
+                os.write(1, b'failed %s\n' % os.strerror(ctypes.get_errno()).encode())
+                os._exit(1)
         else:
             fd = os.open('%s/%d' % (top, i), os.O_RDONLY)
             os.write(1, b'blocked %d\n' % os.getpid())
@@ -63,12 +68,18 @@ done
 same "fsyncs through while the servers stand still" "$(grep -c through "$work/fsync")" 0
 same "reads through" "$(grep -c through "$work/read")" 0
 
+mapfile -t callers < <(sed -n 's/^blocked //p' "$work/fsync")
+kill -USR1 "${callers[@]:20:100}"
 for victim in $(sed -n 's/^blocked //p' "$work/fsync" | head -n 20) $(sed -n 's/^blocked //p' "$work/read" | head -n 5); do
     kill -9 "$victim"
     freed() { ! grep -qs '^State:[[:blank:]]*[RSD]' "/proc/$victim/status"; }
     until_ok "$bound" freed || fail "a killed process stays in its call"
 done
 within ls -l "$b/near"
+
+kill -USR1 "${callers[@]:100:100}"
+within ls -l "$b/near"
+same "calls that a signal ended" "$(grep failed "$work/fsync")" ""
 
 lab kill metad CONT
 lab kill blockd-hq CONT
