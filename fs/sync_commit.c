@@ -532,6 +532,7 @@ static void background_decide(struct sync *s, struct sync_ns *ns, struct core_pl
             trace_plan(s, p);
         upload_set_free(&l->ahead);
         l->ahead = set;
+        l->ahead.ahead = true;
         p->ids = NULL;
         core_plan_free(p);
         return;

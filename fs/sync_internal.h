@@ -166,6 +166,7 @@ struct upload_set {
     struct m_block_ref *ids; /* malloc'd, owned */
     size_t n, pos;           /* those before pos are ready at all targets of generation gen */
     uint64_t gen;
+    bool ahead; /* of a batch that is not planned yet: others may commit parts of it */
 };
 
 /* ---- loads (sync_load.c) ---- */

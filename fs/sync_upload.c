@@ -162,17 +162,20 @@ static void upload_raise(struct upload *u, enum upload_class class)
 }
 
 /* ---- readiness ---- */
-static bool block_ready(struct sync *s, struct sync_ns *ns, const struct m_block_ref *ref,
-                        enum upload_class class)
+enum block_state { BLOCK_READY, BLOCK_WAITS, BLOCK_NEW };
+
+/* NEW: nothing was on its way to one of the targets, and now is. */
+static enum block_state block_ready(struct sync *s, struct sync_ns *ns,
+                                    const struct m_block_ref *ref, enum upload_class class)
 {
-    bool all = true;
+    bool all = true, added = false;
     for (size_t i = 0; i < ns->targets_n; i++) {
         struct route *r = route_find(ns, ns->targets[i]);
         assert(r);
         struct upload *u = upload_find(s, r, &ref->block);
         if (!u) {
             upload_add(s, r, ref, class);
-            all = false;
+            added = true;
             continue;
         }
         upload_raise(u, class);
@@ -187,7 +190,15 @@ static bool block_ready(struct sync *s, struct sync_ns *ns, const struct m_block
             all = false;
         }
     }
-    return all && ns->targets_n > 0;
+    return added ? BLOCK_NEW : all && ns->targets_n > 0 ? BLOCK_READY : BLOCK_WAITS;
+}
+
+static bool block_known(struct sync *s, struct sync_ns *ns, const struct m_block_ref *ref)
+{
+    bool known = false;
+    for (size_t i = 0; i < ns->targets_n && !known; i++)
+        known = upload_find(s, route_find(ns, ns->targets[i]), &ref->block) != NULL;
+    return known;
 }
 
 bool upload_ready(struct sync *s, struct sync_ns *ns, struct upload_set *set,
@@ -203,8 +214,15 @@ bool upload_ready(struct sync *s, struct sync_ns *ns, struct upload_set *set,
         for (size_t i = 0; i < set->n; i++)
             block_ready(s, ns, &set->ids[i], class);
     }
-    while (set->pos < set->n && block_ready(s, ns, &set->ids[set->pos], class))
-        set->pos++;
+    enum block_state at = BLOCK_READY;
+    for (size_t i = set->pos; i < set->n && at != BLOCK_WAITS; i++) {
+        if (set->ahead && !block_known(s, ns, &set->ids[i]))
+            at = BLOCK_READY; /* committed meanwhile, by somebody's fsync */
+        else
+            at = block_ready(s, ns, &set->ids[i], class);
+        if (at == BLOCK_READY && set->pos == i)
+            set->pos++;
+    }
     return set->pos == set->n;
 }
 

@@ -1984,6 +1984,41 @@ static void background_uploads_before_it_takes_the_lane(void **state)
     (void)r;
 }
 
+/* What an fsync committed out of the batch is not asked about again. */
+static void background_leaves_out_what_a_barrier_committed(void **state)
+{
+    (void)state;
+    struct arena cleanup_arena a = {0};
+    struct result r = {0};
+    start();
+    node_add(100, "quiet");
+    node_add(200, "hasty");
+    background_ok = true;
+    pthread_mutex_lock(&fs.lock);
+    sync_kick(fs.sync);
+    pthread_mutex_unlock(&fs.lock);
+    struct fake_call *diff = call_wait("diff");
+    barrier(200, &r);
+    answer_diff_missing(diff, 11);
+    WAIT_FOR(calls_of("put") == 2);
+    struct fake_call *hasty = call_wait("put"); /* the barrier's goes first */
+    hasty->open = false;
+    struct fake_call *quiet = call_wait("put");
+    hasty->open = true;
+    assert_int_equal(answer_put(hasty, "x"), 1);
+    answer_committed(call_wait("commit"), 1);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(r.err, 0);
+    assert_int_equal(answer_put(quiet, "x"), 1);
+    struct fake_call *commit = call_wait("commit");
+    struct m_commit_req q = commit_of(commit, &a);
+    assert_int_equal(q.ids_n, 1);
+    assert_true(block_id_equal(&q.ids[0].block, &nodes[0].id));
+    answer_committed(commit, 2);
+    assert_int_equal(sync_drain(fs.sync, WAIT_MS, NULL, NULL), 0);
+    assert_int_equal(calls_of("diff"), 1);
+}
+
 static bool is_parked(size_t i)
 {
     pthread_mutex_lock(&fs.lock);
@@ -2086,6 +2121,7 @@ int main(void)
         T(races_are_bounded),
         T(a_block_that_nobody_has_is_eio),
         T(background_uploads_before_it_takes_the_lane),
+        T(background_leaves_out_what_a_barrier_committed),
         T(a_lost_block_holds_nothing_else_back),
         T(the_end_ends_every_waiter),
     };
