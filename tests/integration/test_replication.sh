@@ -83,10 +83,16 @@ same "where a folder is" "$(where '[.too_few_bytes, (.servers | length), (.copie
 must lab steadfs admin admin where "$a"
 grep -q 'at no server: 0 bytes' "$work/out" || fail "where: $(cat "$work/out")"
 must_fail "does not know" lab steadfs admin admin where alice:/nothing
+must_fail "1500000 bytes are not there" "$build/tools/steadfs/steadfs" sync "$a/z" --at cloud --timeout 0.2
+must "$build/tools/steadfs/steadfs" sync "$a/z" --at hq
+must_fail "no block server at premises mars" "$build/tools/steadfs/steadfs" sync "$a/z" --at mars
+must_fail "3 block servers only" "$build/tools/steadfs/steadfs" sync "$a/z" --copies 4
 admin unassign alice hq
 same "state" "$(state_of hq)" leaving
 must cmp "$work/z" "$b/z" # readable meanwhile
 must lab start blockd-cloud
+must "$build/tools/steadfs/steadfs" sync "$a/z" --at cloud
+same "what is at cloud" "$(where '.premises[] | select(.premises == "cloud").bytes' "$build/tools/steadfs/steadfs" where "$a/z")" 1500000
 must lab start blockd-attic
 gone_from() { [ -z "$(state_of "$1")" ]; }
 eventually 60 gone_from hq

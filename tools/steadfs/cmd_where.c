@@ -309,7 +309,7 @@ static void of_name(struct survey *s, const char *word, char **name)
     s->path = word[n] ? word + n + 1 : "";
 }
 
-static int run_survey(struct survey *s, const struct identity *id)
+static int ask_all(struct survey *s, const struct identity *id)
 {
     struct rpc *rpc;
     struct rpc_options o = {.ca_pem = id->ca_pem, .credential = id->credential};
@@ -320,6 +320,12 @@ static int run_survey(struct survey *s, const struct identity *id)
         status = ask(s, rpc, id->url);
     while (!status && s->todo_n);
     rpc_free(rpc);
+    return status;
+}
+
+static int run_survey(struct survey *s, const struct identity *id)
+{
+    int status = ask_all(s, id);
     if (status)
         return status;
     uint64_t copies = s->want ? s->want : s->sum.copies_min ? s->sum.copies_min : 1;
@@ -378,6 +384,38 @@ int where_run(const struct subcommand *self, int argc, char **argv, bool admin)
         status = cli_fail(self, EXIT_UNREACHABLE, "the mount does not say whose it is");
     if (!status)
         status = run_survey(&s, &id);
+    identity_free(&id);
+    survey_free(&s);
+    return status;
+}
+
+int where_lacking(const struct subcommand *self, const char *path, const char *premises,
+                  uint64_t copies, uint64_t *bytes)
+{
+    struct survey s = {.self = self};
+    struct identity id = {0};
+    cleanup_free char *state = NULL;
+    bool known = !premises;
+    int status = of_mount(&s, path, &state);
+    if (!status && !state)
+        status = cli_fail(self, EXIT_UNREACHABLE, "the mount does not say whose it is");
+    if (!status)
+        status = identity_of_state(self, state, &id);
+    if (!status)
+        status = ask_all(&s, &id);
+    *bytes = premises ? s.sum.bytes : fewer(&s, copies).bytes;
+    for (size_t k = 0; k < s.sum.premises_n && premises; k++) {
+        if (!bytes_equal(s.premises[k].premises, bytes_str(premises)))
+            continue;
+        known = true;
+        *bytes -= s.premises[k].bytes;
+    }
+    if (!status && !known)
+        status = cli_fail(self, EXIT_FAILED, "its namespace has no block server at premises %s",
+                          premises);
+    if (!status && !premises && copies > s.sum.servers_n)
+        status = cli_fail(self, EXIT_FAILED, "its namespace has %zu block servers only",
+                          s.sum.servers_n);
     identity_free(&id);
     survey_free(&s);
     return status;

@@ -73,7 +73,7 @@ _steadfs() {
             fi
             ;;
         where) [[ $cur != -* ]] || words="--copies --json --state --help" ;;
-        sync) [[ $cur != -* ]] || words="--timeout --help" ;;
+        sync) [[ $cur != -* ]] || words="--timeout --at --copies --help" ;;
         login) [[ $cur != -* ]] || words="--state --device --help" ;;
         namespace)
             if [[ $cur == -* ]]; then
