@@ -72,6 +72,19 @@ void acl_apply_mode(uint8_t *list, size_t n, uint32_t mode)
     }
 }
 
+void acl_map_ids(uint8_t *list, size_t n, uint32_t (*fn)(void *arg, bool group, uint32_t id),
+                 void *arg)
+{
+    for (size_t at = HEAD; at + ENTRY <= n; at += ENTRY) {
+        uint32_t tag = le16(list + at);
+        if (tag != USER && tag != GROUP)
+            continue;
+        uint32_t id = fn(arg, tag == GROUP, le32(list + at + 4));
+        for (unsigned i = 0; i < 4; i++)
+            list[at + 4 + i] = (uint8_t)(id >> 8 * i);
+    }
+}
+
 bool acl_is_name(struct bytes name)
 {
     return bytes_equal(name, bytes_str(ACL_ACCESS)) || bytes_equal(name, bytes_str(ACL_DEFAULT));

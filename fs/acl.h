@@ -27,6 +27,9 @@
 int acl_read(struct bytes list, uint32_t *bits, bool *extended);
 /* Puts the permission bits of mode into a list that acl_read took. */
 void acl_apply_mode(uint8_t *list, size_t n, uint32_t mode);
+/* Replaces the numbers of users and groups in a list by what fn says. */
+void acl_map_ids(uint8_t *list, size_t n, uint32_t (*fn)(void *arg, bool group, uint32_t id),
+                 void *arg);
 /* Whether the attribute is one of the two lists. */
 bool acl_is_name(struct bytes name);
 #endif

@@ -43,6 +43,7 @@ struct fs_options {
     bool set_uid, set_gid;
     bool allow_other, default_permissions, read_only, eager_put;
     bool global_locks; /* locks=global: they count against other mounts */
+    bool named_owners; /* owners=name */
     bool strict;       /* coherence=strict: opens and lookups ask the metadata server first */
 };
 

@@ -51,6 +51,9 @@ const char mount_usage[] =
     "     eager_put          upload small blocks while the question whether they are missing is "
     "under way\n"
     "     log=FILE trace=FILE log_level=error|warn|info|debug\n"
+    "     owners=number|name owners are stored by their numbers (default), or by their names, so "
+    "that\n"
+    "                        they are the same people on machines with other numbers\n"
     "     uid=N gid=N        everything is shown as owned by them (default: the stored owners)\n"
     "     umask=OCTAL        permission bits that nothing has\n"
     "     allow_suid allow_dev   set-id programs and device nodes of the folder work (dev, suid: "
@@ -108,6 +111,7 @@ static const struct option_row rows[] = {
     {"race", O_PERCENT, AT(fs.race_percent)},
     {"cache_size", O_SIZE, AT(fs.cache_size)},
     {"dirty_max", O_SIZE, AT(fs.dirty_max)},
+    {"owners", O_CHOICE, AT(fs.named_owners), {"number", "name"}},
     {"uid", O_ID, AT(fs.uid)},
     {"gid", O_ID, AT(fs.gid)},
     {"umask", O_BITS, AT(fs.umask)},

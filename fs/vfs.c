@@ -481,6 +481,8 @@ int vfs_new(struct vfs **out, struct fs *fs)
         return -ENOMEM;
     v->fs = fs;
     v->handles = handles_new();
+    if (fs->opt.named_owners)
+        v->owners = owners_new(NULL, NULL);
     pthread_cond_init(&v->none_parked, NULL);
     pthread_cond_init(&v->lock_news, NULL);
     struct wb_options o = {
@@ -510,6 +512,7 @@ void vfs_free(struct vfs *v)
     assert(v->parked == NULL);
     wb_free(v->wb);
     handles_free(v->handles);
+    owners_free(v->owners);
     pthread_cond_destroy(&v->none_parked);
     pthread_cond_destroy(&v->lock_news);
     free(v);

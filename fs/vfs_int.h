@@ -7,6 +7,7 @@
 
 #include "handle.h"
 #include "notify.h"
+#include "owners.h"
 #include "sync.h"
 #include "vfs_op.h"
 #include "writeback.h"
@@ -41,6 +42,7 @@ struct vfs {
     struct wb *wb;
     struct handles *handles;
     struct notify *notify; /* NULL: no front */
+    struct owners *owners; /* NULL: by their numbers */
     struct vfs_front front;
     struct vfs_file *files;
     struct vfs_op *parked;
@@ -140,7 +142,10 @@ void vfs_show(const struct vfs *v, struct core_attr *a);
 /* Takes set-id bits away from a node with these attributes, if the change of op does that. 0 or
  * -errno */
 int vfs_drop_set_ids(struct vfs *v, struct vfs_op *op, const struct core_attr *a);
+/* Who asks, as it is stored. */
 struct core_who vfs_who(const struct vfs_op *op);
+/* Owners in a value of an attribute: as they are stored, as they are here. */
+void vfs_map_list(const struct vfs *v, struct bytes name, uint8_t *value, size_t n, bool to_stored);
 /* Sets the size of the handle's node (forking from an old version); waits for dirty data on its
  * way. */
 int vfs_truncate(struct vfs *v, struct vfs_op *op, struct handle *h, uint64_t size);

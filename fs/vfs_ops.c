@@ -34,7 +34,14 @@ struct handle *vfs_handle(struct vfs *v, uint64_t nodeid)
 
 struct core_who vfs_who(const struct vfs_op *op)
 {
-    return (struct core_who){.uid = op->uid, .gid = op->gid, .now = fs_now()};
+    struct owners *o = op->vfs->owners;
+    struct core_who who = {.uid = op->uid, .gid = op->gid, .now = fs_now()};
+    if (o != NULL) {
+        owners_refresh(o, who.now);
+        who.uid = owners_stored(o, false, op->uid);
+        who.gid = owners_stored(o, true, op->gid);
+    }
+    return who;
 }
 
 int vfs_newest(struct vfs *v, struct vfs_op *op, uint64_t node)
@@ -88,6 +95,9 @@ void vfs_show(const struct vfs *v, struct core_attr *a)
     if (a->pristine) {
         a->uid = geteuid();
         a->gid = getegid();
+    } else if (v->owners != NULL) {
+        a->uid = owners_local(v->owners, false, a->uid);
+        a->gid = owners_local(v->owners, true, a->gid);
     }
     if (o->set_uid)
         a->uid = o->uid;
@@ -95,6 +105,12 @@ void vfs_show(const struct vfs *v, struct core_attr *a)
         a->gid = o->gid;
     if (a->type != NODE_SYMLINK)
         a->mode &= ~o->umask;
+}
+
+void vfs_map_list(const struct vfs *v, struct bytes name, uint8_t *value, size_t n, bool to_stored)
+{
+    if (v->owners != NULL && acl_is_name(name))
+        owners_list(v->owners, value, n, to_stored);
 }
 
 /* The bits that go when set-id bits do. Without the group's right to execute, set-gid is no danger
@@ -251,6 +267,11 @@ static int stored_attr(struct vfs *v, struct vfs_op *op, const struct handle *h,
         a->uid = (*mask & CORE_SET_UID) != 0 ? a->uid : geteuid();
         a->gid = (*mask & CORE_SET_GID) != 0 ? a->gid : getegid();
         *mask |= CORE_SET_UID | CORE_SET_GID;
+    }
+    if (v->owners != NULL) {
+        owners_refresh(v->owners, fs_now());
+        a->uid = owners_stored(v->owners, false, a->uid);
+        a->gid = owners_stored(v->owners, true, a->gid);
     }
     if ((*mask & CORE_SET_MODE) != 0)
         a->mode = (a->mode & ~o->umask) | (now.mode & o->umask);

@@ -107,6 +107,8 @@ static int stored_value(struct vfs *v, struct vfs_op *op, const struct handle *h
 {
     struct core_attr a;
     int rc = core_getxattr(v->fs->core, h->node, op->name, value, &op->need);
+    if (rc == 0)
+        vfs_map_list(v, op->name, value->p, value->n, false);
     if (rc != 0 || !bytes_equal(op->name, bytes_str(ACL_ACCESS)))
         return rc;
     rc = core_getattr(v->fs->core, h->node, &a, &op->need);
@@ -162,7 +164,8 @@ static int set_access_list(struct vfs *v, struct vfs_op *op, const struct handle
     return rc != 0 ? rc : ended;
 }
 
-static int set_list(struct vfs *v, struct vfs_op *op, const struct handle *h)
+/* op->data: as it is to be stored. */
+static int set_stored_list(struct vfs *v, struct vfs_op *op, const struct handle *h)
 {
     struct core_who who = vfs_who(op);
     struct core_attr a;
@@ -181,6 +184,20 @@ static int set_list(struct vfs *v, struct vfs_op *op, const struct handle *h)
         return set_access_list(v, op, h, &a, bits, extended);
     rc = core_setxattr(v->fs->core, &who, h->node, op->name, op->data, op->flags, &op->need);
     return op->data.p == NULL && rc == -ENODATA ? 0 : rc;
+}
+
+static int set_list(struct vfs *v, struct vfs_op *op, const struct handle *h)
+{
+    struct bytes asked = op->data;
+    if (v->owners == NULL || asked.p == NULL)
+        return set_stored_list(v, op, h);
+    cleanup_buf struct buf list = {0};
+    buf_append(&list, asked.p, asked.n);
+    vfs_map_list(v, op->name, list.p, list.n, true);
+    op->data = bytes_of(list.p, list.n);
+    int rc = set_stored_list(v, op, h);
+    op->data = asked; /* it may be run again */
+    return rc;
 }
 
 int vfs_setxattr(struct vfs *v, struct vfs_op *op)

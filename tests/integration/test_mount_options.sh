@@ -35,6 +35,33 @@ same "stored owner of a directory" "$(stat -c %u:%g "$a/dir/sub")" "$me:$us"
 same "permissions under umask=" "$(stat -c %u:%g:%a "$a/old")" "$me:$us:624"
 lab unmount b || fail "unmount b"
 
+# owners by name: a number made of the name is what others see, and what they set is shown by it; unknown ones are numbers
+if [ "$me" = 0 ]; then
+    lab mount b "$b" -o owners=name,allow_other,default_permissions || fail "mount with names"
+    other=$(id -u nobody) group=$(id -g nobody)
+    must chmod 755 "$b"
+    must chmod 777 "$b/dir"
+    must setpriv --reuid "$other" --regid "$group" --clear-groups touch "$b/dir/theirs"
+    same "a named owner" "$(stat -c %u:%g "$b/dir/theirs")" "$other:$group"
+    must setfacl -m "u:$other:r" "$b/old"
+    same "in a list" "$(getfacl -cnp "$b/old" | grep "user:$other:")" "user:$other:r--"
+    settled
+    named=$(stat -c %u "$a/dir/theirs")
+    [ "$named" -ge $((1 << 30)) ] || fail "stored as $named"
+    same "stored in the list" "$(getfacl -cnp "$a/old" | grep "user:$named:")" "user:$named:r--"
+    must touch "$a/given" "$a/number"
+    must chown "$named" "$a/given"
+    must chown 4711 "$a/number"
+    settled
+    same "given elsewhere" "$(stat -c %u "$b/given")" "$other"
+    same "without a name" "$(stat -c %u "$b/number")" 4711
+    same "root" "$(stat -c %u "$b/dir")" 0
+    must chown "$other" "$b/number"
+    settled
+    same "given here" "$(stat -c %u "$a/number")" "$named"
+    lab unmount b || fail "unmount b"
+fi
+
 # how it is shown, and the kernel's flags
 program=$build/fs/mount.fuse.steadfs
 port=$(sed -n 's/^port_metad=//p' "$lab/config")

@@ -48,7 +48,7 @@ static void takes_the_defaults(void **state)
     assert_int_equal(args.fs.race_percent, 10);
     assert_true(args.fs.cache_size == 10ull << 30);
     assert_null(args.fs.kernel_options);
-    assert_false(args.fs.strict || args.fs.global_locks);
+    assert_false(args.fs.strict || args.fs.global_locks || args.fs.named_owners);
     mount_args_free(&args);
 }
 
@@ -76,7 +76,7 @@ static void takes_options(void **state)
               "state=/a\\,b c,fsync=local,close=commit,log_level=debug,fsync_timeout=0.5,timeout=2",
               "/m", "-o",
               "copies=2,race=0,cache_size=3M,dirty_max=1GiB,allow_other,eager_put,prefer=hq", "-sv",
-              "-o", "coherence=strict,locks=global", "-r", "-f", NULL),
+              "-o", "coherence=strict,locks=global,owners=name", "-r", "-f", NULL),
         0);
     assert_string_equal(args.fs.state, "/a,b c");
     assert_int_equal(args.fs.fsync, SYNC_LOCAL);
@@ -89,7 +89,7 @@ static void takes_options(void **state)
     assert_true(args.fs.cache_size == 3u << 20 && args.fs.dirty_max == 1u << 30);
     assert_true(args.fs.allow_other && args.fs.eager_put && args.fs.read_only && args.foreground);
     assert_string_equal(args.fs.prefer, "hq");
-    assert_true(args.fs.strict && args.fs.global_locks);
+    assert_true(args.fs.strict && args.fs.global_locks && args.fs.named_owners);
     mount_args_free(&args);
 }
 
@@ -145,6 +145,7 @@ static void refuses_what_it_does_not_know(void **state)
         {"coherence=strcit", "neither cached nor strict"},
         {"coherence", "needs a value"},
         {"locks=all", "neither mount nor global"},
+        {"owners=names", "neither number nor name"},
         {"copies=0", "from 1 to 16"},
         {"copies=17", "from 1 to 16"},
         {"copies", "needs a value"},
