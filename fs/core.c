@@ -567,13 +567,16 @@ static int ns_unpark(struct core *c, const struct m_namespace *m)
 {
     bool bytes = !m->quota_bytes || m->used_bytes < m->quota_bytes;
     bool nodes = !m->quota_nodes || m->used_nodes < m->quota_nodes;
+    bool assigned = false;
+    for (size_t i = 0; i < m->candidates_n; i++)
+        assigned |= !m->candidates[i].leaving;
     if (m->role < ROLE_EDITOR)
         return 0;
     sqlite3_stmt *s = tree_stmt(c->t, "UPDATE node SET parked = 0, tries = 0 WHERE ns = ?1"
                                       " AND parked IN (?2, ?3, ?4)");
     sqlite3_bind_int64(s, 1, (int64_t)m->id);
     sqlite3_bind_int64(s, 2, -EROFS);
-    sqlite3_bind_int64(s, 3, -EACCES);
+    sqlite3_bind_int64(s, 3, assigned ? -EACCES : -EROFS);
     sqlite3_bind_int64(s, 4, bytes && nodes ? -EDQUOT : -EROFS);
     return tree_step(c->t, s);
 }

@@ -468,6 +468,19 @@ struct route *route_find(struct sync_ns *ns, uint64_t server)
     return NULL;
 }
 
+bool ns_has_candidate(const struct sync_ns *ns)
+{
+    bool there = false;
+    for (size_t i = 0; i < ns->routes_n; i++)
+        there |= ns->routes[i]->listed && !ns->routes[i]->leaving;
+    return there;
+}
+
+bool ns_refused(const struct sync_ns *ns)
+{
+    return !ns->listed || ns->role < ROLE_EDITOR || !ns_has_candidate(ns);
+}
+
 void ns_error(struct sync *s, struct sync_ns *ns, const char *fmt, ...)
 {
     char text[sizeof ns->error];

@@ -226,7 +226,7 @@ void barrier_step(struct sync *s)
                 sync_at(s, b->again_at);
             if (b->state == BARRIER_CHECK && !barrier_check(s, b))
                 continue;
-            if (b->state == BARRIER_UPLOAD && ns->routes_n)
+            if (b->state == BARRIER_UPLOAD && s->had_session)
                 barrier_upload(s, b);
         }
     }

@@ -93,6 +93,7 @@ static void lane_clear(struct lane *l)
     upload_set_free(&l->set);
     l->phase = LANE_IDLE;
     l->rounds = l->lost = 0;
+    l->session = 0;
     l->background = l->early = false;
     backoff_ok(&l->backoff);
 }
@@ -120,6 +121,18 @@ static void settled(struct sync *s, struct sync_ns *ns, const struct core_effect
     sync_wake(s);
 }
 
+static void parked_error(struct sync *s, struct sync_ns *ns, int err)
+{
+    if (err == -EACCES && ns->listed && !ns_has_candidate(ns))
+        ns_error(s, ns,
+                 "no block server is assigned: ask the administrator for `steadfs admin assign %s "
+                 "PREMISES`; what was changed is kept here: see `steadfs parked`",
+                 ns->name);
+    else
+        ns_error(s, ns, "a change was refused (%s); it is kept here: see `steadfs parked`",
+                 strerror(-err));
+}
+
 void commit_effects(struct sync *s, const struct core_effects *fx)
 {
     for (size_t i = 0; i < fx->n; i++) {
@@ -138,8 +151,7 @@ void commit_effects(struct sync *s, const struct core_effects *fx)
             log_about(s->fs->log, LOG_L_WARN, &(struct log_where){.ns = e->ns, .node = e->node},
                       "refused, and kept here: %s", strerror(-e->err));
             barriers_recheck(ns);
-            ns_error(s, ns, "a change was refused (%s); it is kept here: see `steadfs parked`",
-                     strerror(-e->err));
+            parked_error(s, ns, e->err);
             break;
         case EFFECT_SESSION:
             s->session_wanted = true;
@@ -160,6 +172,15 @@ static void lane_pause(struct sync *s, struct sync_ns *ns)
     sync_at(s, l->retry_at);
 }
 
+/* What the last session told is not so any more: sent again once a new one is learnt. */
+static void lane_renew(struct sync *s, struct sync_ns *ns)
+{
+    s->session_wanted = true;
+    ns->lane.session = s->sessions_asked + 1;
+    ns->lane.set.pos = 0;
+    lane_pause(s, ns);
+}
+
 /* Whether all that lacks is elsewhere and not here: replication is to bring it. */
 static bool others_bring_it(struct sync *s, const struct m_commit_ans *a)
 {
@@ -178,6 +199,10 @@ static void answer_missing(struct sync *s, struct sync_ns *ns, const struct m_co
         upload_missing(s, ns, a->elsewhere[i].server, &a->elsewhere[i].block, true);
     l->set.pos = 0;
     l->phase = LANE_UPLOAD;
+    if (ns_refused(ns)) { /* it may be taken after all, and nothing was uploaded for it */
+        lane_renew(s, ns);
+        return;
+    }
     if (others_bring_it(s, a)) {
         ns_error(s, ns,
                  "%zu blocks have too few copies yet, and are not here: replication has to "
@@ -211,16 +236,17 @@ static void answer_final(struct sync *s, struct sync_ns *ns, const struct m_comm
     journal_head(s, ns, a->head);
 }
 
-/* The assignment changed meanwhile: the same commit goes to other targets. */
+/* The assignment or the number of copies changed meanwhile: the same commit goes to other targets.
+ */
 static bool answer_targets(struct sync *s, struct sync_ns *ns, const struct m_commit_ans *a)
 {
     struct lane *l = &ns->lane;
-    if (a->status != COMMIT_REFUSED || !a->rows_n || a->rows[0].reason != REFUSED_ASSIGNMENT ||
-        ++l->rounds > ASSIGNMENT_ROUNDS_MAX)
+    if (a->status != COMMIT_REFUSED || !a->rows_n || a->rows[0].reason != REFUSED_ASSIGNMENT)
         return false;
-    s->session_wanted = true;
-    l->set.pos = 0;
-    lane_pause(s, ns);
+    bool told = l->session && ns_refused(ns); /* a new session knows of no block server either */
+    if (told || ++l->rounds > ASSIGNMENT_ROUNDS_MAX)
+        return false;
+    lane_renew(s, ns);
     return true;
 }
 
@@ -289,11 +315,8 @@ static void lane_send(struct sync *s, struct sync_ns *ns)
                              .part = l->part,
                              .more = n < left};
     q.targets_n = any_targets(s, ns, targets);
-    if (!q.targets_n) {
-        (void)targets_update(s, ns); /* says what is wrong */
-        lane_pause(s, ns);
-        return;
-    }
+    if (!q.targets_n) /* a message names one: it is refused, and so parked */
+        targets[q.targets_n++] = ns->routes_n ? ns->routes[0]->server->id : 0;
     if (!q.more) {
         q.ids = l->set.ids;
         q.ids_n = l->set.n;
@@ -619,6 +642,8 @@ void lane_step(struct sync *s)
         struct lane *l = &ns->lane;
         if (l->phase == LANE_IDLE)
             lane_idle(s, ns);
+        if (l->phase == LANE_PAUSE && l->session > s->sessions_learnt)
+            continue;
         if (l->phase == LANE_PAUSE && s->online && l->retry_at <= now)
             l->phase = LANE_UPLOAD;
         else if (l->phase == LANE_PAUSE && s->online)

@@ -188,6 +188,7 @@ struct lane { /* at most one commit of a namespace is unanswered */
     unsigned rounds; /* answers `missing` in a row */
     struct backoff backoff;
     int64_t retry_at;
+    uint64_t session;  /* … and not before this one was learnt; 0: whenever */
     unsigned lost;     /* times that a block of it was found to be nowhere … */
     int64_t lost_at;   /* … the last one: upload.since */
     size_t sent_bytes; /* of plan.changes, in earlier parts */
@@ -235,8 +236,9 @@ struct sync_ns {
     struct sync *sync;
     uint64_t id;
     char name[256];
-    bool listed;  /* in the last session */
-    bool watched; /* in the last long poll */
+    bool listed;   /* in the last session */
+    uint64_t role; /* … as what */
+    bool watched;  /* in the last long poll */
     struct route *routes[64];
     size_t routes_n;
     uint64_t copies_min;
@@ -307,7 +309,8 @@ struct sync {
 
     /* session */
     bool online, session_inflight, had_session, session_wanted;
-    int64_t session_at; /* next renewal */
+    uint64_t sessions_asked, sessions_learnt; /* counts; learnt: of those asked */
+    int64_t session_at;                       /* next renewal */
     int64_t session_asked_at;
     struct backoff meta_backoff;
     int session_err; /* of the last attempt */
@@ -397,6 +400,12 @@ struct sync_ns *sync_ns_find(struct sync *s, uint64_t ns);
 struct sync_ns *sync_ns_need(struct sync *s, uint64_t ns);
 struct sync_server *sync_server_find(struct sync *s, uint64_t id);
 struct route *route_find(struct sync_ns *ns, uint64_t server);
+/* A block server that it is assigned to. */
+bool ns_has_candidate(const struct sync_ns *ns);
+/* Whether every commit would be refused, as far as the last session tells: no member, the role, no
+ * block server. Nothing is uploaded then; what is pending is sent all the same, so that it is
+ * refused, and parked with its reason. */
+bool ns_refused(const struct sync_ns *ns);
 /* Remembers trouble for people and logs it when it is news. */
 void ns_error(struct sync *s, struct sync_ns *ns, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

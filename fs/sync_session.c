@@ -137,6 +137,7 @@ static void ns_learn(struct sync *s, const struct m_namespace *m)
         rpc_cancel(s->rpc, s->wait_call);
     text_copy(ns->name, sizeof ns->name, m->name);
     ns->listed = true;
+    ns->role = m->role;
     ns->copies_min = m->copies_min;
     for (size_t i = 0; i < m->candidates_n; i++) {
         if (onsite_allows(s, m, m->candidates[i].server))
@@ -257,6 +258,7 @@ static void session_done(struct sync *s, struct sync_call *c)
         s->session_err = 0;
         s->session_error[0] = 0;
         s->online = s->had_session = true;
+        s->sessions_learnt = s->sessions_asked;
         backoff_ok(&s->meta_backoff);
     }
     pthread_cond_broadcast(&s->changed);
@@ -282,6 +284,7 @@ static void session_start(struct sync *s)
                               .nodes_used = (uint64_t)nodes};
     s->session_inflight = true;
     s->session_wanted = false;
+    s->sessions_asked++;
     call_meta(call_new(s, session_done, NULL), "session", &m_session_req_desc, &q,
               SESSION_TIMEOUT_MS);
 }

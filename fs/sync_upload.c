@@ -10,6 +10,8 @@
  * and we do not
  *                -> lost                         nobody has it
  *
+ * Where every commit would be refused (ns_refused) nothing is asked and put: all counts as ready.
+ *
  * Questions gather while DIFFS_INFLIGHT_MAX are under way, so that many small fsyncs share calls.
  * Those of barriers go before those of the background. An upload is forgotten when the commit that
  * names its block is acknowledged, or when it only queues for a server that is no target any more.
@@ -204,7 +206,7 @@ static bool block_known(struct sync *s, struct sync_ns *ns, const struct m_block
 bool upload_ready(struct sync *s, struct sync_ns *ns, struct upload_set *set,
                   enum upload_class class)
 {
-    if (!set->n)
+    if (!set->n || ns_refused(ns))
         return true;
     if (choice_pending(s, ns, set) || !targets_update(s, ns))
         return false;
@@ -554,7 +556,7 @@ static void route_step(struct sync *s, struct route *r)
 void upload_step(struct sync *s)
 {
     for (size_t i = 0; i < s->nss_n; i++)
-        for (size_t k = 0; k < s->nss[i]->routes_n; k++)
+        for (size_t k = 0; k < s->nss[i]->routes_n && !ns_refused(s->nss[i]); k++)
             if (s->nss[i]->routes[k]->listed)
                 route_step(s, s->nss[i]->routes[k]);
 }

@@ -98,16 +98,24 @@ sync "$b/plans/before" || fail "sync"
 must ls -la "$b" "$b/plans"
 lab kill metad STOP
 must cp "$work/small" "$b/plans/refused"
+random_file "$work/unknown" 300000 # no block server has seen these bytes
+must cp "$work/unknown" "$b/plans/refused-new"
 must cp "$work/small" "$b/own"
 lab kill b STOP
 lab kill metad CONT
 must lab steadfs a share plans bob viewer --state "$lab/clients/a"
 lab kill b CONT
 until_ok 30 is_parked b "$b/plans/refused" EROFS || { status b; parked b; fail "a viewer's change is not parked"; }
+eventually 30 is_parked b "$b/plans/refused-new" EROFS
+must_fail "Read-only" sync "$b/plans/refused-new"
+rm -rf "$work/export"
+must lab steadfs b parked export "$work/export" "$b"
+must cmp "$work/unknown" "$work/export/plans/refused-new"
 sync "$b/own" || fail "another namespace is held back"
 must cmp "$work/small" "$b/plans/refused"
 must lab steadfs a share plans bob editor --state "$lab/clients/a"
 eventually 60 none_parked b # the role changed: tried again by itself
+sync "$b/plans/refused-new" || fail "an editor's file is not committed"
 lab kill metad STOP
 must cp "$work/small" "$b/plans/refused-2"
 lab kill b STOP
@@ -121,13 +129,15 @@ must lab steadfs b parked export "$work/export" "$b"
 must cmp "$work/small" "$work/export/plans/refused-2"
 sync "$b/own" || fail "another namespace is held back by a lost membership"
 
-# assignment: no block server is left; the namespace waits and says what to do, others go on
+# assignment: no block server is left; what was changed is parked and says what to do, others go on
 admin unassign alice hq
 admin unassign alice cloud
 random_file "$work/fresh" 300000
 must cp "$work/fresh" "$a/unassigned"
 asks() { status a | jq -e '.namespaces[] | select(.name == "alice") | .last_error | test("assign alice")'; }
 until_ok 30 asks || { status a; fail "it does not ask for an assignment"; }
+eventually 30 is_parked a "$a/unassigned" EACCES
+must_fail "Permission denied" sync "$a/unassigned"
 { echo "bob goes on" >"$b/own-2" && sync "$b/own-2"; } || fail "another account is held back"
 pid=$(lab pid a)
 plain_umount "$a" || fail "umount"

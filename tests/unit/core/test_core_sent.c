@@ -497,7 +497,15 @@ static void test_a_session_lets_go_what_it_allows(void **state)
     assert_int_equal(parked(w), 4); /* a viewer writes nothing */
     n.role = ROLE_EDITOR;
     assert_int_equal(core_session(w->core, &a, &w->fx), 0);
-    assert_int_equal(parked(w), 2); /* the quota is still used up */
+    assert_int_equal(parked(w), 3); /* the quota is still used up, and there is no block server */
+    struct m_candidate server = {.server = 1, .leaving = true};
+    n.candidates = &server;
+    n.candidates_n = 1;
+    assert_int_equal(core_session(w->core, &a, &w->fx), 0);
+    assert_int_equal(parked(w), 3);
+    server.leaving = false;
+    assert_int_equal(core_session(w->core, &a, &w->fx), 0);
+    assert_int_equal(parked(w), 2);
     n.used_nodes = 4;
     assert_int_equal(core_session(w->core, &a, &w->fx), 0);
     assert_int_equal(parked(w), 1); /* what breaks a rule waits for people */

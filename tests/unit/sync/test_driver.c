@@ -438,6 +438,7 @@ int core_barrier(struct core *c, uint64_t node, struct core_barrier *out)
         return -ESTALE;
     out->dirty = nodes[i].dirty;
     out->request = nodes[i].sent;
+    out->parked = nodes[i].parked ? -EROFS : 0;
     return 0;
 }
 int core_getattr(struct core *c, uint64_t node, struct core_attr *out, struct core_need *need)
@@ -740,6 +741,9 @@ uint64_t vfs_dirty_bytes(struct vfs *v)
 static bool equal_ranks; /* of the two candidates */
 static bool onsite;      /* the namespace stays at hq, though it has a candidate elsewhere */
 static char dir[64];
+/* What sessions tell. */
+static enum role session_role;
+static size_t session_candidates, session_copies;
 
 static void file_write(const char *name, const char *text)
 {
@@ -771,6 +775,9 @@ static int setup(void **state)
     rest_pages = 0;
     checkpoints = checkpoint_ends = damaged = 0;
     comparisons = open_requests = 0;
+    session_role = ROLE_OWNER;
+    session_candidates = 2;
+    session_copies = 1;
     assert_int_equal(sync_new(&fs.sync, &fs, err), 0);
     return 0;
 }
@@ -788,7 +795,7 @@ static int teardown(void **state)
     return system(command);
 }
 
-/* Two candidates: 11 on hq first, 12 in the cloud. */
+/* Candidates: 11 on hq first, 12 in the cloud. */
 static void answer_session(struct fake_call *c)
 {
     struct m_candidate cand[] = {
@@ -798,10 +805,11 @@ static void answer_session(struct fake_call *c)
     struct m_namespace n = {.id = NS,
                             .name = {(const uint8_t *)"alice", 5},
                             .root = 1,
-                            .role = ROLE_OWNER,
+                            .role = session_role,
                             .head = cursor,
+                            .copies_min = session_copies,
                             .candidates = cand,
-                            .candidates_n = 2,
+                            .candidates_n = session_candidates,
                             .onsite = &hq,
                             .onsite_n = onsite};
     struct m_server v[] = {{.id = 11,
@@ -837,6 +845,7 @@ static void node_add(uint64_t node, const char *text)
     nodes[nodes_n].id = id;
     nodes[nodes_n].len = (uint32_t)strlen(text);
     nodes[nodes_n].dirty = true;
+    nodes[nodes_n].parked = nodes[nodes_n].conflict = false;
     nodes_n++;
     pthread_mutex_unlock(&fs.lock);
 }
@@ -2107,6 +2116,145 @@ static void a_lost_block_holds_nothing_else_back(void **state)
     answer_committed(c, 1);
 }
 
+static void answer_refused(struct fake_call *c, enum refusal reason)
+{
+    struct m_row_ref row = {.kind = ROW_NODE, .node = 100, .reason = reason};
+    struct m_commit_ans m = {.status = COMMIT_REFUSED, .rows = &row, .rows_n = 1};
+    answer(c, &m_commit_ans_desc, &m);
+}
+
+/* The account's assignments or roles changed. */
+static void answer_account_changed(void)
+{
+    static uint64_t version;
+    for (int k = 0; k < 2; k++) { /* the first one is what is known */
+        struct m_wait_ans m = {.account_version = ++version};
+        answer(call_wait("wait"), &m_wait_ans_desc, &m);
+    }
+}
+
+/* What was written before the role was lowered cannot be uploaded any more; the commit goes all the
+ * same, so that its refusal parks it. */
+static void what_may_only_be_read_is_sent_to_be_refused(void **state)
+{
+    (void)state;
+    struct arena cleanup_arena a = {0};
+    struct result r = {0}, again = {0};
+    start();
+    node_add(100, "hello");
+    barrier(100, &r);
+    answer_diff_missing(call_wait("diff"), 11);
+    struct fake_call *put = call_wait("put");
+    session_role = ROLE_VIEWER;
+    answer_error(put, -EPERM);
+    answer_session(call_wait("session"));
+    struct fake_call *c = call_wait("commit");
+    struct m_commit_req q = commit_of(c, &a);
+    assert_int_equal(q.ids_n, 1);
+    assert_int_equal(q.receipts_n, 0);
+    answer_refused(c, REFUSED_ROLE);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(r.err, -EROFS);
+    assert_int_equal(calls_of("put"), 1);
+    answer_account_changed();
+    session_role = ROLE_EDITOR;
+    answer_session(call_wait("session"));
+    pthread_mutex_lock(&fs.lock);
+    nodes[0].parked = false;
+    pthread_mutex_unlock(&fs.lock);
+    barrier(100, &again);
+    while (!(c = call_open("commit"))) { /* now the content goes, too, wherever that is */
+        struct fake_call *d = call_open("diff");
+        if (d)
+            answer_diff_missing(d, 12);
+        if ((d = call_open("put")))
+            answer_put(d, "x");
+        usleep(500);
+    }
+    assert_int_equal(commit_of(c, &a).receipts_n, 1);
+    answer_committed(c, 1);
+    WAIT_FOR(CALLED(again));
+    assert_int_equal(again.err, 0);
+}
+
+/* The right to write that a block server does not accept, though the role allows it. */
+static void a_refused_put_is_tried_again_after_a_pause(void **state)
+{
+    (void)state;
+    struct result r = {0};
+    struct m_put_ans here = {0};
+    session_candidates = 1;
+    start();
+    node_add(100, "hello");
+    barrier(100, &r);
+    answer_diff_missing(call_wait("diff"), 11);
+    answer_error(call_wait("put"), -EPERM);
+    int64_t refused = now_ms();
+    while (calls_of("put") < 2) {
+        struct fake_call *c = call_open("session");
+        if (c)
+            answer_session(c);
+        if ((c = call_open("have"))) /* the server answers otherwise */
+            answer(c, &m_put_ans_desc, &here);
+        if ((c = call_open("diff")))
+            answer_diff_missing(c, 11);
+        assert_true(now_ms() < refused + WAIT_MS);
+        usleep(500);
+    }
+    assert_true(now_ms() - refused >= 2000);
+    answer_put(call_wait("put"), "x");
+    answer_committed(call_wait("commit"), 1);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(r.err, 0);
+}
+
+static void without_a_block_server_it_is_sent_to_be_refused(void **state)
+{
+    (void)state;
+    struct arena cleanup_arena a = {0};
+    struct result r = {0};
+    session_candidates = 0;
+    start();
+    node_add(100, "hello");
+    barrier(100, &r);
+    struct fake_call *c = call_wait("commit");
+    assert_int_equal(commit_of(c, &a).targets_n, 1);
+    answer_refused(c, REFUSED_ASSIGNMENT);
+    c = call_wait("session"); /* is there one meanwhile? */
+    assert_null(call_open("commit"));
+    answer_session(c);
+    answer_refused(call_wait("commit"), REFUSED_ASSIGNMENT);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(r.err, -EROFS);
+    assert_int_equal(calls_of("diff"), 0);
+    assert_int_equal(calls_of("commit"), 2);
+}
+
+static void a_refused_target_waits_for_the_session_that_names_others(void **state)
+{
+    (void)state;
+    struct arena cleanup_arena a = {0};
+    struct m_diff_ans none = {0};
+    struct result r = {0};
+    start();
+    node_add(100, "hello");
+    barrier(100, &r);
+    answer(call_wait("diff"), &m_diff_ans_desc, &none);
+    struct fake_call *c = call_wait("commit");
+    uint64_t request = commit_of(c, &a).request;
+    session_copies = 2;
+    answer_refused(c, REFUSED_ASSIGNMENT);
+    answer_session(call_wait("session"));
+    answer(call_wait("diff"), &m_diff_ans_desc, &none); /* of the second one */
+    c = call_wait("commit");
+    assert_int_equal(commit_of(c, &a).request, request);
+    assert_int_equal(commit_of(c, &a).targets_n, 2);
+    assert_int_equal(calls_of("commit"), 2); /* refused once */
+    answer_committed(c, 1);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(r.err, 0);
+}
+
 static void the_end_ends_every_waiter(void **state)
 {
     struct result r[3] = {0};
@@ -2174,6 +2322,10 @@ int main(void)
         T(background_uploads_before_it_takes_the_lane),
         T(background_leaves_out_what_a_barrier_committed),
         T(a_lost_block_holds_nothing_else_back),
+        T(what_may_only_be_read_is_sent_to_be_refused),
+        T(a_refused_put_is_tried_again_after_a_pause),
+        T(without_a_block_server_it_is_sent_to_be_refused),
+        T(a_refused_target_waits_for_the_session_that_names_others),
         T(the_end_ends_every_waiter),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
