@@ -30,7 +30,15 @@
 #define PROGRESS_MS 500
 
 /* As in the design's table of exit statuses. */
-enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_PENDING = 6 };
+enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_REFUSED = 5, EXIT_PENDING = 6 };
+
+/* Of how a wait for everything to be sent ended. */
+static int exit_status(int r)
+{
+    return r == -EREMOTEIO                      ? EXIT_REFUSED
+           : r == -ETIMEDOUT || r == -ECANCELED ? EXIT_PENDING
+                                                : EXIT_FAILED;
+}
 
 struct connection {
     struct control *c;
@@ -117,7 +125,7 @@ static void do_settle(struct connection *k, const char *args)
     uint64_t node = *rest == '/' ? node_of(k->c->fs, rest) : 0;
     int r = sync_settle(k->c->fs->sync, node, (unsigned)ms, err);
     if (r)
-        say(k->fd, "ERR %d %s\n", r == -ETIMEDOUT ? EXIT_PENDING : EXIT_FAILED, err);
+        say(k->fd, "ERR %d %s\n", exit_status(r), err);
     else
         say(k->fd, "OK\n");
 }
@@ -141,10 +149,11 @@ static void drain_progress(void *arg, uint64_t files, uint64_t bytes)
 static void do_drain(struct connection *k, const char *args)
 {
     struct progress p = {.fd = k->fd, .said = fs_now()};
-    int r = sync_drain(k->c->fs->sync, (unsigned)strtoul(args, NULL, 10), drain_progress, &p);
+    char text[512];
+    unsigned long ms = strtoul(args, NULL, 10);
+    int r = sync_drain(k->c->fs->sync, (unsigned)ms, drain_progress, &p, text);
     if (r)
-        say(k->fd, "ERR %d %s\n", EXIT_PENDING,
-            r == -ECANCELED ? "the mount is ending" : "not everything is sent yet");
+        say(k->fd, "ERR %d %s\n", exit_status(r), text);
     else
         say(k->fd, "OK\n");
 }

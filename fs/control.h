@@ -7,9 +7,10 @@
  * - settle TIMEOUT_MS [ABSPATH]: waits until nothing is pending and the journal is applied up to
  * the number that is newest now
  * - drain TIMEOUT_MS: pushes everything pending; progress lines meanwhile
+ * (both: exit status 5 when all is sent but what was refused)
  * - conflicts [NS], parked: JSON arrays
  * - unpark: refused changes are tried again
- * - export ABSDIR: refused changes are copied there
+ * - export ABSDIR: refused changes, and what waits for them, are copied there
  * - flush: dirty data go into the local state
  * - handover: to a process that finishes after its unmount: stop at the next durable point
  *

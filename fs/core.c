@@ -572,8 +572,8 @@ static int ns_unpark(struct core *c, const struct m_namespace *m)
         assigned |= !m->candidates[i].leaving;
     if (m->role < ROLE_EDITOR)
         return 0;
-    sqlite3_stmt *s = tree_stmt(c->t, "UPDATE node SET parked = 0, tries = 0 WHERE ns = ?1"
-                                      " AND parked IN (?2, ?3, ?4)");
+    sqlite3_stmt *s = tree_stmt(c->t, "UPDATE node SET parked = -parked, tries = 0 WHERE ns = ?1"
+                                      " AND parked != 0 AND parked IN (?2, ?3, ?4)");
     sqlite3_bind_int64(s, 1, (int64_t)m->id);
     sqlite3_bind_int64(s, 2, -EROFS);
     sqlite3_bind_int64(s, 3, assigned ? -EACCES : -EROFS);

@@ -127,14 +127,16 @@ struct core_ns {
     enum role role;
     uint64_t fixed_cuts, copies_min;
     char name[256];
-    bool member;                                              /* listed in the last session */
-    uint64_t pending_nodes, pending_bytes, conflicts, parked; /* filled by core_ns_status */
+    bool member; /* listed in the last session */
+    /* filled by core_ns_status; held: of pending_nodes, those that wait for a parked directory */
+    uint64_t pending_nodes, pending_bytes, conflicts, parked, held;
     int64_t since; /* ns: oldest pending change; 0: none */
 };
 /* The k-th known namespace (any order); -ENOENT behind the last. */
 int core_ns_at(struct core *c, size_t k, struct core_ns *out);
 int core_ns_get(struct core *c, uint64_t ns, struct core_ns *out);
-/* With what is pending, at a cost that follows what is pending: pending_nodes and parked. */
+/* With what is pending, at a cost that follows what is pending: pending_nodes, parked
+ * and held. */
 int core_ns_pending(struct core *c, uint64_t ns, struct core_ns *out);
 /* With all counts. */
 int core_ns_status(struct core *c, uint64_t ns, struct core_ns *out);
@@ -244,7 +246,7 @@ int core_pending_nodes(struct core *c, uint64_t ns, uint64_t *out, size_t max, s
 struct core_barrier {
     bool dirty;       /* there is something to plan */
     uint64_t request; /* unanswered commit that covers part of it, 0: none */
-    int parked;       /* -errno when the node is parked (EDQUOT, EROFS, EACCES), else 0 */
+    int parked;       /* -errno when the node, or a new directory above it, is parked, else 0 */
 };
 int core_barrier(struct core *c, uint64_t node, struct core_barrier *out);
 
@@ -309,6 +311,13 @@ int core_requests_answer(struct core *c, uint64_t ns, const struct m_requests_an
 /* The k-th parked node of a namespace; -ENOENT behind the last. path is relative to the
  * namespace's root, malloc'd. */
 int core_parked_at(struct core *c, uint64_t ns, size_t k, uint64_t *node, int *err, char **path);
+/* How many changes below a parked directory wait for it. */
+int core_parked_holds(struct core *c, uint64_t node, uint64_t *n);
+/* All that is kept here because of a refusal: what is parked, what waits for it, and what was let
+ * go and is not committed yet; malloc'd. */
+int core_refused(struct core *c, uint64_t ns, uint64_t **nodes, size_t *n);
+/* A node's first name, from the namespace's root; of a root, or without a name: "". Malloc'd. */
+int core_path(struct core *c, uint64_t node, char **path);
 /* A conflicted copy: what has such a name, whoever made it. Renamed, it is none any more. */
 struct core_conflict {
     uint64_t entry;        /* pass it to go on behind it */

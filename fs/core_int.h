@@ -36,7 +36,7 @@ struct nrow {
     uint64_t id, ns, rdev, size, stored, target_ns, content_rev, attr_rev, src, src_at, request;
     int64_t mtime, ctime, atime, since, changed;
     uint32_t type, mode, uid, gid, nlink, pend, sent, old, tries;
-    int parked;
+    int parked; /* -errno: refused; errno: let go since, not committed yet */
     bool complete, xattrs_known, gone;
 };
 
@@ -78,6 +78,12 @@ void spans_add(struct spans *l, uint64_t off, uint64_t end);
 static inline int64_t ctime_of(const struct nrow *n, int64_t now)
 {
     return now > n->ctime ? now : n->ctime;
+}
+
+/* -errno of the refusal that keeps the node from being sent; 0. */
+static inline int parked_for(const struct nrow *n)
+{
+    return n->parked < 0 ? n->parked : 0;
 }
 
 static inline struct bytes erow_name(const struct erow *e)

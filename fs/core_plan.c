@@ -82,7 +82,7 @@ static int weigh(struct closure *w, const struct nrow *n)
 static int want_node(struct closure *w, const struct nrow *n, uint32_t facets)
 {
     bool added;
-    if (n->parked)
+    if (parked_for(n))
         return n->parked;
     if (n->sent)
         return -EAGAIN;
@@ -114,7 +114,7 @@ static int want_above(struct closure *w, uint64_t dir)
     int err = node_get(w->c, dir, &p);
     if (err) /* not loaded: the server has it */
         return err == -ENOENT ? 0 : err;
-    if (p.parked)
+    if (parked_for(&p))
         return p.parked;
     if (p.sent & FACET_CREATE)
         return -EAGAIN;
@@ -143,7 +143,7 @@ static int grow_child(struct closure *w, const struct erow *e)
     int err = node_get(w->c, e->node, &y);
     if (err)
         return err;
-    if (y.parked)
+    if (parked_for(&y))
         return y.parked;
     if (y.sent & FACET_CREATE)
         return -EAGAIN;
@@ -297,11 +297,11 @@ static int gather(struct closure *w, uint64_t ns)
 {
     static const char names[] =
         "SELECT id FROM entry WHERE ns = ?1 AND pend != 0 AND request = 0 AND since <= ?2"
-        " AND NOT EXISTS (SELECT 1 FROM node n WHERE n.parked != 0"
+        " AND NOT EXISTS (SELECT 1 FROM node n WHERE n.parked < 0"
         " AND n.id IN (entry.node, entry.base_node)) ORDER BY since, id LIMIT ?3 OFFSET ?4";
     static const char others[] =
         "SELECT id FROM node WHERE ns = ?1 AND pend != 0 AND sent = 0 AND nlink > 0"
-        " AND parked = 0 AND since <= ?2 ORDER BY since, id LIMIT ?3 OFFSET ?4";
+        " AND parked >= 0 AND since <= ?2 ORDER BY since, id LIMIT ?3 OFFSET ?4";
     cleanup_ids struct ids entries = {0}, nodes = {0};
     struct scan *at = &w->c->scan[ns % SCANS];
     if (at->ns != ns)

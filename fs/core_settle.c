@@ -36,6 +36,7 @@ static int settle_node(struct core *c, const struct m_node_change *m, uint64_t r
     n.sent = 0;
     n.request = 0;
     n.tries = 0;
+    n.parked = parked_for(&n);
     return err ? err : node_put(c, &n);
 }
 
@@ -278,9 +279,9 @@ int park_namespace(struct core *c, uint64_t ns, int err_no, struct core_effects 
     cleanup_ids struct ids l = {0};
     sqlite3_stmt *s =
         tree_stmt(c->t, "SELECT id FROM node WHERE ns = ?1 AND (pend & ~8) != 0 AND pend != 0"
-                        " AND parked = 0 UNION"
+                        " AND parked >= 0 UNION"
                         " SELECT n.id FROM entry e JOIN node n ON n.id = iif(e.node != 0, e.node,"
-                        " e.base_node) WHERE e.ns = ?1 AND e.pend != 0 AND n.parked = 0");
+                        " e.base_node) WHERE e.ns = ?1 AND e.pend != 0 AND n.parked >= 0");
     sqlite3_bind_int64(s, 1, (int64_t)ns);
     int rc;
     while ((rc = tree_step(c->t, s)) == 1)

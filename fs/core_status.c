@@ -64,6 +64,8 @@ static int barrier_above(struct core *c, const struct nrow *n, struct core_barri
         if (!((p.pend | p.sent) & FACET_CREATE))
             return 0;
         out->dirty |= (p.pend & FACET_CREATE) != 0;
+        if (!out->parked)
+            out->parked = parked_for(&p);
         if (p.sent & FACET_CREATE)
             err = see_request(c, p.request, out);
         if (err)
@@ -79,7 +81,7 @@ int core_barrier(struct core *c, uint64_t node, struct core_barrier *out)
     int err = node_get(c, node, &n);
     if (err)
         return err == -ENOENT ? -ESTALE : err;
-    out->parked = n.parked;
+    out->parked = parked_for(&n);
     struct core_ns ns;
     err = ns_get(c, n.ns, &ns);
     if (err || (n.nlink == 0 && ns.root != node))
@@ -101,7 +103,7 @@ int core_pending_nodes(struct core *c, uint64_t ns, uint64_t *out, size_t max, s
 {
     sqlite3_stmt *s = tree_stmt(
         c->t,
-        "SELECT id FROM node WHERE ns = ?1 AND pend != 0 AND nlink > 0 AND parked = 0 UNION"
+        "SELECT id FROM node WHERE ns = ?1 AND pend != 0 AND nlink > 0 AND parked >= 0 UNION"
         " SELECT parent FROM entry WHERE ns = ?1 AND pend != 0 UNION"
         " SELECT n.id FROM sent s CROSS JOIN node n ON n.request = s.request AND n.request != 0"
         " WHERE s.ns = ?1 AND s.sjid = 0 AND n.ns = s.ns UNION"
@@ -116,6 +118,56 @@ int core_pending_nodes(struct core *c, uint64_t ns, uint64_t *out, size_t max, s
     if (s)
         sqlite3_reset(s);
     return rc < 0 ? rc : 0;
+}
+
+/* What waits for a directory that is parked, and that the server does not know: what was made below
+ * it (whole), and names given there to what the server has elsewhere. */
+#define BELOW                                                                                      \
+    "WITH RECURSIVE below(id, made) AS (SELECT id, 1 FROM node WHERE ns = ?1 AND parked != 0"      \
+    " AND parked < 0 AND type = 2 AND (pend & 1) != 0 AND (?2 = 0 OR id = ?2)"                     \
+    " UNION SELECT e.node, n.pend & 1 FROM below b JOIN entry e ON e.parent = b.id"                \
+    " AND e.node != 0 JOIN node n ON n.id = e.node WHERE b.made) "
+
+/* dir 0: of all parked directories of the namespace. */
+static int held_count(struct core *c, uint64_t ns, uint64_t dir, uint64_t *out)
+{
+    sqlite3_stmt *s = tree_stmt(
+        c->t, BELOW "SELECT (SELECT count(*) FROM below b JOIN node n ON n.id = b.id"
+                    " WHERE b.made AND n.parked >= 0) +"
+                    " (SELECT count(*) FROM below b JOIN entry e ON e.parent = b.id AND e.node != 0"
+                    " AND e.pend != 0 JOIN node n ON n.id = e.node WHERE b.made AND n.pend = 0"
+                    " AND n.parked >= 0) +"
+                    " (SELECT count(DISTINCT o.id) FROM below b JOIN entry e ON e.parent = b.id"
+                    " AND e.node != 0 AND e.pend != 0 JOIN entry o ON o.base_node = e.node"
+                    " AND o.base_node != 0 AND o.base_node != o.node WHERE b.made AND o.pend != 0"
+                    " AND o.node = 0)");
+    sqlite3_bind_int64(s, 2, (int64_t)dir);
+    return count(c, s, ns, out);
+}
+
+int core_parked_holds(struct core *c, uint64_t node, uint64_t *n)
+{
+    struct nrow row;
+    int err = node_get(c, node, &row);
+    return err ? err : held_count(c, row.ns, node, n);
+}
+
+int core_refused(struct core *c, uint64_t ns, uint64_t **nodes, size_t *n)
+{
+    struct ids l = {0};
+    sqlite3_stmt *s = tree_stmt(
+        c->t, BELOW "SELECT n.id FROM node n WHERE n.ns = ?1 AND n.parked != 0"
+                    " AND (n.parked < 0 OR (n.pend | n.sent) != 0 OR EXISTS (SELECT 1 FROM entry e"
+                    " WHERE e.node = n.id AND (e.pend != 0 OR e.request != 0)))"
+                    " UNION SELECT id FROM below");
+    int rc;
+    sqlite3_bind_int64(s, 1, (int64_t)ns);
+    sqlite3_bind_int64(s, 2, 0);
+    while ((rc = tree_step(c->t, s)) == 1)
+        ids_add(&l, U(0));
+    *nodes = l.v;
+    *n = l.n;
+    return rc;
 }
 
 int core_ns_pending(struct core *c, uint64_t ns, struct core_ns *out)
@@ -152,8 +204,12 @@ int core_ns_pending(struct core *c, uint64_t ns, struct core_ns *out)
     if (!out->pending_nodes)
         out->pending_nodes = entries;
     if (!err)
-        err = count(c, tree_stmt(c->t, "SELECT count(*) FROM node WHERE ns = ?1 AND parked != 0"),
+        err = count(c,
+                    tree_stmt(c->t, "SELECT count(*) FROM node WHERE ns = ?1 AND parked != 0"
+                                    " AND parked < 0"),
                     ns, &out->parked);
+    if (!err && out->parked)
+        err = held_count(c, ns, 0, &out->held);
     return err;
 }
 
@@ -224,7 +280,7 @@ static int path_of_entry(struct core *c, const struct erow *last, char **path)
 }
 
 /* The same of a node, by its first name; of a root or a node without a name: "". */
-static int path_of(struct core *c, uint64_t node, char **path)
+int core_path(struct core *c, uint64_t node, char **path)
 {
     cleanup_ids struct ids l = {0};
     struct erow e;
@@ -253,12 +309,12 @@ static int nth(struct core *c, sqlite3_stmt *s, uint64_t ns, size_t k, uint64_t 
 
 int core_parked_at(struct core *c, uint64_t ns, size_t k, uint64_t *node, int *err_no, char **path)
 {
-    int err =
-        nth(c,
-            tree_stmt(c->t, "SELECT id, parked FROM node WHERE ns = ?1 AND parked != 0 ORDER BY id"
-                            " LIMIT 1 OFFSET ?2"),
-            ns, k, node, err_no);
-    return err ? err : path_of(c, *node, path);
+    int err = nth(
+        c,
+        tree_stmt(c->t, "SELECT id, parked FROM node WHERE ns = ?1 AND parked != 0 AND parked < 0"
+                        " ORDER BY id LIMIT 1 OFFSET ?2"),
+        ns, k, node, err_no);
+    return err ? err : core_path(c, *node, path);
 }
 
 void core_conflict_free(struct core_conflict *f)
@@ -346,7 +402,7 @@ int core_ns_path(struct core *c, uint64_t ns, char **path)
         return err ? err : -ENOENT;
     uint64_t node = U(0);
     sqlite3_reset(s);
-    return path_of(c, node, path);
+    return core_path(c, node, path);
 }
 
 int core_unpark(struct core *c, uint64_t ns)
@@ -354,8 +410,8 @@ int core_unpark(struct core *c, uint64_t ns)
     int err = core_begin(c);
     if (err)
         return err;
-    sqlite3_stmt *s =
-        tree_stmt(c->t, "UPDATE node SET parked = 0, tries = 0 WHERE ns = ?1 AND parked != 0");
+    sqlite3_stmt *s = tree_stmt(c->t, "UPDATE node SET parked = -parked, tries = 0 WHERE ns = ?1"
+                                      " AND parked != 0 AND parked < 0");
     sqlite3_bind_int64(s, 1, (int64_t)ns);
     return core_leave(c, tree_step(c->t, s));
 }

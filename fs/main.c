@@ -386,12 +386,12 @@ static int finish(struct program *p)
     struct fs *fs = &p->fs;
     state_lock_note(p->lock_fd, "finishing", fs->opt.mountpoint);
     control_finishing(p->control);
-    int r = sync_drain(fs->sync, fs->opt.drain_ms, NULL, NULL);
+    char text[512];
+    int r = sync_drain(fs->sync, fs->opt.drain_ms, NULL, NULL, text);
     sync_locks_end(fs->sync, LOCKS_END_MS);
     if (r)
-        log_printf(fs->log, LOG_L_WARN, "%s: what is left is kept in %s and sent at the next mount",
-                   r == -ECANCELED ? "ended early" : "not everything was sent in time",
-                   fs->opt.state);
+        log_printf(fs->log, LOG_L_WARN, "%s: what is left is kept in %s%s", text, fs->opt.state,
+                   r == -EREMOTEIO ? "" : " and sent at the next mount");
     else
         log_printf(fs->log, LOG_L_INFO, "unmounted, everything is sent");
     return 0;

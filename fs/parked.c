@@ -77,8 +77,12 @@ void parked_list(struct fs *fs, uint64_t ns, size_t max, size_t *n, struct buf *
             buf_printf(json, ", \"file\": ");
             json_string(json, (const char *)whole.p);
         }
-        buf_printf(json, ", \"errno\": \"%s\", \"reason\": \"%s\", \"remedy\": \"%s\"}",
-                   words[word_of(err)].name, parked_reason(err), parked_remedy(err));
+        uint64_t holds = 0;
+        (void)core_parked_holds(fs->core, node, &holds);
+        buf_printf(json,
+                   ", \"errno\": \"%s\", \"reason\": \"%s\", \"remedy\": \"%s\", \"holds\": %llu}",
+                   words[word_of(err)].name, parked_reason(err), parked_remedy(err),
+                   (unsigned long long)holds);
         free(path);
     }
     free(in);
@@ -184,15 +188,22 @@ int parked_export(struct fs *fs, const char *dir, size_t *done, size_t *failed, 
     pthread_mutex_lock(&fs->lock);
     (void)vfs_flush_all(fs->vfs);
     for (size_t i = 0; core_ns_at(fs->core, i, &n) == 0; i++) {
-        uint64_t node;
-        int err;
+        uint64_t *nodes;
+        size_t nodes_n;
         char *name;
-        for (size_t k = 0; core_parked_at(fs->core, n.id, k, &node, &err, &name) == 0; k++) {
-            pthread_mutex_unlock(&fs->lock); /* one that is settled meanwhile may shift one out of
-                                                sight: it is at the servers then */
-            export_one(fs, dir, n.name, node, name, done, failed, text);
+        int err = core_refused(fs->core, n.id, &nodes, &nodes_n);
+        for (size_t k = 0; k < nodes_n; k++) {
+            if (core_path(fs->core, nodes[k], &name))
+                continue; /* removed meanwhile */
+            pthread_mutex_unlock(&fs->lock);
+            export_one(fs, dir, n.name, nodes[k], name, done, failed, text);
             free(name);
             pthread_mutex_lock(&fs->lock);
+        }
+        free(nodes);
+        if (err) {
+            pthread_mutex_unlock(&fs->lock);
+            return err;
         }
     }
     pthread_mutex_unlock(&fs->lock);

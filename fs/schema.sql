@@ -17,7 +17,8 @@ CREATE TABLE ns(
 -- Directories: every name <= loaded_upto is known, all of them when complete. xattrs_known: all are here.
 -- Extents not covered by `known` are those of node `src` as of SJID src_at (0: of the node itself, now; the
 -- node itself: it is gone, and so are its xattrs those of then).
--- since: when the oldest pending change was made; changed: the newest (ns). parked: -errno of a refusal.
+-- since: when the oldest pending change was made; changed: the newest (ns). parked: -errno of a refusal;
+-- errno of one that was let go since.
 -- gone: the server has removed it, but it lives on here: whatever is sent of it brings it a name.
 -- old: those of pend that were pending already at the last unclean start and not changed since: a commit of
 -- our own that the tree has forgotten is newer than they.

@@ -71,10 +71,12 @@ void sync_kick(struct sync *s);
 /* [locked] Final blocks of a long write may be uploaded before anything is committed. */
 void sync_upload(struct sync *s, uint64_t ns, const struct m_block_ref *ids, size_t n);
 
-/* Pushes everything pending; until nothing is left, or deadline_ms passed: 0 or -ETIMEDOUT (what is
- * left stays in the state directory). Not locked. progress may be NULL. */
+/* Pushes everything pending; until nothing is left, or deadline_ms passed: 0, -ETIMEDOUT,
+ * -ECANCELED (abandoned), or -EREMOTEIO: all is sent but what was refused, and what waits for that
+ * (what is left stays in the state directory; text, 512 bytes, says so). Not locked. progress may
+ * be NULL. */
 int sync_drain(struct sync *s, unsigned deadline_ms,
-               void (*progress)(void *arg, uint64_t files, uint64_t bytes), void *arg);
+               void (*progress)(void *arg, uint64_t files, uint64_t bytes), void *arg, char *text);
 /* A drain or settle under way ends at once with -ECANCELED: another process takes the state over.
  */
 void sync_abandon(struct sync *s);
@@ -83,7 +85,7 @@ void json_string(struct buf *b, const char *text);
 /* Appends the `status --json` object (DESIGN section 7). Not locked. */
 void sync_status(struct sync *s, struct buf *json);
 /* Whether nothing is pending and the journal is applied up to the head each namespace had at the
- * call; for `steadfs sync` and the lab: waits for it. 0, -ETIMEDOUT. Not locked. path_node 0:
- * everything. */
+ * call; for `steadfs sync` and the lab: waits for it. 0, -ETIMEDOUT, -EREMOTEIO as above.
+ * Not locked. path_node 0: everything. */
 int sync_settle(struct sync *s, uint64_t path_node, unsigned timeout_ms, char *err);
 #endif

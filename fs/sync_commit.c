@@ -536,7 +536,8 @@ static void background_rest(struct sync *s, struct sync_ns *ns)
     struct core_ns n;
     l->quiet = 0;
     upload_set_free(&l->ahead);
-    l->wanted = core_ns_pending(s->fs->core, ns->id, &n) == 0 && n.pending_nodes > n.parked;
+    l->wanted =
+        core_ns_pending(s->fs->core, ns->id, &n) == 0 && n.pending_nodes > n.parked + n.held;
     l->due = s->clock() + QUIET_MS;
     if (l->wanted)
         sync_at(s, l->due);

@@ -520,4 +520,6 @@ void fetch_free(struct sync *s);
 /* ---- sync_status.c ---- */
 /* [locked] Sums over all namespaces, or one; bytes include dirty data in memory. */
 void sync_pending(struct sync *s, uint64_t only_ns, uint64_t *files, uint64_t *bytes);
+/* [locked] Changes that are parked, over all namespaces or in one; *held: that wait for them. */
+uint64_t sync_parked(struct sync *s, uint64_t only_ns, uint64_t *held);
 #endif

@@ -15,13 +15,15 @@
 #define STATUS_PARKED_MAX 100 /* named in the status; `steadfs parked` has all */
 #define TICK_MS 100           /* between looks while waiting */
 
-/* [locked] One namespace's pending files and bytes; what is parked is not on its way. */
+/* [locked] One namespace's pending files and bytes; what is parked, or waits for a directory that
+ * is, is not on its way. */
 static void ns_pending(struct sync *s, const struct sync_ns *ns, uint64_t *files, uint64_t *bytes)
 {
     struct core_ns n;
     if (core_ns_status(s->fs->core, ns->id, &n))
         return;
-    uint64_t f = n.pending_nodes > n.parked ? n.pending_nodes - n.parked : 0;
+    uint64_t kept = n.parked + n.held;
+    uint64_t f = n.pending_nodes > kept ? n.pending_nodes - kept : 0;
     if (!f && ns->lane.phase != LANE_IDLE)
         f = 1;
     *files += f;
@@ -36,6 +38,33 @@ void sync_pending(struct sync *s, uint64_t only_ns, uint64_t *files, uint64_t *b
     for (size_t i = 0; i < s->nss_n; i++)
         if (!only_ns || s->nss[i]->id == only_ns)
             ns_pending(s, s->nss[i], files, bytes);
+}
+
+uint64_t sync_parked(struct sync *s, uint64_t only_ns, uint64_t *held)
+{
+    uint64_t parked = 0;
+    struct core_ns n;
+    *held = 0;
+    for (size_t i = 0; i < s->nss_n; i++) {
+        if ((only_ns && s->nss[i]->id != only_ns) ||
+            core_ns_pending(s->fs->core, s->nss[i]->id, &n))
+            continue;
+        parked += n.parked;
+        *held += n.held;
+    }
+    return parked;
+}
+
+static int says_parked(uint64_t parked, uint64_t held, char *err)
+{
+    char more[64] = "";
+    if (!parked)
+        return 0;
+    if (held)
+        snprintf(more, sizeof more, ", and %llu wait for them", (unsigned long long)held);
+    snprintf(err, 512, "%llu changes were refused%s; they are kept here: see `steadfs parked`",
+             (unsigned long long)parked, more);
+    return -EREMOTEIO;
 }
 
 /* [locked] Sleeps until something changed, at most a tick. */
@@ -61,10 +90,10 @@ static void push(struct sync *s)
 }
 
 int sync_drain(struct sync *s, unsigned deadline_ms,
-               void (*progress)(void *arg, uint64_t files, uint64_t bytes), void *arg)
+               void (*progress)(void *arg, uint64_t files, uint64_t bytes), void *arg, char *text)
 {
     int64_t deadline = s->clock() + deadline_ms;
-    uint64_t files, bytes;
+    uint64_t files, bytes, held, parked;
     int err = 0;
     pthread_mutex_lock(&s->fs->lock);
     s->draining++;
@@ -82,8 +111,14 @@ int sync_drain(struct sync *s, unsigned deadline_ms,
         if (vfs_dirty_bytes(s->fs->vfs))
             push(s);
     }
-    if (files)
+    if (files) {
         err = s->abandoned ? -ECANCELED : -ETIMEDOUT;
+        snprintf(text, 512, "%s",
+                 s->abandoned ? "the mount is ending" : "not everything is sent yet");
+    } else {
+        parked = sync_parked(s, 0, &held);
+        err = says_parked(parked, held, text);
+    }
     s->draining--;
     pthread_mutex_unlock(&s->fs->lock);
     return err;
@@ -165,6 +200,9 @@ int sync_settle(struct sync *s, uint64_t path_node, unsigned timeout_ms, char *e
     } else if (!s->online) {
         r = -ETIMEDOUT;
         snprintf(err, 512, "%s", *why ? why : "the metadata server does not answer");
+    } else {
+        uint64_t held, parked = sync_parked(s, only, &held);
+        r = says_parked(parked, held, err);
     }
     free(want);
     pthread_mutex_unlock(&s->fs->lock);
@@ -225,10 +263,11 @@ static void status_ns(struct sync *s, struct sync_ns *ns, bool first, const char
     json_text(b, "name", ns->name);
     buf_printf(b,
                ", \"id\": %llu, \"cursor\": %llu, \"head\": %llu, \"pending_files\": %llu, "
-               "\"pending_bytes\": %llu, \"conflicts\": %llu, \"parked\": %llu, ",
+               "\"pending_bytes\": %llu, \"conflicts\": %llu, \"parked\": %llu, \"held\": %llu, ",
                (unsigned long long)ns->id, (unsigned long long)n.cursor,
                (unsigned long long)ns->head, (unsigned long long)files, (unsigned long long)bytes,
-               (unsigned long long)n.conflicts, (unsigned long long)n.parked);
+               (unsigned long long)n.conflicts, (unsigned long long)n.parked,
+               (unsigned long long)n.held);
     json_text(b, "last_error", error);
     buf_printf(b, ", ");
     json_since(b, n.since);

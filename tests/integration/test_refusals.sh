@@ -36,10 +36,26 @@ sync "$a/later" || fail "an fsync fails because of another file's quota"
 status a | jq -e '.namespaces[] | select(.name == "alice") | .parked == 1 and .parked_changes[0].reason != ""' >/dev/null ||
     fail "status does not name what is parked"
 must lab steadfs a status "$a"
+exits_5() {
+    local status=0
+    lab steadfs a "$@" >"$work/out" 2>&1 || status=$?
+    [ "$status" = 5 ] || { cat "$work/out"; fail "exit status $status, not 5: $*"; }
+    grep -q "1 changes were refused" "$work/out" || { cat "$work/out"; fail "it does not say what was refused: $*"; }
+}
+exits_5 sync "$a"
 must lab steadfs a parked export "$work/export" "$a"
 must cmp -n 3000000 "$work/large" "$work/export/alice/large"
+# what retry let go is exported, too, as long as it is not committed
+lab kill metad STOP
+must lab steadfs a parked retry "$a"
+none_parked a >/dev/null || fail "retry leaves it parked"
+rm -rf "$work/export"
+must lab steadfs a parked export "$work/export" "$a"
+lab kill metad CONT
+must cmp -n 3000000 "$work/large" "$work/export/alice/large"
+eventually 30 is_parked a "$a/large" EDQUOT
 # it survives an unmount, and more quota lets it through
-must lab unmount a
+exits_5 unmount "$a"
 must lab mount a "$a" -o fsync_timeout=15,drain=1
 must cmp -n 3000000 "$work/large" "$a/large"
 eventually 30 is_parked a "$a/large" EDQUOT

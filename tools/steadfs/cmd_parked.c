@@ -43,6 +43,8 @@ static int list(const struct subcommand *c, const char *path, bool json)
         const char *file = json_text(e, "file");
         printf("%s\n    %s\n    %s\n", *file ? file : json_text(e, "path"), json_text(e, "reason"),
                json_text(e, "remedy"));
+        if (json_number(e, "holds") > 0)
+            printf("    %.0f changes below it wait for it\n", json_number(e, "holds"));
     }
     return EXIT_DONE;
 }
@@ -97,11 +99,16 @@ const struct subcommand cmd_parked = {
         "Changes that the server refused (quota, role, membership, assignment) are kept in the\n"
         "mount's state and hold nothing else back. Lists those of the mount that PATH lies in\n"
         "(default: the current directory) with the reason and what to do. With --json: an array\n"
-        "of {path, file, errno, reason, remedy}.\n"
+        "of {path, file, errno, reason, remedy, holds} (holds: changes below a refused directory\n"
+        "that wait for it).\n"
         "\n"
         "retry: sends them again.\n"
-        "export: copies what was refused to DIR/NAMESPACE/PATH, also where the namespace cannot\n"
-        "be reached any more; 1 if a file is not wholly here.\n"
+        "export: copies what was refused to DIR/NAMESPACE/PATH, with what waits for it and what "
+        "retry\n"
+        "let go and is not committed yet, also where the namespace cannot be reached any more; 1 "
+        "if "
+        "a\n"
+        "file is not wholly here.\n"
         "\n"
         "A path named retry or export is given as ./retry.\n",
     .run = run,

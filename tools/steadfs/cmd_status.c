@@ -47,6 +47,8 @@ static void table(const struct json *status)
             const char *file = json_text(p, "file");
             printf("    refused: %s: %s: %s\n", *file ? file : json_text(p, "path"),
                    json_text(p, "reason"), json_text(p, "remedy"));
+            if (json_number(p, "holds") > 0)
+                printf("    %.0f changes below it wait for it\n", json_number(p, "holds"));
         }
     }
 }
@@ -120,6 +122,6 @@ const struct subcommand cmd_status = {
              "Shows the mount that PATH lies in, or every steadfs mount. With --json: an object a "
              "line,\n"
              "{mountpoint, account, device, online, namespaces:[{name, id, cursor, pending_files,\n"
-             "pending_bytes, conflicts, last_error, since, parked, parked_changes}]}.\n",
+             "pending_bytes, conflicts, last_error, since, parked, held, parked_changes}]}.\n",
     .run = run,
 };

@@ -127,8 +127,9 @@ const struct subcommand cmd_sync = {
              "Returns 0 once all that was written below PATH (default: the current directory) is "
              "stored\n"
              "on a block server and committed; 6 if that takes longer than SECONDS (60). What the\n"
-             "server refused is not waited for: see steadfs parked. With --at, it is also waited "
-             "until a\n"
-             "block server at PREMISES has all of it; with --copies, until N block servers have.\n",
+             "server refused is not waited for: if there is any, the exit status is 5 once all "
+             "else is\n"
+             "committed; see steadfs parked. With --at, it is also waited until a block server at\n"
+             "PREMISES has all of it; with --copies, until N block servers have.\n",
     .run = run,
 };

@@ -82,7 +82,8 @@ static int unmount(const char *mountpoint, bool dead)
     return fusermount(mountpoint, dead);
 }
 
-/* Exit status; dead is set when nobody answers. */
+/* Exit status; dead is set when nobody answers. EXIT_REFUSED: all is sent but what was refused,
+ * which waiting does not change; said, and unmounted. */
 static int drain(const struct subcommand *c, const struct mount *m, unsigned timeout_ms, bool force,
                  pid_t *pid, bool *dead)
 {
@@ -95,6 +96,8 @@ static int drain(const struct subcommand *c, const struct mount *m, unsigned tim
                              NULL, text, pid);
     if (status == EXIT_DONE)
         return EXIT_DONE;
+    if (status == EXIT_REFUSED)
+        return cli_fail(c, status, "%s: %s", m->mountpoint, text);
     return cli_fail(c, status,
                     force ? "%s: %s; unmounting all the same, nothing is lost"
                           : "%s: %s; still mounted, nothing is lost; try again, or with --force to "
@@ -120,14 +123,14 @@ static int unmount_one(const struct subcommand *c, const char *path, unsigned ti
     bool dead;
     int64_t until = now_ms() + timeout_ms;
     int status = drain(c, m, timeout_ms, force, &pid, &dead);
-    if (status && !force)
+    if (status && status != EXIT_REFUSED && !force)
         return status;
     unsigned long long started = pid ? start_time(pid) : 0;
     err = unmount(m->mountpoint, dead);
     if (err)
         return cli_fail(c, EXIT_FAILED, "%s: %s%s", m->mountpoint, strerror(-err),
                         err == -EBUSY ? "; a program has a file open there or works in it" : "");
-    if (!status && !wait_gone(pid, started, until + ANSWER_SLACK_MS))
+    if ((!status || status == EXIT_REFUSED) && !wait_gone(pid, started, until + ANSWER_SLACK_MS))
         return cli_fail(c, EXIT_PENDING,
                         "%s is unmounted; process %d goes on sending what is pending",
                         m->mountpoint, (int)pid);
@@ -169,6 +172,9 @@ const struct subcommand cmd_unmount = {
         "unmounts. If time runs out it stays mounted (exit status 6). With --force it is "
         "unmounted\n"
         "all the same; what is pending is kept and sent at the next mount.\n"
+        "Where all is committed but changes that the server refused (steadfs parked), it is "
+        "unmounted,\n"
+        "and the exit status is 5: they are kept, and tried again at the next mount.\n"
         "A mount whose process is gone is cleared.\n",
     .run = run,
 };

@@ -514,6 +514,50 @@ static void test_a_session_lets_go_what_it_allows(void **state)
     assert_clean(w);
 }
 
+/* What lies below a directory that was refused cannot be sent: it is said to wait for it. */
+static void test_what_a_parked_directory_holds_is_told(void **state)
+{
+    struct world *w = *state;
+    theirs_make(w, ROOT, "known", THEIRS(1), NODE_REG);
+    uint64_t n, *nodes, d = make(w, ROOT, "d", NODE_DIR), e = make(w, d, "e", NODE_DIR),
+                        f = make(w, e, "f", NODE_REG);
+    struct core_ns info;
+    struct core_barrier b;
+    size_t count;
+    assert_int_equal(core_rename(w->core, &w->who, ROOT, bytes_str("known"), e, bytes_str("here"),
+                                 0, &n, &w->need),
+                     0);
+    assert_int_equal(core_ns_pending(w->core, NS, &info), 0);
+    assert_int_equal(info.parked + info.held, 0);
+    planned(w, d);
+    assert_int_equal(answer(w, COMMIT_REFUSED, ROW_NODE, d, NULL, REFUSED_INVALID), 0);
+    planned(w, 0); /* what can go */
+    answer_committed(w);
+    assert_int_equal(core_ns_pending(w->core, NS, &info), 0);
+    assert_int_equal(info.parked, 1);
+    assert_int_equal(info.pending_nodes, 5); /* all that is left: `known` is taken and given */
+    assert_int_equal(info.held, 4);
+    assert_int_equal(core_parked_holds(w->core, d, &n), 0);
+    assert_int_equal(n, 4);
+    assert_int_equal(core_barrier(w->core, f, &b), 0);
+    assert_int_equal(b.parked, -EIO); /* and at once */
+    assert_int_equal(core_refused(w->core, NS, &nodes, &count), 0);
+    assert_int_equal(count, 4); /* all of it can be exported */
+    free(nodes);
+    assert_int_equal(core_unpark(w->core, NS), 0);
+    assert_int_equal(core_ns_pending(w->core, NS, &info), 0);
+    assert_int_equal(info.parked + info.held, 0);
+    assert_int_equal(core_refused(w->core, NS, &nodes, &count), 0);
+    assert_int_equal(count, 1); /* let go, and not committed yet */
+    assert_int_equal(nodes[0], d);
+    free(nodes);
+    commit_all(w);
+    assert_int_equal(core_refused(w->core, NS, &nodes, &count), 0);
+    assert_int_equal(count, 0);
+    free(nodes);
+    assert_clean(w);
+}
+
 static void test_the_rest_goes_on_without_the_parked(void **state)
 {
     struct world *w = *state;
@@ -628,6 +672,7 @@ int main(void)
         T(test_refusals_park),
         T(test_what_the_driver_gives_up_is_parked_whatever_came_since),
         T(test_a_session_lets_go_what_it_allows),
+        T(test_what_a_parked_directory_holds_is_told),
         T(test_the_rest_goes_on_without_the_parked),
         T(test_a_number_acknowledged_before_is_not_parked),
         T(test_a_row_that_conflicts_for_ever_is_parked),
