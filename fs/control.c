@@ -24,7 +24,6 @@
 #include "sync.h"
 #include "vfs.h"
 
-#define CONNECTIONS_MAX 32
 #define LINE_MAX_BYTES 8192
 #define REQUEST_TIMEOUT_S 10 /* for the line to arrive, and for each write of the answer */
 #define PROGRESS_MS 500
@@ -56,7 +55,7 @@ struct control {
     char path[sizeof((struct sockaddr_un *)0)->sun_path];
     char *dir;  /* made for the socket, or NULL */
     char *name; /* STATE/control.sock */
-    struct connection v[CONNECTIONS_MAX];
+    struct connection v[CONTROL_CONNECTIONS_MAX];
 };
 
 /* ---- answers ---- */
@@ -394,7 +393,7 @@ static void connection_start(struct control *c, int fd)
 {
     struct connection *k = NULL;
     pthread_mutex_lock(&c->lock);
-    for (size_t i = 0; i < CONNECTIONS_MAX && !k; i++) {
+    for (size_t i = 0; i < CONTROL_CONNECTIONS_MAX && !k; i++) {
         if (c->v[i].state == CONNECTION_ENDED) {
             pthread_join(c->v[i].thread, NULL);
             c->v[i].state = CONNECTION_FREE;
@@ -470,7 +469,7 @@ static int listen_on(struct control *c)
     mode_t old = umask(0177);
     int r = bind(c->fd, (struct sockaddr *)&a, sizeof a) ? -errno : 0;
     umask(old);
-    return r ? r : listen(c->fd, CONNECTIONS_MAX) ? -errno : 0;
+    return r ? r : listen(c->fd, CONTROL_CONNECTIONS_MAX) ? -errno : 0;
 }
 
 int control_new(struct control **out, struct fs *fs, char *err)
@@ -523,7 +522,7 @@ void control_free(struct control *c)
     shutdown(c->fd, SHUT_RDWR);
     pthread_join(c->thread, NULL);
     close(c->fd);
-    for (size_t i = 0; i < CONNECTIONS_MAX; i++) {
+    for (size_t i = 0; i < CONTROL_CONNECTIONS_MAX; i++) {
         pthread_mutex_lock(&c->lock);
         bool used = c->v[i].state != CONNECTION_FREE;
         if (c->v[i].state == CONNECTION_RUNS)

@@ -22,6 +22,8 @@
 
 #include <stddef.h>
 
+#define CONTROL_CONNECTIONS_MAX 32 /* one more is told so, and closed */
+
 struct control;
 struct fs;
 

@@ -296,7 +296,8 @@ bool notify_has_room(struct notify *n)
 {
     pthread_mutex_lock(&n->lock);
     const struct line *l = n->lines;
-    bool room = l[0].n + l[1].n < NOTIFY_MAX && l[0].aside_n + l[1].aside_n < NOTIFY_ASIDE_MAX;
+    size_t aside_max = n->sink.aside_max ? n->sink.aside_max : NOTIFY_ASIDE_MAX;
+    bool room = l[0].n + l[1].n < NOTIFY_MAX && l[0].aside_n + l[1].aside_n < aside_max;
     pthread_mutex_unlock(&n->lock);
     return room;
 }

@@ -30,6 +30,7 @@ struct notify_sink { /* called by the threads */
     bool (*blocked)(void *ctx, bool entry, uint64_t nodeid);
     /* A mark was passed. */
     void (*passed)(void *ctx);
+    size_t aside_max; /* 0: NOTIFY_ASIDE_MAX; tests set it low */
 };
 
 int notify_new(struct notify **out, const struct notify_sink *sink);

@@ -141,6 +141,17 @@ void waiter_end(struct sync *s, struct waiter *w, int err)
     free(w);
 }
 
+uint64_t waiter_refuse(struct sync *s, sync_done done, void *arg, int err)
+{
+    struct finished *f = malloc(sizeof *f);
+    if (!f)
+        abort();
+    *f = (struct finished){.done = done, .arg = arg, .err = err};
+    STAILQ_INSERT_TAIL(&s->finished, f, link);
+    sync_wake(s);
+    return ++s->next_id;
+}
+
 bool sync_awaited(const struct sync *s)
 {
     return s->waiters_n > 0 || s->draining || !s->had_session;

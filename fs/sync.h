@@ -35,7 +35,7 @@ uint64_t sync_barrier(struct sync *s, uint64_t node, bool local, sync_done done,
  * -ETIMEDOUT. 0: nothing is pending. */
 uint64_t sync_barrier_all(struct sync *s, uint64_t ns, sync_done done, void *arg);
 /* [locked] Loads what the core needs (several waiters for the same need share one call). done(0):
- * call the core again; -EIO after timeout, -ENOENT … */
+ * call the core again; -EIO after timeout or where too many wait, -ENOENT … */
 uint64_t sync_load(struct sync *s, const struct core_need *need, sync_done done, void *arg);
 /* [locked] done(0) once all is applied here that was committed to the namespace before the call;
  * -EIO after timeout, -EACCES: the account is no member any more. 0: it takes no more. */
@@ -59,7 +59,7 @@ uint64_t sync_lock_told(struct sync *s, uint64_t node, sync_done done, void *arg
 /* [not locked] At the end: releases everything, and waits for the server to know. */
 void sync_locks_end(struct sync *s, unsigned timeout_ms);
 /* [locked] Brings blocks into the block store, all of them before done(0); -EIO when no assigned
- * server delivers a good copy within the timeout. */
+ * server delivers a good copy within the timeout, or where too much is waited for. */
 uint64_t sync_fetch(struct sync *s, uint64_t ns, const struct block_id *ids, size_t n,
                     sync_done done, void *arg);
 /* [locked] Starts fetching without anybody waiting (readahead); forgotten when there is no room. */

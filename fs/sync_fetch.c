@@ -178,6 +178,8 @@ uint64_t sync_fetch(struct sync *s, uint64_t ns_id, const struct block_id *ids, 
                     sync_done done, void *arg)
 {
     struct sync_ns *ns = sync_ns_need(s, ns_id);
+    if (s->waiters_n >= SYNC_WAITERS_MAX || s->fetches_n >= FETCHES_MAX)
+        return waiter_refuse(s, done, arg, -EIO);
     struct fetch_wait *w = calloc(1, sizeof *w);
     if (!w || !(w->v = calloc(n + 1, sizeof(struct fetch_block *))))
         abort();

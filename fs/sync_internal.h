@@ -29,12 +29,14 @@
 #define DIFFS_INFLIGHT_MAX 4          /* per namespace and server; questions gather meanwhile */
 #define PUTS_INFLIGHT_MAX 4           /* per namespace, server and class */
 #define PUT_INLINE_BYTES (128u << 10) /* smaller batches are read on the driver thread */
+#define PUT_INFLIGHT_BYTES                                                                         \
+    (96u << 20) /* in memory for puts, over all servers; then only barriers */
 #define GETS_INFLIGHT_MAX 8
 #define RACES_MAX 4  /* further gets, of what was asked of another server that is late */
 #define SLOW_MS 5000 /* a server that lost a race is not asked first for so long */
 #define GET_BATCH_BLOCKS 32
-#define FETCHES_MAX 65536 /* blocks wanted; a prefetch is forgotten beyond PREFETCH_MAX */
-#define PREFETCH_MAX 64
+#define FETCHES_MAX 65536 /* blocks wanted, and those of one request more; then a request fails */
+#define PREFETCH_MAX 64   /* … beyond which a prefetch is forgotten */
 #define UPLOADS_AHEAD_MAX 65536 /* blocks uploaded before anything is committed */
 #define BARRIERS_PER_PLAN 256
 #define BARRIER_ALL_MAX 4096
@@ -374,6 +376,8 @@ void sync_at(struct sync *s, int64_t at);
 /* [locked] Registers / ends a waiter. End: drop, then done(err) after the turn. */
 uint64_t waiter_add(struct sync *s, struct waiter *w, unsigned timeout_ms, int timeout_err);
 void waiter_end(struct sync *s, struct waiter *w, int err);
+/* [locked] One that is one too many: done(err) after the turn. Returns an id as waiter_add does. */
+uint64_t waiter_refuse(struct sync *s, sync_done done, void *arg, int err);
 /* [locked] Whether anybody waits (retries are then more eager). */
 bool sync_awaited(const struct sync *s);
 struct sync_call *call_new(struct sync *s, void (*fn)(struct sync *, struct sync_call *),

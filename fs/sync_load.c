@@ -86,6 +86,8 @@ static struct load *load_add(struct sync *s, const struct core_need *need)
 uint64_t sync_load(struct sync *s, const struct core_need *need, sync_done done, void *arg)
 {
     struct load *l;
+    if (s->waiters_n >= SYNC_WAITERS_MAX)
+        return waiter_refuse(s, done, arg, -EIO);
     struct load_wait *lw = calloc(1, sizeof *lw);
     if (!lw)
         abort();

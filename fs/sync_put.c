@@ -21,7 +21,6 @@
 #define FORBIDDEN_AGAIN_MS 2000 /* after the right to write was refused */
 #define PUT_BARRIER_BYTES PUT_BATCH_BYTES
 #define PUT_BACKGROUND_BYTES (8u << 20)
-#define PUT_INFLIGHT_BYTES (96u << 20) /* in memory for puts, over all servers */
 #define PUT_EAGER_BYTES (64u << 10)
 #define PUT_TIMEOUT_MS 20000
 #define PUT_SLOWEST 64 /* bytes per ms that a put may take long for: 64 KiB/s */

@@ -126,6 +126,8 @@ int sync_drain(struct sync *s, unsigned deadline_ms,
 
 void sync_abandon(struct sync *s)
 {
+    if (!s)
+        return;
     pthread_mutex_lock(&s->fs->lock);
     s->abandoned = true;
     pthread_cond_broadcast(&s->changed);

@@ -59,11 +59,16 @@ static void passed(void *ctx)
     ((struct seen *)ctx)->marks++;
 }
 
-static void start(struct seen *s, struct notify **n)
+static void start_with(struct seen *s, struct notify **n, size_t aside_max)
 {
     *s = (struct seen){.hold = PTHREAD_MUTEX_INITIALIZER, .lock = PTHREAD_MUTEX_INITIALIZER};
-    struct notify_sink sink = {s, entry, inode, blocked, passed};
+    struct notify_sink sink = {s, entry, inode, blocked, passed, aside_max};
     assert_int_equal(notify_new(n, &sink), 0);
+}
+
+static void start(struct seen *s, struct notify **n)
+{
+    start_with(s, n, 0);
 }
 
 static void wait_for(struct seen *s, size_t n)
@@ -182,6 +187,35 @@ static void full_queue(void **state)
     buf_free(&s.text);
 }
 
+static bool room_becomes(struct notify *n, bool yes)
+{
+    for (int i = 0; i < 5000 && notify_has_room(n) != yes; i++)
+        usleep(1000);
+    return notify_has_room(n) == yes;
+}
+
+static void full_of_what_is_set_aside(void **state)
+{
+    (void)state;
+    enum { ASIDE = 100 };
+    struct seen s;
+    struct notify *n;
+    start_with(&s, &n, ASIDE);
+    s.blocked = 7;
+    for (int i = 0; i < ASIDE; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "n%d", i);
+        notify_entry(n, 7, bytes_str(name));
+    }
+    assert_true(room_becomes(n, false));
+    s.blocked = 0;
+    notify_unblocked(n);
+    wait_for(&s, ASIDE);
+    assert_true(room_becomes(n, true));
+    notify_free(n);
+    buf_free(&s.text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -190,6 +224,7 @@ int main(void)
         cmocka_unit_test(what_would_wait_is_set_aside),
         cmocka_unit_test(unknown_inode_is_told_again),
         cmocka_unit_test(full_queue),
+        cmocka_unit_test(full_of_what_is_set_aside),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

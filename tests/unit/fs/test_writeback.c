@@ -355,6 +355,27 @@ static void failure_keeps_the_data(void **state)
     end(&f);
 }
 
+/* Writers wait when all files together have so much in memory, whatever they write to, and go on
+ * when some of it is stored. */
+static void writers_wait_for_memory(void **state)
+{
+    (void)state;
+    enum { MAX = 1 << 20, PIECE = 64 << 10, OTHER = NODE + 1 };
+    static uint8_t piece[PIECE];
+    struct fake f;
+    uint64_t off = 0;
+    begin(&f, 0, MAX);
+    wb_open(f.wb, OTHER);
+    noise(piece, PIECE, 1);
+    while (off < 4 * MAX && wb_write(f.wb, NODE, f.size, 0, off, piece, PIECE) == 0)
+        off += PIECE;
+    assert_true(off > 0 && off <= MAX);
+    assert_int_equal(wb_write(f.wb, OTHER, 0, 0, 0, piece, PIECE), WB_WAIT);
+    assert_int_equal(wb_flush_now(f.wb, NODE, true), 0);
+    assert_int_equal(wb_write(f.wb, OTHER, 0, 0, 0, piece, PIECE), 0);
+    end(&f);
+}
+
 /* True once `settled` was called more often than before; the lock is released meanwhile. */
 static bool was_settled(struct fake *f, unsigned before)
 {
@@ -425,10 +446,15 @@ static void quiet_or_long_unfinished(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(random_against_array),    cmocka_unit_test(cuts_ignore_timing),
-        cmocka_unit_test(rewrite_in_place),        cmocka_unit_test(small_file_is_hashed_once),
-        cmocka_unit_test(failure_keeps_the_data),  cmocka_unit_test(jobs_done_by_others_are_told),
-        cmocka_unit_test(age_retries_what_failed), cmocka_unit_test(quiet_or_long_unfinished),
+        cmocka_unit_test(random_against_array),
+        cmocka_unit_test(cuts_ignore_timing),
+        cmocka_unit_test(rewrite_in_place),
+        cmocka_unit_test(small_file_is_hashed_once),
+        cmocka_unit_test(failure_keeps_the_data),
+        cmocka_unit_test(writers_wait_for_memory),
+        cmocka_unit_test(jobs_done_by_others_are_told),
+        cmocka_unit_test(age_retries_what_failed),
+        cmocka_unit_test(quiet_or_long_unfinished),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

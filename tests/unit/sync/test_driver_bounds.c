@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What the driver has under way and in its queues is bounded: each bound, and what happens at it.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "frame.h"
+#include "world.h"
+
+static const struct m_diff_ans all_present;
+
+/* Returns when a whole turn of the driver began and ended meanwhile: its loads are asked before it
+ * looks at uploads and fetches, so when the second one is out the first one's turn is over. */
+static void turn_passes(void)
+{
+    static uint8_t name;
+    for (int k = 0; k < 2; k++) {
+        size_t before = calls_of("lookup");
+        struct core_need need = {.kind = NEED_NAME, .ns = NS, .node = 1, .name_len = 2};
+        need.name[0] = 't';
+        need.name[1] = ++name;
+        static struct result r;
+        pthread_mutex_lock(&fs.lock);
+        sync_load(fs.sync, &need, result_done, &r);
+        pthread_mutex_unlock(&fs.lock);
+        WAIT_FOR(calls_of("lookup") > before);
+    }
+}
+
+static struct block_id block(unsigned k)
+{
+    char text[32];
+    snprintf(text, sizeof text, "block %u", k);
+    return store_add(text, true);
+}
+
+static struct block_id far_block(unsigned k)
+{
+    char text[32];
+    snprintf(text, sizeof text, "far %u", k);
+    return store_add(text, false);
+}
+
+static void upload(unsigned k)
+{
+    struct m_block_ref ref = {.block = block(k), .len = 8};
+    pthread_mutex_lock(&fs.lock);
+    sync_upload(fs.sync, NS, &ref, 1);
+    pthread_mutex_unlock(&fs.lock);
+}
+
+static void fetch(const struct block_id *ids, size_t n, struct result *r)
+{
+    pthread_mutex_lock(&fs.lock);
+    sync_fetch(fs.sync, NS, ids, n, result_done, r);
+    pthread_mutex_unlock(&fs.lock);
+}
+
+static size_t ids_of_get(const struct fake_call *c)
+{
+    struct arena cleanup_arena a = {0};
+    struct m_get_req q;
+    assert_int_equal(msg_decode(&m_get_req_desc, &q, c->body.p, c->body.n, MSG_STRICT, &a, NULL),
+                     0);
+    return q.blocks_n;
+}
+
+static void questions_gather_and_one_place_is_for_barriers(void **state)
+{
+    (void)state;
+    struct arena cleanup_arena a = {0};
+    struct result r[2] = {0};
+    struct m_diff_req q;
+    start();
+    for (unsigned k = 0; k + 1 < DIFFS_INFLIGHT_MAX; k++) {
+        upload(k);
+        WAIT_FOR(calls_of("diff") == k + 1);
+    }
+    upload(100);
+    upload(101);
+    turn_passes();
+    assert_int_equal(calls_of("diff"), DIFFS_INFLIGHT_MAX - 1);
+    node_add(100, "one");
+    barrier(100, &r[0]);
+    WAIT_FOR(calls_of("diff") == DIFFS_INFLIGHT_MAX);
+    node_add(101, "two");
+    barrier(101, &r[1]);
+    turn_passes();
+    assert_int_equal(calls_of("diff"), DIFFS_INFLIGHT_MAX);
+    answer(call_open("diff"), &m_diff_ans_desc, &all_present); /* the barrier's is next … */
+    WAIT_FOR(calls_of("diff") == DIFFS_INFLIGHT_MAX + 1);
+    size_t n = 0;
+    while (n != 2) { /* … and those that gathered share one */
+        struct fake_call *c = call_wait("diff");
+        assert_int_equal(
+            msg_decode(&m_diff_req_desc, &q, c->body.p, c->body.n, MSG_STRICT, &a, NULL), 0);
+        n = q.ids_n;
+        answer(c, &m_diff_ans_desc, &all_present);
+    }
+    assert_int_equal(calls_of("diff"), DIFFS_INFLIGHT_MAX + 2);
+}
+
+static void puts_in_flight(void **state)
+{
+    (void)state;
+    start();
+    for (unsigned k = 0; k <= PUTS_INFLIGHT_MAX; k++) {
+        upload(k);
+        answer_diff_missing(call_wait("diff"), 11);
+        if (k < PUTS_INFLIGHT_MAX)
+            WAIT_FOR(calls_of("put") == k + 1);
+    }
+    turn_passes();
+    assert_int_equal(calls_of("put"), PUTS_INFLIGHT_MAX);
+    answer_put(call_open("put"), "x");
+    WAIT_FOR(calls_of("put") == PUTS_INFLIGHT_MAX + 1);
+}
+
+/* The background waits when puts hold much memory; a barrier does not. */
+static void memory_of_puts(void **state)
+{
+    (void)state;
+    struct result r = {0};
+    start();
+    pthread_mutex_lock(&fs.lock);
+    fs.sync->put_bytes += PUT_INFLIGHT_BYTES;
+    pthread_mutex_unlock(&fs.lock);
+    upload(1);
+    answer_diff_missing(call_wait("diff"), 11);
+    turn_passes();
+    assert_int_equal(calls_of("put"), 0);
+    node_add(100, "hello");
+    barrier(100, &r);
+    answer_diff_missing(call_wait("diff"), 11);
+    answer_put(call_wait("put"), "x");
+    answer_committed(call_wait("commit"), 1);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(calls_of("put"), 1);
+    pthread_mutex_lock(&fs.lock);
+    fs.sync->put_bytes -= PUT_INFLIGHT_BYTES;
+    sync_wake(fs.sync);
+    pthread_mutex_unlock(&fs.lock);
+    answer_put(call_wait("put"), "x");
+}
+
+static void blocks_uploaded_ahead(void **state)
+{
+    (void)state;
+    struct m_block_ref *v = calloc(UPLOADS_AHEAD_MAX, sizeof *v);
+    start();
+    for (uint32_t k = 0; k < UPLOADS_AHEAD_MAX; k++) {
+        memcpy(v[k].block.b + 1, &k, sizeof k);
+        v[k].len = 1;
+    }
+    pthread_mutex_lock(&fs.lock);
+    sync_upload(fs.sync, NS, v, UPLOADS_AHEAD_MAX);
+    size_t full = fs.sync->uploads_n;
+    struct m_block_ref more = {.block = block(1), .len = 8};
+    sync_upload(fs.sync, NS, &more, 1);
+    size_t n = fs.sync->uploads_n;
+    pthread_mutex_unlock(&fs.lock);
+    assert_int_equal(full, UPLOADS_AHEAD_MAX);
+    assert_int_equal(n, UPLOADS_AHEAD_MAX); /* it goes with its commit */
+    free(v);
+}
+
+static void gets_in_flight_and_their_size(void **state)
+{
+    (void)state;
+    struct result r = {0}, more = {0};
+    struct block_id ids[GETS_INFLIGHT_MAX * GET_BATCH_BLOCKS + 1];
+    size_t n = sizeof ids / sizeof *ids;
+    start();
+    for (unsigned k = 0; k < n; k++)
+        ids[k] = far_block(k);
+    fetch(ids, n, &r);
+    WAIT_FOR(calls_of("get") == GETS_INFLIGHT_MAX);
+    struct block_id one = far_block(9999);
+    fetch(&one, 1, &more);
+    turn_passes();
+    assert_int_equal(calls_of("get"), GETS_INFLIGHT_MAX);
+    struct fake_call *first = call_open("get");
+    assert_int_equal(ids_of_get(first), GET_BATCH_BLOCKS);
+    answer_error(first, -ECANCELED); /* a place is free: asked again */
+    WAIT_FOR(calls_of("get") == GETS_INFLIGHT_MAX + 1);
+}
+
+static void blocks_wanted(void **state)
+{
+    (void)state;
+    struct result r = {0}, more = {0};
+    struct block_id *v = calloc(FETCHES_MAX, sizeof *v), one = far_block(1);
+    start();
+    for (uint32_t k = 0; k < FETCHES_MAX; k++)
+        memcpy(v[k].b + 1, &k, sizeof k);
+    fetch(v, FETCHES_MAX, &r);
+    fetch(&one, 1, &more);
+    WAIT_FOR(CALLED(more));
+    assert_int_equal(more.err, -EIO);
+    assert_false(CALLED(r));
+    free(v);
+}
+
+static void blocks_read_ahead(void **state)
+{
+    (void)state;
+    struct block_id ids[2 * PREFETCH_MAX];
+    start();
+    for (unsigned k = 0; k < 2 * PREFETCH_MAX; k++)
+        ids[k] = far_block(k);
+    pthread_mutex_lock(&fs.lock);
+    sync_prefetch(fs.sync, NS, ids, 2 * PREFETCH_MAX);
+    size_t n = fs.sync->fetches_n;
+    pthread_mutex_unlock(&fs.lock);
+    assert_int_equal(n, PREFETCH_MAX);
+}
+
+static void loads_in_flight(void **state)
+{
+    (void)state;
+    static struct result r;
+    struct m_lookup_ans none = {0};
+    start();
+    for (unsigned k = 0; k < LOADS_INFLIGHT_MAX + 2; k++) {
+        struct core_need need = {.kind = NEED_NODE, .ns = NS, .node = 100 + k};
+        pthread_mutex_lock(&fs.lock);
+        sync_load(fs.sync, &need, result_done, &r);
+        pthread_mutex_unlock(&fs.lock);
+    }
+    WAIT_FOR(calls_of("lookup") == LOADS_INFLIGHT_MAX);
+    node_add(100, "hello");
+    struct result b = {0};
+    barrier(100, &b);
+    call_wait("diff"); /* a turn later */
+    assert_int_equal(calls_of("lookup"), LOADS_INFLIGHT_MAX);
+    answer(call_open("lookup"), &m_lookup_ans_desc, &none);
+    WAIT_FOR(calls_of("lookup") == LOADS_INFLIGHT_MAX + 1);
+}
+
+static void those_who_wait(void **state)
+{
+    (void)state;
+    static struct result r;
+    struct result load = {0}, get = {0};
+    struct core_need need = {.kind = NEED_NODE, .ns = NS, .node = 1};
+    struct block_id id = far_block(1);
+    int err = 0;
+    start();
+    node_add(100, "hello");
+    pthread_mutex_lock(&fs.lock);
+    size_t n = 0;
+    while (n <= SYNC_WAITERS_MAX && sync_barrier(fs.sync, 100, false, result_done, &r, &err))
+        n++;
+    sync_load(fs.sync, &need, result_done, &load);
+    sync_fetch(fs.sync, NS, &id, 1, result_done, &get);
+    pthread_mutex_unlock(&fs.lock);
+    assert_int_equal(n, SYNC_WAITERS_MAX);
+    assert_int_equal(err, -EAGAIN);
+    WAIT_FOR(CALLED(load) && CALLED(get));
+    assert_int_equal(load.err, -EIO);
+    assert_int_equal(get.err, -EIO);
+    assert_int_equal(calls_of("lookup") + calls_of("get"), 0);
+}
+
+static size_t nodes_of(const struct fake_call *c)
+{
+    struct arena cleanup_arena a = {0};
+    struct m_changes m;
+    struct m_commit_req q;
+    assert_int_equal(msg_decode(&m_commit_req_desc, &q, c->body.p, c->body.n, MSG_STRICT, &a, NULL),
+                     0);
+    assert_int_equal(
+        msg_decode(&m_changes_desc, &m, q.changes.p, q.changes.n, MSG_STRICT, &a, NULL), 0);
+    return m.nodes_n;
+}
+
+static void barriers_of_one_commit(void **state)
+{
+    (void)state;
+    static struct result r[BARRIERS_PER_PLAN + 11];
+    size_t n = sizeof r / sizeof *r;
+    memset(r, 0, sizeof r);
+    start();
+    for (unsigned k = 0; k < n; k++) {
+        char text[16];
+        snprintf(text, sizeof text, "node %u", k);
+        node_add(100 + k, text);
+    }
+    barrier(100, &r[0]);
+    answer(call_wait("diff"), &m_diff_ans_desc, &all_present);
+    struct fake_call *c = call_wait("commit");
+    for (size_t k = 1; k < n; k++) /* those that gather meanwhile */
+        barrier(100 + k, &r[k]);
+    for (size_t ready = 0; ready + 1 < n;) {
+        struct fake_call *d = call_open("diff");
+        struct barrier *b;
+        if (d)
+            answer(d, &m_diff_ans_desc, &all_present);
+        usleep(500);
+        ready = 0;
+        pthread_mutex_lock(&fs.lock);
+        TAILQ_FOREACH(b, &fs.sync->nss[0]->barriers, ns_link)
+        ready += b->state == BARRIER_READY;
+        pthread_mutex_unlock(&fs.lock);
+    }
+    answer_committed(c, 1);
+    c = call_wait("commit");
+    assert_int_equal(nodes_of(c), BARRIERS_PER_PLAN);
+    answer_committed(c, 2);
+    c = call_wait("commit");
+    assert_int_equal(nodes_of(c), n - 1 - BARRIERS_PER_PLAN);
+    answer_committed(c, 3);
+    for (size_t k = 0; k < n; k++)
+        WAIT_FOR(CALLED(r[k]));
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        T(questions_gather_and_one_place_is_for_barriers),
+        T(puts_in_flight),
+        T(memory_of_puts),
+        T(blocks_uploaded_ahead),
+        T(gets_in_flight_and_their_size),
+        T(blocks_wanted),
+        T(blocks_read_ahead),
+        T(loads_in_flight),
+        T(those_who_wait),
+        T(barriers_of_one_commit),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,880 @@
+// SPDX-License-Identifier: Apache-2.0
+/* This file defines the functions of rpc, core, blocks, tree and vfs that the driver calls. */
+#include "world.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "frame.h"
+#include "parked.h"
+#include "rpc.h"
+#include "tree.h"
+#include "vfs.h"
+
+/* ---- time-outs of the test itself ---- */
+int64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* ---- the network ---- */
+struct rpc {
+    int unused;
+};
+static struct rpc the_rpc;
+pthread_mutex_t net_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t net_wake = PTHREAD_COND_INITIALIZER;
+static bool net_nudged;
+struct fake_call calls[CALLS_MAX];
+size_t calls_n;
+
+int rpc_new(struct rpc **out, const struct rpc_options *o)
+{
+    (void)o;
+    *out = &the_rpc;
+    return 0;
+}
+
+void rpc_wake(struct rpc *r)
+{
+    (void)r;
+    pthread_mutex_lock(&net_lock);
+    net_nudged = true;
+    pthread_cond_signal(&net_wake);
+    pthread_mutex_unlock(&net_lock);
+}
+
+/* Answers come from the test's own thread, by call_end. */
+void rpc_turn(struct rpc *r, unsigned timeout_ms)
+{
+    (void)r;
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    t.tv_sec += timeout_ms / 1000;
+    t.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
+    t.tv_sec += t.tv_nsec / 1000000000;
+    t.tv_nsec %= 1000000000;
+    pthread_mutex_lock(&net_lock);
+    while (!net_nudged && timeout_ms && !pthread_cond_timedwait(&net_wake, &net_lock, &t))
+        ;
+    net_nudged = false;
+    pthread_mutex_unlock(&net_lock);
+}
+
+void call_end(struct fake_call *c, struct rpc_result *r)
+{
+    c->open = false;
+    c->done(c->arg, r);
+    buf_free(&r->body);
+    rpc_wake(&the_rpc);
+}
+
+void rpc_free(struct rpc *r)
+{
+    (void)r;
+    for (size_t i = 0; i < calls_n; i++)
+        if (calls[i].open) {
+            struct rpc_result gone = {.err = -ECANCELED};
+            call_end(&calls[i], &gone);
+        }
+}
+
+uint64_t rpc_start(struct rpc *r, const struct rpc_call *q)
+{
+    (void)r;
+    pthread_mutex_lock(&net_lock);
+    assert_true(calls_n < CALLS_MAX);
+    /* a block server must not be able to act as the device */
+    bool to_block_server =
+        !strcmp(q->method, "put") || !strcmp(q->method, "get") || !strcmp(q->method, "have");
+    assert_int_equal(q->anonymous, to_block_server);
+    struct fake_call *c = &calls[calls_n];
+    *c = (struct fake_call){.id = calls_n + 1, .done = q->done, .arg = q->arg, .open = true};
+    snprintf(c->url, sizeof c->url, "%s", q->url);
+    snprintf(c->method, sizeof c->method, "%s", q->method);
+    buf_append(&c->body, q->head.p, q->head.n);
+    for (size_t i = 0; i < q->bodies_n; i++)
+        buf_append(&c->body, q->bodies[i].p, q->bodies[i].n);
+    calls_n++;
+    pthread_mutex_unlock(&net_lock);
+    return c->id;
+}
+
+void rpc_cancel(struct rpc *r, uint64_t id)
+{
+    (void)r;
+    struct rpc_result gone = {.err = -ECANCELED};
+    if (calls[id - 1].open)
+        call_end(&calls[id - 1], &gone);
+}
+
+struct fake_call *call_open(const char *method)
+{
+    struct fake_call *found = NULL;
+    pthread_mutex_lock(&net_lock);
+    for (size_t i = 0; i < calls_n && !found; i++)
+        if (calls[i].open && strcmp(calls[i].method, method) == 0)
+            found = &calls[i];
+    pthread_mutex_unlock(&net_lock);
+    return found;
+}
+
+struct fake_call *call_wait(const char *method)
+{
+    struct fake_call *c;
+    WAIT_FOR((c = call_open(method)) != NULL);
+    return c;
+}
+
+size_t calls_of(const char *method)
+{
+    size_t n = 0;
+    pthread_mutex_lock(&net_lock);
+    for (size_t i = 0; i < calls_n; i++)
+        n += strcmp(calls[i].method, method) == 0;
+    pthread_mutex_unlock(&net_lock);
+    return n;
+}
+
+void answer(struct fake_call *c, const struct msg_desc *d, const void *msg)
+{
+    struct rpc_result r = {.status = 200, .seconds = 0.001};
+    msg_encode(d, msg, &r.body);
+    call_end(c, &r);
+}
+
+void answer_error(struct fake_call *c, int err)
+{
+    struct rpc_result r = {.err = err};
+    snprintf(r.message, sizeof r.message, "%s: %s", c->url, strerror(-err));
+    call_end(c, &r);
+}
+
+/* ---- the block store ---- */
+struct fake_block store[BLOCKS_MAX];
+size_t store_n, flushes;
+pthread_mutex_t store_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static size_t store_find(const struct block_id *id)
+{
+    size_t i = 0;
+    while (i < store_n && !block_id_equal(&store[i].id, id))
+        i++;
+    return i;
+}
+
+struct block_id store_add(const char *text, bool here)
+{
+    struct block_id id;
+    block_id_of(&id, text, strlen(text));
+    pthread_mutex_lock(&store_lock);
+    store[store_n].id = id;
+    store[store_n].here = here;
+    store[store_n].len = (uint32_t)strlen(text);
+    memcpy(store[store_n].data, text, strlen(text));
+    store_n++;
+    pthread_mutex_unlock(&store_lock);
+    return id;
+}
+
+bool blocks_has(struct blocks *b, const struct block_id *id, uint32_t *len)
+{
+    (void)b;
+    pthread_mutex_lock(&store_lock);
+    size_t i = store_find(id);
+    bool has = i < store_n && store[i].here;
+    if (has && len)
+        *len = store[i].len;
+    pthread_mutex_unlock(&store_lock);
+    return has;
+}
+
+int blocks_read(struct blocks *b, const struct block_id *id, uint32_t off, void *p, uint32_t len)
+{
+    (void)b;
+    pthread_mutex_lock(&store_lock);
+    size_t i = store_find(id);
+    int r = i < store_n && store[i].here ? 0 : -ENOENT;
+    if (!r)
+        memcpy(p, store[i].data + off, len);
+    pthread_mutex_unlock(&store_lock);
+    return r;
+}
+
+void blocks_put_cached(struct blocks *b, const struct blocks_item *v, size_t n)
+{
+    (void)b;
+    pthread_mutex_lock(&store_lock);
+    for (size_t k = 0; k < n; k++) {
+        size_t i = store_find(&v[k].id);
+        if (i < store_n)
+            store[i].here = true;
+    }
+    pthread_mutex_unlock(&store_lock);
+}
+
+void blocks_synced(struct blocks *b, const struct block_id *v, size_t n)
+{
+    (void)b;
+    pthread_mutex_lock(&store_lock);
+    for (size_t k = 0; k < n; k++) {
+        size_t i = store_find(&v[k]);
+        if (i < store_n)
+            store[i].synced = true;
+    }
+    pthread_mutex_unlock(&store_lock);
+}
+
+void blocks_drop(struct blocks *b, const struct block_id *id)
+{
+    (void)b;
+    (void)id;
+}
+
+size_t blocks_unsynced(struct blocks *b, const struct block_id *after, struct block_id *v,
+                       size_t max)
+{
+    (void)b;
+    (void)after;
+    (void)v;
+    (void)max;
+    return 0;
+}
+
+void blocks_stat(struct blocks *b, struct blocks_stat *out)
+{
+    (void)b;
+    *out = (struct blocks_stat){0};
+}
+
+int blocks_flush(struct blocks *b)
+{
+    (void)b;
+    __atomic_add_fetch(&flushes, 1, __ATOMIC_SEQ_CST);
+    return 0;
+}
+
+int tree_flush(struct tree *t)
+{
+    (void)t;
+    return 0;
+}
+
+struct fs fs;
+bool log_long, log_held;
+int checkpoints, checkpoint_ends, damaged;
+
+bool tree_log_long(const struct tree *t)
+{
+    (void)t;
+    return __atomic_load_n(&log_long, __ATOMIC_SEQ_CST);
+}
+
+int tree_checkpoint(struct tree *t)
+{
+    (void)t;
+    __atomic_add_fetch(&checkpoints, 1, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&log_held, __ATOMIC_SEQ_CST))
+        usleep(500);
+    return 0;
+}
+
+int tree_checkpoint_end(struct tree *t)
+{
+    (void)t;
+    if (pthread_mutex_trylock(&fs.lock) == 0)
+        abort(); /* called without it */
+    __atomic_add_fetch(&checkpoint_ends, 1, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&log_long, false, __ATOMIC_SEQ_CST);
+    return 0;
+}
+
+int tree_get(struct tree *t, const char *key, int64_t *value)
+{
+    (void)t;
+    (void)key;
+    *value = 5;
+    return 0;
+}
+
+/* ---- the core ---- */
+struct fake_node nodes[NODES_MAX];
+size_t nodes_n;
+uint64_t cursor, need_answers, need_refusals;
+bool background_ok;
+static uint64_t next_request;
+static bool known;
+
+int core_ns_get(struct core *c, uint64_t ns, struct core_ns *out)
+{
+    (void)c;
+    if (!known || ns != NS)
+        return -ENOENT;
+    *out = (struct core_ns){.id = NS, .root = 1, .cursor = cursor, .head = cursor, .member = true};
+    return 0;
+}
+int core_ns_at(struct core *c, size_t k, struct core_ns *out)
+{
+    return k ? -ENOENT : core_ns_get(c, NS, out);
+}
+int core_ns_pending(struct core *c, uint64_t ns, struct core_ns *out)
+{
+    int r = core_ns_get(c, ns, out);
+    for (size_t i = 0; !r && i < nodes_n; i++) {
+        out->pending_nodes += nodes[i].dirty || nodes[i].sent;
+        out->parked += nodes[i].parked;
+        out->held += nodes[i].held;
+    }
+    return r;
+}
+int core_ns_status(struct core *c, uint64_t ns, struct core_ns *out)
+{
+    return core_ns_pending(c, ns, out);
+}
+int core_session(struct core *c, const struct m_session_ans *s, struct core_effects *fx)
+{
+    (void)c;
+    (void)s;
+    (void)fx;
+    known = true;
+    return 0;
+}
+int core_begin(struct core *c)
+{
+    (void)c;
+    return 0;
+}
+int core_end(struct core *c, bool keep)
+{
+    (void)c;
+    for (size_t i = 0; i < nodes_n && !keep; i++)
+        if (nodes[i].sent == next_request) {
+            nodes[i].sent = 0;
+            nodes[i].dirty = true;
+        }
+    return 0;
+}
+void core_effects_free(struct core_effects *e)
+{
+    free(e->v);
+    *e = (struct core_effects){0};
+}
+void core_plan_free(struct core_plan *p)
+{
+    buf_free(&p->changes);
+    free(p->ids);
+    *p = (struct core_plan){0};
+}
+int core_pending_nodes(struct core *c, uint64_t ns, uint64_t *out, size_t max, size_t *n)
+{
+    (void)c;
+    (void)ns;
+    *n = 0;
+    for (size_t i = 0; i < nodes_n && *n < max; i++)
+        if (nodes[i].dirty || nodes[i].sent)
+            out[(*n)++] = nodes[i].node;
+    return 0;
+}
+size_t node_find(uint64_t node)
+{
+    size_t i = 0;
+    while (i < nodes_n && nodes[i].node != node)
+        i++;
+    return i;
+}
+int core_barrier(struct core *c, uint64_t node, struct core_barrier *out)
+{
+    (void)c;
+    size_t i = node_find(node);
+    *out = (struct core_barrier){0};
+    if (i == nodes_n)
+        return -ESTALE;
+    out->dirty = nodes[i].dirty;
+    out->request = nodes[i].sent;
+    out->parked = nodes[i].parked ? -EROFS : 0;
+    return 0;
+}
+int core_getattr(struct core *c, uint64_t node, struct core_attr *out, struct core_need *need)
+{
+    (void)c;
+    (void)need;
+    *out = (struct core_attr){.node = node, .ns = NS};
+    return 0;
+}
+static void ref_of(size_t i, struct m_block_ref *ref)
+{
+    *ref = (struct m_block_ref){.block = nodes[i].id, .len = nodes[i].len};
+}
+int core_closure_blocks(struct core *c, uint64_t node, struct m_block_ref **out, size_t *n)
+{
+    (void)c;
+    size_t i = node_find(node);
+    if (nodes[i].sent)
+        return -EAGAIN;
+    *out = malloc(sizeof **out);
+    ref_of(i, *out);
+    *n = 1;
+    return 0;
+}
+/* One range of one block a node. */
+static void changes_of(struct core_plan *plan)
+{
+    struct m_node_change n[NODES_MAX];
+    struct m_range r[NODES_MAX];
+    struct m_extent e[NODES_MAX];
+    struct m_changes m = {.nodes = n};
+    for (size_t i = 0; i < nodes_n; i++) {
+        size_t k = m.nodes_n;
+        if (nodes[i].sent != plan->request)
+            continue;
+        e[k] = (struct m_extent){.len = nodes[i].len, .block = nodes[i].id};
+        r[k] = (struct m_range){.len = nodes[i].len, .extents = &e[k], .extents_n = 1};
+        n[k] = (struct m_node_change){.node = nodes[i].node,
+                                      .facets = FACET_CONTENT,
+                                      .size = nodes[i].len,
+                                      .ranges = &r[k],
+                                      .ranges_n = 1};
+        m.nodes_n++;
+    }
+    msg_encode(&m_changes_desc, &m, &plan->changes);
+}
+
+int core_plan(struct core *c, uint64_t ns, const uint64_t *v, size_t n, int64_t quiet,
+              struct core_plan *plan, struct core_need *need)
+{
+    (void)c;
+    (void)quiet;
+    (void)need;
+    *plan = (struct core_plan){0};
+    for (size_t i = 0; i < nodes_n; i++) {
+        bool want = n == 0 && background_ok;
+        for (size_t k = 0; k < n; k++)
+            want |= v[k] == nodes[i].node;
+        if (!want || !nodes[i].dirty || nodes[i].parked)
+            continue;
+        if (!plan->rows++) {
+            plan->ns = ns;
+            plan->request = ++next_request;
+            plan->ids = malloc(NODES_MAX * sizeof *plan->ids);
+        }
+        nodes[i].dirty = false;
+        nodes[i].sent = plan->request;
+        ref_of(i, &plan->ids[plan->ids_n++]);
+    }
+    if (plan->rows)
+        changes_of(plan);
+    return 0;
+}
+int core_resend(struct core *c, uint64_t ns, size_t k, struct core_plan *plan)
+{
+    (void)c;
+    (void)ns;
+    (void)k;
+    (void)plan;
+    return -ENOENT;
+}
+void blocks_damaged(struct blocks *b, const struct block_id *id, const void *p, uint32_t len)
+{
+    (void)b;
+    assert_false(block_id_matches(id, p, len));
+    pthread_mutex_lock(&store_lock);
+    store[store_find(id)].here = false;
+    pthread_mutex_unlock(&store_lock);
+    __atomic_add_fetch(&damaged, 1, __ATOMIC_SEQ_CST);
+}
+void parked_list(struct fs *f, uint64_t ns, size_t max, size_t *n, struct buf *json)
+{
+    (void)f;
+    (void)ns;
+    (void)max;
+    (void)n;
+    (void)json;
+}
+static void effect(struct core_effects *fx, struct core_effect e)
+{
+    fx->v = realloc(fx->v, (fx->n + 1) * sizeof e);
+    fx->v[fx->n++] = e;
+}
+int core_commit_answer(struct core *c, uint64_t ns, uint64_t request, const struct m_commit_ans *a,
+                       struct core_effects *fx)
+{
+    (void)c;
+    if (a->status == COMMIT_COMMITTED)
+        cursor = a->sjid;
+    for (size_t i = 0; i < nodes_n; i++)
+        if (nodes[i].sent == request) {
+            nodes[i].sent = 0;
+            nodes[i].dirty = a->status != COMMIT_COMMITTED;
+            for (size_t k = 0; k < a->rows_n; k++)
+                nodes[i].parked |= a->rows[k].node == nodes[i].node;
+        }
+    effect(fx, (struct core_effect){.kind = EFFECT_DONE,
+                                    .ns = ns,
+                                    .other = request,
+                                    .status = (enum commit_status)a->status,
+                                    .sjid = a->sjid});
+    return 0;
+}
+int core_apply(struct core *c, uint64_t ns, const struct m_record *r, int64_t now,
+               struct core_effects *fx)
+{
+    (void)c;
+    (void)now;
+    cursor = r->sjid;
+    /* a record with our device and a request settles it; one by device 9 forks node 100 to 101 */
+    if (r->device == 9)
+        effect(fx, (struct core_effect){.kind = EFFECT_FORK, .ns = ns, .node = 100, .other = 101});
+    if (r->request)
+        for (size_t i = 0; i < nodes_n; i++)
+            if (nodes[i].sent == r->request) {
+                nodes[i].sent = 0;
+                effect(fx, (struct core_effect){.kind = EFFECT_DONE,
+                                                .ns = ns,
+                                                .other = r->request,
+                                                .status = COMMIT_COMMITTED,
+                                                .sjid = r->sjid});
+            }
+    return 0;
+}
+int core_block_used(struct core *c, const struct block_id *id, bool *referenced, bool *pending)
+{
+    (void)c;
+    (void)id;
+    *referenced = true;
+    *pending = false;
+    return 0;
+}
+int core_need_request(struct core *c, struct core_need *need, const char **method, struct buf *body)
+{
+    (void)c;
+    need->at = cursor;
+    *method = need->kind == NEED_PAGE ? "readdir" : "lookup";
+    buf_append(body, "x", 1);
+    return 0;
+}
+unsigned rest_pages; /* that a directory has left */
+int core_dir_rest(struct core *c, uint64_t dir, struct core_need *need)
+{
+    (void)c;
+    if (!rest_pages)
+        return 0;
+    *need = (struct core_need){.kind = NEED_PAGE, .ns = NS, .node = dir, .off = rest_pages};
+    return CORE_NEED;
+}
+int core_need_answer(struct core *c, const struct core_need *need, struct bytes body, int64_t now,
+                     struct core_effects *fx)
+{
+    (void)now;
+    (void)fx;
+    (void)c;
+    (void)body;
+    if (need->at != cursor) {
+        need_refusals++;
+        return -EAGAIN;
+    }
+    need_answers++;
+    if (need->kind == NEED_PAGE) {
+        assert_true(need->rows > 0 && rest_pages > 0);
+        rest_pages--;
+    }
+    return 0;
+}
+
+/* A comparison of two questions. */
+struct core_resync {
+    uint64_t at;
+    unsigned asked, answered;
+};
+unsigned comparisons, open_requests, answers_not_taken;
+
+int core_requests_from(struct core *c, uint64_t ns, uint64_t *from)
+{
+    (void)c;
+    (void)ns;
+    *from = 7;
+    return open_requests ? 0 : -ENOENT;
+}
+int core_requests_answer(struct core *c, uint64_t ns, const struct m_requests_ans *a, uint64_t at,
+                         struct core_effects *fx)
+{
+    (void)c;
+    (void)fx;
+    assert_int_equal(ns, NS);
+    assert_true(at > cursor);
+    open_requests -= (unsigned)a->requests_n;
+    return 0;
+}
+int core_resync_new(struct core_resync **out, struct core *c, uint64_t ns, uint64_t at)
+{
+    (void)c;
+    assert_int_equal(ns, NS);
+    assert_int_equal(open_requests, 0);
+    *out = calloc(1, sizeof **out);
+    (*out)->at = at;
+    return 0;
+}
+void core_resync_free(struct core_resync *r)
+{
+    free(r);
+}
+int core_resync_request(struct core_resync *r, const char **method, struct buf *body)
+{
+    if (r->answered == 2)
+        return -ENOENT;
+    r->asked++;
+    *method = "readdir";
+    buf_append(body, "x", 1);
+    return 0;
+}
+int core_resync_answer(struct core_resync *r, struct bytes body)
+{
+    (void)body;
+    r->answered++;
+    return answers_not_taken && answers_not_taken-- ? -EIO : 0; /* not asked again all the same */
+}
+const struct m_record *core_resync_record(const struct core_resync *r)
+{
+    static const struct m_record none;
+    (void)r;
+    return &none;
+}
+int core_resync_apply(struct core_resync *r, int64_t now, struct core_effects *fx)
+{
+    (void)now;
+    (void)fx;
+    assert_int_equal(r->answered, 2);
+    cursor = r->at;
+    comparisons++;
+    return 0;
+}
+
+/* ---- what programs do ---- */
+unsigned locks_lost;
+void vfs_locks_lost(struct vfs *v, uint64_t node)
+{
+    (void)v;
+    (void)node;
+    locks_lost++;
+}
+void vfs_effects(struct vfs *v, const struct core_effects *fx)
+{
+    (void)v;
+    (void)fx;
+}
+int vfs_before_apply(struct vfs *v, const struct m_record *r)
+{
+    (void)v;
+    (void)r;
+    return 0;
+}
+bool vfs_has_room(struct vfs *v)
+{
+    (void)v;
+    return true;
+}
+bool vfs_keeps_block(struct vfs *v, const struct block_id *id)
+{
+    (void)v;
+    (void)id;
+    return false;
+}
+int vfs_flush_all(struct vfs *v)
+{
+    (void)v;
+    return 0;
+}
+uint64_t vfs_dirty_bytes(struct vfs *v)
+{
+    (void)v;
+    return 0;
+}
+
+/* ---- one driver ---- */
+bool equal_ranks;
+bool onsite;
+static char dir[64];
+enum role session_role;
+size_t session_candidates, session_copies;
+
+static void file_write(const char *name, const char *text)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+int setup(void **state)
+{
+    (void)state;
+    char err[512];
+    snprintf(dir, sizeof dir, "/tmp/steadfs-test-XXXXXX");
+    assert_non_null(mkdtemp(dir));
+    file_write("identity", "url=http://127.0.0.1:1\naccount=alice\ndevice=3\ncredential=d.3.x\n");
+    fs = (struct fs){.opt = {.state = dir,
+                             .mountpoint = dir,
+                             .fsync_timeout_ms = 60000,
+                             .timeout_ms = 5000,
+                             .connect_timeout_ms = 1000,
+                             .copies = 1}};
+    pthread_mutex_init(&fs.lock, NULL);
+    calls_n = store_n = nodes_n = flushes = 0;
+    cursor = next_request = need_answers = need_refusals = 0;
+    known = background_ok = log_long = equal_ranks = onsite = false;
+    rest_pages = 0;
+    checkpoints = checkpoint_ends = damaged = 0;
+    comparisons = open_requests = 0;
+    session_role = ROLE_OWNER;
+    session_candidates = 2;
+    session_copies = 1;
+    assert_int_equal(sync_new(&fs.sync, &fs, err), 0);
+    return 0;
+}
+
+int teardown(void **state)
+{
+    (void)state;
+    char command[128];
+    sync_free(fs.sync);
+    free(fs.opt.url);
+    for (size_t i = 0; i < calls_n; i++)
+        buf_free(&calls[i].body);
+    pthread_mutex_destroy(&fs.lock);
+    snprintf(command, sizeof command, "rm -r '%s'", dir);
+    return system(command);
+}
+
+void answer_session(struct fake_call *c)
+{
+    struct m_candidate cand[] = {
+        {.server = 11, .priority = 0, .capability = {(const uint8_t *)"cap", 3}},
+        {.server = 12, .priority = equal_ranks ? 0 : 1, .capability = {(const uint8_t *)"cap", 3}}};
+    struct m_premises hq = {.name = {(const uint8_t *)"hq", 2}};
+    struct m_namespace n = {.id = NS,
+                            .name = {(const uint8_t *)"alice", 5},
+                            .root = 1,
+                            .role = session_role,
+                            .head = cursor,
+                            .copies_min = session_copies,
+                            .candidates = cand,
+                            .candidates_n = session_candidates,
+                            .onsite = &hq,
+                            .onsite_n = onsite};
+    struct m_server v[] = {{.id = 11,
+                            .premises = {(const uint8_t *)"hq", 2},
+                            .url = {(const uint8_t *)"http://hq", 9}},
+                           {.id = 12,
+                            .premises = {(const uint8_t *)"cloud", 5},
+                            .url = {(const uint8_t *)"http://cloud", 12}}};
+    struct m_session_ans a = {.device = 3,
+                              .account = {(const uint8_t *)"alice", 5},
+                              .namespaces = &n,
+                              .namespaces_n = 1,
+                              .servers = v,
+                              .servers_n = 2,
+                              .root_ns = NS,
+                              .renew_ms = 600000};
+    answer(c, &m_session_ans_desc, &a);
+}
+
+void start(void)
+{
+    char err[512];
+    answer_session(call_wait("session"));
+    assert_int_equal(sync_wait_session(fs.sync, WAIT_MS, err), 0);
+}
+
+void node_add(uint64_t node, const char *text)
+{
+    struct block_id id = store_add(text, true);
+    pthread_mutex_lock(&fs.lock);
+    nodes[nodes_n].node = node;
+    nodes[nodes_n].sent = 0;
+    nodes[nodes_n].id = id;
+    nodes[nodes_n].len = (uint32_t)strlen(text);
+    nodes[nodes_n].dirty = true;
+    nodes[nodes_n].parked = nodes[nodes_n].held = nodes[nodes_n].conflict = false;
+    nodes_n++;
+    pthread_mutex_unlock(&fs.lock);
+}
+
+void result_done(void *arg, int err)
+{
+    struct result *r = arg;
+    __atomic_store_n(&r->err, err, __ATOMIC_SEQ_CST);
+    __atomic_add_fetch(&r->calls, 1, __ATOMIC_SEQ_CST);
+}
+uint64_t barrier(uint64_t node, struct result *r)
+{
+    int err;
+    pthread_mutex_lock(&fs.lock);
+    uint64_t id = sync_barrier(fs.sync, node, false, result_done, r, &err);
+    pthread_mutex_unlock(&fs.lock);
+    assert_true(id != 0);
+    return id;
+}
+
+void answer_diff_missing(struct fake_call *c, uint64_t target)
+{
+    struct arena cleanup_arena a = {0};
+    struct m_diff_req q;
+    assert_int_equal(msg_decode(&m_diff_req_desc, &q, c->body.p, c->body.n, MSG_STRICT, &a, NULL),
+                     0);
+    assert_int_equal(q.target, target);
+    struct block_id ids[8];
+    assert_true(q.ids_n <= 8);
+    for (size_t i = 0; i < q.ids_n; i++)
+        ids[i] = q.ids[i].block;
+    struct m_diff_ans m = {.missing = ids, .missing_n = q.ids_n};
+    answer(c, &m_diff_ans_desc, &m);
+}
+
+size_t answer_put(struct fake_call *c, const char *receipt)
+{
+    struct arena cleanup_arena a = {0};
+    struct m_put_head h;
+    struct bytes head, raw;
+    size_t at = 0;
+    assert_int_equal(frame_split(bytes_of(c->body.p, c->body.n), &head, &raw), 0);
+    assert_int_equal(msg_decode(&m_put_head_desc, &h, head.p, head.n, MSG_STRICT, &a, NULL), 0);
+    struct m_put_result r[8];
+    assert_true(h.items_n <= 8);
+    for (size_t i = 0; i < h.items_n; i++) {
+        assert_true(block_id_matches(&h.items[i].block, raw.p + at, h.items[i].stored_len));
+        at += h.items[i].stored_len;
+        r[i] = (struct m_put_result){.block = h.items[i].block, .receipt = bytes_str(receipt)};
+    }
+    assert_int_equal(at, raw.n);
+    struct m_put_ans m = {.results = r, .results_n = h.items_n};
+    answer(c, &m_put_ans_desc, &m);
+    return h.items_n;
+}
+
+void answer_put_wrong(struct fake_call *c, const struct block_id *id)
+{
+    struct m_put_result r = {.block = *id, .error = ERR_BAD_MESSAGE};
+    struct m_put_ans m = {.results = &r, .results_n = 1};
+    answer(c, &m_put_ans_desc, &m);
+}
+
+struct m_commit_req commit_of(struct fake_call *c, struct arena *a)
+{
+    struct m_commit_req q;
+    assert_int_equal(msg_decode(&m_commit_req_desc, &q, c->body.p, c->body.n, MSG_STRICT, a, NULL),
+                     0);
+    return q;
+}
+
+void answer_committed(struct fake_call *c, uint64_t sjid)
+{
+    struct m_commit_ans m = {.status = COMMIT_COMMITTED, .sjid = sjid, .head = sjid};
+    answer(c, &m_commit_ans_desc, &m);
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Scripted servers and a core of few words, for tests of the driver: a test sees each remote call,
+ * decides its answer and its time, and knows what the core was told. The core here knows nodes with
+ * one pending block each; its cursor moves with commits and records. */
+#ifndef STEADFS_TESTS_SYNC_WORLD_H
+#define STEADFS_TESTS_SYNC_WORLD_H
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "rpc.h"
+#include "sync.h"
+#include "sync_internal.h"
+
+#define NS 1
+#define WAIT_MS 10000
+
+int64_t now_ms(void);
+#define WAIT_FOR(condition)                                                                        \
+    do {                                                                                           \
+        int64_t end = now_ms() + WAIT_MS;                                                          \
+        while (!(condition)) {                                                                     \
+            if (now_ms() > end)                                                                    \
+                fail_msg("never: %s", #condition);                                                 \
+            usleep(500);                                                                           \
+        }                                                                                          \
+    } while (0)
+
+/* ---- the network ---- */
+#define CALLS_MAX 512
+struct fake_call {
+    uint64_t id;
+    char url[64], method[16];
+    struct buf body;
+    rpc_done done;
+    void *arg;
+    bool open;
+};
+extern struct fake_call calls[CALLS_MAX]; /* under net_lock, as calls_n */
+extern size_t calls_n;
+extern pthread_mutex_t net_lock;
+/* The oldest open call of the method, or NULL. */
+struct fake_call *call_open(const char *method);
+struct fake_call *call_wait(const char *method);
+/* How many there were. */
+size_t calls_of(const char *method);
+void call_end(struct fake_call *c, struct rpc_result *r);
+void answer(struct fake_call *c, const struct msg_desc *d, const void *msg);
+void answer_error(struct fake_call *c, int err);
+/* The diff's answer: all that it asks about is missing. */
+void answer_diff_missing(struct fake_call *c, uint64_t target);
+/* Receipts for all that is put; checks that the bytes are those of the ids. */
+size_t answer_put(struct fake_call *c, const char *receipt);
+/* The server finds that the bytes are not the block's. */
+void answer_put_wrong(struct fake_call *c, const struct block_id *id);
+struct m_commit_req commit_of(struct fake_call *c, struct arena *a);
+void answer_committed(struct fake_call *c, uint64_t sjid);
+
+/* ---- the block store ---- */
+#define BLOCKS_MAX 1024
+extern struct fake_block {
+    struct block_id id;
+    uint8_t data[64];
+    uint32_t len;
+    bool here, synced;
+} store[BLOCKS_MAX];
+extern size_t store_n, flushes;
+extern pthread_mutex_t store_lock;
+struct block_id store_add(const char *text, bool here);
+
+/* ---- the core and its tree ---- */
+#define NODES_MAX 512
+extern struct fake_node {
+    uint64_t node, sent; /* sent: request */
+    struct block_id id;
+    uint32_t len;
+    bool dirty, conflict, parked, held;
+} nodes[NODES_MAX];
+extern size_t nodes_n;
+extern uint64_t cursor, need_answers, need_refusals;
+extern bool background_ok, log_long, log_held; /* log_held: a checkpoint does not end */
+extern unsigned comparisons, open_requests, answers_not_taken;
+extern unsigned rest_pages;                       /* that a directory has left */
+extern int checkpoints, checkpoint_ends, damaged; /* how often */
+extern unsigned locks_lost;
+void node_add(uint64_t node, const char *text);
+size_t node_find(uint64_t node);
+
+/* ---- one driver ---- */
+extern struct fs fs;
+/* What sessions tell. */
+extern enum role session_role;
+extern bool equal_ranks; /* of the two candidates */
+extern bool onsite;      /* the namespace stays at hq, though it has a candidate elsewhere */
+extern size_t session_candidates, session_copies;
+int setup(void **state);
+int teardown(void **state);
+/* Candidates: 11 on hq first, 12 in the cloud. */
+void answer_session(struct fake_call *c);
+/* The first session is answered. */
+void start(void);
+struct result {
+    int err, calls;
+};
+#define CALLED(r) (__atomic_load_n(&(r).calls, __ATOMIC_SEQ_CST) > 0)
+void result_done(void *arg, int err);
+uint64_t barrier(uint64_t node, struct result *r);
+#endif
