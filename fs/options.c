@@ -228,20 +228,6 @@ static int mode_value(const char *v, bool async, enum sync_mode *out)
     return -EINVAL;
 }
 
-static int level_value(const char *v, enum log_level *out)
-{
-    static const char *const words[] = {[LOG_L_ERROR] = "error",
-                                        [LOG_L_WARN] = "warn",
-                                        [LOG_L_INFO] = "info",
-                                        [LOG_L_DEBUG] = "debug"};
-    for (unsigned k = LOG_L_ERROR; k <= LOG_L_DEBUG; k++)
-        if (strcmp(v, words[k]) == 0) {
-            *out = (enum log_level)k;
-            return 0;
-        }
-    return -EINVAL;
-}
-
 static void kernel_add(struct fs_options *o, const char *word)
 {
     char *joined;
@@ -319,7 +305,7 @@ static int option_apply(struct mount_args *a, const struct option_row *r, const 
                    ? say(err, "option close: %s is none of async, local and commit", v)
                    : 0;
     case O_LEVEL:
-        return level_value(v, (enum log_level *)(void *)at)
+        return log_level_of(v, (enum log_level *)(void *)at)
                    ? say(err, "option log_level: %s is none of error, warn, info and debug", v)
                    : 0;
     case O_CHOICE:

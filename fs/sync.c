@@ -35,6 +35,48 @@ static int64_t clock_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+/* ---- operations ---- */
+uint64_t op_new(struct sync *s)
+{
+    uint64_t now =
+        (uint64_t)fs_now() / 1000; /* us: more than are begun, so that a restart is ahead */
+    s->next_op = now > s->next_op ? now : s->next_op + 1;
+    return s->next_op;
+}
+
+void ops_add(struct ops *o, uint64_t op)
+{
+    for (size_t i = 0; i < o->n; i++)
+        if (o->v[i] == op)
+            return;
+    if (op && o->n < OPS_MAX)
+        o->v[o->n++] = op;
+}
+
+const char *ops_text(const struct sync *s, const struct ops *o, char text[LOG_OP_MAX])
+{
+    size_t n = 0;
+    text[0] = 0;
+    for (size_t i = 0; i < o->n; i++)
+        n += (size_t)snprintf(text + n, LOG_OP_MAX - n, "%s%x-%llx", i ? "," : "",
+                              s->identity.device, (unsigned long long)o->v[i]);
+    return text;
+}
+
+void ops_log(struct sync *s, uint64_t ns, uint64_t request, const struct ops *o, const char *fmt,
+             ...)
+{
+    char text[512], op[LOG_OP_MAX];
+    va_list ap;
+    if (!log_shows(s->fs->log, LOG_L_DEBUG))
+        return;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    struct log_where where = {.ns = ns, .request = request, .op = ops_text(s, o, op)};
+    log_about(s->fs->log, LOG_L_DEBUG, &where, "%s", text);
+}
+
 /* ---- inbox ---- */
 static void wake_locked(struct sync *s)
 {
@@ -387,6 +429,7 @@ struct sync_call *call_new(struct sync *s, void (*fn)(struct sync *, struct sync
 uint64_t call_start(struct sync_call *c, const char *url, const char *method, struct bytes head,
                     const struct bytes *bodies, size_t bodies_n, unsigned timeout_ms)
 {
+    char op[LOG_OP_MAX];
     c->started = c->s->clock();
     struct rpc_call q = {.url = url,
                          .method = method,
@@ -394,6 +437,7 @@ uint64_t call_start(struct sync_call *c, const char *url, const char *method, st
                          .bodies = bodies,
                          .bodies_n = bodies_n,
                          .timeout_ms = timeout_ms,
+                         .op = ops_text(c->s, &c->ops, op),
                          .anonymous = c->server != NULL, /* a capability admits there */
                          .done = call_done,
                          .arg = c};
@@ -502,7 +546,9 @@ void ns_error(struct sync *s, struct sync_ns *ns, const char *fmt, ...)
     if (strcmp(text, ns->error) == 0)
         return;
     memcpy(ns->error, text, sizeof text);
-    struct log_where where = {.ns = ns->id, .request = ns->lane.plan.request};
+    char op[LOG_OP_MAX];
+    struct log_where where = {
+        .ns = ns->id, .request = ns->lane.plan.request, .op = ops_text(s, &ns->lane.ops, op)};
     log_about(s->fs->log, LOG_L_WARN, &where, "%s: %s", ns->name, text);
 }
 

@@ -73,6 +73,7 @@ uint64_t sync_barrier(struct sync *s, uint64_t node, bool local, sync_done done,
     if (!b)
         abort();
     b->node = node;
+    b->op = op_new(s);
     b->w.done = done;
     b->w.arg = arg;
     b->w.drop = barrier_drop;
@@ -149,6 +150,17 @@ uint64_t sync_barrier_all(struct sync *s, uint64_t ns, sync_done done, void *arg
     return id;
 }
 
+static void barrier_log(struct sync *s, const struct barrier *b, const char *text)
+{
+    char op[LOG_OP_MAX];
+    struct ops ops = {.v = {b->op}, .n = 1};
+    if (!log_shows(s->fs->log, LOG_L_DEBUG))
+        return;
+    struct log_where where = {
+        .ns = b->ns->id, .node = b->node, .request = b->request, .op = ops_text(s, &ops, op)};
+    log_about(s->fs->log, LOG_L_DEBUG, &where, "%s", text);
+}
+
 static void barrier_hold(struct sync *s, struct barrier *b)
 {
     b->state = BARRIER_HELD;
@@ -184,6 +196,8 @@ static bool barrier_check(struct sync *s, struct barrier *b)
         waiter_end(s, &b->w, err);
         return false;
     } else {
+        b->set.op = b->op;
+        barrier_log(s, b, "fsync waits for a commit");
         if (!b->traced)
             trace_node(s, b->ns->id, b->node, b->set.ids, b->set.n);
         b->traced = true;
@@ -309,6 +323,8 @@ void barriers_planned(struct sync *s, struct sync_ns *ns, const uint64_t *nodes,
         if (request) {
             b->state = BARRIER_SENT;
             b->request = request;
+            ops_add(&ns->lane.ops, b->op);
+            barrier_log(s, b, "is part of a commit");
         } else {
             barrier_hold(s, b);
         }

@@ -95,7 +95,20 @@ static void lane_clear(struct lane *l)
     l->rounds = l->lost = 0;
     l->session = 0;
     l->background = l->early = false;
+    l->ops = (struct ops){0};
     backoff_ok(&l->backoff);
+}
+
+static const char *outcome_word(enum commit_status status)
+{
+    switch (status) {
+    case COMMIT_COMMITTED:
+        return "committed as";
+    case COMMIT_CONFLICT:
+        return "in conflict";
+    default:
+        return "refused";
+    }
 }
 
 static void settled(struct sync *s, struct sync_ns *ns, const struct core_effect *e)
@@ -104,6 +117,8 @@ static void settled(struct sync *s, struct sync_ns *ns, const struct core_effect
     bool partial = false;
     if (l->phase != LANE_IDLE && l->plan.request == e->other) {
         partial = l->plan.partial;
+        ops_log(s, ns->id, e->other, &l->ops, "commit: %s %llu", outcome_word(e->status),
+                (unsigned long long)e->sjid);
         if (e->status == COMMIT_COMMITTED) {
             trace_commit(s, ns, e->other, e->sjid);
             upload_committed(s, ns, &l->set);
@@ -326,6 +341,9 @@ static void lane_send(struct sync *s, struct sync_ns *ns)
     l->phase = LANE_SENT;
     struct sync_call *c = call_new(s, commit_done, ns);
     c->tag = q.request;
+    c->ops = l->ops;
+    ops_log(s, ns->id, q.request, &l->ops, "commit of %zu rows, %zu blocks%s", l->plan.rows,
+            q.ids_n, q.more ? ", in parts" : "");
     call_meta(c, "commit", &m_commit_req_desc, &q, COMMIT_TIMEOUT_MS);
 }
 
@@ -412,6 +430,11 @@ static void lane_take(struct lane *l, struct core_plan *p, bool background)
 {
     l->plan = *p;
     l->set = (struct upload_set){.ids = p->ids, .n = p->ids_n};
+    if (background) {
+        ops_add(&l->ops, l->op);
+        l->op = 0;
+    }
+    l->set.op = l->ops.n ? l->ops.v[0] : 0;
     l->plan.ids = NULL; /* the set's now */
     l->plan.ids_n = 0;
     l->background = background;
@@ -548,7 +571,9 @@ static void background_rest(struct sync *s, struct sync_ns *ns)
 static void background_decide(struct sync *s, struct sync_ns *ns, struct core_plan *p)
 {
     struct lane *l = &ns->lane;
-    struct upload_set set = {.ids = p->ids, .n = p->ids_n};
+    if (!l->op)
+        l->op = op_new(s);
+    struct upload_set set = {.ids = p->ids, .n = p->ids_n, .op = l->op};
     if (!upload_ready(s, ns, &set, UPLOAD_BACKGROUND) &&
         (l->ahead_rounds < AHEAD_ROUNDS_MAX || ns->targets_n == 0)) {
         core_end(s->fs->core, false);

@@ -44,6 +44,7 @@
 #define RESTLESS_MS 5000                    /* … or what keeps changing, so often */
 #define CHANGES_PART_BYTES (8u << 20)       /* leaves room for the receipts of 60,000 blocks */
 #define RECEIPT_AGE_MS (12 * 3600 * 1000ll) /* a quarter of the servers' grace time */
+#define OPS_MAX 4                           /* operations named with one call; more are not */
 #define SWEEP_MS 300000      /* between looks for outbox blocks that nothing refers to */
 #define SWEEP_PAUSE_MS 50    /* between the slices of one look */
 #define SWEEP_FIRST_MS 10000 /* after the start */
@@ -54,6 +55,13 @@ struct sync_event { /* an answer or a finished job, on its way to the driver thr
     void (*fn)(struct sync *s, struct sync_event *e); /* unlocked; frees e */
 };
 TAILQ_HEAD(sync_events, sync_event);
+
+/* Operations (an fsync, a batch of background sync) for whom a call is made: their numbers. They
+ * name what belongs together in the logs of this mount and of both servers. Zero-initialise. */
+struct ops {
+    uint64_t v[OPS_MAX];
+    size_t n;
+};
 
 struct sync_call;
 LIST_HEAD(sync_calls, sync_call);
@@ -67,6 +75,7 @@ struct sync_call {
     struct rpc_result res;
     uint64_t id;                       /* for rpc_cancel */
     uint64_t tag;                      /* the caller's */
+    struct ops ops;                    /* of whom it is a part */
     int64_t started;                   /* monotonic ms */
     LIST_ENTRY(sync_call) server_link; /* call_server: in server->calls */
     struct sync_server *server;
@@ -137,6 +146,7 @@ struct upload {               /* one block on its way to one target */
     struct route *route;
     struct block_id id;
     uint32_t len;
+    uint64_t op; /* who asked for it first; 0: written ahead */
     uint8_t state, class;
     bool eager;   /* being put while the question is under way */
     uint8_t refs; /* calls and jobs under way that refer to it */
@@ -167,8 +177,8 @@ struct route {
 struct upload_set {
     struct m_block_ref *ids; /* malloc'd, owned */
     size_t n, pos;           /* those before pos are ready at all targets of generation gen */
-    uint64_t gen;
-    bool ahead; /* of a batch that is not planned yet: others may commit parts of it */
+    uint64_t gen, op;        /* op: who uploads them */
+    bool ahead;              /* of a batch that is not planned yet: others may commit parts of it */
 };
 
 /* ---- loads (sync_load.c) ---- */
@@ -187,6 +197,8 @@ struct lane { /* at most one commit of a namespace is unanswered */
     struct core_plan plan;
     struct upload_set set;
     bool background;
+    struct ops ops;  /* the commit's */
+    uint64_t op;     /* the batch's that is being uploaded, 0: none is */
     unsigned rounds; /* answers `missing` in a row */
     struct backoff backoff;
     int64_t retry_at;
@@ -215,7 +227,7 @@ struct barrier {
     struct waiter w;
     TAILQ_ENTRY(barrier) ns_link;
     struct sync_ns *ns;
-    uint64_t node;
+    uint64_t node, op;
     enum barrier_state {
         BARRIER_CHECK,  /* look at the core again */
         BARRIER_UPLOAD, /* its blocks are on their way */
@@ -304,7 +316,7 @@ struct sync {
 
     struct waiters waiters;
     size_t waiters_n;
-    uint64_t next_id;
+    uint64_t next_id, next_op;
     struct finishes finished;
     int64_t wake_at; /* of this turn */
     uint64_t turns;
@@ -370,6 +382,14 @@ struct sync {
 /* ---- sync.c ---- */
 void sync_wake(struct sync *s); /* any thread, locked or not */
 void sync_post(struct sync *s, struct sync_event *e);
+/* [locked] A new operation's number: no other of this device has it, in no other run either. */
+uint64_t op_new(struct sync *s);
+void ops_add(struct ops *o, uint64_t op);
+/* As in log lines and headers: DEVICE-NUMBER in hexadecimal, with commas between. */
+const char *ops_text(const struct sync *s, const struct ops *o, char text[LOG_OP_MAX]);
+/* [locked] A line at level debug about a step of these operations. */
+void ops_log(struct sync *s, uint64_t ns, uint64_t request, const struct ops *o, const char *fmt,
+             ...) __attribute__((format(printf, 5, 6)));
 void sync_job_start(struct sync *s, struct sync_job *j);
 /* [locked] This turn's sleep ends at `at` at the latest. */
 void sync_at(struct sync *s, int64_t at);

@@ -158,6 +158,7 @@ static void put_done(struct sync *s, struct sync_call *c)
     call_server_end(c);
     if (!c->res.err) {
         put_trace(s, "put", b);
+        ops_log(s, r->ns->id, 0, &c->ops, "%s has %zu blocks", r->server->premises, b->items_n);
         server_ok(s, r->server, c->res.seconds, b->bytes, 0);
         batch_answer(s, b, &m);
     } else {
@@ -198,6 +199,9 @@ static void batch_send(struct sync *s, struct batch *b)
     frame_head(&m_put_head_desc, &h, &head);
     put_trace(s, "A8", b);
     struct sync_call *c = call_new(s, put_done, b);
+    for (size_t i = 0; i < b->n; i++)
+        ops_add(&c->ops, b->v[i].u->op);
+    ops_log(s, h.ns, 0, &c->ops, "put of %zu blocks to %s", b->items_n, r->server->premises);
     c->expendable = b->bytes <= PUT_INLINE_BYTES;
     if (b->class == UPLOAD_BARRIER) { /* once it is on its way, its commit can be planned */
         r->put_turn = s->turns;

@@ -72,7 +72,7 @@ struct upload *upload_find(struct sync *s, struct route *r, const struct block_i
 }
 
 static struct upload *upload_add(struct sync *s, struct route *r, const struct m_block_ref *ref,
-                                 enum upload_class class)
+                                 enum upload_class class, uint64_t op)
 {
     if (s->uploads_n >= s->buckets_n)
         table_grow(s);
@@ -84,6 +84,7 @@ static struct upload *upload_add(struct sync *s, struct route *r, const struct m
     u->len = (uint32_t)ref->len;
     blocks_has(s->fs->blocks, &u->id, &u->len); /* extents may refer to a part of it only */
     u->class = (uint8_t) class;
+    u->op = op;
     u->state = UPLOAD_ASK;
     size_t b = bucket_of(s, r, &u->id);
     u->chain = s->buckets[b];
@@ -168,7 +169,8 @@ enum block_state { BLOCK_READY, BLOCK_WAITS, BLOCK_NEW };
 
 /* NEW: nothing was on its way to one of the targets, and now is. */
 static enum block_state block_ready(struct sync *s, struct sync_ns *ns,
-                                    const struct m_block_ref *ref, enum upload_class class)
+                                    const struct m_block_ref *ref, enum upload_class class,
+                                    uint64_t op)
 {
     bool all = true, added = false;
     for (size_t i = 0; i < ns->targets_n; i++) {
@@ -176,7 +178,7 @@ static enum block_state block_ready(struct sync *s, struct sync_ns *ns,
         assert(r);
         struct upload *u = upload_find(s, r, &ref->block);
         if (!u) {
-            upload_add(s, r, ref, class);
+            upload_add(s, r, ref, class, op);
             added = true;
             continue;
         }
@@ -214,14 +216,14 @@ bool upload_ready(struct sync *s, struct sync_ns *ns, struct upload_set *set,
         set->gen = ns->targets_gen;
         set->pos = 0;
         for (size_t i = 0; i < set->n; i++)
-            block_ready(s, ns, &set->ids[i], class);
+            block_ready(s, ns, &set->ids[i], class, set->op);
     }
     enum block_state at = BLOCK_READY;
     for (size_t i = set->pos; i < set->n && at != BLOCK_WAITS; i++) {
         if (set->ahead && !block_known(s, ns, &set->ids[i]))
             at = BLOCK_READY; /* committed meanwhile, by somebody's fsync */
         else
-            at = block_ready(s, ns, &set->ids[i], class);
+            at = block_ready(s, ns, &set->ids[i], class, set->op);
         if (at == BLOCK_READY && set->pos == i)
             set->pos++;
     }
@@ -516,6 +518,7 @@ static void question_start(struct sync *s, struct route *r, enum upload_class cl
     struct m_block_ref *refs = malloc(DIFF_IDS_MAX * sizeof *refs);
     struct block_id *ids = malloc(DIFF_IDS_MAX * sizeof *ids);
     struct upload *u;
+    struct ops ops = {0};
     if (!q || !refs || !ids || !(q->v = malloc(DIFF_IDS_MAX * sizeof(struct upload *))))
         abort();
     q->route = r;
@@ -525,6 +528,7 @@ static void question_start(struct sync *s, struct route *r, enum upload_class cl
         u->refs++;
         ids[q->n] = u->id;
         refs[q->n] = (struct m_block_ref){.block = u->id, .len = u->len};
+        ops_add(&ops, u->op);
         q->v[q->n++] = u;
     }
     question_trace(s, "A5", r, NULL, NULL, q->n, false);
@@ -533,7 +537,11 @@ static void question_start(struct sync *s, struct route *r, enum upload_class cl
     r->diffs++;
     if (s->fs->opt.eager_put)
         put_eager(s, r, q->v, q->n);
-    call_meta(call_new(s, question_done, q), "diff", &m_diff_req_desc, &m, DIFF_TIMEOUT_MS);
+    struct sync_call *c = call_new(s, question_done, q);
+    c->ops = ops;
+    ops_log(s, m.ns, 0, &ops, "asking what block server %llu lacks of %zu blocks",
+            (unsigned long long)m.target, q->n);
+    call_meta(c, "diff", &m_diff_req_desc, &m, DIFF_TIMEOUT_MS);
     free(refs);
     free(ids);
 }

@@ -197,6 +197,11 @@ const char *httpd_peer(const struct httpd_req *q)
     return q->peer;
 }
 
+const char *httpd_op(const struct httpd_req *q)
+{
+    return q->op;
+}
+
 bool httpd_peer_local(const struct httpd_req *q)
 {
     return q->local;
@@ -395,6 +400,15 @@ static unsigned refusal(struct httpd *h, const struct conn *c, struct evhttp_req
     return 0;
 }
 
+/* Digits of numbers, with what separates them: nothing that could be taken for another key. */
+static void take_op(struct httpd_req *q)
+{
+    const char *v = evhttp_find_header(evhttp_request_get_input_headers(q->ev), "Steadfs-Op");
+    size_t n = v ? strspn(v, "0123456789abcdef-,") : 0;
+    if (n && !v[n] && n < sizeof q->op)
+        memcpy(q->op, v, n + 1);
+}
+
 void httpd_on_request(struct evhttp_request *ev, void *arg)
 {
     struct httpd *h = arg;
@@ -428,6 +442,7 @@ void httpd_on_request(struct evhttp_request *ev, void *arg)
     *q =
         (struct httpd_req){.h = h, .conn = c, .ev = ev, .route = r, .fn = r->fn, .local = c->local};
     snprintf(q->peer, sizeof q->peer, "%.60s:%u", host ? host : "?", port);
+    take_op(q);
     q->body_held = evbuffer_get_length(evhttp_request_get_input_buffer(ev));
     h->held += q->body_held;
     c->req = q;

@@ -73,6 +73,8 @@ bool httpd_draining(const struct httpd *h);
 struct bytes httpd_body(const struct httpd_req *q);
 const char *httpd_bearer(const struct httpd_req *q); /* credential, "" when none */
 const char *httpd_peer(const struct httpd_req *q);
+/* The client's name for what it does, for log lines; "": none, or none that may be in a line. */
+const char *httpd_op(const struct httpd_req *q);
 /* The client runs on this machine: it came over loopback, or from the address that it called. */
 bool httpd_peer_local(const struct httpd_req *q);
 struct arena *httpd_arena(struct httpd_req *q); /* freed when answered */

@@ -62,7 +62,7 @@ struct httpd_req {
     struct bytes body;
     size_t body_held; /* its share of httpd.held */
     struct arena arena;
-    char peer[80];
+    char peer[80], op[LOG_OP_MAX];
     bool local;
     unsigned status; /* the reply, from here on */
     struct buf reply;

@@ -125,7 +125,17 @@ static void easy_give(struct rpc *r, CURL *e)
         curl_easy_cleanup(e);
 }
 
-static struct curl_slist *header_list(struct rpc *r, bool anonymous)
+static struct curl_slist *header_append(struct curl_slist *l, const char *name, const char *value)
+{
+    struct buf b = {0};
+    buf_printf(&b, "%s%s", name, value);
+    buf_append(&b, "", 1);
+    l = rpc_need(curl_slist_append(l, (char *)b.p));
+    buf_free(&b);
+    return l;
+}
+
+static struct curl_slist *header_list(struct rpc *r, const struct call *c)
 {
     static const char *const fixed[] = {
         "Steadfs-Version: 1",
@@ -136,15 +146,10 @@ static struct curl_slist *header_list(struct rpc *r, bool anonymous)
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++)
         l = rpc_need(curl_slist_append(l, fixed[i]));
     pthread_mutex_lock(&r->lock);
-    if (r->credential && !anonymous) {
-        struct buf b = {0};
-        buf_printf(&b, "Authorization: Bearer %s", r->credential);
-        buf_append(&b, "", 1);
-        l = rpc_need(curl_slist_append(l, (char *)b.p));
-        buf_free(&b);
-    }
+    if (r->credential && !c->anonymous)
+        l = header_append(l, "Authorization: Bearer ", r->credential);
     pthread_mutex_unlock(&r->lock);
-    return l;
+    return c->op ? header_append(l, "Steadfs-Op: ", c->op) : l;
 }
 
 static bool is_loopback(const char *host)
@@ -215,6 +220,7 @@ static void finish(struct rpc *r, struct call *c)
     buf_free(&c->result.body);
     free(c->url);
     free(c->method);
+    free(c->op);
     free(c->parts);
     free(c->owned);
     free(c);
@@ -234,7 +240,7 @@ static void launch(struct rpc *r, struct call *c)
     curl_easy_setopt(e, CURLOPT_URL, (char *)url.p);
     buf_free(&url);
     curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, is_unix ? c->url + 5 : NULL);
-    c->headers = header_list(r, c->anonymous);
+    c->headers = header_list(r, c);
     curl_easy_setopt(e, CURLOPT_HTTPHEADER, c->headers);
     curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, left > 0 ? left : 1L);
     curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, connect);
@@ -603,6 +609,8 @@ uint64_t rpc_start(struct rpc *r, const struct rpc_call *given)
     c->deadline_us =
         c->started_us + (given->timeout_ms ? given->timeout_ms : CALL_TIMEOUT_MS) * 1000ull;
     c->anonymous = given->anonymous;
+    if (given->op && given->op[0])
+        c->op = rpc_need(strdup(given->op));
     c->done = given->done;
     c->arg = given->arg;
     pthread_mutex_lock(&r->lock);

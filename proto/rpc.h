@@ -58,6 +58,7 @@ struct rpc_call {
     /* Without the credential: for servers that admit by what the message holds, and that must not
      * be able to act as the caller elsewhere (block servers; login and join). */
     bool anonymous;
+    const char *op;    /* copied; for the server's log (Steadfs-Op); NULL or "": none */
     size_t answer_max; /* 0: MSG_BODY_MAX */
     rpc_done done;
     void *arg;

@@ -25,7 +25,7 @@ struct host {
 
 struct call {
     uint64_t id;
-    char *url, *method;
+    char *url, *method, *op;
     struct bytes *parts; /* head (owned) or head and body copied (owned), then the caller's */
     size_t parts_n;
     uint8_t *owned;

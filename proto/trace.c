@@ -72,6 +72,25 @@ int log_open(struct log **out, const char *component, const char *log_path, cons
     return 0;
 }
 
+bool log_shows(const struct log *l, enum log_level level)
+{
+    return l && level <= l->level;
+}
+
+int log_level_of(const char *word, enum log_level *out)
+{
+    static const char *const words[] = {[LOG_L_ERROR] = "error",
+                                        [LOG_L_WARN] = "warn",
+                                        [LOG_L_INFO] = "info",
+                                        [LOG_L_DEBUG] = "debug"};
+    for (unsigned k = LOG_L_ERROR; k <= LOG_L_DEBUG; k++)
+        if (strcmp(word, words[k]) == 0) {
+            *out = (enum log_level)k;
+            return 0;
+        }
+    return -EINVAL;
+}
+
 void log_close(struct log *l)
 {
     if (!l)
@@ -148,8 +167,12 @@ static void write_log(struct log *l, enum log_level level, const struct log_wher
         buf_printf(&line, " ns=%llu", (unsigned long long)w->ns);
     if (w && w->node)
         buf_printf(&line, " node=%llu", (unsigned long long)w->node);
+    if (w && w->device)
+        buf_printf(&line, " device=%llu", (unsigned long long)w->device);
     if (w && w->request)
         buf_printf(&line, " request=%llu", (unsigned long long)w->request);
+    if (w && w->op && w->op[0])
+        buf_printf(&line, " op=%s", w->op);
     buf_printf(&line, ": %s", text);
     if (left_out)
         buf_printf(&line, " (%u lines like this one were left out)", left_out);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The log and the trace of one program.
  *
- * Log lines, for people: TIME LEVEL COMPONENT[ ns=N][ node=N][ request=N]: text. Of lines that one
- * place in the code writes, LOG_BURST are written in LOG_WINDOW_S seconds; how many were left out
- * is said by the next one. Trace lines, for tests and the curious, one
- * per protocol step: TIME STEP key=value…; STEP is one of A1…A8, put, commit, journal. Never
+ * Log lines, for people: TIME LEVEL COMPONENT[ ns=N][ node=N][ device=N][ request=N][ op=ID]: text.
+ * Of lines that one place in the code writes, LOG_BURST are written in LOG_WINDOW_S seconds; how
+ * many were left out is said by the next one. Trace lines, for tests and the curious, one per
+ * protocol step: TIME STEP key=value…; STEP is one of A1…A8, put, commit, journal. Never
  * credentials; at most 20 ids, then a count. All functions may be called from any thread. A NULL
  * log or trace is silent.
  */
@@ -22,12 +22,19 @@ struct log; /* log lines and trace lines of one program */
 int log_open(struct log **out, const char *component, const char *log_path, const char *trace_path,
              enum log_level level);
 void log_close(struct log *l);
+/* Whether lines of the level are written. */
+bool log_shows(const struct log *l, enum log_level level);
+/* error, warn, info or debug. 0 or -EINVAL. */
+int log_level_of(const char *word, enum log_level *out);
 #define LOG_BURST 100
 #define LOG_WINDOW_S 10
-/* What a line is about; 0: not said. */
+/* What a line is about; 0: not said. op: what a program asked a mount for, or a batch of its
+ * background, by the mount's own name for it: the same in the logs of all who did a part of it. */
 struct log_where {
-    uint64_t ns, node, request;
+    uint64_t ns, node, request, device;
+    const char *op; /* NULL or "": none */
 };
+#define LOG_OP_MAX 112 /* bytes of op with its end; several are separated by commas */
 void log_about(struct log *l, enum log_level level, const struct log_where *where, const char *fmt,
                ...) __attribute__((format(printf, 4, 5)));
 void log_printf(struct log *l, enum log_level level, const char *fmt, ...)

@@ -37,6 +37,7 @@
 
 struct options {
     const char *data, *listen, *meta, *token, *ca_fingerprint, *ca_file, *url, *log, *trace;
+    enum log_level level;
     struct storage_options storage;
     unsigned drain_s, scrub_interval_s, grace_s;
     uint64_t rate, scrub_rate;
@@ -94,6 +95,7 @@ static const char help[] =
     "  --url URL             where clients reach this server; default: the listening address\n"
     "  --log FILE            append log lines here instead of stderr\n"
     "  --trace FILE          append a line per protocol step\n"
+    "  --log-level LEVEL     error, warn, info (default) or debug: with a line per put\n"
     "  --rate BYTES          bytes a second, each way, for all clients together; default: no "
     "limit\n"
     "  --scrub-rate BYTES    read what is stored, to find damage, at so many bytes a second (K, "
@@ -132,6 +134,7 @@ enum {
     OPT_URL,
     OPT_LOG,
     OPT_TRACE,
+    OPT_LOG_LEVEL,
     OPT_DRAIN,
     OPT_RATE,
     OPT_LIST,
@@ -158,6 +161,7 @@ static const struct option long_options[] = {
     {"url", required_argument, NULL, OPT_URL},
     {"log", required_argument, NULL, OPT_LOG},
     {"trace", required_argument, NULL, OPT_TRACE},
+    {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
     {"drain", required_argument, NULL, OPT_DRAIN},
     {"replicate-rate", required_argument, NULL, OPT_REPLICATE_RATE},
     {"list", no_argument, NULL, OPT_LIST},
@@ -202,7 +206,8 @@ static int parse_options(struct options *o, int argc, char **argv)
         [OPT_S3_CREDENTIALS] = &o->storage.credentials,
         [OPT_S3_CA] = &o->storage.ca,
     };
-    *o = (struct options){.drain_s = DRAIN_DEFAULT_S,
+    *o = (struct options){.level = LOG_L_INFO,
+                          .drain_s = DRAIN_DEFAULT_S,
                           .grace_s = ACCESS_GRACE_MS / 1000,
                           .scrub_rate = SCRUB_RATE_DEFAULT,
                           .scrub_interval_s = SCRUB_INTERVAL_DEFAULT_S};
@@ -221,6 +226,8 @@ static int parse_options(struct options *o, int argc, char **argv)
             o->list = true;
         else if (c == OPT_DRAIN && !parse_drain(optarg, &o->drain_s))
             return usage_error("--drain takes seconds, at most 3600");
+        else if (c == OPT_LOG_LEVEL && log_level_of(optarg, &o->level))
+            return usage_error("--log-level is one of error, warn, info and debug");
         else if (c == OPT_GRACE &&
                  (!parse_seconds(optarg, &o->grace_s) || o->grace_s > GRACE_MAX_S))
             return usage_error("--grace takes seconds, like 0, 3600 or 24h, at most 6d");
@@ -233,7 +240,7 @@ static int parse_options(struct options *o, int argc, char **argv)
         else if (c == OPT_REPLICATE_RATE && !parse_rate_plan(optarg, &o->replicate_rate))
             return usage_error(
                 "--replicate-rate takes bytes a second, like 500K or 20M,8-18=2M,22-6=any");
-        else if (c != OPT_DRAIN && c != OPT_RATE && c != OPT_SCRUB_RATE &&
+        else if (c != OPT_LOG_LEVEL && c != OPT_DRAIN && c != OPT_RATE && c != OPT_SCRUB_RATE &&
                  c != OPT_SCRUB_INTERVAL && c != OPT_REPLICATE_RATE && c != OPT_GRACE)
             *texts[c] = optarg;
     }
@@ -575,7 +582,7 @@ int main(int argc, char **argv)
         }
     } else {
         block_signals();
-        r = log_open(&p.log, "blockd", p.o.log, p.o.trace, LOG_L_INFO);
+        r = log_open(&p.log, "blockd", p.o.log, p.o.trace, p.o.level);
         if (r)
             snprintf(err, sizeof err, "cannot open the log: %s", strerror(-r));
         else

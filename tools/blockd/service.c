@@ -38,7 +38,8 @@ static bool allowed(struct service *s, struct httpd_req *q, struct bytes capabil
     if (!code)
         return true;
     atomic_fetch_add(&s->refused, 1);
-    log_printf(s->log, LOG_L_INFO, "%s refused: %s", httpd_peer(q), why);
+    struct log_where where = {.ns = ns, .op = httpd_op(q)};
+    log_about(s->log, LOG_L_INFO, &where, "%s refused: %s", httpd_peer(q), why);
     httpd_reply_error(q, (enum error_code)code, "%s", why);
     return false;
 }
@@ -199,6 +200,12 @@ static void handle_put(void *ctx, struct httpd_req *q)
     if (access_peer(&s->access, h.capability))
         note_arrived(s, &h, &ans);
     trace_put(s, &h, &ans);
+    size_t stored = 0;
+    for (size_t i = 0; i < ans.results_n; i++)
+        stored += !ans.results[i].error;
+    struct log_where where = {.ns = h.ns, .op = httpd_op(q)};
+    log_about(s->log, stored < h.items_n ? LOG_L_WARN : LOG_L_DEBUG, &where,
+              "put: %zu of %zu blocks are stored", stored, h.items_n);
     httpd_reply_msg(q, &m_put_ans_desc, &ans);
 }
 

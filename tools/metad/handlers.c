@@ -64,6 +64,7 @@ bool service_admit(struct service *s, struct meta *m, const struct call *c, stru
     }
     const char *credential = httpd_bearer(q);
     int err = credential[0] ? meta_authenticate(m, credential, who) : -EACCES;
+    who->op = httpd_op(q);
     if (!err && admits(c->whom, who))
         return true;
     if (err && err != -EACCES) {
@@ -127,8 +128,10 @@ void service_fail(struct service *s, const struct call *c, struct httpd_req *q, 
     enum error_code code = code_of(c, err);
     if (c->whom == CALL_FOR_ANYONE && code == ERR_UNAUTHENTICATED)
         throttle_failed(&s->throttle, httpd_peer(q), service_now_ms());
-    log_printf(s->log, code >= ERR_INTERNAL ? LOG_L_ERROR : LOG_L_WARN, "%s from %s: %s (%s)",
-               c->method, httpd_peer(q), why[0] ? why : text_of(code, ""), strerror(-err));
+    struct log_where where = {.op = httpd_op(q)};
+    log_about(s->log, code >= ERR_INTERNAL ? LOG_L_ERROR : LOG_L_WARN, &where,
+              "%s from %s: %s (%s)", c->method, httpd_peer(q), why[0] ? why : text_of(code, ""),
+              strerror(-err));
     httpd_reply_error(q, code, "%s", text_of(code, why));
 }
 
@@ -240,23 +243,28 @@ static void done_commit(struct service *s, const struct meta_caller *who, const 
 {
     const struct m_commit_req *q = req;
     const struct m_commit_ans *a = ans;
+    struct log_where where = {
+        .ns = q->ns, .request = q->request, .device = who->device, .op = who->op};
     step_commit_answered(s->log, who, q, a);
     switch (a->status) {
     case COMMIT_COMMITTED:
         s->counters.commits += a->sjid != 0; /* not for a part of a staged one */
+        log_about(s->log, LOG_L_DEBUG, &where, "committed as %llu", (unsigned long long)a->sjid);
         break;
     case COMMIT_MISSING:
         s->counters.missing++;
+        log_about(s->log, LOG_L_DEBUG, &where, "commit: %zu blocks are missing, %zu elsewhere",
+                  a->missing_n, a->elsewhere_n);
         break;
     case COMMIT_CONFLICT:
         s->counters.conflicts++;
+        log_about(s->log, LOG_L_DEBUG, &where, "commit in conflict: %.*s", (int)a->reason.n,
+                  (const char *)a->reason.p);
         break;
     default:
         s->counters.refused++;
-        log_printf(s->log, LOG_L_WARN,
-                   "commit refused: device %llu, namespace %llu, request %llu: %.*s",
-                   (unsigned long long)who->device, (unsigned long long)q->ns,
-                   (unsigned long long)q->request, (int)a->reason.n, (const char *)a->reason.p);
+        log_about(s->log, LOG_L_WARN, &where, "commit refused: %.*s", (int)a->reason.n,
+                  (const char *)a->reason.p);
     }
 }
 
@@ -269,7 +277,12 @@ static void asked_diff(struct service *s, const struct meta_caller *who, const v
 static void done_diff(struct service *s, const struct meta_caller *who, const void *req,
                       const void *ans)
 {
-    step_diff_answered(s->log, who, req, ans);
+    const struct m_diff_req *q = req;
+    const struct m_diff_ans *a = ans;
+    struct log_where where = {.ns = q->ns, .device = who->device, .op = who->op};
+    step_diff_answered(s->log, who, q, a);
+    log_about(s->log, LOG_L_DEBUG, &where, "asked about %zu blocks: %zu missing, %zu elsewhere",
+              q->ids_n, a->missing_n, a->elsewhere_n);
 }
 
 static void done_list(struct service *s, const struct meta_caller *who, const void *req,

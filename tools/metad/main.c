@@ -32,6 +32,7 @@
 
 struct config {
     const char *data, *log, *trace;
+    enum log_level level;
     char *address; /* malloc'd, without brackets */
     uint16_t port;
     struct buf names; /* for the certificate, with commas between them */
@@ -53,6 +54,8 @@ static const char usage[] =
     "  --init                make DIR, then exit\n"
     "  --log FILE            default: stderr\n"
     "  --trace FILE          write a line per protocol step\n"
+    "  --log-level LEVEL     error, warn, info (default) or debug: with a line per call of a "
+    "commit\n"
     "  --drain SECONDS       how long to finish what is under way on SIGTERM (30)\n"
     "  --gc-grace SECONDS    receipts are good for half of it (172800)\n"
     "  --history-min SECONDS how long at least what was changed or removed can be read, and a\n"
@@ -126,6 +129,10 @@ static int take_option(struct config *c, int o)
     case 'T':
         c->trace = optarg;
         return 0;
+    case 'V':
+        return log_level_of(optarg, &c->level)
+                   ? wrong("--log-level %s is none of error, warn, info and debug", optarg)
+                   : 0;
     case 'D':
         if (!take_seconds(optarg, &ms))
             return wrong("--drain %s is not a number of seconds", optarg);
@@ -161,6 +168,7 @@ static int take_arguments(struct config *c, int argc, char **argv)
         {"init", no_argument, NULL, 'i'},
         {"log", required_argument, NULL, 'L'},
         {"trace", required_argument, NULL, 'T'},
+        {"log-level", required_argument, NULL, 'V'},
         {"drain", required_argument, NULL, 'D'},
         {"gc-grace", required_argument, NULL, 'g'},
         {"history-min", required_argument, NULL, 'H'},
@@ -403,6 +411,7 @@ int main(int argc, char **argv)
 {
     struct config c = {.address = strdup("127.0.0.1"),
                        .port = PORT,
+                       .level = LOG_L_INFO,
                        .drain_ms = DRAIN_MS,
                        .history_min_ms = HISTORY_MIN_MS,
                        .tls = true};
@@ -414,7 +423,7 @@ int main(int argc, char **argv)
         default_names(&c);
         block_signals();
         umask(077); /* the store holds keys of block servers */
-        int err = log_open(&log, "metad", c.log, c.trace, LOG_L_INFO);
+        int err = log_open(&log, "metad", c.log, c.trace, c.level);
         if (err) {
             fprintf(stderr, "steadfs-metad: the log or trace file cannot be opened: %s\n",
                     strerror(-err));

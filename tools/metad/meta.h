@@ -29,7 +29,8 @@ struct meta_caller {
     uint64_t device;  /* 0: the administrator, or none */
     uint64_t server;  /* block server, or 0 */
     bool admin;
-    bool local; /* of calls without a credential: from this machine */
+    bool local;     /* of calls without a credential: from this machine */
+    const char *op; /* for log lines (trace.h); lives as long as the request; NULL: none */
 };
 
 /* Opens, migrating the schema if it is older. -EPROTO: newer than this program knows. */

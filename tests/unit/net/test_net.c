@@ -42,7 +42,7 @@ struct server {
     atomic_int slow_running, slow_done;
     atomic_bool drained, go_on;
     bool stopped;
-    char bearer[64];
+    char bearer[64], op[LOG_OP_MAX];
 };
 
 static void echo(void *ctx, struct httpd_req *q)
@@ -50,6 +50,7 @@ static void echo(void *ctx, struct httpd_req *q)
     struct server *s = ctx;
     pthread_mutex_lock(&s->lock);
     snprintf(s->bearer, sizeof s->bearer, "%s", httpd_bearer(q));
+    snprintf(s->op, sizeof s->op, "%s", httpd_op(q));
     pthread_mutex_unlock(&s->lock);
     struct bytes in = httpd_body(q);
     struct buf b = {0};
@@ -449,6 +450,38 @@ static void test_messages_and_credential(void **state)
     answer_free(&w);
     assert_string_equal(s->bearer, "");
     arena_free(&a);
+    rpc_free(r);
+    server_free(s, 1000);
+}
+
+/* A client's name for what it does reaches the server; one that could be taken for another key of a
+ * line, or is too long, does not. */
+static void test_operations(void **state)
+{
+    (void)state;
+    char longer[LOG_OP_MAX + 1];
+    memset(longer, '1', LOG_OP_MAX);
+    longer[LOG_OP_MAX] = 0;
+    const char *const given[] = {"1-a,1-b", "1-a ns=2", longer, longer + 1, NULL}, *const want[] = {
+                                                                                       "1-a,1-b",
+                                                                                       "", "",
+                                                                                       longer + 1,
+                                                                                       ""};
+    struct server *s = server_new(true, NULL);
+    struct rpc *r = client_new(s->ca, NULL);
+    for (size_t i = 0; i < sizeof given / sizeof *given; i++) {
+        struct answer w;
+        answer_init(&w);
+        rpc_start(r, &(struct rpc_call){.url = s->url,
+                                        .method = "echo",
+                                        .op = given[i],
+                                        .body = bytes_of("x", 1),
+                                        .done = answered,
+                                        .arg = &w});
+        assert_int_equal(answer_await(&w), 0);
+        answer_free(&w);
+        assert_string_equal(s->op, want[i]);
+    }
     rpc_free(r);
     server_free(s, 1000);
 }
@@ -1370,6 +1403,7 @@ int main(void)
         cmocka_unit_test(test_certificates),
         cmocka_unit_test(test_echo),
         cmocka_unit_test(test_messages_and_credential),
+        cmocka_unit_test(test_operations),
         cmocka_unit_test(test_statuses),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_heads),

@@ -147,9 +147,13 @@ static void log_says_what_it_is_about(void **state)
     struct log *l;
     assert_int_equal(log_open(&l, "mount", f->log, NULL, LOG_L_INFO), 0);
     log_about(l, LOG_L_WARN, &(struct log_where){.ns = 3, .request = 9}, "refused");
+    struct log_where all = {.ns = 3, .node = 4, .device = 5, .request = 9, .op = "5-1f"};
+    log_about(l, LOG_L_INFO, &all, "done");
+    assert_true(log_shows(l, LOG_L_INFO) && !log_shows(l, LOG_L_DEBUG));
     log_close(l);
     char *text = contents(f->log);
     assert_non_null(strstr(text, " WARN mount ns=3 request=9: refused\n"));
+    assert_non_null(strstr(text, " INFO mount ns=3 node=4 device=5 request=9 op=5-1f: done\n"));
     free(text);
 }
 
