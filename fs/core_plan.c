@@ -498,6 +498,7 @@ static int write_node(struct writer *w, uint64_t id, uint32_t wanted, struct cor
                               .ctime = n.ctime};
     if (n.type == NODE_SYMLINK && (facets & FACET_CREATE))
         err = write_target(w, id, &m);
+    size_t xattrs = w->m.xattrs_n;
     if (!err && (facets & FACET_CONTENT))
         err = write_content(w, &n, &m, &all, need);
     if (!err)
@@ -515,7 +516,7 @@ static int write_node(struct writer *w, uint64_t id, uint32_t wanted, struct cor
     }
     if (facets)
         w->m.nodes[w->m.nodes_n++] = m;
-    if (!w->mark)
+    if (!w->mark || (!facets && w->m.xattrs_n == xattrs)) /* nothing of it is sent */
         return 0;
     n.sent = facets;
     n.request = w->request;

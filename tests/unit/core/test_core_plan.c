@@ -384,6 +384,20 @@ static void test_barrier(void **state)
     assert_int_equal(core_barrier(w->core, THEIRS(9), &b), -ESTALE);
 }
 
+/* A plan that takes nothing along leaves nothing behind: no row belongs to a commit that is not. */
+static void test_nothing_to_send_marks_nothing(void **state)
+{
+    struct world *w = *state;
+    make(w, ROOT, "f", NODE_REG);
+    commit_all(w);
+    assert_int_equal(plan(w, ROOT), 0);
+    assert_int_equal(rows(w), 0);
+    sqlite3_stmt *s = tree_stmt(w->tree, "SELECT count(*) FROM node WHERE request != 0");
+    assert_int_equal(tree_step(w->tree, s), 1);
+    assert_int_equal(sqlite3_column_int(s, 0), 0);
+    sqlite3_reset(s);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 static bool is_pending(struct world *w, uint64_t node, size_t *n)
@@ -449,6 +463,7 @@ int main(void)
         T(test_xattr_alone),
         T(test_barrier),
         T(test_pending_nodes),
+        T(test_nothing_to_send_marks_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
