@@ -151,6 +151,11 @@ int core_need_request(struct core *c, struct core_need *need, const char **metho
 int core_need_answer(struct core *c, const struct core_need *need, struct bytes body, int64_t now,
                      struct core_effects *fx);
 
+/* The server keeps no history that reaches back to need->at: what is read from the past of a node
+ * is read from what it is now; the journal's beginning is not behind the cursor, or a comparison
+ * comes. */
+int core_past_forgotten(struct core *c, const struct core_need *need);
+
 /* ---- what programs do ---------------------------------------------------------------------- */
 struct core_who {
     uint32_t uid, gid; /* owner of what is created */

@@ -90,6 +90,7 @@ static int forget_content(struct apply *w, struct nrow *n, const struct m_inode 
     n->size = m->size;
     n->stored = m->stored;
     n->content_rev = m->content_rev;
+    n->src = n->src_at = 0;
     effect_add(w->fx, EFFECT_DATA, w->ns, n->id)->len = len;
     return err;
 }
@@ -234,37 +235,54 @@ static int take_attributes(struct apply *w, struct nrow *n, const struct m_inode
     return err;
 }
 
+/* The server has a node that the tree believes to be new: it was committed after all. What others
+ * made in a directory since is not known. */
+static int created_after_all(struct apply *w, struct nrow *n)
+{
+    n->pend &= ~FACET_CREATE;
+    n->sent &= ~FACET_CREATE;
+    n->complete = n->complete && !(w->resync && is_dir(n->type));
+    n->src = n->src_at = 0; /* all of it is there */
+    return node_put(w->c, n);
+}
+
+static int apply_known(struct apply *w, struct nrow *n, const struct m_inode *m)
+{
+    int err = 0;
+    bool content = w->resync ? m->content_rev != n->content_rev
+                             : m->content_rev == w->r->sjid && n->content_rev < w->r->sjid;
+    if (m->type == NODE_REG && content) {
+        err = apply_content(w, n, m);
+        if (!err)
+            err = node_get(w->c, m->node, n);
+    } else {
+        n->content_rev = m->content_rev;
+    }
+    if (!err)
+        err = take_attributes(w, n, m);
+    node_gone_at(n, m->gone, w->r->sjid);
+    if (!err)
+        err = node_put(w->c, n);
+    if (!err && m->gone && n->nlink == 0) {
+        effect_add(w->fx, EFFECT_GONE, w->ns, n->id);
+        err = node_purge(w->c, n->id);
+    }
+    return err;
+}
+
 static int apply_inode(struct apply *w, const struct m_inode *m)
 {
     struct nrow n;
     int err = node_get(w->c, m->node, &n);
     if (err)
         return err == -ENOENT ? 0 : err;
-    if (w->supersedes && ((n.pend | n.sent) & FACET_CREATE)) { /* it was committed after all */
-        n.pend &= ~FACET_CREATE;
-        n.sent &= ~FACET_CREATE;
-        err = node_put(w->c, &n);
-        if (err)
-            return err;
-    }
-    bool content = w->resync ? m->content_rev != n.content_rev
-                             : m->content_rev == w->r->sjid && n.content_rev < w->r->sjid;
-    if (m->type == NODE_REG && content) {
-        err = apply_content(w, &n, m);
-        if (!err)
-            err = node_get(w->c, m->node, &n);
-    } else {
-        n.content_rev = m->content_rev;
-    }
+    bool supersedes = w->supersedes, made = ((n.pend | n.sent) & FACET_CREATE) != 0;
+    w->supersedes |= w->resync && made; /* only a forgotten commit of our own can have made it */
+    if (w->supersedes && made)
+        err = created_after_all(w, &n);
     if (!err)
-        err = take_attributes(w, &n, m);
-    node_gone_at(&n, m->gone, w->r->sjid);
-    if (!err)
-        err = node_put(w->c, &n);
-    if (!err && m->gone && n.nlink == 0) {
-        effect_add(w->fx, EFFECT_GONE, w->ns, n.id);
-        err = node_purge(w->c, n.id);
-    }
+        err = apply_known(w, &n, m);
+    w->supersedes = supersedes;
     return err;
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What the files of the core share: rows in memory, and the few primitives that change them.
  * Reading order: this, core.c (rows), core_local.c, core_content.c, core_load.c, core_plan.c,
- * core_apply.c, core_settle.c, core_rebase.c, core_resync.c, core_status.c. */
+ * core_apply.c, core_settle.c, core_rebase.c, core_resync.c, core_rescue.c, core_status.c. */
 #ifndef STEADFS_CORE_INT_H
 #define STEADFS_CORE_INT_H
 
@@ -178,6 +178,14 @@ int sent_changes(struct core *c, uint64_t request, struct m_changes *m, struct a
 int apply_record(struct core *c, uint64_t ns, const struct m_record *r, int64_t now, bool resync,
                  struct core_effects *fx);
 bool record_valid(const struct m_record *r);
+
+/* ---- what nothing is left of at the server (core_rescue.c) ------------------------------------ */
+struct idset;
+/* The nodes have no base any more: what was written in them, or made in them, goes on elsewhere. */
+int rescue_nodes(struct core *c, uint64_t ns, const struct idset *gone, int64_t now,
+                 struct core_effects *fx);
+/* The same of nodes that a commit would have revived; then they are purged. */
+int rescue_refused(struct core *c, uint64_t ns, const struct idset *gone, struct core_effects *fx);
 
 /* ---- effects -------------------------------------------------------------------------- */
 struct core_effect *effect_add(struct core_effects *fx, enum effect_kind k, uint64_t ns,

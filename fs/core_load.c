@@ -274,27 +274,49 @@ static int load_extents(struct core *c, const struct core_need *need, struct byt
     cleanup_spans struct spans unknown = {0};
     if (msg_decode(&m_extents_ans_desc, &m, body.p, body.n, MSG_LENIENT, a, NULL))
         return -EBADMSG;
-    if (!m.range_set)
+    if (!m.range_set && need->src == need->node)
         return -ESTALE; /* no such node any more, at that time */
+    if (!m.range_set)   /* nor of what a copy was made of: it is a hole */
+        m.range.off = need->off;
     uint64_t end = m.more ? m.range.off + m.range.len : FILE_SIZE_MAX;
     if (m.range.off != need->off || end <= need->off || end > FILE_SIZE_MAX ||
         extent_check(m.range.extents, m.range.extents_n, need->off, end - need->off))
         return -EBADMSG;
     const struct extent_list all = {.v = m.range.extents, .n = m.range.extents_n};
-    int err = span_gaps(c, need->node, SPAN_KNOWN, need->off, end, &unknown);
+    struct nrow n;
+    int err = node_get(c, need->node, &n);
+    if (!err)
+        err = span_gaps(c, need->node, SPAN_KNOWN, need->off, end, &unknown);
     for (size_t i = 0; !err && i < unknown.n; i++) {
         cleanup_extents struct extent_list part = {0};
-        extent_list_slice(&all, unknown.v[i].off, unknown.v[i].end - unknown.v[i].off, &part);
-        err = extents_put(c, need->node, unknown.v[i].off, unknown.v[i].end, &part);
+        uint64_t off = unknown.v[i].off, upto = unknown.v[i].end;
+        upto = upto < n.size ? upto : n.size; /* a copy's source may have grown since */
+        if (off < upto)
+            extent_list_slice(&all, off, upto - off, &part);
+        err = extents_put(c, need->node, off, unknown.v[i].end, &part);
     }
-    struct nrow n;
     if (!err)
         err = span_mark(c, need->node, SPAN_KNOWN, need->off, end);
     if (!err && unknown.n)
-        err = node_get(c, need->node, &n);
-    if (!err && unknown.n)
         err = stored_count(c, &n);
     return err || !unknown.n ? err : node_put(c, &n);
+}
+
+int core_past_forgotten(struct core *c, const struct core_need *need)
+{
+    struct core_ns ns;
+    struct nrow n;
+    int err = core_begin(c);
+    if (err)
+        return err;
+    err = ns_get(c, need->ns, &ns);
+    if (!err)
+        err = node_get(c, need->node, &n);
+    if (!err && n.src && n.src_at == need->at && need->at < ns.cursor) {
+        n.src_at = ns.cursor;
+        err = node_put(c, &n);
+    }
+    return core_leave(c, err == -ENOENT ? 0 : err);
 }
 
 int core_need_answer(struct core *c, const struct core_need *need, struct bytes body, int64_t now,

@@ -9,9 +9,7 @@
  *
  * Two things such a record cannot say. What a file consists of now is not asked: what is known of
  * it is forgotten, and loaded when it is read. And of what was removed the server has no past any
- * more that it could be revived from: a file with pending content goes on as a new one, under a
- * conflicted copy's name, and what was made in a directory that is gone goes to the top (what was
- * not known of such a file is lost: it was removed longer ago than history is kept).
+ * more that it could be revived from (core_rescue.c).
  *
  * The base does not change meanwhile: loads are refused, commits wait. Programs may change
  * anything.
@@ -119,10 +117,12 @@ static int inode_differs(struct core *c, const struct nrow *n, const struct m_in
 {
     int delta = 0;
     int err = nlink_pending(c, n, &delta);
-    bool idle = !(n->pend | n->sent);
+    uint32_t mine = n->pend | n->sent;
+    bool times = (mine & (FACET_TIMES | FACET_CONTENT)) != 0;
     *yes = m->attr_rev != n->attr_rev || (int64_t)m->nlink + delta != n->nlink ||
            (n->type == NODE_REG && m->content_rev != n->content_rev) ||
-           (idle && (m->mtime != n->mtime || m->ctime != n->ctime));
+           (!times && m->mtime != n->mtime) ||
+           (mine ? m->ctime > n->ctime : m->ctime != n->ctime); /* the later one stays */
     return err ? err : xattrs_differ(c, n, m, yes);
 }
 
@@ -187,9 +187,10 @@ static const char sql_names[] =
     "SELECT e.id FROM entry e LEFT JOIN node d ON d.id = e.parent WHERE e.ns = ?1 AND e.id > ?2"
     " AND (e.base_node != 0 OR e.base_rev != 0) AND (d.id IS NULL OR (d.complete = 0"
     " AND (d.loaded_upto IS NULL OR e.name > d.loaded_upto))) ORDER BY e.id LIMIT 1";
-static const char sql_nodes[] =
+static const char
+    sql_nodes[] = /* new ones too: made by a commit of our own, maybe, that the tree forgot */
     "SELECT id, xattrs_known AND EXISTS (SELECT 1 FROM xattr x WHERE x.node = n.id) FROM node n"
-    " WHERE ns = ?1 AND id > ?2 AND ((pend | sent) & 1) = 0 AND gone = 0 ORDER BY id LIMIT 1";
+    " WHERE ns = ?1 AND id > ?2 AND gone = 0 ORDER BY id LIMIT 1";
 
 static int next_row(struct core_resync *r, const char *sql, bool *xattrs)
 {
@@ -396,6 +397,8 @@ static int answer_node(struct core_resync *r, struct bytes body, struct arena *a
     int err = node_get(r->c, r->need.node, &n);
     if (err)
         return err == -ENOENT ? 0 : err;
+    if (!m.inode_set && ((n.pend | n.sent) & FACET_CREATE))
+        return 0;
     if (!m.inode_set) {
         const struct m_inode gone = {.node = n.id,
                                      .type = n.type,
@@ -444,81 +447,14 @@ int core_resync_answer(struct core_resync *r, struct bytes body)
     return err == -ENOENT ? 0 : err; /* it went away here meanwhile */
 }
 
-/* ---- what is gone and cannot be revived ------------------------------------------------------ */
-/* Pending names of a node are given up: it is no more. */
-static int drop_names(struct core *c, uint64_t node, int64_t now, struct core_effects *fx)
-{
-    cleanup_ids struct ids names = {0};
-    int err = entry_ids(c, BY_NODE, node, &names);
-    for (size_t i = 0; !err && i < names.n; i++) {
-        struct erow e;
-        err = entry_by_id(c, names.v[i], &e);
-        if (err || e.base_node == node)
-            continue;
-        e.request = 0;
-        err = entry_assign(c, &e, 0, NODE_NONE, now);
-        effect_entry(fx, e.ns, e.parent, erow_name(&e), 0);
-    }
-    return err;
-}
-
-/* A file with pending content goes on as a new one. */
-static int rescue_file(struct core *c, struct nrow *n, int64_t now, struct core_effects *fx)
-{
-    cleanup_ids struct ids names = {0};
-    uint64_t copy;
-    int err = entry_ids(c, BY_NODE, n->id, &names);
-    if (!err && names.n && ((n->pend | n->sent) & FACET_CONTENT))
-        err = rebase_fork(c, n, now, &copy, fx);
-    return err ? err : drop_names(c, n->id, now, fx);
-}
-
-/* What was made in a directory that is gone goes to the top. */
-static int rescue_names(struct core *c, uint64_t ns, uint64_t dir, const struct idset *gone,
-                        int64_t now, struct core_effects *fx)
-{
-    cleanup_ids struct ids names = {0};
-    struct core_ns info;
-    int err = ns_get(c, ns, &info);
-    if (!err)
-        err = entry_ids(c, BY_PENDING_PARENT, dir, &names);
-    for (size_t i = 0; !err && i < names.n; i++) {
-        struct erow e;
-        err = entry_by_id(c, names.v[i], &e);
-        uint64_t node = e.node;
-        uint32_t type = e.type;
-        if (err || !node)
-            continue;
-        e.request = 0;
-        err = entry_assign(c, &e, 0, NODE_NONE, now);
-        effect_entry(fx, ns, dir, erow_name(&e), 0);
-        if (!err && !idset_has(gone, node))
-            err = rebase_aside(c, ns, info.root, erow_name(&e), node, type, now, fx);
-    }
-    return err;
-}
-
 static int rescue(struct core_resync *r, int64_t now, struct core_effects *fx)
 {
     struct idset gone = {0};
     bool added;
-    int err = 0;
     for (size_t i = 0; i < r->rec.inodes_n; i++)
         if (r->rec.inodes[i].gone)
             idset_add(&gone, r->rec.inodes[i].node, &added);
-    for (size_t i = 0; !err && i < gone.ids.n;
-         i++) { /* files first: their copies are beside them */
-        struct nrow n;
-        err = node_get(r->c, gone.ids.v[i], &n);
-        if (!err && n.type == NODE_REG)
-            err = rescue_file(r->c, &n, now, fx);
-        else if (!err)
-            err = drop_names(r->c, n.id, now, fx);
-        if (err == -ENOENT)
-            err = 0;
-    }
-    for (size_t i = 0; !err && i < gone.ids.n; i++)
-        err = rescue_names(r->c, r->ns, gone.ids.v[i], &gone, now, fx);
+    int err = rescue_nodes(r->c, r->ns, &gone, now, fx);
     idset_free(&gone);
     return err;
 }

@@ -10,6 +10,7 @@
  * the namespace waits for the rest of the journal. A refusal parks the nodes that it names.
  */
 #include "core_int.h"
+#include "idset.h"
 
 #include <errno.h>
 #include <string.h>
@@ -33,6 +34,9 @@ static int settle_node(struct core *c, const struct m_node_change *m, uint64_t r
             n.mtime = m->mtime;
         n.ctime = n.ctime > m->ctime ? n.ctime : m->ctime;
     }
+    if ((n.sent & FACET_CONTENT) && !(n.pend & FACET_CONTENT) && n.src != n.id)
+        n.src = n.src_at =
+            0; /* a copy is whole at the server: what it was made of does not matter */
     n.sent = 0;
     n.request = 0;
     n.tries = 0;
@@ -430,6 +434,79 @@ static uint64_t planned_at(struct core *c, uint64_t request)
     return at;
 }
 
+/* Nodes of the answer's rows that the server has removed and that the commit would have revived.
+ * With all of the journal applied, the reason that it was not done is that nothing is left of them.
+ * A node that is new here and was there already was made, and removed, by commits that both have
+ * forgotten. */
+static int rows_gone(struct core *c, const struct m_commit_ans *a, struct idset *gone)
+{
+    int err = 0;
+    for (size_t i = 0; !err && i < a->rows_n; i++) {
+        struct nrow n;
+        uint64_t node;
+        bool added;
+        err = row_node(c, &a->rows[i], &node);
+        bool was = a->rows[i].kind == ROW_NODE && a->rows[i].reason == REFUSED_EXISTS;
+        if (!err && node && node_get(c, node, &n) == 0 && !n.parked &&
+            (n.gone || (was && ((n.pend | n.sent) & FACET_CREATE))))
+            idset_add(gone, node, &added);
+        if (!err && a->rows[i].kind == ROW_ENTRY && node_get(c, a->rows[i].node, &n) == 0 && n.gone)
+            idset_add(gone, n.id, &added); /* the directory that it lies in */
+    }
+    return err;
+}
+
+/* Parks what a refusal is about. */
+static int park_refused(struct core *c, uint64_t ns, uint64_t request, const struct m_commit_ans *a,
+                        struct core_effects *fx)
+{
+    int why = a->rows_n ? errno_of_refusal(a->rows[0].reason) : -EIO, err = 0;
+    if (a->rows_n == 0 || why == -EROFS || why == -EACCES || why == -E2BIG)
+        err = park_request(c, ns, request, why, fx);
+    if (!err && a->rows_n && (why == -EROFS || why == -EACCES))
+        err = park_namespace(c, ns, why, fx);
+    if (!err && why == -EDQUOT)
+        err = park_over_quota(c, ns, a, fx);
+    for (size_t i = 0; !err && why != -EDQUOT && i < a->rows_n; i++)
+        err = park_row(c, ns, &a->rows[i], errno_of_refusal(a->rows[i].reason), fx);
+    return err;
+}
+
+/* A commit that did not happen. */
+static int answer_undone(struct core *c, uint64_t ns, uint64_t request,
+                         const struct m_commit_ans *a, struct core_effects *fx)
+{
+    /* a number that was acknowledged already, before power loss made the tree forget it: had it
+     * been committed, the journal would have said so by now */
+    bool stale = a->rows_n && a->rows[0].reason == REFUSED_REQUEST;
+    /* planned on what is no more: all of the past may have been forgotten meanwhile; without a head
+     * it is the driver that gives it up, and means the files as they are */
+    uint64_t reason = a->head && a->rows_n ? a->rows[0].reason : REFUSED_NONE;
+    bool invalid = reason == REFUSED_INVALID || reason == REFUSED_PARENT;
+    bool conflict = a->status == COMMIT_CONFLICT;
+    uint64_t planned = planned_at(c, request);
+    struct idset gone = {0};
+    struct core_ns info;
+    int err = ns_get(c, ns, &info);
+    stale |= !err && invalid && planned < info.cursor;
+    bool informed = planned >= a->head;
+    if (!err && conflict && informed)
+        err = count_tries(c, ns, a, fx);
+    if (!err && (conflict || invalid) && !stale)
+        err = rows_gone(c, a, &gone);
+    if (!err && a->status == COMMIT_REFUSED && !stale && !gone.ids.n)
+        err = park_refused(c, ns, request, a, fx);
+    if (!err)
+        err = rebase_unsend(c, request, fx);
+    for (size_t i = 0; !err && conflict && informed && i < a->rows_n; i++)
+        if (a->rows[i].reason == REFUSED_CYCLE && a->rows[i].kind == ROW_ENTRY)
+            err = undo_cycle(c, &a->rows[i], fx);
+    if (!err && gone.ids.n)
+        err = informed ? rescue_refused(c, ns, &gone, fx) : ns_set_hold(c, ns, a->head);
+    idset_free(&gone);
+    return err;
+}
+
 int core_commit_answer(struct core *c, uint64_t ns, uint64_t request, const struct m_commit_ans *a,
                        struct core_effects *fx)
 {
@@ -446,35 +523,8 @@ int core_commit_answer(struct core *c, uint64_t ns, uint64_t request, const stru
         err = answer_committed(c, ns, request, a, fx);
         return core_leave(c, err);
     }
-    /* a number that was acknowledged already, before power loss made the tree forget it: had it
-     * been committed, the journal would have said so by now */
-    bool stale = a->rows_n && a->rows[0].reason == REFUSED_REQUEST;
-    /* planned on what is no more: all of the past may have been forgotten meanwhile; without a head
-     * it is the driver that gives it up, and means the files as they are */
-    struct core_ns info;
     if (!err)
-        err = ns_get(c, ns, &info);
-    stale |= !err && a->head && a->rows_n && a->rows[0].reason == REFUSED_INVALID &&
-             planned_at(c, request) < info.cursor;
-    if (!err && a->status == COMMIT_REFUSED && !stale) {
-        int why = a->rows_n ? errno_of_refusal(a->rows[0].reason) : -EIO;
-        if (a->rows_n == 0 || why == -EROFS || why == -EACCES || why == -E2BIG)
-            err = park_request(c, ns, request, why, fx);
-        if (!err && a->rows_n && (why == -EROFS || why == -EACCES))
-            err = park_namespace(c, ns, why, fx);
-        if (!err && why == -EDQUOT)
-            err = park_over_quota(c, ns, a, fx);
-        for (size_t i = 0; !err && why != -EDQUOT && i < a->rows_n; i++)
-            err = park_row(c, ns, &a->rows[i], errno_of_refusal(a->rows[i].reason), fx);
-    }
-    bool informed = a->status == COMMIT_CONFLICT && planned_at(c, request) >= a->head;
-    if (!err && informed)
-        err = count_tries(c, ns, a, fx);
-    if (!err)
-        err = rebase_unsend(c, request, fx);
-    for (size_t i = 0; !err && informed && i < a->rows_n; i++)
-        if (a->rows[i].reason == REFUSED_CYCLE && a->rows[i].kind == ROW_ENTRY)
-            err = undo_cycle(c, &a->rows[i], fx);
+        err = answer_undone(c, ns, request, a, fx);
     if (!err && a->status == COMMIT_CONFLICT && a->head)
         err = ns_set_hold(c, ns, a->head);
     if (!err)

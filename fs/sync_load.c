@@ -175,8 +175,9 @@ static void load_answer(struct sync *s, struct sync_call *c, struct load *l)
         load_remove(s, l);
         return;
     }
-    if (err == -ESTALE) { /* below the history floor: the journal is behind */
+    if (err == -ESTALE) { /* below the history floor: the journal is behind, or it is of the past */
         l->ns->list_wanted = true;
+        core_past_forgotten(s->fs->core, &l->need);
         load_retry(s, l);
         return;
     }

@@ -246,7 +246,7 @@ static void commit(struct pair *p, struct device *d, struct m_commit_ans *a, str
     assert_true(d->planned);
     if (meta_commit(p->meta, &d->id, &q, p->now_ms, a, ar, why))
         fail_msg("commit: %s", why);
-    bool late = a->status == COMMIT_REFUSED && d->resyncs; /* of nodes that are forgotten */
+    bool late = a->status == COMMIT_REFUSED && p->forgotten;
     if (a->status != COMMIT_COMMITTED && a->status != COMMIT_CONFLICT && !late)
         fail_msg("a commit ended with status %u: %.*s", (unsigned)a->status, (int)a->reason.n,
                  (const char *)a->reason.p);
@@ -274,9 +274,20 @@ void device_send_lost(struct pair *p, struct device *d)
     d->planned = false;
 }
 
+void device_lose(struct pair *p, struct device *d, const struct simvfs *kept)
+{
+    simvfs_crash(d->disk);
+    device_stop(d);
+    simvfs_restart(d->disk, false);
+    simvfs_copy(d->disk, kept);
+    device_start(p, d);
+    device_session(p, d);
+}
+
 void pair_forget(struct pair *p)
 {
     bool more = true;
+    p->forgotten = true;
     while (more)
         assert_int_equal(meta_prune(p->meta, p->now_ms + 1, 0, &more), 0);
 }

@@ -53,6 +53,7 @@ struct pair {
     struct token_key key;
     uint64_t server, ns, root;
     int64_t now_ms;
+    bool forgotten; /* pair_forget was called */
     struct device d[DEVICES];
 };
 
@@ -89,6 +90,8 @@ void device_send(struct pair *p, struct device *d);
 void device_send_lost(struct pair *p, struct device *d);
 /* The server forgets all of the past. */
 void pair_forget(struct pair *p);
+/* Power loss, at a time when the disk was like `kept`. */
+void device_lose(struct pair *p, struct device *d, const struct simvfs *kept);
 /* Reads and applies the journal; where it does not reach back, looks at everything again. */
 void device_follow(struct pair *p, struct device *d);
 /* Plans, sends and follows until all is committed. */

@@ -896,6 +896,7 @@ static void a_gap_in_the_journal_is_compared_away(void **state)
     answer_error(call_wait("lookup"), -ESTALE);
     const struct m_list_ans later = {.resync = 60, .cursor = bytes_str("60"), .head = 60};
     answer(call_wait("list"), &m_list_ans_desc, &later);
+    WAIT_FOR(pasts_forgotten == 1); /* the core was told, should it be of a file's past */
     answers_not_taken = 1; /* a page that the disk here did not compare: from the beginning */
     for (unsigned i = 0; i < 3; i++)
         answer(call_wait("readdir"), &m_readdir_ans_desc, &page);

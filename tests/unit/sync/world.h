@@ -84,7 +84,7 @@ extern struct fake_node {
 extern size_t nodes_n;
 extern uint64_t cursor, need_answers, need_refusals;
 extern bool background_ok, log_long, log_held; /* log_held: a checkpoint does not end */
-extern unsigned comparisons, open_requests, answers_not_taken;
+extern unsigned comparisons, open_requests, answers_not_taken, pasts_forgotten;
 extern unsigned rest_pages;                       /* that a directory has left */
 extern int checkpoints, checkpoint_ends, damaged; /* how often */
 extern unsigned locks_lost;

@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What the server has forgotten, and what a device has: commits of its own that power loss took,
+ * the past of files, nodes that were removed. */
+#include "pair.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define DO(d, call) DEVICE_DO(p, (d), (call))
+
+static int setup(void **state)
+{
+    *state = pair_new();
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    pair_free(*state);
+    return 0;
+}
+
+static void write_tag(struct pair *p, struct device *d, uint64_t node, uint64_t off, uint64_t len,
+                      unsigned tag)
+{
+    struct m_extent e = {.off = off, .len = len, .block = {{0}}};
+    e.block.b[32] = (uint8_t)tag;
+    const struct extent_list l = {.v = &e, .n = 1};
+    d->who.now += 1000;
+    assert_int_equal(DO(d, core_write(d->core, &d->who, node, off, len, &l, true)), 0);
+}
+
+static uint64_t make(struct pair *p, struct device *d, uint64_t parent, const char *name,
+                     enum node_type type)
+{
+    struct core_attr a;
+    d->who.now += 1000;
+    assert_int_equal(DO(d, core_create(d->core, &d->who, parent, bytes_str(name), type, 0644, 0,
+                                       bytes_of(NULL, 0), &a, &d->need)),
+                     0);
+    return a.node;
+}
+
+static void unlink_name(struct pair *p, struct device *d, const char *dir, const char *name,
+                        bool is_dir)
+{
+    uint64_t gone;
+    assert_int_equal(DO(d, core_unlink(d->core, &d->who, pair_base(p, dir), bytes_str(name), is_dir,
+                                       &gone, &d->need)),
+                     0);
+}
+
+static int64_t ctime_at(struct pair *p, struct device *d, uint64_t node)
+{
+    struct core_attr a;
+    assert_int_equal(DO(d, core_getattr(d->core, node, &a, &d->need)), 0);
+    return a.ctime;
+}
+
+/* Both devices have what the server has; copies: conflicted ones that are there. */
+static void assert_same(struct pair *p, unsigned copies, struct dump *last)
+{
+    struct dump t;
+    unsigned n = 0;
+    pair_settle(p);
+    pair_fresh(p);
+    device_dump(p, &p->d[FRESH], last);
+    for (size_t k = HERE; k <= THERE; k++) {
+        device_dump(p, &p->d[k], &t);
+        assert_int_equal(t.n, last->n);
+        for (size_t i = 0; i < t.n; i++) {
+            assert_string_equal(t.v[i].path, last->v[i].path);
+            assert_string_equal(t.v[i].value, last->v[i].value);
+        }
+    }
+    for (size_t i = 0; i < last->n; i++)
+        n += strstr(last->v[i].path, "conflicted copy") != NULL;
+    assert_int_equal(n, copies);
+}
+
+static const char *copy_value(const struct dump *t)
+{
+    for (size_t i = 0; i < t->n; i++)
+        if (strstr(t->v[i].path, "conflicted copy"))
+            return t->v[i].value;
+    return "";
+}
+
+/* What power loss took were commits that made a file and a directory: the server has them. */
+static void made_and_forgotten(struct pair *p, bool twice)
+{
+    struct device *here = &p->d[HERE], *there = &p->d[THERE];
+    struct simvfs *kept = simvfs_new("kept");
+    struct dump last;
+    simvfs_reset(kept, 1);
+    pair_begin(p, true);
+    simvfs_copy(kept, here->disk);
+    if (twice) { /* that something was sent since the first loss is forgotten, too */
+        device_lose(p, here, kept);
+        device_follow(p, here);
+    }
+    uint64_t f = make(p, here, pair_base(p, "d"), "new", NODE_REG);
+    write_tag(p, here, f, 0, 16, 20);
+    uint64_t m = make(p, here, pair_base(p, "e"), "made", NODE_DIR);
+    simvfs_copy(kept, here->disk);
+    assert_true(device_plan(p, here));
+    device_send_lost(p, here);
+    device_lose(p, here, kept);
+    device_follow(p, there);
+    make(p, there, m, "in it", NODE_REG);
+    device_commit(p, there);
+    pair_forget(p);
+    device_follow(p, here);
+    assert_int_equal(here->resyncs, 1);
+    assert_same(p, twice, &last); /* then the file counts as changed since */
+    assert_non_null(dump_find(&last, "d/new"));
+    pair_end(p);
+    simvfs_free(kept);
+}
+
+static void test_made_by_a_commit_that_both_forgot(void **state)
+{
+    made_and_forgotten(*state, false);
+    made_and_forgotten(*state, true);
+}
+
+/* It has a name here that the server knows by another one. */
+static void test_made_elsewhere_by_a_commit_that_both_forgot(void **state)
+{
+    struct pair *p = *state;
+    struct device *here = &p->d[HERE], *there = &p->d[THERE];
+    struct simvfs *kept = simvfs_new("kept");
+    struct dump last;
+    uint64_t replaced;
+    simvfs_reset(kept, 1);
+    pair_begin(p, false);
+    device_walk(p, here, "d");
+    device_walk(p, here, "e");
+    uint64_t f = make(p, here, pair_base(p, "d"), "new", NODE_REG);
+    write_tag(p, here, f, 0, 16, 20);
+    simvfs_copy(kept, here->disk);
+    assert_int_equal(
+        DO(here, core_rename(here->core, &here->who, pair_base(p, "d"), bytes_str("new"),
+                             pair_base(p, "e"), bytes_str("moved"), 0, &replaced, &here->need)),
+        0);
+    assert_true(device_plan(p, here));
+    device_send_lost(p, here);
+    device_lose(p, here, kept);
+    device_follow(p, there);
+    make(p, there, pair_base(p, "e"), "more", NODE_REG);
+    device_commit(p, there);
+    pair_forget(p);
+    device_follow(p, here);
+    assert_int_equal(here->resyncs, 1);
+    assert_same(p, 0, &last);
+    pair_end(p);
+    simvfs_free(kept);
+}
+
+/* … and made and removed again: what was written goes on as a copy, an empty directory does not. */
+static void test_made_and_removed_by_commits_that_both_forgot(void **state)
+{
+    struct pair *p = *state;
+    struct device *here = &p->d[HERE];
+    struct simvfs *kept = simvfs_new("kept");
+    struct dump last;
+    simvfs_reset(kept, 1);
+    pair_begin(p, true);
+    uint64_t f = make(p, here, pair_base(p, "d"), "new", NODE_REG);
+    write_tag(p, here, f, 0, 16, 20);
+    make(p, here, pair_base(p, "d"), "empty", NODE_DIR);
+    simvfs_copy(kept, here->disk);
+    device_commit(p, here);
+    p->now_ms += 2000;
+    unlink_name(p, here, "d", "new", false);
+    unlink_name(p, here, "d", "empty", true);
+    device_commit(p, here);
+    device_lose(p, here, kept);
+    bool more = true;
+    while (more) /* all but the removals */
+        assert_int_equal(meta_prune(p->meta, p->now_ms, 1000, &more), 0);
+    device_follow(p, here);
+    assert_int_equal(here->resyncs, 1);
+    assert_same(p, 1, &last);
+    assert_null(dump_find(&last, "d/empty"));
+    pair_end(p);
+    simvfs_free(kept);
+}
+
+/* The rest of a conflicted copy is read from what the file is now: that may be longer. */
+static void test_a_copy_of_what_has_grown(void **state)
+{
+    struct pair *p = *state;
+    struct device *here = &p->d[HERE], *there = &p->d[THERE];
+    struct dump last;
+    uint64_t f = pair_base(p, "d/f");
+    pair_begin(p, false);
+    device_walk(p, here, "d/f");
+    write_tag(p, here, f, 8, 8, 20);
+    write_tag(p, there, f, 16, 32, 21);
+    device_follow(p, there);
+    device_commit(p, there);
+    pair_forget(p);
+    device_follow(p, here);
+    device_commit(p, here);
+    sqlite3_stmt *s = tree_stmt(here->tree, "SELECT count(*) FROM extent e JOIN node n"
+                                            " ON n.id = e.node WHERE e.off + e.len > n.size");
+    assert_int_equal(tree_step(here->tree, s), 1);
+    assert_int_equal(sqlite3_column_int(s, 0), 0);
+    sqlite3_reset(s);
+    assert_same(p, 1, &last);
+    pair_end(p);
+}
+
+/* Times that are pending here do not hide later ones there. */
+static void test_pending_times_meet_later_ones(void **state)
+{
+    struct pair *p = *state;
+    struct device *here = &p->d[HERE], *there = &p->d[THERE];
+    struct dump last;
+    uint64_t d = pair_base(p, "d");
+    pair_begin(p, true);
+    make(p, here, d, "new", NODE_DIR);
+    there->who.now += 1000000000;
+    make(p, there, d, "other", NODE_DIR);
+    device_follow(p, there);
+    device_commit(p, there);
+    pair_forget(p);
+    device_follow(p, here);
+    assert_same(p, 0, &last);
+    assert_int_equal(ctime_at(p, here, d), ctime_at(p, there, d));
+    pair_end(p);
+}
+
+/* The past that a copy's rest is in is forgotten before it was read, though the journal was read.
+ */
+static void test_the_past_of_a_copy_is_forgotten(void **state)
+{
+    struct pair *p = *state;
+    struct device *here = &p->d[HERE], *there = &p->d[THERE];
+    struct dump last;
+    cleanup_arena struct arena ar = {0};
+    char why[512] = "";
+    uint64_t f = pair_base(p, "d/f");
+    pair_begin(p, false);
+    device_walk(p, here, "d/f");
+    write_tag(p, here, f, 8, 8, 20);
+    write_tag(p, there, f, 0, 4, 21);
+    device_commit(p, there);
+    device_follow(p, here);
+    pair_forget(p);
+    assert_int_equal(core_plan(here->core, p->ns, NULL, 0, INT64_MAX, &here->plan, &here->need),
+                     CORE_NEED);
+    const char *method;
+    cleanup_buf struct buf body = {0};
+    assert_int_equal(core_need_request(here->core, &here->need, &method, &body), 0);
+    struct m_extents_req q = {
+        .ns = p->ns, .node = here->need.src, .at = here->need.at, .off = here->need.off};
+    struct m_extents_ans a;
+    assert_int_equal(meta_extents(p->meta, &here->id, &q, &a, &ar, why), -ESTALE);
+    assert_int_equal(core_past_forgotten(here->core, &here->need), 0);
+    assert_same(p, 1, &last);
+    pair_end(p);
+}
+
+/* … and the file itself is no more: what was not known of it is a hole. */
+static void test_the_source_of_a_copy_is_forgotten(void **state)
+{
+    struct pair *p = *state;
+    struct device *here = &p->d[HERE], *there = &p->d[THERE];
+    struct dump last;
+    uint64_t f = pair_base(p, "d/f");
+    pair_begin(p, false);
+    device_walk(p, here, "d/f");
+    write_tag(p, here, f, 8, 8, 20);
+    write_tag(p, there, f, 0, 4, 21);
+    device_commit(p, there);
+    device_follow(p, here);
+    unlink_name(p, there, "d", "f", false);
+    device_commit(p, there);
+    device_follow(p, here);
+    pair_forget(p);
+    assert_int_equal(core_plan(here->core, p->ns, NULL, 0, INT64_MAX, &here->plan, &here->need),
+                     CORE_NEED);
+    const char *method;
+    cleanup_buf struct buf body = {0};
+    assert_int_equal(core_need_request(here->core, &here->need, &method, &body), 0);
+    assert_int_equal(core_past_forgotten(here->core, &here->need), 0);
+    assert_same(p, 1, &last);
+    pair_end(p);
+}
+
+/* An edit revives what was removed; when nothing is left of that, it goes on as a copy. */
+static void test_an_edit_of_what_is_forgotten(void **state)
+{
+    struct pair *p = *state;
+    struct device *here = &p->d[HERE], *there = &p->d[THERE];
+    struct dump last;
+    pair_begin(p, true);
+    write_tag(p, here, pair_base(p, "d/f"), 8, 8, 20);
+    unlink_name(p, there, "d", "f", false);
+    device_commit(p, there);
+    device_follow(p, here);
+    pair_forget(p);
+    assert_same(p, 1, &last);
+    assert_non_null(strstr(copy_value(&last), "8+8=#20"));
+    assert_null(dump_find(&last, "d/f"));
+    pair_end(p);
+}
+
+/* What was made in a directory that is forgotten goes to the top. */
+static void test_made_in_what_is_forgotten(void **state)
+{
+    struct pair *p = *state;
+    struct device *here = &p->d[HERE], *there = &p->d[THERE];
+    struct dump last;
+    pair_begin(p, true);
+    uint64_t f = make(p, here, pair_base(p, "d/i"), "new", NODE_REG);
+    write_tag(p, here, f, 0, 16, 20);
+    unlink_name(p, there, "d", "i", true);
+    device_commit(p, there);
+    device_follow(p, here);
+    pair_forget(p);
+    assert_same(p, 1, &last);
+    assert_null(dump_find(&last, "d/i"));
+    pair_end(p);
+}
+
+/* A copy that was committed is a file like any other: of what it was made does not matter. */
+static void test_a_copy_that_others_changed(void **state)
+{
+    struct pair *p = *state;
+    struct device *here = &p->d[HERE], *there = &p->d[THERE];
+    struct dump last;
+    uint64_t f = pair_base(p, "d/f"), copy = 0;
+    pair_begin(p, true);
+    write_tag(p, here, f, 8, 8, 20);
+    write_tag(p, there, f, 0, 4, 21);
+    device_commit(p, there);
+    pair_settle(p);
+    device_dump(p, there, &last);
+    for (size_t i = 0; i < last.n; i++)
+        if (strstr(last.v[i].path, "conflicted copy"))
+            copy = last.v[i].node;
+    write_tag(p, there, copy, 0, 16, 22);
+    device_commit(p, there);
+    pair_forget(p);
+    device_follow(p, here);
+    assert_int_equal(here->resyncs, 1);
+    assert_same(p, 1, &last);
+    pair_end(p);
+}
+
+#define T(f) cmocka_unit_test(f)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(test_made_by_a_commit_that_both_forgot),
+        T(test_made_elsewhere_by_a_commit_that_both_forgot),
+        T(test_made_and_removed_by_commits_that_both_forgot),
+        T(test_a_copy_of_what_has_grown),
+        T(test_pending_times_meet_later_ones),
+        T(test_the_past_of_a_copy_is_forgotten),
+        T(test_the_source_of_a_copy_is_forgotten),
+        T(test_an_edit_of_what_is_forgotten),
+        T(test_made_in_what_is_forgotten),
+        T(test_a_copy_that_others_changed),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
