@@ -151,6 +151,7 @@ static void forget(struct client *c)
         struct view *v = &c->views[i];
         records_clear(v);
         lane_reset(v);
+        resync_reset(v);
         for (unsigned k = 0; k < SERVERS_MAX; k++)
             buf_free(&v->candidate[k].capability);
         *v = (struct view){0};
@@ -204,8 +205,8 @@ bool client_ok(struct client *c, int err, const char *what)
 }
 
 /* ---- calls ----------------------------------------------------------------------------------- */
-static struct call *call_add(struct client *c, enum call_kind kind, unsigned to, uint64_t ns,
-                             const char *method, struct buf *body)
+struct call *client_send(struct client *c, enum call_kind kind, unsigned to, uint64_t ns,
+                         const char *method, struct buf *body)
 {
     for (size_t i = 0; i < CALLS_MAX; i++) {
         struct call *k = &c->calls[i];
@@ -234,7 +235,7 @@ struct call *client_call(struct client *c, enum call_kind kind, unsigned to, uin
 {
     struct buf body = {0};
     msg_encode(d, msg, &body);
-    return call_add(c, kind, to, ns, method, &body);
+    return client_send(c, kind, to, ns, method, &body);
 }
 
 bool client_calling(const struct client *c, enum call_kind kind, uint64_t ns)
@@ -335,9 +336,6 @@ static void list_answer(struct client *c, struct view *v, int status, struct byt
     if (msg_decode(&m_list_ans_desc, &v->records.ans, v->records.body.p, v->records.body.n,
                    MSG_LENIENT, &v->records.arena, NULL))
         sim_fail(c->s, "client %u: the list cannot be read", c->index);
-    else if (v->records.ans.resync)
-        sim_fail(c->s, "client %u: resync to %llu", c->index,
-                 (unsigned long long)v->records.ans.resync);
 }
 
 static void apply_one(struct client *c, struct view *v)
@@ -357,6 +355,8 @@ static void apply_one(struct client *c, struct view *v)
         c->s->count.records++;
         v->lane.nothing = 0;
         client_effects(c, &fx);
+        if (c->s->count.records % 4 == 0) /* before anything mends what it broke */
+            verify_tree(c);
         if (++v->records.next == v->records.ans.records_n)
             records_clear(v);
     }
@@ -392,6 +392,9 @@ void client_need(struct client *c, const struct core_need *need)
 static void load_start(struct client *c)
 {
     struct core_need need = c->needs[--c->needs_n];
+    const struct view *v = client_view(c, need.ns);
+    if (v && (v->resync.at || v->records.ans.resync)) /* whoever needs it asks again */
+        return;
     struct buf body = {0};
     const char *method;
     int err = core_need_request(c->core, &need, &method, &body);
@@ -399,7 +402,7 @@ static void load_start(struct client *c)
         buf_free(&body);
         return;
     }
-    struct call *k = call_add(c, CALL_LOAD, 0, need.ns, method, &body);
+    struct call *k = client_send(c, CALL_LOAD, 0, need.ns, method, &body);
     if (k)
         k->need = need;
     c->s->count.loads++;
@@ -410,6 +413,8 @@ static void load_answer(struct client *c, const struct core_need *need, int stat
 {
     if (status == ERR_FORBIDDEN)
         c->session_wanted = true;
+    if (status == ERR_RESYNC)
+        client_ok(c, core_past_forgotten(c->core, need), "core_past_forgotten");
     if (status)
         return;
     struct core_effects fx = {0};
@@ -483,8 +488,17 @@ void client_effects(struct client *c, struct core_effects *fx)
 /* ---- turns ----------------------------------------------------------------------------------- */
 static void view_turn(struct client *c, struct view *v, struct rng *r)
 {
+    if (v->records.ans.resync && !client_calling(c, CALL_LOAD, v->ns)) {
+        uint64_t at = v->records.ans.resync;
+        records_clear(v);
+        resync_start(c, v, at);
+    }
+    if (v->resync.at && v->member) {
+        resync_turn(c, v);
+        return;
+    }
     if (client_reaches(c, 0) && v->member && !client_calling(c, CALL_LIST, v->ns) &&
-        v->records.next == v->records.ans.records_n)
+        !v->records.ans.resync && v->records.next == v->records.ans.records_n)
         list_start(c, v, r);
     for (unsigned k = 0; c->core && v->records.next < v->records.ans.records_n && k < 3; k++)
         apply_one(c, v);
@@ -523,6 +537,11 @@ void client_answer(struct client *c, struct call *k, int status, struct bytes bo
         if (v)
             list_answer(c, v, status, body);
         break;
+    case CALL_REQUESTS:
+    case CALL_RESYNC:
+        if (v)
+            resync_answer(c, v, &done, status, body);
+        break;
     case CALL_LOAD:
         load_answer(c, &done.need, status, body);
         break;
@@ -537,7 +556,7 @@ static bool view_quiet(struct client *c, const struct view *v, bool parked)
     struct core_ns n;
     if (parked && !v->member)
         return true;
-    if (v->lane.phase != LANE_IDLE || v->records.ans.records_n)
+    if (v->lane.phase != LANE_IDLE || v->records.ans.records_n || v->resync.at)
         return false;
     if (core_ns_status(c->core, v->ns, &n) || n.cursor != server_head(c->s, v->ns))
         return false;

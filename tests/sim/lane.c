@@ -251,6 +251,9 @@ static bool refusal_expected(const struct client *c, const struct m_commit_ans *
         return c->s->p.refuse & REFUSE_ROLE;
     case REFUSED_ASSIGNMENT:
         return c->s->p.refuse & REFUSE_ASSIGNMENT;
+    case REFUSED_INVALID: /* what it would have revived is forgotten */
+    case REFUSED_PARENT:
+        return c->s->p.prune;
     default:
         return a->rows_n && a->rows[0].reason == REFUSED_REQUEST;
     }

@@ -92,12 +92,15 @@ static uint64_t fact(uint64_t parent, struct bytes name, uint64_t node)
 
 #define FACTS (sizeof(((struct server *)0)->facts) / sizeof(uint64_t))
 
-static void fact_add(struct server *v, uint64_t f)
+/* false: it was there. */
+static bool fact_add(struct server *v, uint64_t f)
 {
     size_t i = f % FACTS;
     while (v->facts[i] && v->facts[i] != f)
         i = (i + 1) % FACTS;
+    bool new = !v->facts[i];
     v->facts[i] = f;
+    return new;
 }
 
 bool server_told(const struct sim *s, uint64_t parent, struct bytes name, uint64_t node)
@@ -109,7 +112,17 @@ bool server_told(const struct sim *s, uint64_t parent, struct bytes name, uint64
     return s->server.facts[i] == f;
 }
 
-/* What a record refers to is somewhere, or was, before a block server lost its storage. */
+/* Whether a block server holds it, or held it and the metadata server has not heard of the loss. */
+static bool is_held(const struct sim *s, const struct written *w)
+{
+    for (unsigned k = 0; k < SERVERS_MAX; k++)
+        if (w->held[k] || (w->lost[k] && s->blockd[k].reported != s->blockd[k].generation))
+            return true;
+    return false;
+}
+
+/* What a record is the first to refer to is somewhere; anything else was, before a block server
+ * lost its storage. */
 static void check_blocks(struct sim *s, const struct m_extent *v, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -118,7 +131,18 @@ static void check_blocks(struct sim *s, const struct m_extent *v, size_t n)
             sim_fail(s, "a record refers to a block that nobody wrote");
         else if (!blockd_had(&s->ledger.w[w]))
             sim_fail(s, "a record refers to write %u, which no block server ever held", w);
+        else if (!s->ledger.w[w].committed && !is_held(s, &s->ledger.w[w]))
+            sim_fail(s, "a record refers to write %u, which was lost before", w);
     }
+}
+
+/* A request is in the journal once. */
+static void check_request(struct sim *s, unsigned n, const struct m_record *r)
+{
+    struct bytes words = bytes_of((const uint8_t *)&r->request, sizeof r->request);
+    if (r->request && !fact_add(&s->server, fact(n + 1, words, r->device << 40)))
+        sim_fail(s, "request %llu of dev%llu is in the journal of %s twice",
+                 (unsigned long long)r->request, (unsigned long long)r->device, ns_names[n]);
 }
 
 static void record_log(struct sim *s, const struct m_record *r)
@@ -142,8 +166,8 @@ static void record_seen(struct sim *s, const struct m_record *r)
     for (size_t k = 0; k < r->contents_n; k++)
         for (size_t j = 0; j < r->contents[k].ranges_n; j++) {
             const struct m_range *g = &r->contents[k].ranges[j];
-            ledger_committed(&s->ledger, g->extents, g->extents_n);
             check_blocks(s, g->extents, g->extents_n);
+            ledger_committed(&s->ledger, g->extents, g->extents_n);
         }
     for (size_t k = 0; k < r->inodes_n; k++)
         fact_add(&s->server, fact(0, bytes_of(NULL, 0), r->inodes[k].node));
@@ -166,6 +190,7 @@ static void follow(struct sim *s, unsigned n)
         return;
     }
     for (size_t i = 0; i < a.records_n; i++) {
+        check_request(s, n, &a.records[i]);
         record_seen(s, &a.records[i]);
         s->server.seen[n] = a.records[i].sjid;
     }
@@ -197,6 +222,7 @@ void server_follow(struct sim *s)
 CALL(session, now_ms)
 CALL(commit, now_ms)
 CALL(diff)
+CALL(requests)
 CALL(list)
 CALL(lookup)
 CALL(readdir)
@@ -208,9 +234,10 @@ static const struct {
     const char *method;
     int (*fn)(struct sim *s, const struct meta_caller *who, struct bytes body, struct buf *answer,
               struct arena *ar, char *why);
-} methods[] = {{"session", call_session}, {"commit", call_commit},   {"diff", call_diff},
-               {"list", call_list},       {"lookup", call_lookup},   {"readdir", call_readdir},
-               {"node", call_node},       {"extents", call_extents}, {"locate", call_locate}};
+} methods[] = {{"session", call_session}, {"requests", call_requests}, {"commit", call_commit},
+               {"diff", call_diff},       {"list", call_list},         {"lookup", call_lookup},
+               {"readdir", call_readdir}, {"node", call_node},         {"extents", call_extents},
+               {"locate", call_locate}};
 
 /* 0, -errno, or 1: it crashed. */
 static int execute(struct sim *s, const struct meta_caller *who, const char *method,
@@ -292,6 +319,20 @@ void server_command(struct sim *s, bool admin, const char *line)
         server_follow(s);
 }
 
+void server_prune(struct sim *s, unsigned history_ms)
+{
+    bool more = true;
+    int err = 0;
+    server_follow(s);
+    while (!err && more && !simvfs_crashed(s->server.disk))
+        err = meta_prune(s->server.meta, s->now / 1000000, history_ms, &more);
+    sim_log(s, "the server forgets what is older than %u ms: %d", history_ms, err);
+    if (simvfs_crashed(s->server.disk))
+        server_crash(s);
+    else if (err)
+        sim_fail(s, "meta_prune: %d", err);
+}
+
 void server_beat(struct sim *s, unsigned server)
 {
     cleanup_arena struct arena ar = {0};
@@ -309,6 +350,7 @@ void server_beat(struct sim *s, unsigned server)
         return;
     }
     sim_log(s, "block server %u reports itself: %d", server, err);
+    b->reported = b->generation;
     if (err)
         sim_fail(s, "beat of block server %u: %s", server, why);
     for (size_t k = 0; !err && k < a.revoked_devices_n; k++)

@@ -5,9 +5,9 @@
  * seed is a run.
  *
  * Reading order: simvfs.h (disks), warm.h (connections), this, ledger.c (what was written),
- * install.c, server.c, blockd.c, client.c (the driver in small), lane.c (its commits), upload.c
- * (its blocks), program.c (what programs do), verify.c (what must hold), weather.c (accidents),
- * run.c (the scheduler), shrink.c, main.c (seeds, jobs).
+ * install.c, server.c, blockd.c, client.c (the driver in small), resync.c (a journal that does not
+ * reach back), lane.c (its commits), upload.c (its blocks), program.c (what programs do), verify.c
+ * (what must hold), weather.c (accidents), run.c (the scheduler), shrink.c, main.c (seeds, jobs).
  */
 #ifndef SIM_SIM_H
 #define SIM_SIM_H
@@ -108,7 +108,7 @@ struct server {
     struct meta *meta;
     const struct installation *inst;
     uint64_t seen[NAMESPACES]; /* journals followed up to here: all of it was acknowledged */
-    uint64_t facts[1 << 13];   /* hashes of the nodes and entries that its records brought */
+    uint64_t facts[1 << 13];   /* hashes of what its records brought: nodes, entries, requests */
 };
 int server_start(struct sim *s, const struct installation *i);
 void server_stop(struct server *v);
@@ -121,6 +121,8 @@ int server_peek(struct sim *s, uint64_t ns, const char *method, struct bytes bod
                 struct buf *answer);
 /* A command line of the administrator, or of alice (who owns team). */
 void server_command(struct sim *s, bool admin, const char *line);
+/* Forgets history older than that; it may crash in it. */
+void server_prune(struct sim *s, unsigned history_ms);
 /* A block server reports itself. */
 void server_beat(struct sim *s, unsigned server);
 void server_crash(struct sim *s);
@@ -136,6 +138,7 @@ bool server_told(const struct sim *s, uint64_t parent, struct bytes name, uint64
 struct blockd {
     bool down, cut;      /* cut: from the metadata server */
     unsigned generation; /* of its storage */
+    unsigned reported;   /* the one that the metadata server has heard of */
     uint8_t revoked;     /* bit per device of the installation: heard of */
     int64_t skew_ms;
 };
@@ -157,7 +160,7 @@ struct packet {
     int status; /* of an answer: 0, an enum error_code, -1: none came */
 };
 
-/* ---- clients (client.c, lane.c, upload.c) ---------------------------------------------------- */
+/* ---- clients (client.c, resync.c, lane.c, upload.c) ------------------------------------------ */
 enum call_kind {
     CALL_FREE,
     CALL_SESSION,
@@ -166,7 +169,9 @@ enum call_kind {
     CALL_DIFF,
     CALL_PUT,
     CALL_GET,
-    CALL_COMMIT
+    CALL_COMMIT,
+    CALL_REQUESTS, /* how they ended */
+    CALL_RESYNC    /* a question of a comparison */
 };
 struct call {
     enum call_kind kind;
@@ -214,6 +219,10 @@ struct view { /* a namespace as one client sees it */
         struct m_list_ans ans;
         size_t next;
     } records;
+    struct { /* at 0: none; core NULL: requests are asked for first */
+        uint64_t at;
+        struct core_resync *core;
+    } resync;
     struct lane lane;
 };
 
@@ -316,7 +325,15 @@ void client_effects(struct client *c, struct core_effects *fx);
 /* Sends a request to a part (packet.to) about a namespace; NULL: not now. */
 struct call *client_call(struct client *c, enum call_kind kind, unsigned to, uint64_t ns,
                          const char *method, const struct msg_desc *d, const void *msg);
+/* The same, encoded; takes the body. */
+struct call *client_send(struct client *c, enum call_kind kind, unsigned to, uint64_t ns,
+                         const char *method, struct buf *body);
 bool client_calling(const struct client *c, enum call_kind kind, uint64_t ns);
+void resync_start(struct client *c, struct view *v, uint64_t at);
+void resync_turn(struct client *c, struct view *v);
+void resync_answer(struct client *c, struct view *v, const struct call *k, int status,
+                   struct bytes body);
+void resync_reset(struct view *v);
 bool client_reaches(const struct client *c, unsigned to);
 struct view *client_view(struct client *c, uint64_t ns);
 /* Nothing under way, nothing pending (parked: or refused), journals applied. */
@@ -379,7 +396,7 @@ struct options {
 };
 struct counts {
     unsigned long ops, commits, conflicts, fsyncs, crashes, records, missing, loads, copies,
-        refused, parked, lost;
+        refused, parked, lost, resyncs;
 };
 void counts_add(struct counts *sum, const struct counts *c);
 struct sim {
@@ -396,7 +413,7 @@ struct sim {
     struct ledger ledger;
     struct { /* how likely what is in this run, percent or permille */
         unsigned program, turn, net, loss, twice, crash, power, offline, away, server_crash;
-        unsigned blockd, clock, refusal, depth, names, assigned, copies;
+        unsigned blockd, clock, refusal, prune, depth, names, assigned, copies;
         struct core_bounds bounds;
         bool share;      /* two accounts, in one namespace */
         unsigned refuse; /* enum refusals */

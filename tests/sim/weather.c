@@ -11,7 +11,8 @@
 
 #define MS 1000000ll
 #define HOUR (3600000 * MS)
-#define SKEW_MAX_MS 60000 /* of a block server's clock: half of what a receipt may be ahead */
+#define HISTORY_MAX_MS 6000 /* kept, where anything is forgotten: a run takes about ten seconds */
+#define SKEW_MAX_MS 60000   /* of a block server's clock: half of what a receipt may be ahead */
 
 static unsigned one_of(struct rng *r, const unsigned *v, unsigned n)
 {
@@ -48,6 +49,7 @@ void weather_draw(struct sim *s)
                                            .names = 1 + rng_below(&r, 4),
                                            .extents = 2 + rng_below(&r, 4)};
     s->p.ops = rng_percent(&r, 50) ? UINT64_MAX : rng_u64(&r) | 1u << OP_CREATE | 1u << OP_WRITE;
+    s->p.prune = rng_percent(&r, 20) ? 5 + rng_below(&r, 20) : 0;
 }
 
 static void command(struct sim *s, bool admin, const char *fmt, const char *a, const char *b)
@@ -64,7 +66,7 @@ void weather_begin(struct sim *s)
     struct rng r = rng_of(s->seed, 7, 0);
     memset(s->blockd, 0, sizeof s->blockd);
     for (unsigned k = 0; k < SERVERS_MAX; k++) {
-        s->blockd[k].generation = 1;
+        s->blockd[k].generation = s->blockd[k].reported = 1;
         s->blockd[k].skew_ms = (int64_t)rng_below(&r, 2 * SKEW_MAX_MS) - SKEW_MAX_MS;
     }
     for (unsigned k = 0; k < s->opt.clients; k++) {
@@ -239,6 +241,8 @@ void weather_accidents(struct sim *s, struct rng *r)
     if (!s->failed)
         refusals(s, r);
     clocks(s, r);
+    if (rng_below(r, 1000) < s->p.prune && !s->failed)
+        server_prune(s, rng_below(r, HISTORY_MAX_MS));
 }
 
 /* ---- the end --------------------------------------------------------------------------------- */

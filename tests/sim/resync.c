@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+/* A client whose cursor is below what is left of the journal: it asks how its requests ended, then
+ * compares all that it knows, question by question, with the server's tree as of one SJID, and
+ * applies the difference in one go. When even that SJID is forgotten meanwhile, or the client ends,
+ * it begins again. */
+#include "sim.h"
+
+#include <errno.h>
+#include <string.h>
+
+void resync_reset(struct view *v)
+{
+    core_resync_free(v->resync.core);
+    memset(&v->resync, 0, sizeof v->resync);
+}
+
+void resync_start(struct client *c, struct view *v, uint64_t at)
+{
+    struct core_ns n;
+    if (!client_ok(c, core_ns_get(c->core, v->ns, &n), "core_ns_get"))
+        return;
+    if (n.cursor >= at) /* an answer came meanwhile, and moved it */
+        return;
+    c->s->count.resyncs++;
+    sim_log(c->s, "c%u compares %s with %llu", c->index, ns_names[server_ns(c->s, v->ns)],
+            (unsigned long long)at);
+    v->resync.at = at;
+}
+
+static void begin(struct client *c, struct view *v)
+{
+    int err = core_resync_new(&v->resync.core, c->core, v->ns, v->resync.at);
+    if (err == -EINVAL)
+        resync_reset(v);
+    else
+        client_ok(c, err, "core_resync_new");
+}
+
+static void apply(struct client *c, struct view *v)
+{
+    struct core_effects fx = {0};
+    int err = core_resync_apply(v->resync.core, client_now(c), &fx);
+    sim_log(c->s, "c%u has compared: %d", c->index, err);
+    if (client_ok(c, err, "core_resync_apply")) {
+        resync_reset(v);
+        v->lane.nothing = 0;
+        client_effects(c, &fx);
+        verify_tree(c);
+    }
+    core_effects_free(&fx);
+}
+
+static void ask_requests(struct client *c, struct view *v)
+{
+    struct m_requests_req q = {.ns = v->ns};
+    int err = core_requests_from(c->core, v->ns, &q.from);
+    if (err == -ENOENT)
+        begin(c, v);
+    else if (client_ok(c, err, "core_requests_from"))
+        client_call(c, CALL_REQUESTS, 0, v->ns, "requests", &m_requests_req_desc, &q);
+}
+
+void resync_turn(struct client *c, struct view *v)
+{
+    struct buf body = {0};
+    const char *method;
+    if (!client_reaches(c, 0) || client_calling(c, CALL_REQUESTS, v->ns) ||
+        client_calling(c, CALL_RESYNC, v->ns))
+        return;
+    if (!v->resync.core)
+        ask_requests(c, v);
+    if (!c->core || !v->resync.core)
+        return;
+    int err = core_resync_request(v->resync.core, &method, &body);
+    if (err == -ENOENT)
+        apply(c, v);
+    else if (client_ok(c, err, "core_resync_request"))
+        client_send(c, CALL_RESYNC, 0, v->ns, method, &body);
+    buf_free(&body);
+}
+
+static void requests_answer(struct client *c, struct view *v, struct bytes body)
+{
+    cleanup_arena struct arena ar = {0};
+    struct core_effects fx = {0};
+    struct m_requests_ans a;
+    if (msg_decode(&m_requests_ans_desc, &a, body.p, body.n, MSG_LENIENT, &ar, NULL)) {
+        sim_fail(c->s, "client %u: the end of requests cannot be read", c->index);
+        return;
+    }
+    int err = core_requests_answer(c->core, v->ns, &a, v->resync.at, &fx);
+    if (client_ok(c, err, "core_requests_answer")) {
+        client_effects(c, &fx);
+        if (c->core)
+            begin(c, v);
+    }
+    core_effects_free(&fx);
+}
+
+void resync_answer(struct client *c, struct view *v, const struct call *k, int status,
+                   struct bytes body)
+{
+    if (!v->resync.at)
+        return;
+    if (status == ERR_FORBIDDEN)
+        c->session_wanted = true;
+    if (status == ERR_RESYNC) /* with a later one */
+        resync_reset(v);
+    if (status)
+        return;
+    if (k->kind == CALL_REQUESTS && !v->resync.core) {
+        requests_answer(c, v, body);
+    } else if (k->kind == CALL_RESYNC && v->resync.core) {
+        if (client_ok(c, core_resync_answer(v->resync.core, body), "core_resync_answer"))
+            return;
+    }
+}
