@@ -179,7 +179,8 @@ int apply_record(struct core *c, uint64_t ns, const struct m_record *r, int64_t 
                  struct core_effects *fx);
 bool record_valid(const struct m_record *r);
 
-/* ---- what nothing is left of at the server (core_rescue.c) ------------------------------------ */
+/* ---- what nothing is left of at the server (core_rescue.c) ------------------------------------
+ */
 struct idset;
 /* The nodes have no base any more: what was written in them, or made in them, goes on elsewhere. */
 int rescue_nodes(struct core *c, uint64_t ns, const struct idset *gone, int64_t now,
