@@ -274,6 +274,43 @@ static bool new_dir(struct core *c, uint64_t node)
     return node_get(c, node, &n) == 0 && n.type == NODE_DIR && (n.pend & FACET_CREATE) && !n.sent;
 }
 
+/* Whether a node that nobody but us has seen is the same as the server's: a symbolic link to the
+ * same target, or a special file of the same kind. Of a file the content would have to be known. */
+static int same_thing(struct core *c, uint64_t local, uint64_t server, bool *same)
+{
+    struct nrow a, b;
+    *same = false;
+    int err = node_get(c, local, &a);
+    if (!err)
+        err = node_get(c, server, &b);
+    if (err || a.type != b.type || a.type == NODE_REG || is_dir(a.type) || a.rdev != b.rdev ||
+        !(a.pend & FACET_CREATE) || a.sent)
+        return err == -ENOENT ? 0 : err;
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT a.target IS b.target FROM node a, node b"
+                                      " WHERE a.id = ?1 AND b.id = ?2");
+    sqlite3_bind_int64(s, 1, (int64_t)local);
+    sqlite3_bind_int64(s, 2, (int64_t)server);
+    int rc = tree_step(c->t, s);
+    if (rc < 0)
+        return rc;
+    *same = rc == 1 && sqlite3_column_int(s, 0) != 0;
+    sqlite3_reset(s);
+    return 0;
+}
+
+/* What had a name that another node has now gets another one beside it, unless it is the same as
+ * that: then there is nothing to keep. */
+static int step_aside(struct core *c, const struct erow *e, uint64_t node, uint32_t type,
+                      int64_t now, struct core_effects *fx)
+{
+    bool same;
+    int err = same_thing(c, node, e->node, &same);
+    if (err)
+        return err;
+    return same ? node_purge(c, node)
+                : rebase_aside(c, e->ns, e->parent, erow_name(e), node, type, now, fx);
+}
+
 /* The children of a new local directory move into the server's directory of the same name. */
 static int merge_dirs(struct core *c, uint64_t local, uint64_t server, int64_t now,
                       struct core_effects *fx)
@@ -307,7 +344,7 @@ static int merge_dirs(struct core *c, uint64_t local, uint64_t server, int64_t n
         else if (is_dir(to.type) && new_dir(c, child))
             err = merge_dirs(c, child, to.node, now, fx);
         else
-            err = rebase_aside(c, to.ns, server, erow_name(&to), child, type, now, fx);
+            err = step_aside(c, &to, child, type, now, fx);
     }
     if (err)
         return err;
@@ -372,7 +409,7 @@ int rebase_entry(struct core *c, struct erow *e, int64_t now, struct core_effect
     else if (!err && local && is_dir(local_type))
         err = node_names(c, local, &names); /* it may have got its old one back */
     if (!err && local && !merged && !names)
-        err = rebase_aside(c, e->ns, e->parent, erow_name(e), local, local_type, now, fx);
+        err = step_aside(c, e, local, local_type, now, fx);
     return !err && is_dir(e->base_type) ? rebase_cycles(c, e->base_node, fx) : err;
 }
 

@@ -137,6 +137,43 @@ static void test_create_create_other_types(void **state)
     assert_int_equal(node_at(w, ROOT, "y" COPY), d);
 }
 
+static void theirs_link(struct world *w, uint64_t parent, const char *name, uint64_t node,
+                        const char *target)
+{
+    rec_begin(w);
+    rec_entry(w, parent, name, node, NODE_SYMLINK);
+    w->entries[w->rec.entries_n - 1].inode.target = bytes_str(target);
+    rec_inode(w, node, NODE_SYMLINK, 1)->target = bytes_str(target);
+    apply(w);
+}
+
+static void test_create_create_same_symlinks(void **state)
+{
+    struct world *w = *state;
+    struct core_attr a;
+    uint64_t l = make(w, ROOT, "l", NODE_SYMLINK), m = make(w, ROOT, "m", NODE_SYMLINK);
+    uint64_t d = make(w, ROOT, "d", NODE_DIR), n = make(w, d, "n", NODE_SYMLINK);
+    make(w, ROOT, "p", NODE_FIFO);
+    theirs_link(w, ROOT, "l", THEIRS(1), "target"); /* as here */
+    theirs_link(w, ROOT, "m", THEIRS(2), "elsewhere");
+    theirs_make(w, ROOT, "p", THEIRS(3), NODE_FIFO);
+    assert_int_equal(node_at(w, ROOT, "l"), THEIRS(1));
+    assert_int_equal(core_getattr(w->core, l, &a, &w->need), -ESTALE);
+    assert_int_equal(node_at(w, ROOT, "m"), THEIRS(2));
+    assert_int_equal(node_at(w, ROOT, "m" COPY), m);
+    assert_int_equal(node_at(w, ROOT, "p"), THEIRS(3));
+    assert_int_equal(node_at(w, d, "n"), n);
+    planned(w, 0); /* a commit under way, and refused */
+    theirs_make(w, ROOT, "other", THEIRS(4), NODE_DIR);
+    theirs_link(w, d, "n", THEIRS(5), "target");
+    assert_int_equal(answer(w, COMMIT_CONFLICT, ROW_ENTRY, d, "n", REFUSED_BASE), 0);
+    assert_int_equal(node_at(w, d, "n"), THEIRS(5));
+    commit_all(w);
+    assert_clean(w);
+    assert_names(w, d, "n");
+    assert_names(w, ROOT, "d l m m" COPY " other p");
+}
+
 static void test_create_create_directories(void **state)
 {
     struct world *w = *state;
@@ -512,6 +549,7 @@ int main(void)
         T(test_mtime_alone_makes_no_copy),
         T(test_create_create_files),
         T(test_create_create_other_types),
+        T(test_create_create_same_symlinks),
         T(test_create_create_directories),
         T(test_directories_merge_at_every_depth),
         T(test_rename_onto_what_they_created),
