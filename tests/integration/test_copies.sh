@@ -86,7 +86,7 @@ children+=($!)
 writer_pid=$!
 acked() { [ "$(wc -l <"$work/acked")" -gt "$1" ]; }
 eventually 60 test -s "$work/acked"
-python3 -c "$reader" "$b/w" "$work/acked" "$work/stop" >"$work/reader" 2>&1 &
+python3 -c "$reader" "$b/w" "$work/acked" "$work/written" >"$work/reader" 2>&1 &
 children+=($!)
 reader_pid=$!
 for ((i = 0; i < rounds; i++)); do
@@ -98,6 +98,7 @@ for ((i = 0; i < rounds; i++)); do
 done
 : >"$work/stop"
 wait "$writer_pid" || { cat "$work/writer"; fail "the writer failed"; }
+: >"$work/written"
 wait "$reader_pid" || { cat "$work/reader"; fail "a read failed or was wrong"; }
 same "files read during the kills" "$(cat "$work/reader")" "$(wc -l <"$work/acked")"
 say "$(wc -l <"$work/acked") fsyncs acknowledged over $rounds kills; files and failures: $(cat "$work/writer")"

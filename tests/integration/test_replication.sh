@@ -85,7 +85,9 @@ grep -q 'at no server: 0 bytes' "$work/out" || fail "where: $(cat "$work/out")"
 must_fail "does not know" lab steadfs admin admin where alice:/nothing
 must_fail "1500000 bytes are not there" "$build/tools/steadfs/steadfs" sync "$a/z" --at cloud --timeout 0.2
 must "$build/tools/steadfs/steadfs" sync "$a/z" --at hq
-must_fail "no block server at premises mars" "$build/tools/steadfs/steadfs" sync "$a/z" --at mars
+must "$build/tools/steadfs/steadfs" sync "$a/z" --at 1
+must_fail "not there" "$build/tools/steadfs/steadfs" sync "$a/z" --at 2 --timeout 0.2
+must_fail "no block server mars" "$build/tools/steadfs/steadfs" sync "$a/z" --at mars
 must_fail "3 block servers only" "$build/tools/steadfs/steadfs" sync "$a/z" --copies 4
 admin unassign alice hq
 same "state" "$(state_of hq)" leaving

@@ -292,6 +292,7 @@ int meta_command(struct meta *m, const struct meta_caller *who, const struct m_c
     if (r == LAST_STATUS_UNDO)
         r = 0;
     a->exit_status = c->status;
+    a->unchanged = c->unchanged;
     a->text = arena_bytes(ar, c->out.p, c->out.n);
     a->again = bytes_of(arena_copy(ar, c->again, sizeof c->again), strlen(c->again));
     buf_free(&c->out);

@@ -28,7 +28,8 @@ struct cmd {
     size_t option_n;
     bool json;
     unsigned status;
-    bool keep; /* what was changed, although the status is not 0 */
+    bool unchanged; /* nothing was */
+    bool keep;      /* what was changed, although the status is not 0 */
     struct buf out;
     char again[256]; /* not empty: where the same command goes on (--from) */
 };

@@ -229,7 +229,7 @@ struct evacuation {
     size_t to_n;
     size_t left, stuck; /* namespaces */
     uint64_t blocks, bytes;
-    bool more;
+    bool more, changed;
 };
 
 /* By number, or all of a premises. */
@@ -300,7 +300,7 @@ static int make_room(struct evacuation *e, const struct ns_row *ns, const struct
             fit[fit_n++] = e->to[k];
     if (r || !fit_n)
         return r;
-    *room = true;
+    *room = e->changed = true;
     return meta_assign(c->m, ns->id, fit, fit_n, c->ar);
 }
 
@@ -329,11 +329,18 @@ static int evacuate_ns(struct evacuation *e, uint64_t server, uint64_t id)
                        PRB(ns.name), PRB(ns.name));
         return 0;
     }
-    r = replicas_leave(c->m, id, server, c->now_ms, c->ar);
-    if (!r)
+    bool goes = true;
+    for (size_t k = 0; k < n; k++)
+        goes &= v[k].id != server || v[k].leaving;
+    if (goes) /* asked again: how far is it? */
+        r = replicas_let_go(c->m, id, server, c->now_ms, c->ar);
+    else
+        r = replicas_leave(c->m, id, server, c->now_ms, c->ar);
+    if (!r && !goes)
         r = meta_touch_members(c->m, id, c->ar);
     if (!r)
         r = meta_is_assigned(c->m, id, server, &still, c->ar);
+    e->changed |= !goes || !still;
     if (!r)
         r = ops->assigned(c->m->st, id, &v, &n, c->ar);
     if (r || !still)
@@ -350,7 +357,7 @@ static int evacuate_server(struct evacuation *e, struct server_row *s)
     size_t n = PAGE;
     int r = 0;
     if (!s->evacuating) {
-        s->evacuating = true;
+        s->evacuating = e->changed = true;
         r = ops->server_set(e->c->m->st, s);
     }
     while (!r && n == PAGE) {
@@ -368,6 +375,7 @@ static int print_evacuation(const struct evacuation *e)
     struct cmd *c = e->c;
     const char *about = e->more ? "more than " : "";
     c->keep = true;
+    c->unchanged = !e->changed;
     c->status = e->left ? EXIT_PENDING : e->stuck ? EXIT_FAILED : 0;
     if (c->json)
         buf_printf(&c->out,

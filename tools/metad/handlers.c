@@ -336,7 +336,7 @@ static void done_command(struct service *s, const struct meta_caller *who, const
         log_printf(s->log, LOG_L_WARN, "command of %s %llu refused: %.*s",
                    who->admin ? "administrator" : "device", (unsigned long long)who->device,
                    (int)line, (const char *)a->text.p);
-    else if (!meta_command_looks(req))
+    else if (!meta_command_looks(req) && !a->unchanged)
         httpd_post(s->httpd, release_soon, s);
 }
 

@@ -90,8 +90,7 @@ int replicas_renewed(struct meta *m, uint64_t server)
     return r;
 }
 
-/* Lets a leaving server go if nothing depends on it any more. */
-static int let_go(struct meta *m, uint64_t ns, uint64_t server, int64_t now_ms, struct arena *ar)
+int replicas_let_go(struct meta *m, uint64_t ns, uint64_t server, int64_t now_ms, struct arena *ar)
 {
     struct ns_row row;
     bool blocked;
@@ -114,7 +113,7 @@ int replicas_leave(struct meta *m, uint64_t ns, uint64_t server, int64_t now_ms,
     int r = m->st->ops->lack_drop(m->st, ns, server);
     if (!r)
         r = m->st->ops->leave(m->st, ns, server, true);
-    return r ? r : let_go(m, ns, server, now_ms, ar);
+    return r ? r : replicas_let_go(m, ns, server, now_ms, ar);
 }
 
 /* ---- replicas ------------------------------------------------------------------------------- */
@@ -167,7 +166,7 @@ static int fill_replica_ns(struct meta *m, const struct meta_caller *who, uint64
         r = m->st->ops->assigned(m->st, ns, &v, &n, ar);
     for (size_t k = 0; !r && k < n; k++) {
         if (v[k].leaving)
-            r = let_go(m, ns, v[k].id, now_ms, ar);
+            r = replicas_let_go(m, ns, v[k].id, now_ms, ar);
     }
     if (!r)
         r = m->st->ops->assigned(m->st, ns, &v, &n, ar);

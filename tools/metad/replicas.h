@@ -22,6 +22,8 @@ int replicas_present(struct meta *m, uint64_t ns, uint64_t server, const struct 
 int replicas_assigned(struct meta *m, uint64_t ns, uint64_t server);
 /* The server's storage is another one: nothing recorded of it counts. */
 int replicas_renewed(struct meta *m, uint64_t server);
+/* Lets a leaving server go if nothing depends on it any more. */
+int replicas_let_go(struct meta *m, uint64_t ns, uint64_t server, int64_t now_ms, struct arena *ar);
 /* The server is to leave; it is let go at once where nothing depends on it. */
 int replicas_leave(struct meta *m, uint64_t ns, uint64_t server, int64_t now_ms, struct arena *ar);
 

@@ -55,7 +55,7 @@ static int sync_path(const struct subcommand *c, const char *path, unsigned time
 }
 
 struct wanted {
-    const char *premises;
+    const char *at;
     uint64_t copies;
 };
 
@@ -73,7 +73,7 @@ static int await_copies(const struct subcommand *c, const char *path, const stru
     uint64_t bytes = 0, told = 0;
     unsigned pause = ASK_FIRST_MS;
     for (;;) {
-        int status = where_lacking(c, path, w->premises, w->copies, &bytes);
+        int status = where_lacking(c, path, w->at, w->copies, &bytes);
         if (status || !bytes)
             return status;
         if (now_ms() + pause > deadline)
@@ -100,7 +100,7 @@ static int run(const struct subcommand *self, int argc, char **argv)
         if (o == 't' && !cli_seconds(optarg, &timeout_ms))
             return cli_usage(self, "--timeout %s is not a number of seconds", optarg);
         if (o == 'a')
-            w.premises = optarg;
+            w.at = optarg;
         if (o == 'c' && ((w.copies = strtoull(optarg, NULL, 10)) < 1 || w.copies > 64))
             return cli_usage(self, "--copies takes a number from 1 to 64");
         if (o == 'h')
@@ -111,18 +111,18 @@ static int run(const struct subcommand *self, int argc, char **argv)
     }
     if (argc - optind > 1)
         return cli_usage(self, "one path at most");
-    if (w.premises && w.copies)
+    if (w.at && w.copies)
         return cli_usage(self, "either --at or --copies");
     const char *path = optind < argc ? argv[optind] : NULL;
     int64_t deadline = now_ms() + timeout_ms;
     int status = sync_path(self, path, timeout_ms);
-    return status || !(w.premises || w.copies) ? status : await_copies(self, path, &w, deadline);
+    return status || !(w.at || w.copies) ? status : await_copies(self, path, &w, deadline);
 }
 
 const struct subcommand cmd_sync = {
     .name = "sync",
     .summary = "wait until everything is committed",
-    .usage = "[PATH] [--timeout SECONDS] [--at PREMISES | --copies N]\n"
+    .usage = "[PATH] [--timeout SECONDS] [--at PREMISES|NUMBER | --copies N]\n"
              "\n"
              "Returns 0 once all that was written below PATH (default: the current directory) is "
              "stored\n"

@@ -389,13 +389,13 @@ int where_run(const struct subcommand *self, int argc, char **argv, bool admin)
     return status;
 }
 
-int where_lacking(const struct subcommand *self, const char *path, const char *premises,
-                  uint64_t copies, uint64_t *bytes)
+int where_lacking(const struct subcommand *self, const char *path, const char *at, uint64_t copies,
+                  uint64_t *bytes)
 {
     struct survey s = {.self = self};
     struct identity id = {0};
     cleanup_free char *state = NULL;
-    bool known = !premises;
+    bool known = !at;
     int status = of_mount(&s, path, &state);
     if (!status && !state)
         status = cli_fail(self, EXIT_UNREACHABLE, "the mount does not say whose it is");
@@ -403,17 +403,23 @@ int where_lacking(const struct subcommand *self, const char *path, const char *p
         status = identity_of_state(self, state, &id);
     if (!status)
         status = ask_all(&s, &id);
-    *bytes = premises ? s.sum.bytes : fewer(&s, copies).bytes;
-    for (size_t k = 0; k < s.sum.premises_n && premises; k++) {
-        if (!bytes_equal(s.premises[k].premises, bytes_str(premises)))
+    *bytes = at ? s.sum.bytes : fewer(&s, copies).bytes;
+    for (size_t k = 0; k < s.sum.premises_n && at; k++) {
+        if (!bytes_equal(s.premises[k].premises, bytes_str(at)))
             continue;
         known = true;
         *bytes -= s.premises[k].bytes;
     }
+    for (size_t k = 0; k < s.sum.servers_n && !known; k++) {
+        if (s.servers[k].key != strtoull(at, NULL, 10))
+            continue;
+        known = true;
+        *bytes -= s.servers[k].bytes;
+    }
     if (!status && !known)
-        status = cli_fail(self, EXIT_FAILED, "its namespace has no block server at premises %s",
-                          premises);
-    if (!status && !premises && copies > s.sum.servers_n)
+        status = cli_fail(self, EXIT_FAILED,
+                          "its namespace has no block server %s, and none at such premises", at);
+    if (!status && !at && copies > s.sum.servers_n)
         status = cli_fail(self, EXIT_FAILED, "its namespace has %zu block servers only",
                           s.sum.servers_n);
     identity_free(&id);

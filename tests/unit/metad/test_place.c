@@ -172,6 +172,11 @@ static void all_goes_to_others(void **state)
     size_t others;
     char *text = world_command(w, &world_admin, 6, "admin evacuate hq");
     assert_non_null(strstr(text, "1 namespaces are still at hq: others lack 2 blocks, 200 bytes"));
+    uint64_t version, later;
+    assert_int_equal(meta_account_version(w->m, w->alice.who.account, &version), 0);
+    world_command(w, &world_admin, 6, "admin evacuate hq"); /* asking disturbs nobody */
+    assert_int_equal(meta_account_version(w->m, w->alice.who.account, &later), 0);
+    assert_int_equal(later, version);
     struct m_session_ans a = session(w, &w->alice);
     assert_int_equal(a.namespaces[0].candidates_n, 2);
     assert_true(a.namespaces[0].candidates[1].leaving);
