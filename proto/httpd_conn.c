@@ -16,15 +16,17 @@
  * and dropped when it is longer than HTTPD_PIPELINE_MAX. A client that goes on sending while its
  * request is handled is not read further. Answers that are not taken fill memory as well: above
  * the same bound the workers pause until enough is sent, and while that lasts longer than a few
- * seconds the connection with the most unsent bytes is dropped, one after the other.
+ * seconds the connection that takes least is dropped, one after the other.
  */
 #include "httpd_private.h"
 
 #include <event2/bufferevent_ssl.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #define HTTPD_PIPELINE_MAX 65536 /* bytes sent by a client that still waits for its answer */
@@ -100,6 +102,27 @@ static void count_in(struct evbuffer *b, const struct evbuffer_cb_info *info, vo
         shed_soon(c);
 }
 
+/* Bytes on their way to the peer: what it takes leaves the kernel's buffer first, which may hold
+ * megabytes. */
+static uint64_t not_taken(const struct conn *c)
+{
+    int queued = 0;
+    if (ioctl(c->fd, SIOCOUTQ, &queued) < 0)
+        queued = 0;
+    return c->unsent + (uint64_t)queued;
+}
+
+/* What it took since the crowd began, or since it was looked at first. */
+static uint64_t taken(struct conn *c)
+{
+    uint64_t now = not_taken(c);
+    if (c->crowd != c->h->crowds) {
+        c->crowd = c->h->crowds;
+        c->waiting = now;
+    }
+    return c->waiting > now ? c->waiting - now : 0;
+}
+
 /* Loop thread, which alone writes it: reads without the lock are right there. */
 static void set_crowded(struct httpd *h, bool crowded)
 {
@@ -112,10 +135,16 @@ static void set_crowded(struct httpd *h, bool crowded)
     if (!crowded)
         pthread_cond_broadcast(&h->work_there);
     pthread_mutex_unlock(&h->lock);
-    if (crowded)
-        event_add(h->crowd_tick, &first);
-    else
+    if (!crowded) {
         event_del(h->crowd_tick);
+        return;
+    }
+    h->crowds++;
+    struct conn *c;
+    LIST_FOREACH(c, &h->conns, link)
+    if (c->unsent)
+        taken(c);
+    event_add(h->crowd_tick, &first);
 }
 
 static void count_out(struct evbuffer *b, const struct evbuffer_cb_info *info, void *arg)
@@ -125,6 +154,8 @@ static void count_out(struct evbuffer *b, const struct evbuffer_cb_info *info, v
     struct httpd *h = c->h;
     h->bytes_out += info->n_added;
     c->unsent += info->n_added - info->n_deleted;
+    if (!c->unsent)
+        c->crowd = 0; /* the next answer is another matter */
     h->unsent += info->n_added - info->n_deleted;
     set_crowded(h, h->unsent > h->o.memory_max);
 }
@@ -282,16 +313,35 @@ static void drop(struct conn *c)
     evhttp_connection_free(c->evcon);
 }
 
+/* The connection that took least since the crowd began (of several the one with most unsent), and
+ * how much; NULL: none has anything unsent. */
+static struct conn *least_taking(struct httpd *h, uint64_t *took)
+{
+    struct conn *c, *found = NULL;
+    LIST_FOREACH(c, &h->conns, link)
+    {
+        uint64_t n = !c->req && c->unsent ? taken(c) : UINT64_MAX;
+        if (n == UINT64_MAX || (found && (n > *took || (n == *took && c->unsent <= found->unsent))))
+            continue;
+        found = c;
+        *took = n;
+    }
+    return found;
+}
+
+/* Who takes nothing makes room first, then who is slow, as long as there is too much. Once there is
+ * not, only those go that took nothing at all, until a half is free: others would soon be where
+ * they were. */
 void httpd_crowd_cb(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd;
     (void)what;
     static const struct timeval again = {.tv_usec = 100000};
     struct httpd *h = arg;
-    struct conn *c, *found = NULL;
-    LIST_FOREACH(c, &h->conns, link)
-    if (!c->req && c->unsent && (!found || c->unsent > found->unsent))
-        found = c;
+    uint64_t took = 0;
+    struct conn *found = least_taking(h, &took);
+    if (found && took && !h->crowded)
+        found = NULL;
     if (found) {
         h->dropped++;
         log_printf(h->o.log, LOG_L_WARN,
@@ -300,7 +350,6 @@ void httpd_crowd_cb(evutil_socket_t fd, short what, void *arg)
                    found->unsent, (unsigned long long)h->unsent);
         evhttp_connection_free(found->evcon);
     }
-    /* down to a half: those that wait would soon be where these were */
     if (h->crowded || (found && h->unsent > h->o.memory_max / 2))
         event_add(h->crowd_tick, &again);
 }

@@ -46,6 +46,8 @@ struct conn {
     uint64_t in_since; /* bytes received since the last complete request */
     size_t held;       /* its share of httpd.held: of requests not complete yet */
     size_t unsent;     /* its share of httpd.unsent */
+    uint64_t crowd;    /* number of the crowd in which `waiting` was noted */
+    uint64_t waiting;  /* bytes that the peer had not taken then, the kernel's included */
     struct head_scan scan;
     bool local;   /* the peer is this machine */
     bool in_time; /* a request was under way when draining began: it may end */
@@ -108,6 +110,7 @@ struct httpd {
     struct conn **by_fd;
     size_t by_fd_n;
     size_t conns_n, conns_most;
+    uint64_t crowds; /* so far */
     uint64_t held, unsent, dropped, bytes_in, bytes_out, other_requests, refused_full;
 
     pthread_mutex_t lock; /* guards what follows */

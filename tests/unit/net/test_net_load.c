@@ -112,11 +112,11 @@ static void ask(int fd, const char *line)
     assert_int_equal(write(fd, text, (size_t)n), n);
 }
 
-/* Reads a whole large answer; false: the connection was closed before its end. */
-static bool take(int fd)
+/* Reads a large answer, n bytes of which were read; false: the connection was closed before its
+ * end. */
+static bool take_rest(int fd, size_t n)
 {
     static char piece[1 << 20];
-    size_t n = 0;
     while (n < ANSWER_LEN) {
         struct pollfd p = {.fd = fd, .events = POLLIN};
         assert_int_equal(poll(&p, 1, DEADLINE_MS), 1);
@@ -126,6 +126,11 @@ static bool take(int fd)
         n += (size_t)got;
     }
     return true;
+}
+
+static bool take(int fd)
+{
+    return take_rest(fd, 0);
 }
 
 static uint64_t metric(const struct server *s, const char *name)
@@ -176,6 +181,56 @@ static void test_answers_not_taken(void **state)
     assert_true(metric(&s, "connections_dropped_total") < N);
     close(honest);
     for (int i = 0; i < N; i++)
+        close(fds[i]);
+    stop(&s);
+}
+
+/* Reads a little of what is there; how much. */
+static size_t sip(int fd)
+{
+    char piece[65536];
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    assert_int_equal(poll(&p, 1, DEADLINE_MS), 1);
+    ssize_t n = read(fd, piece, sizeof piece);
+    assert_true(n > 0);
+    return (size_t)n;
+}
+
+/* Of a crowd, who takes nothing goes; who is slow stays, during it and after it. */
+static void test_slow_ones_stay(void **state)
+{
+    (void)state;
+    enum { N = 12 };
+    struct server s;
+    int fds[N];
+    size_t had[N] = {0};
+    unsigned n = 0;
+    start(&s, false, 0);
+    do {
+        assert_true(n < N);
+        fds[n] = client(&s, 4096);
+        ask(fds[n], "POST /v1/large");
+        int64_t end = now_ms() + DEADLINE_MS;
+        for (n++; atomic_load(&s.made) < n; usleep(1000))
+            assert_true(now_ms() < end);
+        for (unsigned i = 1; i < n; i++) /* the first one takes nothing at all */
+            had[i] += sip(fds[i]);
+    } while (metric(&s, "answers_memory_bytes") <= MEMORY_MAX);
+    for (unsigned i = 1; i < n; i++)
+        had[i] += sip(fds[i]);
+    assert_true(metric(&s, "answers_memory_bytes") > MEMORY_MAX);
+    int64_t end = now_ms() + DEADLINE_MS;
+    while (metric(&s, "connections_dropped_total") == 0) {
+        assert_true(now_ms() < end);
+        usleep(20000);
+    }
+    uint64_t bytes = metric(&s, "answers_memory_bytes");
+    assert_true(bytes <= MEMORY_MAX && bytes > MEMORY_MAX / 2);
+    usleep(500000); /* several times the pause between two drops */
+    for (unsigned i = 1; i < n; i++)
+        assert_true(take_rest(fds[i], had[i]));
+    assert_int_equal(metric(&s, "connections_dropped_total"), 1);
+    for (unsigned i = 0; i < n; i++)
         close(fds[i]);
     stop(&s);
 }
@@ -271,6 +326,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_answers_not_taken),
+        cmocka_unit_test(test_slow_ones_stay),
         cmocka_unit_test(test_answers_taken),
         cmocka_unit_test(test_rate),
         cmocka_unit_test(test_many),
