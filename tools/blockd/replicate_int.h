@@ -34,6 +34,7 @@
 #define REPORTS_MAX 65536     /* above: found again in the backlog */
 #define REPORT_BLOCKS 4096    /* m_stored_req.blocks */
 #define PEER_BACKOFF_MAX_MS 30000
+#define PEER_REST_MAX_MS 60000
 #define LATER_MS 2000          /* another server is bringing it */
 #define REFUSED_LATER_MS 10000 /* no room there … */
 
@@ -121,6 +122,9 @@ void want_free_all(struct replicate *r);
 
 /* ---- replicate_peer.c ---- */
 void *peer_main(void *arg);
+/* How long it has nothing to do: after a failure until it is tried again, whatever else is due
+ * later; else until a task is due (INT64_MAX: none is). */
+int64_t peer_rests_until(int64_t retry_at, int64_t next, int64_t now);
 /* [locked] */
 void peer_poke(struct peer *p);
 

@@ -40,10 +40,12 @@ static void peer_failed(struct peer *p, const char *message)
         pause = PEER_BACKOFF_MAX_MS;
     p->retry_at = mono_ms() + pause / 2 + (int64_t)(random % (uint32_t)(pause / 2 + 1));
     bool news = !p->fails++ || strcmp(p->error, message) != 0;
+    char premises[sizeof p->premises];
+    memcpy(premises, p->premises, sizeof premises);
     snprintf(p->error, sizeof p->error, "%s", message);
     pthread_mutex_unlock(&p->r->lock);
     if (news)
-        log_printf(p->r->o.log, LOG_L_WARN, "replication with %s: %s", p->premises, message);
+        log_printf(p->r->o.log, LOG_L_WARN, "replication with %s: %s", premises, message);
 }
 
 static void peer_worked(struct peer *p)
@@ -52,9 +54,11 @@ static void peer_worked(struct peer *p)
     bool news = p->fails > 0;
     p->fails = 0;
     p->retry_at = 0;
+    char premises[sizeof p->premises];
+    memcpy(premises, p->premises, sizeof premises);
     pthread_mutex_unlock(&p->r->lock);
     if (news)
-        log_printf(p->r->o.log, LOG_L_INFO, "replication with %s: it answers", p->premises);
+        log_printf(p->r->o.log, LOG_L_INFO, "replication with %s: it answers", premises);
 }
 
 /* A call to the peer; 0 or what failed, which is noted. */
@@ -424,13 +428,21 @@ static bool pull_once(struct peer *p)
 
 /* ---- the thread ---------------------------------------------------------------------------- */
 
+int64_t peer_rests_until(int64_t retry_at, int64_t next, int64_t now)
+{
+    int64_t until = retry_at > now ? retry_at : next;
+    if (until <= now) /* what is due failed here, not there */
+        return now + RETRY_MS;
+    return until - now > PEER_REST_MAX_MS ? now + PEER_REST_MAX_MS : until;
+}
+
 void *peer_main(void *arg)
 {
     struct peer *p = arg;
     struct replicate *r = p->r;
     pthread_mutex_lock(&r->lock);
     while (!r->stop) {
-        int64_t until = p->retry_at, next;
+        int64_t next = INT64_MAX;
         if (p->wanted && p->retry_at <= mono_ms()) {
             p->poked = false;
             pthread_mutex_unlock(&r->lock);
@@ -439,13 +451,8 @@ void *peer_main(void *arg)
             pthread_mutex_lock(&r->lock);
             if (more || p->poked)
                 continue;
-            until = p->retry_at > next ? p->retry_at : next;
-        } else if (!p->wanted) {
-            until = INT64_MAX;
         }
-        if (until - mono_ms() > 60000)
-            until = mono_ms() + 60000;
-        wait_until(r, &p->cond, until);
+        wait_until(r, &p->cond, peer_rests_until(p->wanted ? p->retry_at : 0, next, mono_ms()));
     }
     pthread_mutex_unlock(&r->lock);
     return NULL;

@@ -125,6 +125,19 @@ static void test_tasks_damaged_or_newer(void **state)
     tempdir_remove(dir);
 }
 
+/* After a failure it is tried again when the pause is over, though the next task is due later. */
+static void test_rests(void **state)
+{
+    (void)state;
+    assert_int_equal(peer_rests_until(1500, INT64_MAX, 1000), 1500);
+    assert_int_equal(peer_rests_until(1500, 9000, 1000), 1500);
+    assert_int_equal(peer_rests_until(1500, 0, 1000), 1500);
+    assert_int_equal(peer_rests_until(0, 9000, 1000), 9000);
+    assert_int_equal(peer_rests_until(900, 9000, 1000), 9000);
+    assert_int_equal(peer_rests_until(0, INT64_MAX, 1000), 1000 + PEER_REST_MAX_MS);
+    assert_int_equal(peer_rests_until(0, 0, 1000), 1000 + RETRY_MS); /* no busy loop */
+}
+
 /* ---- claims -------------------------------------------------------------------------------- */
 
 static void test_inbound(void **state)
@@ -326,6 +339,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tasks),
         cmocka_unit_test(test_tasks_damaged_or_newer),
+        cmocka_unit_test(test_rests),
         cmocka_unit_test(test_inbound),
         cmocka_unit_test_setup_teardown(test_offer, set_up, tear_down),
         cmocka_unit_test(test_rate_plans),
