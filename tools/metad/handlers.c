@@ -2,10 +2,11 @@
 /* Every method is a row of one table. A row that changes something goes to the writer from the loop
  * thread, undecoded: the writer decodes it, so that a commit crosses threads twice and not three
  * times. A row that only reads runs on a worker, with a reader of the pool; but the question about
- * a few blocks, which an fsync waits for, is answered on the loop: it takes less than the two
- * changes of threads. `wait` is compared with the database on a worker and then held on the loop
- * (waiters.h). */
+ * a few blocks, which an fsync waits for, is answered on the loop, where a reader is at hand and
+ * was quick lately: it takes less than the two changes of threads. `wait` is compared with the
+ * database on a worker and then held on the loop (waiters.h). */
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,13 @@ int64_t service_now_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+static int64_t monotonic_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
 /* ---- who may call, and what an error means -------------------------------------------------- */
 
 static bool admits(enum call_for whom, const struct meta_caller *who)
@@ -49,6 +57,24 @@ static bool admits(enum call_for whom, const struct meta_caller *who)
         return who->device != 0 || who->admin;
     }
     return false;
+}
+
+void service_note(struct service *s, enum log_level level, const struct log_where *where,
+                  const char *who, const char *fmt, ...)
+{
+    char line[1024];
+    uint64_t left_out;
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(line, sizeof line, fmt, args);
+    va_end(args);
+    if (!quiet_allows(&s->quiet, line, who, monotonic_us() / 1000, &left_out))
+        return;
+    if (left_out)
+        log_about(s->log, level, where, "%s: %s (and %llu times since the last such line)", who,
+                  line, (unsigned long long)left_out);
+    else
+        log_about(s->log, level, where, "%s: %s", who, line);
 }
 
 bool service_admit(struct service *s, struct meta *m, const struct call *c, struct httpd_req *q,
@@ -72,8 +98,9 @@ bool service_admit(struct service *s, struct meta *m, const struct call *c, stru
         return false;
     }
     s->counters.unauthenticated++;
-    log_printf(s->log, LOG_L_WARN, "%s from %s refused: %s", c->method, httpd_peer(q),
-               err ? "its credential is unknown or revoked" : "not for this kind of identity");
+    service_note(s, LOG_L_WARN, &(struct log_where){.op = httpd_op(q)}, httpd_peer(q),
+                 "%s refused: %s", c->method,
+                 err ? "its credential is unknown or revoked" : "not for this kind of identity");
     if (err)
         httpd_reply_error(q, ERR_UNAUTHENTICATED,
                           "the metadata server does not know this identity, or it was revoked; ask "
@@ -129,9 +156,8 @@ void service_fail(struct service *s, const struct call *c, struct httpd_req *q, 
     if (c->whom == CALL_FOR_ANYONE && code == ERR_UNAUTHENTICATED)
         throttle_failed(&s->throttle, httpd_peer(q), service_now_ms());
     struct log_where where = {.op = httpd_op(q)};
-    log_about(s->log, code >= ERR_INTERNAL ? LOG_L_ERROR : LOG_L_WARN, &where,
-              "%s from %s: %s (%s)", c->method, httpd_peer(q), why[0] ? why : text_of(code, ""),
-              strerror(-err));
+    service_note(s, code >= ERR_INTERNAL ? LOG_L_ERROR : LOG_L_WARN, &where, httpd_peer(q),
+                 "%s: %s (%s)", c->method, why[0] ? why : text_of(code, ""), strerror(-err));
     httpd_reply_error(q, code, "%s", text_of(code, why));
 }
 
@@ -245,6 +271,7 @@ static void done_commit(struct service *s, const struct meta_caller *who, const 
     const struct m_commit_ans *a = ans;
     struct log_where where = {
         .ns = q->ns, .request = q->request, .device = who->device, .op = who->op};
+    char device[32];
     step_commit_answered(s->log, who, q, a);
     switch (a->status) {
     case COMMIT_COMMITTED:
@@ -263,8 +290,9 @@ static void done_commit(struct service *s, const struct meta_caller *who, const 
         break;
     default:
         s->counters.refused++;
-        log_about(s->log, LOG_L_WARN, &where, "commit refused: %.*s", (int)a->reason.n,
-                  (const char *)a->reason.p);
+        snprintf(device, sizeof device, "device %llu", (unsigned long long)who->device);
+        service_note(s, LOG_L_WARN, &where, device, "commit refused: %.*s", (int)a->reason.n,
+                     (const char *)a->reason.p);
     }
 }
 
@@ -393,16 +421,12 @@ CALL(login, CALL_FOR_ANYONE, .changes = true, .body_max = SMALL_BODY, .answered 
 CALL(join, CALL_FOR_ANYONE, .changes = true, .body_max = SMALL_BODY, .answered = done_join)
 CALL(command, CALL_FOR_PEOPLE, .changes = true, .body_max = 2u << 20, .answered = done_command)
 
-static void serve_read(struct service *s, const struct call *c, struct httpd_req *q)
+/* With a reader of the pool, which goes back. */
+static void serve_with(struct service *s, struct meta *m, const struct call *c, struct httpd_req *q)
 {
     char why[512] = "";
-    struct meta *m;
     struct meta_caller who;
-    int err = readers_get(s->readers, &m, why);
-    if (err) {
-        service_fail(s, c, q, err, why);
-        return;
-    }
+    int err = 0;
     struct arena *ar = httpd_arena(q);
     void *req = arena_alloc(ar, c->req_desc->size), *ans = arena_alloc(ar, c->ans_desc->size);
     bool admitted = service_admit(s, m, c, q, &who) && httpd_decode(q, c->req_desc, req);
@@ -421,6 +445,17 @@ static void serve_read(struct service *s, const struct call *c, struct httpd_req
     if (c->answered)
         c->answered(s, &who, req, ans);
     httpd_reply_msg(q, c->ans_desc, ans);
+}
+
+static void serve_read(struct service *s, const struct call *c, struct httpd_req *q)
+{
+    char why[512] = "";
+    struct meta *m;
+    int err = readers_get(s->readers, &m, why);
+    if (err)
+        service_fail(s, c, q, err, why);
+    else
+        serve_with(s, m, c, q);
 }
 
 #define ON_WORKER(name)                                                                            \
@@ -459,10 +494,15 @@ static void answer_diff(void *ctx, struct httpd_req *q)
 
 static void on_diff(void *ctx, struct httpd_req *q)
 {
-    if (httpd_body(q).n <= DIFF_ON_LOOP)
-        answer_diff(ctx, q);
-    else
+    struct service *s = ctx;
+    int64_t began = monotonic_us();
+    struct meta *m = httpd_body(q).n <= DIFF_ON_LOOP ? readers_get_quick(s->readers, began) : NULL;
+    if (!m) {
         httpd_to_worker(q, answer_diff);
+        return;
+    }
+    serve_with(s, m, &call_diff, q);
+    readers_was_quick(s->readers, began, monotonic_us());
 }
 
 /* ---- wait

@@ -325,6 +325,7 @@ static int serve(struct service *s, const struct config *c, const struct datadir
         return e;
     struct meta *m = NULL;
     s->waiters = waiters_new(s->httpd);
+    quiet_init(&s->quiet);
     s->readers = readers_new(mo);
     start_locks(s);
     struct meta_options writes = *mo;

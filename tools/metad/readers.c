@@ -10,6 +10,7 @@ struct readers {
     pthread_mutex_t lock; /* idle, idle_n */
     struct meta *idle[READERS_MAX];
     size_t idle_n;
+    int64_t slow_until_us; /* one thread's: of whoever asks for quick ones */
 };
 
 struct readers *readers_new(const struct meta_options *o)
@@ -41,6 +42,24 @@ int readers_get(struct readers *r, struct meta **out, char *why)
         *out = r->idle[--r->idle_n];
     pthread_mutex_unlock(&r->lock);
     return *out ? 0 : meta_open(out, &r->options, why);
+}
+
+struct meta *readers_get_quick(struct readers *r, int64_t now_us)
+{
+    struct meta *m = NULL;
+    if (now_us < r->slow_until_us)
+        return NULL;
+    pthread_mutex_lock(&r->lock);
+    if (r->idle_n)
+        m = r->idle[--r->idle_n];
+    pthread_mutex_unlock(&r->lock);
+    return m;
+}
+
+void readers_was_quick(struct readers *r, int64_t began_us, int64_t now_us)
+{
+    if (now_us - began_us > READERS_QUICK_US)
+        r->slow_until_us = now_us + READERS_SLOW_FOR_US;
 }
 
 void readers_put(struct readers *r, struct meta *m)

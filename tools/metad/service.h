@@ -12,6 +12,7 @@
 #include "httpd.h"
 #include "locks.h"
 #include "meta.h"
+#include "quiet.h"
 #include "readers.h"
 #include "throttle.h"
 #include "waiters.h"
@@ -25,6 +26,7 @@ struct service {
     struct locks *locks;
     struct counters counters;
     struct throttle throttle;
+    struct quiet quiet;
     const char *ca_pem, *ca_key_pem; /* the installation's CA; NULL without TLS */
     char ca_fingerprint[65];         /* "" without TLS */
     const char *names;               /* the server's own, commas between them */
@@ -67,6 +69,10 @@ int64_t service_now_ms(void);
  * address. False: refused, and answered. A call that needs none belongs to the writer's thread. */
 bool service_admit(struct service *s, struct meta *m, const struct call *c, struct httpd_req *q,
                    struct meta_caller *who);
+/* Writes a line about a caller's trouble, but not again and again; who: a peer's address, or what
+ * else tells callers apart. */
+void service_note(struct service *s, enum log_level level, const struct log_where *where,
+                  const char *who, const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 /* Answers with what a run's or a transaction's -errno means to the caller, and logs it. Thread as
  * above. */
 void service_fail(struct service *s, const struct call *c, struct httpd_req *q, int err,
