@@ -145,7 +145,8 @@ static uint64_t name_lost(struct beat *b, struct m_beat_req *q, struct arena *a)
     q->lost = arena_alloc(a, (n + 1) * sizeof *q->lost);
     q->lost_n = n;
     for (size_t i = 0; i < n; i++)
-        q->lost[i] = (struct m_lost){.ns = v[i].ns, .block = v[i].id};
+        q->lost[i] =
+            (struct m_lost){.ns = v[i].ns, .block = v[i].id, .generation = v[i].generation};
     return n ? v[n - 1].serial : 0;
 }
 

@@ -18,16 +18,19 @@ struct dir_db;
 struct dir_record {
     struct block_id id;
     uint64_t stored_len, logical_len;
-    struct bytes data; /* kept in the database, where there is no file */
-    const char *file;  /* or NULL */
-    bool known;        /* neither: the block was seen in the index */
-    int err;           /* out: 0 durable; -EAGAIN: known, but no longer there; -ENOSPC, -EIO */
-    bool taken;        /* out: file belongs to the index now; else the block was there already */
+    struct bytes data;    /* kept in the database, where there is no file */
+    const char *file;     /* or NULL */
+    const char *replaces; /* the file that the block has had, which cannot be read; or NULL */
+    bool known;           /* neither: the block was seen in the index */
+    int err;              /* out: 0 durable; -EAGAIN: known, but no longer there; -ENOSPC, -EIO */
+    bool taken;           /* out: file belongs to the index now; else the block was there already */
+    uint64_t generation;  /* out: the index's in which it was recorded */
 };
 
 /* Where a block is. */
 struct dir_place {
     uint64_t stored_len, logical_len;
+    uint64_t generation; /* the index's when the namespace's row was last put; any namespace: 0 */
     char file[DIR_FILE_NAME]; /* empty: in the database */
 };
 
@@ -46,6 +49,13 @@ int dir_db_remove(struct dir_db *d, const struct block_id *id, const char *file,
 int dir_db_lost(struct dir_db *d, struct storage_lost *v, size_t max, size_t *n);
 /* Forgets those up to and with this one. */
 int dir_db_forget_lost(struct dir_db *d, uint64_t serial);
+/* Calls fn for every file that no row names any more; those for which it returns true are
+ * forgotten. */
+int dir_db_doomed(struct dir_db *d, bool (*fn)(void *arg, const char *file), void *arg);
+/* They are removed. */
+int dir_db_forget_doomed(struct dir_db *d, const char *const *files, size_t n);
+/* Raises the generation, durably, and tells it. */
+int dir_db_raise(struct dir_db *d, uint64_t *generation);
 int dir_db_set_incarnation(struct dir_db *d, const uint8_t incarnation[INCARNATION_LEN]);
 int dir_db_incarnation(struct dir_db *d, uint8_t out[INCARNATION_LEN]);
 /* Looks each id up for the namespace (0: for any, or none); found[i] tells. 0 or -EIO. */

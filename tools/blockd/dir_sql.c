@@ -9,9 +9,10 @@
 #include <stdio.h>
 
 #include "blocks.sql.h"
+#include "generation.sql.h"
 #include "lost.sql.h"
 
-#define SCHEMA_VERSION 2 /* 1 lacked the table lost */
+#define SCHEMA_VERSION 3 /* 1 lacked the table lost, 2 generations */
 
 /* SQLite says "full" for ENOSPC only; quota and file size limit are among its I/O errors, and just
  * the file at fault, the log or the database, remembers the number. */
@@ -110,6 +111,8 @@ static int migrate(sqlite3 *db, int from, const uint8_t fresh[INCARNATION_LEN])
         r = create(db, fresh);
     if (!r && from < 2)
         r = dir_sql_exec(db, sql_lost);
+    if (!r && from < 3)
+        r = dir_sql_exec(db, sql_generation);
     snprintf(version, sizeof version, "PRAGMA user_version = %d", SCHEMA_VERSION);
     if (!r)
         r = dir_sql_exec(db, version);

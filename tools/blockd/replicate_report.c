@@ -175,18 +175,45 @@ static void note_complete(struct replicate *r, const struct m_stored *v, size_t 
     pthread_mutex_unlock(&r->lock);
 }
 
-static int report(struct replicate *r, const struct m_stored *v, size_t n)
+/* What is there now of what was noted, with the generation that proves it: it may have been lost or
+ * removed while it waited. v becomes shorter. */
+static int look_again(struct replicate *r, struct m_stored *v, size_t *n)
+{
+    struct arena a cleanup_arena = {0};
+    struct block_id *ids = arena_alloc(&a, (*n + 1) * sizeof *ids);
+    struct storage_info *info = arena_alloc(&a, (*n + 1) * sizeof *info);
+    size_t kept = 0, run;
+    for (size_t i = 0; i < *n; i += run) {
+        for (run = 0; i + run < *n && v[i + run].ns == v[i].ns; run++)
+            ids[run] = v[i + run].block;
+        int err = r->o.storage->ops->have(r->o.storage, v[i].ns, ids, run, info);
+        if (err)
+            return err;
+        for (size_t k = 0; k < run; k++)
+            if (info[k].there)
+                v[kept++] = (struct m_stored){.ns = v[i].ns,
+                                              .block = ids[k],
+                                              .len = info[k].logical_len,
+                                              .generation = info[k].generation};
+    }
+    *n = kept;
+    return 0;
+}
+
+static int report(struct replicate *r, struct m_stored *v, size_t n)
 {
     struct arena a cleanup_arena = {0};
     uint8_t incarnation[INCARNATION_LEN];
     char message[512];
     struct m_stored_ans ans;
+    int err = look_again(r, v, &n);
+    if (err || !n)
+        return err;
     r->o.storage->ops->incarnation(r->o.storage, incarnation);
-    struct m_stored_req q = {.incarnation = bytes_of(incarnation, sizeof incarnation),
-                             .blocks = (struct m_stored *)v,
-                             .blocks_n = n};
-    int err = call_meta(r, &r->report_call, "stored", &m_stored_req_desc, &q, &m_stored_ans_desc,
-                        &ans, &a, message);
+    struct m_stored_req q = {
+        .incarnation = bytes_of(incarnation, sizeof incarnation), .blocks = v, .blocks_n = n};
+    err = call_meta(r, &r->report_call, "stored", &m_stored_req_desc, &q, &m_stored_ans_desc, &ans,
+                    &a, message);
     if (err && err != -ECANCELED)
         log_printf(r->o.log, LOG_L_WARN, "replication: cannot report stored blocks: %s", message);
     else if (!err)

@@ -9,6 +9,7 @@
  * only. */
 #include "scrub.h"
 
+#include "blockid.h"
 #include "durable.h"
 #include "feed.h"
 
@@ -26,6 +27,8 @@
 #define BEHIND_MAX_MS 1000    /* more is not caught up with */
 #define BLOCK_COST 4096 /* bytes that a block counts besides its own: many small ones cost too */
 #define STATE_MAX 256
+#define AGAIN_MS (5u * 60 * 1000)
+#define DOUBTS_MAX 256
 
 struct scrub {
     struct scrub_options o;
@@ -44,6 +47,12 @@ struct scrub {
     int64_t began_s, ended_s;
     uint64_t bytes, blocks, damaged, unreadable, passes;
     double progress;
+    struct doubt { /* a block that could not be read */
+        struct block_id id;
+        int64_t at; /* to be looked at again */
+    } doubts[DOUBTS_MAX];
+    size_t doubts_n;
+    bool doubted; /* there is a new one */
 };
 
 /* ---- the place ----------------------------------------------------------------------------- */
@@ -84,7 +93,7 @@ static void save(struct scrub *s)
 static bool wait_until(struct scrub *s, int64_t mono, bool for_now)
 {
     pthread_mutex_lock(&s->lock);
-    while (!s->stop && !(for_now && s->now)) {
+    while (!s->stop && !(for_now && (s->now || s->doubted))) {
         int64_t left = mono - mono_ms();
         if (left <= 0)
             break;
@@ -115,24 +124,55 @@ static bool pace(struct scrub *s, uint64_t n)
 
 /* ---- a pass -------------------------------------------------------------------------------- */
 
+/* Looks at the block and tells what is wrong. */
+static void look(struct scrub *s, const struct block_id *id)
+{
+    int r = s->o.storage->ops->set_aside(s->o.storage, id);
+    pthread_mutex_lock(&s->lock);
+    s->damaged += !r;
+    s->unreadable += r && r != -EALREADY;
+    pthread_mutex_unlock(&s->lock);
+    if (r && r != -EALREADY)
+        scrub_doubt(s, id);
+    s->found += !r;
+    if (r != -EALREADY)
+        s->o.lost(s->o.arg, id, r);
+}
+
 static void look_at(struct scrub *s, const struct storage_entry *e)
 {
-    int r = s->o.storage->ops->set_aside(s->o.storage, &e->id);
+    look(s, &e->id);
     s->place = e->id;
     s->unsaved += e->stored_len;
     pthread_mutex_lock(&s->lock);
     s->blocks++;
     s->bytes += e->stored_len;
-    s->damaged += !r;
-    s->unreadable += r && r != -EALREADY;
     s->progress = (e->id.b[1] * 256.0 + e->id.b[2]) / 65536;
     pthread_mutex_unlock(&s->lock);
-    if (!r) {
-        s->found++;
-        s->o.lost(s->o.arg, &e->id, 0);
-    } else if (r != -EALREADY) {
-        s->o.lost(s->o.arg, &e->id, r);
+}
+
+/* Takes one that is to be looked at again now. */
+static bool take_doubt(struct scrub *s, struct block_id *id)
+{
+    bool found = false;
+    int64_t now = mono_ms();
+    pthread_mutex_lock(&s->lock);
+    for (size_t i = 0; i < s->doubts_n && !found; i++) {
+        if (s->doubts[i].at > now)
+            continue;
+        *id = s->doubts[i].id;
+        s->doubts[i] = s->doubts[--s->doubts_n];
+        found = true;
     }
+    pthread_mutex_unlock(&s->lock);
+    return found;
+}
+
+static void look_at_doubts(struct scrub *s)
+{
+    struct block_id id;
+    while (take_doubt(s, &id))
+        look(s, &id);
 }
 
 static void begin(struct scrub *s)
@@ -179,6 +219,7 @@ static bool go_through(struct scrub *s)
             look_at(s, &s->page[i]);
             if (s->unsaved >= SAVE_BYTES || mono_ms() - s->saved_ms >= SAVE_MS)
                 save(s);
+            look_at_doubts(s);
             if (!pace(s, s->page[i].stored_len))
                 return false;
         }
@@ -193,11 +234,33 @@ static int64_t next_pass(struct scrub *s)
     return mono_ms() + (left < 0 ? 0 : left > most ? most : left) * 1000;
 }
 
+/* Between two passes; false: the end has come. */
+static bool rest(struct scrub *s)
+{
+    int64_t next = next_pass(s);
+    for (;;) {
+        look_at_doubts(s);
+        pthread_mutex_lock(&s->lock);
+        int64_t until = next;
+        for (size_t i = 0; i < s->doubts_n; i++)
+            until = s->doubts[i].at < until ? s->doubts[i].at : until;
+        s->doubted = false;
+        pthread_mutex_unlock(&s->lock);
+        if (!wait_until(s, until, true))
+            return false;
+        pthread_mutex_lock(&s->lock);
+        bool begin_now = s->now;
+        pthread_mutex_unlock(&s->lock);
+        if (begin_now || mono_ms() >= next)
+            return true;
+    }
+}
+
 static void *scrub_main(void *arg)
 {
     struct scrub *s = arg;
     s->saved_ms = s->due_ms = mono_ms();
-    while (s->under_way || wait_until(s, next_pass(s), true)) {
+    while (s->under_way || rest(s)) {
         if (!s->under_way)
             begin(s);
         if (!go_through(s))
@@ -250,6 +313,23 @@ void scrub_now(struct scrub *s)
     pthread_mutex_lock(&s->lock);
     s->now = true;
     pthread_cond_signal(&s->wake);
+    pthread_mutex_unlock(&s->lock);
+}
+
+void scrub_doubt(struct scrub *s, const struct block_id *id)
+{
+    if (!s)
+        return;
+    pthread_mutex_lock(&s->lock);
+    size_t i = 0;
+    while (i < s->doubts_n && !block_id_equal(&s->doubts[i].id, id))
+        i++;
+    if (i == s->doubts_n && i < DOUBTS_MAX) {
+        s->doubts[s->doubts_n++] =
+            (struct doubt){.id = *id, .at = mono_ms() + (s->o.again_ms ? s->o.again_ms : AGAIN_MS)};
+        s->doubted = true;
+        pthread_cond_signal(&s->wake);
+    }
     pthread_mutex_unlock(&s->lock);
 }
 

@@ -16,6 +16,7 @@ struct scrub_options {
     struct log *log;
     uint64_t rate;       /* bytes a second; 0: nothing is read */
     unsigned interval_s; /* from the begin of a pass to that of the next, at least */
+    unsigned again_ms;   /* until a block that could not be read is looked at again; 0: 5 min */
     /* A damaged block was found, and set aside unless err. On the scrub's thread. */
     void (*lost)(void *arg, const struct block_id *id, int err);
     void *arg;
@@ -26,6 +27,9 @@ int scrub_start(struct scrub **out, const struct scrub_options *o);
 /* Begins a pass at once, or after the one that is under way. Any thread; s may be NULL, as below.
  */
 void scrub_now(struct scrub *s);
+/* The block cannot be read now: it is looked at again, until it can, or counts as lost. Any thread.
+ */
+void scrub_doubt(struct scrub *s, const struct block_id *id);
 /* Appends Prometheus text. */
 void scrub_print(struct scrub *s, struct buf *out);
 void scrub_stop(struct scrub *s);

@@ -45,7 +45,8 @@ static bool allowed(struct service *s, struct httpd_req *q, struct bytes capabil
 }
 
 static struct bytes receipt_for(struct service *s, struct arena *a, uint64_t ns,
-                                const struct block_id *id, uint64_t logical_len)
+                                const struct block_id *id, uint64_t logical_len,
+                                uint64_t generation)
 {
     uint8_t incarnation[INCARNATION_LEN];
     struct buf b cleanup_buf = {0};
@@ -57,6 +58,7 @@ static struct bytes receipt_for(struct service *s, struct arena *a, uint64_t ns,
         .len = logical_len,
         .incarnation = bytes_of(incarnation, sizeof incarnation),
         .time_ms = (uint64_t)feed_now_ms(s->access.feed, mono_ms(), wall_ms()),
+        .generation = generation,
     };
     struct token_key key = keyring_newest(s->access.keys);
     receipt_seal(&r, &key, &b);
@@ -153,7 +155,7 @@ static void put_items(struct service *s, struct arena *a, const struct m_put_hea
         struct m_put_result *r = &ans->results[item[k]];
         r->error = code_of(v[k].err);
         if (!v[k].err) {
-            r->receipt = receipt_for(s, a, h->ns, &v[k].id, v[k].logical_len);
+            r->receipt = receipt_for(s, a, h->ns, &v[k].id, v[k].logical_len, v[k].generation);
             continue;
         }
         atomic_fetch_add(&s->put_failed, 1);
@@ -216,6 +218,8 @@ static void report_corrupt(struct service *s, const struct block_id *id)
     int r = s->storage->ops->set_aside(s->storage, id);
     if (r != -EALREADY)
         service_lost(s, id, r);
+    if (r && r != -EALREADY)
+        scrub_doubt(s->scrub, id);
 }
 
 /* One block of a get: appended to raw, or an error in it. */
@@ -230,6 +234,8 @@ static void get_item(struct service *s, uint64_t ns, const struct block_id *id, 
         r = -EUCLEAN;
     if (r == -EUCLEAN)
         report_corrupt(s, id);
+    else if (r == -EIO)
+        scrub_doubt(s->scrub, id);
     if (r) {
         raw->n = start;
         it->logical_len = 0;
@@ -293,7 +299,8 @@ static void handle_have(void *ctx, struct httpd_req *q)
     for (size_t i = 0; i < g.blocks_n; i++) {
         ans.results[i].block = g.blocks[i];
         if (info[i].there)
-            ans.results[i].receipt = receipt_for(s, a, g.ns, &g.blocks[i], info[i].logical_len);
+            ans.results[i].receipt =
+                receipt_for(s, a, g.ns, &g.blocks[i], info[i].logical_len, info[i].generation);
     }
     httpd_reply_msg(q, &m_put_ans_desc, &ans);
 }

@@ -6,6 +6,11 @@
  * puts has checked them against the id, whoever gets checks them again. All functions may be called
  * from any thread. Errors are -errno; a full disk, quota or file size limit is always -ENOSPC.
  *
+ * A storage has a generation, a number that rises durably, in the same step with it, whenever a
+ * block is taken away from a namespace, and at every start. What proves that a block is there (a
+ * receipt, a report) carries the generation in which it was put; so a proof from before a loss is
+ * told from one of the same block, put again since.
+ *
  * What an implementation must do is written down as tests: tests/unit/blockd/conformance.c.
  */
 #ifndef STORAGE_H
@@ -24,6 +29,7 @@ struct storage_put {
     uint64_t logical_len;
     int err;      /* out: 0, the block is durable and there for the namespace; -ENOSPC, -EIO */
     bool damaged; /* out: what was stored of it was wrong, and was set aside */
+    uint64_t generation; /* out: the storage's when it was recorded */
 };
 
 /* A block was set aside that this namespace had. */
@@ -31,11 +37,13 @@ struct storage_lost {
     uint64_t serial; /* rises with every loss */
     uint64_t ns;
     struct block_id id;
+    uint64_t generation; /* the storage's from this loss on */
 };
 
 struct storage_info {
     bool there; /* for the namespace asked about */
     uint64_t stored_len, logical_len;
+    uint64_t generation; /* the storage's when the namespace's row was last put */
 };
 
 struct storage_entry {
@@ -55,7 +63,8 @@ struct storage_ops {
      * leaves nothing that a get or have would show. */
     void (*put)(struct storage *s, uint64_t ns, struct storage_put *v, size_t n);
     /* Appends the stored bytes. -ENOENT: not there for this namespace; -EUCLEAN: they should be,
-     * but their bytes are lost (see set_aside); -EIO: they cannot be read now, and may be right. */
+     * but their bytes are lost (see set_aside); -EIO: they cannot be read now, and may be right. A
+     * put replaces what cannot be read. */
     int (*get)(struct storage *s, uint64_t ns, const struct block_id *id, struct buf *out,
                uint64_t *logical_len);
     int (*have)(struct storage *s, uint64_t ns, const struct block_id *ids, size_t n,
@@ -86,6 +95,9 @@ struct storage {
 /* In a directory, which is made if need be. One process at a time: -EBUSY. -EPROTO: written by a
  * newer program. err (512 bytes): a line for people. */
 int storage_dir_open(struct storage **out, const char *dir, char *err);
+/* For how long the disk must fail to read a file, while it reads others, before that counts as a
+ * loss; 10 minutes unless this is called. */
+void storage_dir_patience(struct storage *s, int64_t ms);
 /* Calls fn for every block of such a directory in the order of ids, without changing anything; also
  * while a server runs on it. 0 or -errno with a line in err. */
 int storage_dir_list(const char *dir,

@@ -18,9 +18,11 @@
 #include "blockid.h"
 #include "dir_db.h"
 #include "durable.h"
+#include "feed.h"
 #include "token.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,9 +31,11 @@
 
 /* Below it a block is a row: a file each costs more syncs. */
 #define SMALL_BLOCK (256u << 10)
-#define READ_TRIES 4 /* of a file that the disk fails to read, before it counts as lost */
-#define READ_PAUSE_US 300000
-#define PUT_ROUNDS 3 /* a block is set aside at most this often while it is being put */
+/* A disk, its cable or a busy controller may fail to read what it reads again a little later: a
+ * file counts as lost when it could not be read for so long. */
+#define UNREADABLE_MS (10 * 60 * 1000)
+#define DOUBTS_MAX 256 /* files that are known to fail; of more at once the disk is at fault */
+#define PUT_ROUNDS 3   /* a block is set aside at most this often while it is being put */
 
 struct storage_dir {
     struct storage base;
@@ -40,6 +44,13 @@ struct storage_dir {
     struct dir_db *db;
     struct dir_files *files;
     uint8_t incarnation[INCARNATION_LEN];
+    pthread_mutex_t lock; /* guards what follows */
+    int64_t unreadable_ms;
+    struct doubt {
+        struct block_id id;
+        int64_t since; /* it failed first */
+    } doubts[DOUBTS_MAX];
+    size_t doubts_n;
 };
 
 static struct storage_dir *self(struct storage *s)
@@ -65,16 +76,37 @@ static int read_block(struct storage_dir *d, uint64_t ns, const struct block_id 
     return r;
 }
 
-/* What a disk fails to read it may read a moment later. */
-static int read_again(struct storage_dir *d, const struct dir_place *p, struct buf *out)
+/* The disk fails to read the block's file: whether it did so all the time for long enough. */
+static bool fails_for_good(struct storage_dir *d, const struct block_id *id)
 {
-    int r = dir_files_read(d->files, p->file, p->stored_len, out);
-    for (int tries = 1; r == -ENODATA && tries < READ_TRIES; tries++) {
-        usleep(READ_PAUSE_US);
-        out->n = 0;
-        r = dir_files_read(d->files, p->file, p->stored_len, out);
-    }
-    return r;
+    pthread_mutex_lock(&d->lock);
+    int64_t now = mono_ms();
+    size_t i = 0;
+    while (i < d->doubts_n && !block_id_equal(&d->doubts[i].id, id))
+        i++;
+    if (i == d->doubts_n && i < DOUBTS_MAX)
+        d->doubts[d->doubts_n++] = (struct doubt){.id = *id, .since = now};
+    bool good = i < d->doubts_n && now - d->doubts[i].since >= d->unreadable_ms;
+    pthread_mutex_unlock(&d->lock);
+    return good;
+}
+
+/* It was read, or is no longer what it was. */
+static void doubt_no_more(struct storage_dir *d, const struct block_id *id)
+{
+    pthread_mutex_lock(&d->lock);
+    for (size_t i = 0; i < d->doubts_n; i++)
+        if (block_id_equal(&d->doubts[i].id, id))
+            d->doubts[i] = d->doubts[--d->doubts_n];
+    pthread_mutex_unlock(&d->lock);
+}
+
+void storage_dir_patience(struct storage *s, int64_t ms)
+{
+    struct storage_dir *d = self(s);
+    pthread_mutex_lock(&d->lock);
+    d->unreadable_ms = ms;
+    pthread_mutex_unlock(&d->lock);
 }
 
 /* The index removes only what was read here: the block may be stored anew at any moment. The file
@@ -87,11 +119,16 @@ static int set_aside(struct storage *s, const struct block_id *id)
     struct buf bytes cleanup_buf = {0};
     int r = dir_db_get(d->db, 0, id, &p, &bytes);
     if (!r && p.file[0])
-        r = read_again(d, &p, &bytes);
+        r = dir_files_read(d->files, p.file, p.stored_len, &bytes);
+    if (r == -ENODATA)
+        r = fails_for_good(d, id) ? -EUCLEAN : -EIO;
+    else
+        doubt_no_more(d, id);
     if (r == -ENOENT || (!r && bytes.n == p.stored_len && block_id_matches(id, bytes.p, bytes.n)))
         return -EALREADY;
-    if (r && r != -EUCLEAN && r != -ENODATA)
+    if (r && r != -EUCLEAN)
         return r;
+    doubt_no_more(d, id);
     const char *file = p.file[0] ? p.file : NULL;
     if (file)
         dir_files_move_aside(d->files, file);
@@ -110,6 +147,7 @@ struct batch {
     struct dir_place *places;
     struct block_id *ids;
     bool *found;
+    bool *stale; /* found, but its file cannot be read: what is brought takes its place */
     int *checks; /* outcomes of looking at what is stored */
 };
 
@@ -128,6 +166,7 @@ static void batch_free(struct batch *b)
     free(b->places);
     free(b->ids);
     free(b->found);
+    free(b->stale);
     free(b->checks);
 }
 
@@ -139,6 +178,7 @@ static void batch_make(struct batch *b, size_t n)
         .places = zeroed(n, sizeof *b->places),
         .ids = zeroed(n, sizeof *b->ids),
         .found = zeroed(n, sizeof *b->found),
+        .stale = zeroed(n, sizeof *b->stale),
         .checks = zeroed(n, sizeof *b->checks),
     };
 }
@@ -146,14 +186,17 @@ static void batch_make(struct batch *b, size_t n)
 /* Whether the block's stored bytes are those that are brought. Those that are not are set aside,
  * and the block counts as new. */
 static int check_stored(struct storage_dir *d, struct storage_put *v, struct buf *scratch,
-                        bool *found)
+                        struct dir_place *p, bool *found, bool *stale)
 {
-    struct dir_place p;
     scratch->n = 0;
-    int r = read_block(d, 0, &v->id, &p, scratch);
+    int r = read_block(d, 0, &v->id, p, scratch);
+    if (r == -ENODATA) {
+        *stale = true;
+        return 0;
+    }
     if (!r && scratch->n == v->stored.n && !memcmp(scratch->p, v->stored.p, v->stored.n))
         return 0;
-    if (r && r != -EUCLEAN && r != -ENODATA && r != -ENOENT)
+    if (r && r != -EUCLEAN && r != -ENOENT)
         return r;
     *found = false;
     if (r == -ENOENT)
@@ -167,8 +210,12 @@ static void check_all_stored(struct storage_dir *d, struct storage_put *const *v
                              struct batch *b)
 {
     struct buf scratch cleanup_buf = {0};
-    for (size_t i = 0; i < n; i++)
-        b->checks[i] = b->found[i] ? check_stored(d, v[i], &scratch, &b->found[i]) : 0;
+    for (size_t i = 0; i < n; i++) {
+        b->stale[i] = false;
+        b->checks[i] =
+            b->found[i] ? check_stored(d, v[i], &scratch, &b->places[i], &b->found[i], &b->stale[i])
+                        : 0;
+    }
 }
 
 /* Files for the larger new blocks, durable; err for those that could not be written. */
@@ -178,10 +225,19 @@ static void write_files(struct storage_dir *d, struct storage_put *const *v, siz
     for (size_t i = 0; i < n; i++) {
         b->files[i].fd = -1;
         b->files[i].err = 0;
-        if (!b->found[i] && !b->checks[i] && v[i]->stored.n >= SMALL_BLOCK)
+        bool fresh = !b->found[i] && v[i]->stored.n >= SMALL_BLOCK;
+        if ((fresh || b->stale[i]) && !b->checks[i])
             dir_files_write(d->files, &v[i]->id, v[i]->stored, &b->files[i]);
     }
     dir_files_settle(d->files, b->files, n);
+}
+
+/* The file that could not be read is kept for people to look at. */
+static void replaced(struct storage_dir *d, const struct block_id *id, const char *file)
+{
+    dir_files_move_aside(d->files, file);
+    dir_db_forget_doomed(d->db, &file, 1); /* else the next start looks for it */
+    doubt_no_more(d, id);
 }
 
 /* Puts those of v once; leaves -EAGAIN where a block that was in the index no longer is. */
@@ -207,7 +263,8 @@ static void put_once(struct storage_dir *d, uint64_t ns, struct storage_put **v,
             .logical_len = v[i]->logical_len,
             .data = in_file ? (struct bytes){0} : v[i]->stored,
             .file = in_file ? b->files[i].name : NULL,
-            .known = b->found[i] && v[i]->stored.n >= SMALL_BLOCK,
+            .replaces = in_file && b->stale[i] ? b->places[i].file : NULL,
+            .known = b->found[i] && !b->stale[i] && v[i]->stored.n >= SMALL_BLOCK,
         };
     }
     if (records)
@@ -216,8 +273,11 @@ static void put_once(struct storage_dir *d, uint64_t ns, struct storage_put **v,
         if (v[i]->err)
             continue;
         v[i]->err = b->records[k].err;
+        v[i]->generation = b->records[k].generation;
         if (b->files[i].fd >= 0 && !b->records[k].taken)
             dir_files_remove(d->files, b->files[i].name);
+        else if (b->records[k].replaces)
+            replaced(d, &v[i]->id, b->records[k].replaces);
         k++;
     }
 }
@@ -256,7 +316,7 @@ static int get(struct storage *s, uint64_t ns, const struct block_id *id, struct
     struct dir_place p;
     int r = read_block(self(s), ns, id, &p, out);
     if (r == -ENODATA)
-        r = -EUCLEAN; /* set_aside looks again, and longer */
+        r = fails_for_good(self(s), id) ? -EUCLEAN : -EIO;
     if (!r)
         *logical_len = p.logical_len;
     return r;
@@ -273,6 +333,7 @@ static int have(struct storage *s, uint64_t ns, const struct block_id *ids, size
             .there = !r && found[i],
             .stored_len = places[i].stored_len,
             .logical_len = places[i].logical_len,
+            .generation = places[i].generation,
         };
     free(places);
     free(found);
@@ -318,6 +379,7 @@ static void close_dir(struct storage *s)
     dir_files_close(d->files);
     if (d->lock_fd >= 0)
         close(d->lock_fd);
+    pthread_mutex_destroy(&d->lock);
     free(d->dir);
     free(d);
 }
@@ -352,6 +414,13 @@ static int settle_incarnation(struct storage_dir *d, const uint8_t fresh[INCARNA
     return durable_write(d->dir, "incarnation", fresh, INCARNATION_LEN, 0600);
 }
 
+/* A crash came between the row and the file. */
+static bool remove_doomed(void *arg, const char *file)
+{
+    dir_files_remove(arg, file);
+    return true;
+}
+
 static bool file_known(void *arg, const char *name)
 {
     return dir_db_knows_file(arg, name);
@@ -365,6 +434,8 @@ int storage_dir_open(struct storage **out, const char *dir, char *err)
     random_bytes(fresh, sizeof fresh);
     d->base.ops = &ops;
     d->lock_fd = -1;
+    d->unreadable_ms = UNREADABLE_MS;
+    pthread_mutex_init(&d->lock, NULL);
     if (!(d->dir = strdup(dir)))
         abort();
     int r = durable_take(dir, &d->lock_fd, err);
@@ -379,6 +450,7 @@ int storage_dir_open(struct storage **out, const char *dir, char *err)
         return r;
     }
     dir_files_sweep(d->files, file_known, d->db);
+    dir_db_doomed(d->db, remove_doomed, d->files);
     *out = &d->base;
     return 0;
 }

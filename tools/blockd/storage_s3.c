@@ -265,8 +265,10 @@ static void record(struct storage_s3 *d, uint64_t ns, struct storage_put *v, str
     if (records_n)
         dir_db_put(d->db, ns, records, records_n);
     for (size_t i = 0; i < n; i++)
-        if (!v[i].err)
+        if (!v[i].err) {
+            v[i].generation = records[k].generation;
             v[i].err = storage_err(records[k++].err);
+        }
     free(records);
 }
 
@@ -317,6 +319,7 @@ static int have(struct storage *s, uint64_t ns, const struct block_id *ids, size
             .there = !r && found[i],
             .stored_len = places[i].stored_len,
             .logical_len = places[i].logical_len,
+            .generation = places[i].generation,
         };
     free(places);
     free(found);

@@ -61,6 +61,7 @@ struct need {
     uint64_t len;     /* known length, 0: unknown */
     uint64_t present; /* servers recorded to hold it */
     uint64_t fresh;   /* servers whose receipt was presented just now */
+    uint64_t *proof;  /* the receipts' generations, one a server; where fresh is not 0 */
     bool named, not_held;
     bool known; /* the namespace refers or referred to it */
     bool used;  /* in an extent of the commit */

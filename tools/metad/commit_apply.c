@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "gone.h"
 #include "replicas.h"
 
 #define SPLICE_PAGE 4096 /* rows closed at a time */
@@ -220,8 +221,7 @@ static int write_presence(struct commit *c)
         r = ops->block_put(c->m->st, c->ns.id, &need->id, need->len, c->sjid);
         for (size_t s = 0; s < c->servers_n && !r; s++) {
             if (need->fresh & 1ull << s)
-                r = ops->presence_put(c->m->st, c->ns.id, &need->id, c->servers[s].id,
-                                      c->servers[s].generation);
+                r = gone_proved(c->m, c->ns.id, &c->servers[s], &need->id, need->proof[s]);
         }
     }
     return r;

@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "blockid.h"
+#include "gone.h"
 #include "keys.h"
 #include "replicas.h"
 
@@ -126,34 +127,49 @@ static bool receipt_counts(const struct commit *c, const struct m_receipt *r,
     return now - r->time_ms <= c->m->gc_grace_ms / 2;
 }
 
+/* Notes the receipt of server s if it counts. Also where the block is present: it may have been put
+ * again, and a report of a loss before that is on its way. */
+static int take_receipt(struct commit *c, struct blocks *b, struct bytes token)
+{
+    cleanup_arena struct arena tmp = {0};
+    struct m_receipt r;
+    size_t s = 0;
+    if (receipt_peek(&r, token, &tmp))
+        return 0;
+    while (s < c->servers_n && c->servers[s].id != r.server)
+        s++;
+    struct need *need = s < c->servers_n ? blocks_find(b, &r.block) : NULL;
+    if (!need)
+        return 0;
+    struct token_key key;
+    int err = keys_find(c->m, &c->servers[s], r.key_id, c->now_ms, &key, &tmp);
+    if (err)
+        return err == -ENOENT ? 0 : err;
+    if (receipt_open(&r, token, &key, &tmp) || !receipt_counts(c, &r, &c->servers[s]))
+        return 0;
+    if (need->len && need->len != r.len)
+        return 0;
+    bool counts;
+    err = gone_admits(c->m, c->ns.id, &c->servers[s], &need->id, r.generation, &counts);
+    if (err || !counts)
+        return err;
+    if (!need->proof) /* zeroed */
+        need->proof = arena_alloc(c->ar, c->servers_n * sizeof *need->proof);
+    need->len = r.len;
+    need->fresh |= 1ull << s;
+    if (r.generation > need->proof[s])
+        need->proof[s] = r.generation;
+    return 0;
+}
+
 /* Marks what the receipts prove. One that proves nothing is as good as none: the block stays
  * missing and the client, told so, uploads or renews. */
 static int take_receipts(struct commit *c, struct blocks *b)
 {
-    cleanup_arena struct arena tmp = {0};
-    for (size_t k = 0; k < c->q->receipts_n; k++) {
-        struct bytes token = c->q->receipts[k].receipt;
-        struct m_receipt r;
-        size_t s = 0;
-        if (receipt_peek(&r, token, &tmp))
-            continue;
-        while (s < c->servers_n && c->servers[s].id != r.server)
-            s++;
-        struct need *need = s < c->servers_n ? blocks_find(b, &r.block) : NULL;
-        if (!need || (need->present & 1ull << s))
-            continue;
-        struct token_key key;
-        int err = keys_find(c->m, &c->servers[s], r.key_id, c->now_ms, &key, &tmp);
-        if (err && err != -ENOENT)
-            return err;
-        if (err || receipt_open(&r, token, &key, &tmp) || !receipt_counts(c, &r, &c->servers[s]))
-            continue;
-        if (need->len && need->len != r.len)
-            continue;
-        need->len = r.len;
-        need->fresh |= 1ull << s;
-    }
-    return 0;
+    int r = 0;
+    for (size_t k = 0; k < c->q->receipts_n && !r; k++)
+        r = take_receipt(c, b, c->q->receipts[k].receipt);
+    return r;
 }
 
 /* ---- what a commit needs
@@ -341,8 +357,7 @@ int commit_stage_receipts(struct commit *c)
             r = ops->block_put(c->m->st, c->ns.id, &need->id, need->len, c->ns.head + 1);
         for (size_t s = 0; s < c->servers_n && !r; s++) {
             if (need->fresh & 1ull << s)
-                r = ops->presence_put(c->m->st, c->ns.id, &need->id, c->servers[s].id,
-                                      c->servers[s].generation);
+                r = gone_proved(c->m, c->ns.id, &c->servers[s], &need->id, need->proof[s]);
             if (!r && need->known && (need->fresh & 1ull << s))
                 r = replicas_present(c->m, c->ns.id, c->servers[s].id, &need->id);
         }

@@ -11,6 +11,7 @@
 #include "replicas.h"
 
 #include "keys.h"
+#include "gone.h"
 
 #include <errno.h>
 #include <string.h>
@@ -288,8 +289,13 @@ static int stored(struct meta *m, const struct server_row *s, const struct m_sto
             r = m->st->ops->block_get(m->st, ns, &b->block, &len);
         if (r == -ENOENT || (!r && (!is || len != b->len)))
             continue; /* the namespace does not refer to it: nothing is to be known of it */
+        bool counts = true;
         if (!r)
-            r = m->st->ops->presence_put(m->st, ns, &b->block, s->id, s->generation);
+            r = gone_admits(m, ns, s, &b->block, b->generation, &counts);
+        if (!counts)
+            continue; /* lost or removed since: it is asked for again */
+        if (!r)
+            r = gone_proved(m, ns, s, &b->block, b->generation);
         if (!r)
             r = replicas_present(m, ns, s->id, &b->block);
         if (r)

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "gone.h"
 #include "keys.h"
 #include "replicas.h"
 
@@ -301,11 +302,8 @@ static int beat(struct meta *m, const struct meta_caller *who, const struct m_be
         r = replicas_renewed(m, s.id);
     if (!r && moved)
         r = touch_all_accounts(m, ar);
-    for (size_t k = 0; k < q->lost_n && !r; k++) {
-        r = m->st->ops->presence_drop(m->st, q->lost[k].ns, &q->lost[k].block, s.id);
-        if (!r)
-            r = m->st->ops->lack_lost(m->st, q->lost[k].ns, s.id, &q->lost[k].block);
-    }
+    for (size_t k = 0; k < q->lost_n && !r; k++)
+        r = gone_lost(m, &s, &q->lost[k], now_ms);
     if (!r)
         r = keys_beat(m, &s, q, now_ms, a, ar);
     if (!r)

@@ -270,9 +270,15 @@ struct store_ops {
     int (*holders)(struct store *s, uint64_t ns, const struct block_id *b,
                    struct holder_row v[CANDIDATES_MAX], size_t *n);
     int (*presence_put)(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
-                        uint64_t generation);
-    int (*presence_drop)(struct store *s, uint64_t ns, const struct block_id *b,
-                         uint64_t server); /* 0 also where there was none */
+                        uint64_t generation, uint64_t proof);
+    /* Unless the proof is of `before` or later; *left: whether it is. */
+    int (*presence_drop)(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
+                         uint64_t before, bool *left);
+    /* 3.sql: the generation that a proof must have; 0: none. put raises it. */
+    int (*gone_get)(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
+                    uint64_t *generation);
+    int (*gone_put)(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
+                    uint64_t generation, int64_t now_ms);
 
     /* Looks at no more than limit open extents that come after (at->node, at->off), which becomes
      * the place of the last one; at->n: how many. Gives those whose block is present nowhere. */

@@ -148,8 +148,13 @@ int sq_block_put(struct store *s, uint64_t ns, const struct block_id *b, uint64_
 int sq_holders(struct store *s, uint64_t ns, const struct block_id *b,
                struct holder_row v[CANDIDATES_MAX], size_t *n);
 int sq_presence_put(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
-                    uint64_t generation);
-int sq_presence_drop(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server);
+                    uint64_t generation, uint64_t proof);
+int sq_presence_drop(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
+                     uint64_t before, bool *left);
+int sq_gone_get(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
+                uint64_t *generation);
+int sq_gone_put(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
+                uint64_t generation, int64_t now_ms);
 int sq_journal_add(struct store *s, uint64_t ns, const struct m_record *r, struct bytes encoded);
 int sq_journal_list(struct store *s, uint64_t ns, uint64_t after, uint64_t limit_bytes, size_t max,
                     struct bytes **v, size_t *n, struct arena *ar);

@@ -41,21 +41,6 @@ int sq_holders(struct store *s, uint64_t ns, const struct block_id *b,
     return r;
 }
 
-int sq_presence_put(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
-                    uint64_t generation)
-{
-    return sq_exec(s,
-                   "INSERT OR REPLACE INTO presence (ns, block, server, generation) "
-                   "VALUES (?, ?, ?, ?)",
-                   "ibii", ns, block_bytes(b), server, generation);
-}
-
-int sq_presence_drop(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server)
-{
-    return sq_exec(s, "DELETE FROM presence WHERE ns = ? AND block = ? AND server = ?", "ibi", ns,
-                   block_bytes(b), server);
-}
-
 /* ---- journal -------------------------------------------------------------------------------- */
 int sq_journal_add(struct store *s, uint64_t ns, const struct m_record *r, struct bytes encoded)
 {

@@ -22,6 +22,7 @@
 #include "2.sql.h"
 #include "3.sql.h"
 #include "4.sql.h"
+#include "5.sql.h"
 #include "schema.sql.h"
 #include "walfile.h"
 
@@ -35,6 +36,7 @@ static const struct migration migrations[] = {
     {2, sql_2},
     {3, sql_3},
     {4, sql_4},
+    {5, sql_5},
 };
 
 static int sq_errno(int rc)
@@ -423,6 +425,8 @@ const struct store_ops sq_ops = {
     .holders = sq_holders,
     .presence_put = sq_presence_put,
     .presence_drop = sq_presence_drop,
+    .gone_get = sq_gone_get,
+    .gone_put = sq_gone_put,
     .lack_put = sq_lack_put,
     .lack_lost = sq_lack_lost,
     .lack_take = sq_lack_take,

@@ -317,6 +317,59 @@ static void test_losses(void **state)
         free(p[i]);
 }
 
+static uint64_t generation_of(struct storage *s, uint64_t ns, const struct block_id *id)
+{
+    struct storage_info info;
+    assert_int_equal(s->ops->have(s, ns, id, 1, &info), 0);
+    assert_true(info.there);
+    return info.generation;
+}
+
+static uint64_t put_generation(struct storage *s, uint64_t ns, const struct block_id *id,
+                               const uint8_t *p, size_t n)
+{
+    struct storage_put v = {.id = *id, .stored = {p, n}, .logical_len = n};
+    s->ops->put(s, ns, &v, 1);
+    assert_int_equal(v.err, 0);
+    assert_int_equal(generation_of(s, ns, id), v.generation);
+    return v.generation;
+}
+
+/* What proves a put from before a loss is older than the loss; a put since is not. */
+static void test_generations(void **state)
+{
+    struct env *e = *state;
+    struct storage_lost lost[4];
+    struct block_id id, other;
+    size_t n;
+    for (size_t i = 0; i < SIZES; i += SIZES - 1) {
+        uint8_t *p = block_make(sizes[i], 300 + (unsigned)i, &id);
+        uint8_t *q = block_make(1000, 400 + (unsigned)i, &other);
+        uint64_t first = put_generation(e->s, 1, &id, p, sizes[i]);
+        uint64_t second = put_generation(e->s, 2, &id, p, sizes[i]);
+        uint64_t apart = put_generation(e->s, 1, &other, q, 1000);
+        assert_true(first > 0 && second >= first && apart >= second);
+        assert_int_equal(generation_of(e->s, 1, &id), first);
+        e->s->ops->close(e->s);
+        e->f->damage(e->place, &id);
+        e->s = e->f->open(e->place);
+        assert_int_equal(generation_of(e->s, 1, &id), first); /* a start says nothing new of it */
+        assert_int_equal(e->s->ops->set_aside(e->s, &id), 0);
+        assert_int_equal(e->s->ops->lost(e->s, lost, 4, &n), 0);
+        assert_int_equal(n, 2);
+        assert_true(lost[0].generation > apart && lost[1].generation == lost[0].generation);
+        assert_int_equal(generation_of(e->s, 1, &other), apart);
+        assert_true(put_generation(e->s, 1, &id, p, sizes[i]) >= lost[0].generation);
+        /* put again, also what was never away has the generation of the new put */
+        assert_true(put_generation(e->s, 1, &other, q, 1000) >= lost[0].generation);
+        assert_int_equal(e->s->ops->told(e->s, lost[1].serial), 0);
+        reopen(e);
+        assert_true(generation_of(e->s, 1, &other) >= lost[0].generation);
+        free(p);
+        free(q);
+    }
+}
+
 static void test_incarnation(void **state)
 {
     struct env *e = *state;
@@ -435,7 +488,7 @@ int conformance_run(const struct storage_fixture *f)
         TEST(test_put_and_get), TEST(test_batch),           TEST(test_namespaces),
         TEST(test_have_many),   TEST(test_damage),          TEST(test_incarnation),
         TEST(test_concurrent),  TEST(test_put_over_damage), TEST(test_losses),
-        TEST(test_after),
+        TEST(test_after),       TEST(test_generations),
     };
 #undef TEST
     return cmocka_run_group_tests_name(f->name, tests, NULL, NULL);

@@ -237,6 +237,37 @@ static void test_goes_on(void **state)
     scrub_stop(s);
 }
 
+/* What cannot be read is looked at again between two passes, and what is found then is told. */
+static void test_looks_again(void **state)
+{
+    struct env *e = *state;
+    char there[4096], away[4096], path[4096];
+    struct scrub *s;
+    struct scrub_options o = {.dir = e->dir,
+                              .storage = e->s,
+                              .rate = 1 << 30,
+                              .interval_s = 3600,
+                              .again_ms = 10,
+                              .lost = note_lost,
+                              .arg = e};
+    snprintf(there, sizeof there, "%s/blocks/00000001", e->dir);
+    snprintf(away, sizeof away, "%s/away", e->dir);
+    file_of(e, 3, path);
+    assert_int_equal(rename(there, away), 0);
+    assert_int_equal(scrub_start(&s, &o), 0);
+    wait_for(s, "passes_total", 1);
+    wait_for(s, "unreadable_total", 3 * N / 3);
+    assert_int_equal(metric(s, "damaged_total"), 0);
+    assert_int_equal(rename(away, there), 0);
+    assert_int_equal(truncate(path, 299999), 0); /* seen only by looking again */
+    scrub_doubt(s, &e->ids[3]);
+    wait_for(s, "damaged_total", 1);
+    assert_int_equal(metric(s, "passes_total"), 1);
+    scrub_stop(s);
+    assert_true(was_lost(e, &e->ids[3]));
+    assert_int_equal(e->lost_n, 1);
+}
+
 static void test_pace(void **state)
 {
     struct env *e = *state;
@@ -300,6 +331,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_finds_damage, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_goes_on, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_looks_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_pace, set_up, tear_down),
         cmocka_unit_test(test_units),
     };

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Changes of the index, each inside the transaction that its caller has begun. */
+#include "dir_db_int.h"
+
+#include "feed.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+const char *const dir_db_write_sql[WRITES] = {
+    [FIND] = "SELECT n, stored_len FROM block WHERE id = ?1",
+    [INSERT] = "INSERT INTO block (id, stored_len, logical_len, file) VALUES (?1, ?2, ?3, ?4)",
+    [INSERT_SMALL] = "INSERT INTO small (n, bytes) VALUES (?1, ?2)",
+    [HOLD] = ("INSERT INTO held (ns, n, generation) VALUES (?1, ?2, ?3) ON CONFLICT (ns, n) DO "
+              "UPDATE SET generation = excluded.generation WHERE generation < excluded.generation"),
+    [TOTALS] = "UPDATE store SET blocks = blocks + ?1, bytes = bytes + ?2",
+    [DROP_HELD] = "DELETE FROM held WHERE n = ?1",
+    [DROP_SMALL] = "DELETE FROM small WHERE n = ?1",
+    [DROP_BLOCK] = "DELETE FROM block WHERE n = ?1",
+    [FIND_BAD] = ("SELECT block.n, stored_len FROM block LEFT JOIN small ON small.n = block.n "
+                  "WHERE id = ?1 AND file IS ?2 AND bytes IS ?3"),
+    [LOSE] = ("INSERT OR REPLACE INTO lost (ns, id, generation) "
+              "SELECT ns, id, ?2 FROM held JOIN block USING (n) WHERE n = ?1"),
+    [REGAIN] = "DELETE FROM lost WHERE ns = ?1 AND id = ?2",
+    [FORGET_LOST] = "DELETE FROM lost WHERE serial <= ?1",
+    [INCARNATION] = "UPDATE store SET incarnation = ?1",
+    [GENERATION] = "SELECT generation FROM store",
+    [RAISE] = "UPDATE store SET generation = max(generation + 1, ?1)",
+    [REPLACE_FILE] = "UPDATE block SET file = ?2 WHERE n = ?1 AND file = ?3",
+    [DOOM] = "INSERT OR IGNORE INTO doomed (file) VALUES (?1)",
+    [FORGET_DOOMED] = "DELETE FROM doomed WHERE file = ?1",
+};
+
+/* The row number and stored length that a bound statement finds; 0: none, -errno. */
+static int64_t found_row(struct dir_db *d, sqlite3_stmt *st, int64_t *len)
+{
+    int rc = sqlite3_step(st);
+    int64_t n = rc == SQLITE_ROW    ? sqlite3_column_int64(st, 0)
+                : rc == SQLITE_DONE ? 0
+                                    : dir_sql_errno(d->db, rc);
+    *len = n > 0 ? sqlite3_column_int64(st, 1) : 0;
+    sqlite3_reset(st);
+    return n;
+}
+
+static int64_t row_of(struct dir_db *d, const struct block_id *id, int64_t *len)
+{
+    dir_sql_bind_id(d->st[FIND], 1, id);
+    return found_row(d, d->st[FIND], len);
+}
+
+static int add_totals(struct dir_db *d, int64_t blocks, int64_t bytes)
+{
+    sqlite3_bind_int64(d->st[TOTALS], 1, blocks);
+    sqlite3_bind_int64(d->st[TOTALS], 2, bytes);
+    return dir_sql_run(d->db, d->st[TOTALS]);
+}
+
+static int generation(struct dir_db *d, uint64_t *out)
+{
+    sqlite3_stmt *st = d->st[GENERATION];
+    int rc = sqlite3_step(st);
+    *out = rc == SQLITE_ROW ? (uint64_t)sqlite3_column_int64(st, 0) : 0;
+    sqlite3_reset(st);
+    return rc == SQLITE_ROW ? 0 : dir_sql_errno(d->db, rc);
+}
+
+/* The clock only makes it likely that an index made anew begins above what an earlier one had. */
+int generation_raise(struct dir_db *d, uint64_t *out)
+{
+    dir_sql_bind_u64(d->st[RAISE], 1, (uint64_t)wall_ms());
+    int r = dir_sql_run(d->db, d->st[RAISE]);
+    return r ? r : generation(d, out);
+}
+
+static int insert_block(struct dir_db *d, const struct dir_record *p, int64_t *n)
+{
+    sqlite3_stmt *st = d->st[INSERT];
+    dir_sql_bind_id(st, 1, &p->id);
+    dir_sql_bind_u64(st, 2, p->stored_len);
+    dir_sql_bind_u64(st, 3, p->logical_len);
+    if (p->file)
+        sqlite3_bind_text(st, 4, p->file, -1, SQLITE_STATIC);
+    int r = dir_sql_run(d->db, st);
+    *n = sqlite3_last_insert_rowid(d->db);
+    if (!r && !p->file) {
+        st = d->st[INSERT_SMALL];
+        sqlite3_bind_int64(st, 1, *n);
+        sqlite3_bind_blob64(st, 2, p->data.p ? p->data.p : (const void *)"", p->data.n,
+                            SQLITE_STATIC);
+        r = dir_sql_run(d->db, st);
+    }
+    return r ? r : add_totals(d, 1, (int64_t)p->stored_len);
+}
+
+static int run_with_text(struct dir_db *d, int which, const char *text)
+{
+    sqlite3_bind_text(d->st[which], 1, text, -1, SQLITE_STATIC);
+    return dir_sql_run(d->db, d->st[which]);
+}
+
+/* The block's bytes are in another file from now on. */
+static int replace_file(struct dir_db *d, int64_t n, struct dir_record *p)
+{
+    sqlite3_stmt *st = d->st[REPLACE_FILE];
+    sqlite3_bind_int64(st, 1, n);
+    sqlite3_bind_text(st, 2, p->file, -1, SQLITE_STATIC);
+    sqlite3_bind_text(st, 3, p->replaces, -1, SQLITE_STATIC);
+    int r = dir_sql_run(d->db, st);
+    p->taken = !r && sqlite3_changes(d->db) == 1;
+    return p->taken ? run_with_text(d, DOOM, p->replaces) : r;
+}
+
+/* One row of a put, inside a transaction. -EAGAIN is the row's own outcome. */
+static int put_row(struct dir_db *d, uint64_t ns, struct dir_record *p)
+{
+    int64_t len, n = row_of(d, &p->id, &len);
+    p->taken = false;
+    p->err = 0;
+    if (n < 0)
+        return (int)n;
+    if (n == 0) {
+        if (p->known) {
+            p->err = -EAGAIN;
+            return 0;
+        }
+        int failed = insert_block(d, p, &n);
+        if (failed)
+            return failed;
+        p->taken = true;
+    } else if (p->file && p->replaces) {
+        int failed = replace_file(d, n, p);
+        if (failed)
+            return failed;
+    }
+    int r = generation(d, &p->generation);
+    if (r)
+        return r;
+    dir_sql_bind_u64(d->st[HOLD], 1, ns);
+    sqlite3_bind_int64(d->st[HOLD], 2, n);
+    dir_sql_bind_u64(d->st[HOLD], 3, p->generation);
+    if ((r = dir_sql_run(d->db, d->st[HOLD])))
+        return r;
+    dir_sql_bind_u64(d->st[REGAIN], 1, ns);
+    dir_sql_bind_id(d->st[REGAIN], 2, &p->id);
+    return dir_sql_run(d->db, d->st[REGAIN]);
+}
+
+/* Row number of a job's block if it is still what was found bad; 0: none, -errno. */
+static int64_t bad_row(struct dir_db *d, const struct job *j, int64_t *len)
+{
+    sqlite3_stmt *st = d->st[FIND_BAD];
+    dir_sql_bind_id(st, 1, j->id);
+    if (j->file)
+        sqlite3_bind_text(st, 2, j->file, -1, SQLITE_STATIC);
+    else
+        sqlite3_bind_blob64(st, 3, j->bad.p ? j->bad.p : (const void *)"", j->bad.n, SQLITE_STATIC);
+    int64_t n = found_row(d, st, len);
+    sqlite3_clear_bindings(st);
+    return n;
+}
+
+/* -EALREADY is the job's own outcome. */
+static int remove_row(struct dir_db *d, struct job *j)
+{
+    int64_t len, n = bad_row(d, j, &len);
+    j->err = n ? 0 : -EALREADY;
+    if (n <= 0)
+        return (int)n;
+    uint64_t from_now;
+    int lost = generation_raise(d, &from_now);
+    if (lost)
+        return lost;
+    sqlite3_bind_int64(d->st[LOSE], 1, n);
+    dir_sql_bind_u64(d->st[LOSE], 2, from_now);
+    if ((lost = dir_sql_run(d->db, d->st[LOSE])))
+        return lost;
+    for (int i = DROP_HELD; i <= DROP_BLOCK; i++) {
+        sqlite3_bind_int64(d->st[i], 1, n);
+        int r = dir_sql_run(d->db, d->st[i]);
+        if (r)
+            return r;
+    }
+    return add_totals(d, -1, -len);
+}
+
+int job_apply(struct dir_db *d, struct job *j)
+{
+    int r = 0;
+    switch (j->kind) {
+    case JOB_PUT:
+        for (size_t i = 0; !r && i < j->n; i++)
+            r = put_row(d, j->ns, &j->v[i]);
+        return r;
+    case JOB_REMOVE:
+        return remove_row(d, j);
+    case JOB_FORGET_LOST:
+        dir_sql_bind_u64(d->st[FORGET_LOST], 1, j->serial);
+        return dir_sql_run(d->db, d->st[FORGET_LOST]);
+    case JOB_INCARNATION:
+        sqlite3_bind_blob(d->st[INCARNATION], 1, j->incarnation, INCARNATION_LEN, SQLITE_STATIC);
+        return dir_sql_run(d->db, d->st[INCARNATION]);
+    case JOB_RAISE:
+        return generation_raise(d, &j->generation);
+    case JOB_FORGET_DOOMED:
+        for (size_t i = 0; !r && i < j->n; i++)
+            r = run_with_text(d, FORGET_DOOMED, j->files[i]);
+        return r;
+    }
+    abort();
+}

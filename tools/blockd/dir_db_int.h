@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What the files of the index share. [internal]
+ *
+ * dir_db.c         opening; the group commit
+ * dir_db_change.c  what a change does, inside a transaction
+ * dir_db_read.c    connections that read, and what they are asked
+ */
+#ifndef DIR_DB_INT_H
+#define DIR_DB_INT_H
+
+#include "dir_db.h"
+#include "dir_sql.h"
+
+#include <pthread.h>
+#include <sys/queue.h>
+
+#define DIR_DB_BUSY_MS 10000
+
+enum {
+    FIND,
+    INSERT,
+    INSERT_SMALL,
+    HOLD,
+    TOTALS,
+    DROP_HELD,
+    DROP_SMALL,
+    DROP_BLOCK,
+    FIND_BAD,
+    LOSE,
+    REGAIN,
+    FORGET_LOST,
+    INCARNATION,
+    GENERATION,
+    RAISE,
+    REPLACE_FILE,
+    DOOM,
+    FORGET_DOOMED,
+    WRITES
+};
+extern const char *const dir_db_write_sql[WRITES];
+
+enum {
+    READ_ANY,
+    READ_NS,
+    READ_BYTES,
+    READ_FILE,
+    READ_STORE,
+    READ_LOST,
+    READ_AFTER,
+    READ_DOOMED,
+    READS
+};
+
+struct reader {
+    sqlite3 *db;
+    sqlite3_stmt *st[READS];
+    struct reader *next;
+};
+
+/* A change. Lives on the asker's stack. */
+struct job {
+    enum {
+        JOB_PUT,
+        JOB_REMOVE,
+        JOB_FORGET_LOST,
+        JOB_INCARNATION,
+        JOB_RAISE,
+        JOB_FORGET_DOOMED
+    } kind;
+    uint64_t ns;
+    struct dir_record *v; /* JOB_PUT */
+    size_t n;
+    const struct block_id *id; /* JOB_REMOVE, with what was found bad: */
+    const char *file;
+    struct bytes bad;
+    uint64_t serial;            /* JOB_FORGET_LOST */
+    const uint8_t *incarnation; /* JOB_INCARNATION */
+    uint64_t generation;        /* out: JOB_RAISE */
+    const char *const *files;   /* JOB_FORGET_DOOMED; n */
+    int err;
+    bool done;
+    STAILQ_ENTRY(job) link;
+};
+STAILQ_HEAD(jobs, job);
+
+struct dir_db {
+    char *path;
+    sqlite3 *db; /* of whoever set busy, with what follows */
+    sqlite3_stmt *st[WRITES];
+    int page_size;
+    int64_t log_bytes;  /* in the WAL, after the last commit */
+    bool stuck;         /* the last checkpoint failed: the next commit makes way for another */
+    struct reader *own; /* his, too */
+    pthread_t keeper;
+    bool started;
+
+    pthread_mutex_t lock;       /* guards what follows */
+    pthread_cond_t there, done; /* there: for the keeper */
+    bool busy;                  /* somebody uses the writing connection */
+    struct jobs jobs;
+    bool quit;
+    struct reader *readers;
+    size_t readers_n;
+    uint64_t blocks, bytes;
+};
+
+/* ---- dir_db_read.c ---- */
+/* NULL: it cannot be opened. flags: SQLite's. */
+struct reader *reader_open(const char *path, int flags);
+void reader_free(struct reader *r);
+/* From the pool. */
+struct reader *reader_take(struct dir_db *d);
+void reader_give(struct dir_db *d, struct reader *r);
+void reader_totals(struct dir_db *d, struct reader *r);
+
+/* ---- dir_db_change.c ---- */
+/* Does the job, inside a transaction. 0, with the outcomes of its parts, or -errno: none of it. */
+int job_apply(struct dir_db *d, struct job *j);
+/* Raises the generation and tells it. */
+int generation_raise(struct dir_db *d, uint64_t *out);
+#endif

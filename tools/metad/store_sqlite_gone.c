@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Presence, and what block servers no longer have, on SQLite. */
+#include "store_sqlite.h"
+
+#include <errno.h>
+
+static struct bytes block_bytes(const struct block_id *b)
+{
+    return bytes_of(b->b, BLOCK_ID_LEN);
+}
+
+/* ---- presence ------------------------------------------------------------------------------- */
+int sq_presence_put(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
+                    uint64_t generation, uint64_t proof)
+{
+    return sq_exec(s,
+                   "INSERT INTO presence (ns, block, server, generation, proof) "
+                   "VALUES (?, ?, ?, ?, ?) ON CONFLICT (ns, block, server) DO UPDATE SET "
+                   "proof = CASE WHEN generation = excluded.generation "
+                   "THEN max(proof, excluded.proof) ELSE excluded.proof END, "
+                   "generation = excluded.generation",
+                   "ibiii", ns, block_bytes(b), server, generation, proof);
+}
+
+int sq_presence_drop(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
+                     uint64_t before, bool *left)
+{
+    int r =
+        sq_exec(s, "DELETE FROM presence WHERE ns = ? AND block = ? AND server = ? AND proof < ?",
+                "ibii", ns, block_bytes(b), server, before);
+    sqlite3_stmt *st =
+        r ? NULL
+          : sq_bind(s, "SELECT 1 FROM presence WHERE ns = ? AND block = ? AND server = ?", "ibi",
+                    ns, block_bytes(b), server);
+    if (!r)
+        r = sq_one(s, st);
+    sq_done(st);
+    *left = r == 0;
+    return r == -ENOENT ? 0 : r;
+}
+
+/* ---- gone ----------------------------------------------------------------------------------- */
+int sq_gone_get(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
+                uint64_t *generation)
+{
+    sqlite3_stmt *st =
+        sq_bind(s, "SELECT generation FROM gone WHERE ns = ? AND block = ? AND server = ?", "ibi",
+                ns, block_bytes(b), server);
+    int r = sq_one(s, st);
+    *generation = r ? 0 : sq_u64(st, 0);
+    sq_done(st);
+    return r == -ENOENT ? 0 : r;
+}
+
+int sq_gone_put(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
+                uint64_t generation, int64_t now_ms)
+{
+    return sq_exec(s,
+                   "INSERT INTO gone (ns, block, server, generation, at_ms) VALUES (?, ?, ?, ?, ?) "
+                   "ON CONFLICT (ns, block, server) DO UPDATE SET at_ms = excluded.at_ms, "
+                   "generation = max(generation, excluded.generation)",
+                   "ibiii", ns, block_bytes(b), server, generation, now_ms);
+}
