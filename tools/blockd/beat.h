@@ -5,6 +5,7 @@
 #ifndef BEAT_H
 #define BEAT_H
 
+#include "collect.h"
 #include "feed.h"
 #include "identity.h"
 #include "keyring.h"
@@ -19,6 +20,7 @@ struct beat_options {
     struct storage *storage;
     struct keyring *keys;
     struct feed *feed;
+    struct collect *collect; /* told when there is something to remove; may be NULL */
     struct log *log;
     unsigned every_ms; /* 0: 5000 */
 };

@@ -169,6 +169,33 @@ int dir_db_forget_lost(struct dir_db *d, uint64_t serial)
     return j.err;
 }
 
+int dir_db_collect(struct dir_db *d, uint64_t ns, const struct block_id *ids, size_t n,
+                   uint64_t generation, char (*files)[DIR_FILE_NAME],
+                   struct storage_collected *sums)
+{
+    struct job j = {.kind = JOB_COLLECT,
+                    .ns = ns,
+                    .id = ids,
+                    .n = n,
+                    .generation = generation,
+                    .doomed = files};
+    memset(files, 0, n * sizeof *files);
+    submit(d, &j);
+    if (j.err) /* none of it happened */
+        return j.err;
+    sums->taken += j.collected.taken;
+    sums->blocks += j.collected.blocks;
+    sums->bytes += j.collected.bytes;
+    return 0;
+}
+
+int dir_db_move(struct dir_db *d, const struct block_id *id, const char *was, const char *file)
+{
+    struct job j = {.kind = JOB_MOVE, .id = id, .file = was, .to = file};
+    submit(d, &j);
+    return j.err;
+}
+
 int dir_db_forget_doomed(struct dir_db *d, const char *const *files, size_t n)
 {
     struct job j = {.kind = JOB_FORGET_DOOMED, .files = files, .n = n};

@@ -49,6 +49,16 @@ int dir_db_remove(struct dir_db *d, const struct block_id *id, const char *file,
 int dir_db_lost(struct dir_db *d, struct storage_lost *v, size_t max, size_t *n);
 /* Forgets those up to and with this one. */
 int dir_db_forget_lost(struct dir_db *d, uint64_t serial);
+/* Takes the blocks away from the namespace, but those whose row has that generation or a later one.
+ * Of a block that no namespace has then, the row goes, too; its file, if there is one, is doomed
+ * and copied to `files` (n of them, which are zeroed before). */
+int dir_db_collect(struct dir_db *d, uint64_t ns, const struct block_id *ids, size_t n,
+                   uint64_t generation, char (*files)[DIR_FILE_NAME],
+                   struct storage_collected *sums);
+/* Another namespace that has the block; -ENOENT: there is none. */
+int dir_db_other(struct dir_db *d, uint64_t ns, const struct block_id *id, uint64_t *other);
+/* The block's bytes are in `file` instead of `was` from now on, durably. */
+int dir_db_move(struct dir_db *d, const struct block_id *id, const char *was, const char *file);
 /* Calls fn for every file that no row names any more; those for which it returns true are
  * forgotten. */
 int dir_db_doomed(struct dir_db *d, bool (*fn)(void *arg, const char *file), void *arg);

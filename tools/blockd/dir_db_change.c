@@ -5,6 +5,7 @@
 #include "feed.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 const char *const dir_db_write_sql[WRITES] = {
@@ -28,6 +29,10 @@ const char *const dir_db_write_sql[WRITES] = {
     [RAISE] = "UPDATE store SET generation = max(generation + 1, ?1)",
     [REPLACE_FILE] = "UPDATE block SET file = ?2 WHERE n = ?1 AND file = ?3",
     [DOOM] = "INSERT OR IGNORE INTO doomed (file) VALUES (?1)",
+    [LET_GO] = "DELETE FROM held WHERE ns = ?1 AND n = ?2 AND generation < ?3",
+    [IS_HELD] = "SELECT 1, 0 FROM held WHERE n = ?1 LIMIT 1",
+    [FILE_OF] = "SELECT file FROM block WHERE n = ?1",
+    [RAISE_TO] = "UPDATE store SET generation = max(generation, ?1)",
     [FORGET_DOOMED] = "DELETE FROM doomed WHERE file = ?1",
 };
 
@@ -184,6 +189,74 @@ static int remove_row(struct dir_db *d, struct job *j)
     return add_totals(d, -1, -len);
 }
 
+/* Drops the rows of a block that no namespace has; *file: what is doomed by it, or empty. */
+static int drop_block(struct dir_db *d, int64_t n, int64_t len, char file[DIR_FILE_NAME])
+{
+    sqlite3_stmt *st = d->st[FILE_OF];
+    sqlite3_bind_int64(st, 1, n);
+    int rc = sqlite3_step(st);
+    const char *name = rc == SQLITE_ROW ? (const char *)sqlite3_column_text(st, 0) : NULL;
+    snprintf(file, DIR_FILE_NAME, "%s", name ? name : "");
+    sqlite3_reset(st);
+    int r = rc == SQLITE_ROW ? 0 : dir_sql_errno(d->db, rc);
+    if (!r && file[0])
+        r = run_with_text(d, DOOM, file);
+    for (int i = DROP_SMALL; i <= DROP_BLOCK && !r; i++) {
+        sqlite3_bind_int64(d->st[i], 1, n);
+        r = dir_sql_run(d->db, d->st[i]);
+    }
+    return r ? r : add_totals(d, -1, -len);
+}
+
+static int collect_row(struct dir_db *d, struct job *j, size_t i)
+{
+    int64_t len, unused, n = row_of(d, &j->id[i], &len);
+    if (n <= 0)
+        return (int)n;
+    sqlite3_stmt *st = d->st[LET_GO];
+    dir_sql_bind_u64(st, 1, j->ns);
+    sqlite3_bind_int64(st, 2, n);
+    dir_sql_bind_u64(st, 3, j->generation);
+    int r = dir_sql_run(d->db, st);
+    if (r || !sqlite3_changes(d->db))
+        return r;
+    j->collected.taken++;
+    sqlite3_bind_int64(d->st[IS_HELD], 1, n);
+    int64_t held = found_row(d, d->st[IS_HELD], &unused);
+    if (held)
+        return held < 0 ? (int)held : 0;
+    j->collected.blocks++;
+    j->collected.bytes += (uint64_t)len;
+    return drop_block(d, n, len, j->doomed[i]);
+}
+
+static int collect(struct dir_db *d, struct job *j)
+{
+    j->collected = (struct storage_collected){0};
+    dir_sql_bind_u64(d->st[RAISE_TO], 1, j->generation);
+    int r = dir_sql_run(d->db, d->st[RAISE_TO]);
+    for (size_t i = 0; i < j->n && !r; i++) {
+        j->doomed[i][0] = '\0';
+        r = collect_row(d, j, i);
+    }
+    return r;
+}
+
+/* -EALREADY is the job's own outcome: its bytes are elsewhere, or it is gone. */
+static int move_row(struct dir_db *d, struct job *j)
+{
+    int64_t len, n = row_of(d, j->id, &len);
+    if (n < 0)
+        return (int)n;
+    sqlite3_stmt *st = d->st[REPLACE_FILE];
+    sqlite3_bind_int64(st, 1, n);
+    sqlite3_bind_text(st, 2, j->to, -1, SQLITE_STATIC);
+    sqlite3_bind_text(st, 3, j->file, -1, SQLITE_STATIC);
+    int r = dir_sql_run(d->db, st);
+    j->err = !r && sqlite3_changes(d->db) ? 0 : -EALREADY;
+    return r;
+}
+
 int job_apply(struct dir_db *d, struct job *j)
 {
     int r = 0;
@@ -202,6 +275,10 @@ int job_apply(struct dir_db *d, struct job *j)
         return dir_sql_run(d->db, d->st[INCARNATION]);
     case JOB_RAISE:
         return generation_raise(d, &j->generation);
+    case JOB_COLLECT:
+        return collect(d, j);
+    case JOB_MOVE:
+        return move_row(d, j);
     case JOB_FORGET_DOOMED:
         for (size_t i = 0; !r && i < j->n; i++)
             r = run_with_text(d, FORGET_DOOMED, j->files[i]);

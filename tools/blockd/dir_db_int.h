@@ -35,6 +35,10 @@ enum {
     REPLACE_FILE,
     DOOM,
     FORGET_DOOMED,
+    LET_GO,
+    IS_HELD,
+    FILE_OF,
+    RAISE_TO,
     WRITES
 };
 extern const char *const dir_db_write_sql[WRITES];
@@ -48,6 +52,7 @@ enum {
     READ_LOST,
     READ_AFTER,
     READ_DOOMED,
+    READ_OTHER,
     READS
 };
 
@@ -65,18 +70,22 @@ struct job {
         JOB_FORGET_LOST,
         JOB_INCARNATION,
         JOB_RAISE,
-        JOB_FORGET_DOOMED
+        JOB_FORGET_DOOMED,
+        JOB_COLLECT,
+        JOB_MOVE
     } kind;
     uint64_t ns;
     struct dir_record *v; /* JOB_PUT */
     size_t n;
-    const struct block_id *id; /* JOB_REMOVE, with what was found bad: */
-    const char *file;
+    const struct block_id *id; /* JOB_REMOVE, with what was found bad; JOB_COLLECT: n; JOB_MOVE */
+    const char *file, *to;
     struct bytes bad;
-    uint64_t serial;            /* JOB_FORGET_LOST */
-    const uint8_t *incarnation; /* JOB_INCARNATION */
-    uint64_t generation;        /* out: JOB_RAISE */
-    const char *const *files;   /* JOB_FORGET_DOOMED; n */
+    uint64_t serial;               /* JOB_FORGET_LOST */
+    const uint8_t *incarnation;    /* JOB_INCARNATION */
+    uint64_t generation;           /* out: JOB_RAISE; JOB_COLLECT */
+    char (*doomed)[DIR_FILE_NAME]; /* out: JOB_COLLECT */
+    struct storage_collected collected;
+    const char *const *files; /* JOB_FORGET_DOOMED; n */
     int err;
     bool done;
     STAILQ_ENTRY(job) link;

@@ -18,6 +18,8 @@ static const char *const read_sql[READS] = {
     [READ_STORE] = "SELECT blocks, bytes, incarnation FROM store",
     [READ_LOST] = "SELECT serial, ns, id, generation FROM lost ORDER BY serial LIMIT ?1",
     [READ_AFTER] = "SELECT id, stored_len FROM block WHERE id > ?1 ORDER BY id LIMIT ?2",
+    [READ_OTHER] = ("SELECT ns FROM held JOIN block USING (n) WHERE id = ?1 AND ns <> ?2 "
+                    "ORDER BY ns LIMIT 1"),
     [READ_DOOMED] = "SELECT file FROM doomed WHERE file > ?1 ORDER BY file LIMIT 1",
 };
 
@@ -128,6 +130,21 @@ int dir_db_get(struct dir_db *d, uint64_t ns, const struct block_id *id, struct 
     dir_sql_exec(r->db, "COMMIT");
     reader_give(d, r);
     return err;
+}
+
+int dir_db_other(struct dir_db *d, uint64_t ns, const struct block_id *id, uint64_t *other)
+{
+    struct reader *r = reader_take(d);
+    if (!r)
+        return -EIO;
+    sqlite3_stmt *st = r->st[READ_OTHER];
+    dir_sql_bind_id(st, 1, id);
+    dir_sql_bind_u64(st, 2, ns);
+    int rc = sqlite3_step(st);
+    *other = rc == SQLITE_ROW ? (uint64_t)sqlite3_column_int64(st, 0) : 0;
+    sqlite3_reset(st);
+    reader_give(d, r);
+    return rc == SQLITE_ROW ? 0 : rc == SQLITE_DONE ? -ENOENT : -EIO;
 }
 
 int dir_db_after(struct dir_db *d, const struct block_id *id, struct storage_entry *v, size_t max,

@@ -64,6 +64,7 @@ struct program {
     struct service service;
     struct httpd *httpd;
     struct beat *beat;
+    struct collect *collect;
     struct scrub *scrub;
     struct replicate *replicate;
 };
@@ -424,13 +425,22 @@ static void woken(void *beat)
 /* What goes on beside serving, in the order in which one needs the other. */
 static int start_threads(struct program *p, char *err)
 {
-    int r = beat_start(&p->beat, &(struct beat_options){.dir = p->o.data,
-                                                        .url = p->url,
-                                                        .identity = &p->identity,
-                                                        .storage = p->storage,
-                                                        .keys = p->keys,
-                                                        .feed = p->feed,
-                                                        .log = p->log});
+    int r = collect_start(
+        &p->collect,
+        &(struct collect_options){.identity = &p->identity, .storage = p->storage, .log = p->log});
+    if (r) {
+        snprintf(err, 512, "cannot start collecting garbage: %s", strerror(-r));
+        return r;
+    }
+    p->service.collect = p->collect;
+    r = beat_start(&p->beat, &(struct beat_options){.dir = p->o.data,
+                                                    .url = p->url,
+                                                    .identity = &p->identity,
+                                                    .storage = p->storage,
+                                                    .collect = p->collect,
+                                                    .keys = p->keys,
+                                                    .feed = p->feed,
+                                                    .log = p->log});
     if (r) {
         snprintf(err, 512, "cannot start the heartbeat: %s", strerror(-r));
         return r;
@@ -538,6 +548,7 @@ static int run(struct program *p, char *err)
     scrub_stop(p->scrub);
     replicate_stop(p->replicate);
     beat_stop(p->beat);
+    collect_stop(p->collect);
     feed_free(p->feed);
     keyring_free(p->keys);
     identity_free(&p->identity);

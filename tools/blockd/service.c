@@ -376,5 +376,6 @@ void service_metrics(void *ctx, struct buf *out)
         buf_printf(out, "# TYPE " NAME "_%s %s\n" NAME "_%s %llu\n", lines[i].name, lines[i].type,
                    lines[i].name, (unsigned long long)lines[i].value);
     scrub_print(s->scrub, out);
+    collect_print(s->collect, out);
     replicate_print(s->replicate, out);
 }

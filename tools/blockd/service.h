@@ -5,6 +5,7 @@
 
 #include "access.h"
 #include "beat.h"
+#include "collect.h"
 #include "httpd.h"
 #include "replicate.h"
 #include "scrub.h"
@@ -17,7 +18,8 @@ struct service {
     struct access access;
     struct log *log;
     struct beat *beat;           /* told of losses; NULL: nobody is */
-    struct scrub *scrub;         /* for the metrics; may be NULL */
+    struct scrub *scrub;         /* told what cannot be read; may be NULL */
+    struct collect *collect;     /* for the metrics; may be NULL */
     struct replicate *replicate; /* NULL: offers are refused */
     atomic_uint_least64_t put_bytes, get_bytes, corrupt, unreadable, refused, put_failed;
 };

@@ -56,6 +56,11 @@ struct storage_usage {
     uint64_t free_bytes;    /* 0: not known */
 };
 
+struct storage_collected {
+    uint64_t taken;         /* from a namespace */
+    uint64_t blocks, bytes; /* removed with their bytes */
+};
+
 struct storage_ops {
     /* Stores all n for the namespace; each item has its own outcome. What is stored already is
      * compared with what is brought, and replaced where it is wrong. Returns when those with err 0
@@ -73,6 +78,14 @@ struct storage_ops {
      * and keeps the bytes for people to look at: 0. -EALREADY: the bytes are right, or the block is
      * gone; -EIO: they cannot be read now. */
     int (*set_aside)(struct storage *s, const struct block_id *id);
+    /* Raises the generation, durably: what is put from now on is told from what was. */
+    int (*raise)(struct storage *s, uint64_t *generation);
+    /* Takes blocks away from the namespace, durably, but not those put for it in that generation or
+     * later; the bytes of those that no namespace has any more are removed. The generation is no
+     * less than that one from then on. sums: what was taken away and removed is added; errors leave
+     * some for the next time, nothing half done. */
+    int (*collect)(struct storage *s, uint64_t ns, const struct block_id *ids, size_t n,
+                   uint64_t generation, struct storage_collected *sums);
     /* The stored blocks that come after this one (NULL: from the first) in the order of ids. */
     int (*after)(struct storage *s, const struct block_id *id, struct storage_entry *v, size_t max,
                  size_t *n);

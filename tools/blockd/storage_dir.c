@@ -356,6 +356,36 @@ static int told(struct storage *s, uint64_t serial)
     return dir_db_forget_lost(self(s)->db, serial);
 }
 
+/* ---- collecting ----------------------------------------------------------------------------- */
+
+static int raise_generation(struct storage *s, uint64_t *generation)
+{
+    return dir_db_raise(self(s)->db, generation);
+}
+
+/* The rows go first, with a note of the files: from then on nobody finds those. A put that saw the
+ * block in the index before finds it gone when it records it, and starts over. */
+static int collect(struct storage *s, uint64_t ns, const struct block_id *ids, size_t n,
+                   uint64_t generation, struct storage_collected *sums)
+{
+    struct storage_dir *d = self(s);
+    char(*files)[DIR_FILE_NAME] = zeroed(n, sizeof *files);
+    const char **doomed = zeroed(n, sizeof *doomed);
+    size_t doomed_n = 0;
+    int r = dir_db_collect(d->db, ns, ids, n, generation, files, sums);
+    for (size_t i = 0; i < n && !r; i++) {
+        if (!files[i][0])
+            continue;
+        dir_files_remove(d->files, files[i]);
+        doomed[doomed_n++] = files[i];
+    }
+    if (doomed_n)
+        dir_db_forget_doomed(d->db, doomed, doomed_n); /* else the next start does */
+    free(doomed);
+    free(files);
+    return r;
+}
+
 /* ---- the whole ----------------------------------------------------------------------------- */
 
 static void usage(struct storage *s, struct storage_usage *u)
@@ -389,6 +419,8 @@ static const struct storage_ops ops = {
     .get = get,
     .have = have,
     .set_aside = set_aside,
+    .raise = raise_generation,
+    .collect = collect,
     .after = after,
     .lost = lost,
     .told = told,

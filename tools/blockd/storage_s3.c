@@ -291,6 +291,96 @@ static void put(struct storage *s, uint64_t ns, struct storage_put *v, size_t n)
     free(t);
 }
 
+/* ---- collecting ------------------------------------------------------------------------------ */
+
+static int raise_generation(struct storage *s, uint64_t *generation)
+{
+    return dir_db_raise(self(s)->db, generation);
+}
+
+static int delete_object(struct storage_s3 *d, const char *name)
+{
+    char key[S3_KEY_MAX];
+    block_key(key, name);
+    struct s3_call c = {.verb = S3_DELETE, .key = key};
+    s3_run(d->s3, &c, 1);
+    buf_free(&c.answer);
+    return c.err == -ENOENT ? 0 : storage_err(c.err);
+}
+
+/* The object with the bytes is that of a namespace that loses the block: another one's object,
+ * empty till now, gets them. */
+static int move_bytes(struct storage_s3 *d, const struct block_id *id, const struct dir_place *p,
+                      uint64_t to)
+{
+    char name[DIR_FILE_NAME], key[S3_KEY_MAX], from[S3_KEY_MAX];
+    s3_name_make(name, &(struct s3_name){*id, to, p->logical_len});
+    block_key(key, name);
+    block_key(from, p->file);
+    struct s3_call c = {.verb = S3_COPY, .key = key, .from = from};
+    s3_run(d->s3, &c, 1);
+    buf_free(&c.answer);
+    int r = c.err == -ENOENT ? -EUCLEAN : storage_err(c.err);
+    return r ? r : dir_db_move(d->db, id, p->file, name);
+}
+
+/* Makes the object of the namespace go, with the bytes if nobody else has the block. Under its
+ * stripe; the index follows. A crash on the way leaves a row more than there is: it is collected
+ * again, or found damaged, which is the same to everybody. */
+static int collect_object(struct storage_s3 *d, uint64_t ns, const struct block_id *id,
+                          uint64_t generation)
+{
+    struct dir_place p;
+    struct s3_name holder;
+    char name[DIR_FILE_NAME];
+    uint64_t other;
+    bool found;
+    int r = dir_db_find(d->db, ns, id, 1, &p, &found);
+    if (r || !found || p.generation >= generation)
+        return r;
+    r = dir_db_other(d->db, ns, id, &other);
+    if (r == -ENOENT)
+        return delete_block(d, id);
+    if (!r && s3_name_parse(&holder, p.file) && holder.ns == ns)
+        r = move_bytes(d, id, &p, other);
+    if (r == -EUCLEAN) /* the bytes are lost: it leaves all namespaces */
+        return set_aside_held(d, id);
+    s3_name_make(name, &(struct s3_name){*id, ns, p.logical_len});
+    return r ? r : delete_object(d, name);
+}
+
+static int collect(struct storage *s, uint64_t ns, const struct block_id *ids, size_t n,
+                   uint64_t generation, struct storage_collected *sums)
+{
+    struct storage_s3 *d = self(s);
+    struct stripe_set set = {0};
+    struct block_id *gone = zeroed(n, sizeof *gone);
+    char(*files)[DIR_FILE_NAME] = zeroed(n, sizeof *files);
+    const char **doomed = zeroed(n, sizeof *doomed);
+    size_t gone_n = 0, doomed_n = 0;
+    int r = 0;
+    for (size_t i = 0; i < n; i++)
+        stripe_set_add(&set, &ids[i]);
+    stripes_take(d->stripes, &set);
+    for (size_t i = 0; i < n; i++) {
+        int one = collect_object(d, ns, &ids[i], generation);
+        if (!one)
+            gone[gone_n++] = ids[i];
+        r = r ? r : one;
+    }
+    int recorded = dir_db_collect(d->db, ns, gone, gone_n, generation, files, sums);
+    for (size_t i = 0; i < gone_n && !recorded; i++)
+        if (files[i][0])
+            doomed[doomed_n++] = files[i];
+    if (doomed_n) /* the objects are gone already */
+        dir_db_forget_doomed(d->db, doomed, doomed_n);
+    stripes_give(d->stripes, &set);
+    free(doomed);
+    free(files);
+    free(gone);
+    return r ? r : storage_err(recorded);
+}
+
 /* ---- get, have ------------------------------------------------------------------------------- */
 
 static int get(struct storage *s, uint64_t ns, const struct block_id *id, struct buf *out,
@@ -372,6 +462,8 @@ static const struct storage_ops ops = {
     .get = get,
     .have = have,
     .set_aside = set_aside,
+    .raise = raise_generation,
+    .collect = collect,
     .after = after,
     .lost = lost,
     .told = told,
@@ -379,6 +471,14 @@ static const struct storage_ops ops = {
     .incarnation = incarnation,
     .close = close_s3,
 };
+
+/* Objects go before their rows. */
+static bool no_object(void *arg, const char *name)
+{
+    (void)arg;
+    (void)name;
+    return true;
+}
 
 int storage_s3_open(struct storage **out, const char *dir, struct s3_place *place,
                     unsigned patience_ms, struct log *log, char *err)
@@ -402,6 +502,7 @@ int storage_s3_open(struct storage **out, const char *dir, struct s3_place *plac
         close_s3(&d->base);
         return r;
     }
+    dir_db_doomed(d->db, no_object, NULL);
     *out = &d->base;
     return 0;
 }

@@ -44,6 +44,7 @@ static const struct command {
     {{"admin", "rotate-key"}, true, 0, 1, " at-once", "[NUMBER] [--at-once]", cmd_rotate_key},
     {{"admin", "replication"}, true, 0, 1, "", "[NAMESPACE]", cmd_replication, true},
     {{"admin", "fsck"}, true, 0, 1, " from=", "[NAMESPACE]", cmd_fsck, true},
+    {{"admin", "gc"}, true, 0, 1, " dry-run from=", "[--dry-run] [NAMESPACE]", cmd_gc},
     {{"admin", "namespace", "list"}, true, 0, 0, "", "", cmd_admin_ns_list, true},
     {{"admin", "assign"}, true, 2, CMD_WORDS_MAX, "", "NAMESPACE PREMISES…", cmd_assign},
     {{"admin", "unassign"}, true, 2, CMD_WORDS_MAX, "", "NAMESPACE PREMISES…", cmd_unassign},

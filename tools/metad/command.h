@@ -65,6 +65,7 @@ int cmd_server_add(struct cmd *c);
 int cmd_server_list(struct cmd *c);
 int cmd_replication(struct cmd *c);
 int cmd_fsck(struct cmd *c);
+int cmd_gc(struct cmd *c);
 int cmd_copies(struct cmd *c);
 int cmd_server_drain(struct cmd *c);
 int cmd_server_remove(struct cmd *c);

@@ -221,7 +221,8 @@ static int write_presence(struct commit *c)
         r = ops->block_put(c->m->st, c->ns.id, &need->id, need->len, c->sjid);
         for (size_t s = 0; s < c->servers_n && !r; s++) {
             if (need->fresh & 1ull << s)
-                r = gone_proved(c->m, c->ns.id, &c->servers[s], &need->id, need->proof[s]);
+                r = gone_proved(c->m, c->ns.id, &c->servers[s], &need->id, need->proof[s],
+                                c->now_ms);
         }
     }
     return r;
@@ -358,15 +359,13 @@ static int write_record(struct commit *c)
  * ------------------------------------------------------------------------------------------- */
 static int write_all(struct commit *c)
 {
-    int r = 0;
+    int r = write_presence(c); /* first: extents count as references of their blocks' rows */
     for (size_t k = 0; k < c->nodes_n && !r; k++)
         r = write_node(c, &c->nodes[k]);
     if (!r)
         r = write_entries(c);
     if (!r)
         r = write_xattrs(c);
-    if (!r)
-        r = write_presence(c);
     if (!r)
         r = write_record(c);
     if (!r)

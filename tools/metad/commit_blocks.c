@@ -357,7 +357,8 @@ int commit_stage_receipts(struct commit *c)
             r = ops->block_put(c->m->st, c->ns.id, &need->id, need->len, c->ns.head + 1);
         for (size_t s = 0; s < c->servers_n && !r; s++) {
             if (need->fresh & 1ull << s)
-                r = gone_proved(c->m, c->ns.id, &c->servers[s], &need->id, need->proof[s]);
+                r = gone_proved(c->m, c->ns.id, &c->servers[s], &need->id, need->proof[s],
+                                c->now_ms);
             if (!r && need->known && (need->fresh & 1ull << s))
                 r = replicas_present(c->m, c->ns.id, c->servers[s].id, &need->id);
         }

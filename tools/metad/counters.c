@@ -32,6 +32,10 @@ void counters_print(const struct counters *c, struct buf *out)
     one(out, "unauthenticated_total", "counter", c->unauthenticated);
     one(out, "queue_depth", "gauge", c->queue_depth);
     one(out, "queue_refused_total", "counter", c->queue_refused);
+    one(out, "gc_absent_total", "counter", c->gc_absent);
+    one(out, "gc_absent_bytes_total", "counter", c->gc_absent_bytes);
+    one(out, "gc_ordered_total", "counter", c->gc_ordered);
+    one(out, "gc_removed_total", "counter", c->gc_removed);
     one(out, "transactions_failed_total", "counter", c->tx_failed);
     buf_printf(out,
                "# TYPE steadfs_metad_transaction_seconds summary\n"

@@ -13,9 +13,11 @@
 struct counters {
     atomic_ullong commits, missing, conflicts, refused; /* answers, by commit_status */
     atomic_ullong diffs, lists, sessions;
-    atomic_ullong unauthenticated; /* refused for their credential */
-    atomic_ullong queue_depth;     /* changes waiting for the writer */
-    atomic_ullong queue_refused;   /* turned away because the queue was full */
+    atomic_ullong unauthenticated;            /* refused for their credential */
+    atomic_ullong queue_depth;                /* changes waiting for the writer */
+    atomic_ullong queue_refused;              /* turned away because the queue was full */
+    atomic_ullong gc_absent, gc_absent_bytes; /* declared absent: nothing referred to them */
+    atomic_ullong gc_ordered, gc_removed;     /* told to block servers, and by them */
     atomic_ullong tx, tx_failed;
     atomic_ullong tx_us; /* time spent in them */
     atomic_ullong tx_changes;

@@ -5,15 +5,22 @@ int gone_admits(struct meta *m, uint64_t ns, const struct server_row *s, const s
                 uint64_t proof, bool *yes)
 {
     uint64_t least;
-    int r = m->st->ops->gone_get(m->st, ns, b, s->id, &least);
+    enum gone_state due;
+    int r = m->st->ops->gone_get(m->st, ns, b, s->id, &least, &due);
     *yes = !r && proof >= least;
     return r;
 }
 
 int gone_proved(struct meta *m, uint64_t ns, const struct server_row *s, const struct block_id *b,
-                uint64_t proof)
+                uint64_t proof, int64_t now_ms)
 {
-    return m->st->ops->presence_put(m->st, ns, b, s->id, s->generation, proof);
+    const struct store_ops *ops = m->st->ops;
+    uint64_t least;
+    enum gone_state due;
+    int r = ops->gone_get(m->st, ns, b, s->id, &least, &due);
+    if (!r && due != GONE) /* it need not be removed, or what was removed has been put again */
+        r = ops->gone_order(m->st, ns, b, s->id, least, GONE, now_ms);
+    return r ? r : ops->presence_put(m->st, ns, b, s->id, s->generation, proof);
 }
 
 int gone_lost(struct meta *m, const struct server_row *s, const struct m_lost *lost, int64_t now_ms)

@@ -17,7 +17,7 @@ int gone_admits(struct meta *m, uint64_t ns, const struct server_row *s, const s
                 uint64_t proof, bool *yes);
 /* Records the presence that an admitted proof proves. */
 int gone_proved(struct meta *m, uint64_t ns, const struct server_row *s, const struct block_id *b,
-                uint64_t proof);
+                uint64_t proof, int64_t now_ms);
 /* The server reports that it has lost the block. */
 int gone_lost(struct meta *m, const struct server_row *s, const struct m_lost *lost,
               int64_t now_ms);

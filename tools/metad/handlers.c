@@ -191,13 +191,8 @@ CHANGES(session)
 CHANGES(commit)
 CHANGES(beat)
 CHANGES(replicas)
-
-static int run_stored(struct service *s, struct meta *m, const struct meta_caller *who,
-                      const void *req, int64_t now_ms, void *ans, struct arena *ar, char *why)
-{
-    (void)s, (void)now_ms;
-    return meta_stored(m, who, req, ans, ar, why);
-}
+CHANGES(stored)
+CHANGES(collect)
 
 static int run_login(struct service *s, struct meta *m, const struct meta_caller *who,
                      const void *req, int64_t now_ms, void *ans, struct arena *ar, char *why)
@@ -320,6 +315,16 @@ static void done_list(struct service *s, const struct meta_caller *who, const vo
     step_list_answered(s->log, who, req, ans);
 }
 
+static void done_collect(struct service *s, const struct meta_caller *who, const void *req,
+                         const void *ans)
+{
+    (void)who;
+    const struct m_collect_req *q = req;
+    const struct m_collect_ans *a = ans;
+    s->counters.gc_ordered += a->blocks_n;
+    s->counters.gc_removed += q->done_n;
+}
+
 static void done_session(struct service *s, const struct meta_caller *who, const void *req,
                          const void *ans)
 {
@@ -417,6 +422,7 @@ CALL(beat, CALL_FOR_SERVER, .changes = true, .body_max = SMALL_BODY)
 CALL(backlog, CALL_FOR_SERVER, .body_max = SMALL_BODY)
 CALL(replicas, CALL_FOR_SERVER, .changes = true, .body_max = SMALL_BODY)
 CALL(stored, CALL_FOR_SERVER, .changes = true, .body_max = 1u << 20)
+CALL(collect, CALL_FOR_SERVER, .changes = true, .body_max = SMALL_BODY, .answered = done_collect)
 CALL(login, CALL_FOR_ANYONE, .changes = true, .body_max = SMALL_BODY, .answered = done_login)
 CALL(join, CALL_FOR_ANYONE, .changes = true, .body_max = SMALL_BODY, .answered = done_join)
 CALL(command, CALL_FOR_PEOPLE, .changes = true, .body_max = 2u << 20, .answered = done_command)
@@ -483,6 +489,7 @@ ON_WRITER(session)
 ON_WRITER(beat)
 ON_WRITER(replicas)
 ON_WRITER(stored)
+ON_WRITER(collect)
 ON_WRITER(login)
 ON_WRITER(join)
 ON_WRITER(command)
@@ -707,6 +714,7 @@ void service_routes(struct service *s)
     ROUTE(beat);
     ROUTE(replicas);
     ROUTE(stored);
+    ROUTE(collect);
     ROUTE(login);
     ROUTE(join);
     ROUTE(command);

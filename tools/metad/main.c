@@ -25,6 +25,7 @@
 #define PORT 7440
 #define DRAIN_MS 30000u
 #define HISTORY_MIN_MS (30ull * 24 * 3600 * 1000)
+#define GRACE_MS (48ull * 3600 * 1000)
 #define WORKERS 4u
 #define LOCK_LEASE_MIN_MS 1000
 #define CONNECTIONS_MAX                                                                            \
@@ -382,6 +383,7 @@ static int run(struct config *c, struct log *log)
                             .names = (const char *)c->names.p,
                             .public_host = host,
                             .history_min_ms = c->history_min_ms,
+                            .gc_grace_ms = c->gc_grace_ms,
                             .lock_lease_ms = (unsigned)c->lock_lease_ms};
         if (c->tls) {
             s.ca_pem = d.ca_pem;
@@ -415,6 +417,7 @@ int main(int argc, char **argv)
                        .level = LOG_L_INFO,
                        .drain_ms = DRAIN_MS,
                        .history_min_ms = HISTORY_MIN_MS,
+                       .gc_grace_ms = GRACE_MS,
                        .tls = true};
     int status = take_arguments(&c, argc, argv);
     if (status) {

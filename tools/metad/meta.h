@@ -87,6 +87,12 @@ int meta_account_version(struct meta *m, uint64_t account, uint64_t *version);
 /* One bounded step of forgetting: of every namespace what was superseded before now - history_min
  * can be read no longer, and some of its rows and records are dropped. *more: again, soon. */
 int meta_prune(struct meta *m, int64_t now_ms, uint64_t history_min_ms, bool *more);
+/* One bounded step of garbage collection: blocks that nothing has referred to for the grace time
+ * are declared absent. *more: again, soon. The sums grow. */
+struct meta_gc_sums {
+    uint64_t blocks, bytes;
+};
+int meta_gc(struct meta *m, int64_t now_ms, struct meta_gc_sums *sums, bool *more);
 int meta_join(struct meta *m, const struct m_join_req *q, int64_t now_ms, struct m_join_ans *a,
               struct arena *ar, char *why);
 int meta_beat(struct meta *m, const struct meta_caller *who, const struct m_beat_req *q,
@@ -97,7 +103,10 @@ int meta_replicas(struct meta *m, const struct meta_caller *who, const struct m_
 int meta_backlog(struct meta *m, const struct meta_caller *who, const struct m_backlog_req *q,
                  struct m_backlog_ans *a, struct arena *ar, char *why);
 int meta_stored(struct meta *m, const struct meta_caller *who, const struct m_stored_req *q,
-                struct m_stored_ans *a, struct arena *ar, char *why);
+                int64_t now_ms, struct m_stored_ans *a, struct arena *ar, char *why);
+/* A block server asks what it is to remove, and tells what it has removed. */
+int meta_collect(struct meta *m, const struct meta_caller *who, const struct m_collect_req *q,
+                 int64_t now_ms, struct m_collect_ans *a, struct arena *ar, char *why);
 /* steadfs namespace …, share …, admin …: see command.c. Any namespace's head and any account's
  * version may be another one afterwards: waiting clients are to be looked at again. -errno only for
  * a broken store; everything else is an exit status and a line for people in the answer. */

@@ -10,8 +10,8 @@
  */
 #include "replicas.h"
 
-#include "keys.h"
 #include "gone.h"
+#include "keys.h"
 
 #include <errno.h>
 #include <string.h>
@@ -276,7 +276,7 @@ int meta_backlog(struct meta *m, const struct meta_caller *who, const struct m_b
 
 /* ---- stored --------------------------------------------------------------------------------- */
 static int stored(struct meta *m, const struct server_row *s, const struct m_stored_req *q,
-                  struct m_stored_ans *a, struct arena *ar)
+                  int64_t now_ms, struct m_stored_ans *a, struct arena *ar)
 {
     uint64_t ns = 0;
     bool is = false;
@@ -295,7 +295,7 @@ static int stored(struct meta *m, const struct server_row *s, const struct m_sto
         if (!counts)
             continue; /* lost or removed since: it is asked for again */
         if (!r)
-            r = gone_proved(m, ns, s, &b->block, b->generation);
+            r = gone_proved(m, ns, s, &b->block, b->generation, now_ms);
         if (!r)
             r = replicas_present(m, ns, s->id, &b->block);
         if (r)
@@ -306,7 +306,7 @@ static int stored(struct meta *m, const struct server_row *s, const struct m_sto
 }
 
 int meta_stored(struct meta *m, const struct meta_caller *who, const struct m_stored_req *q,
-                struct m_stored_ans *a, struct arena *ar, char *why)
+                int64_t now_ms, struct m_stored_ans *a, struct arena *ar, char *why)
 {
     struct server_row s;
     memset(a, 0, sizeof *a);
@@ -319,7 +319,7 @@ int meta_stored(struct meta *m, const struct meta_caller *who, const struct m_st
     if (!r && !bytes_equal(q->incarnation, bytes_of(s.incarnation, sizeof s.incarnation)))
         r = -EAGAIN;
     if (!r)
-        r = stored(m, &s, q, a, ar);
+        r = stored(m, &s, q, now_ms, a, ar);
     r = meta_change_end(m, r);
     if (r == -EAGAIN)
         return meta_fail(why, r, "stored: the storage is not the one that was last reported");

@@ -32,6 +32,7 @@ struct service {
     const char *names;               /* the server's own, commas between them */
     const char *public_host; /* what invitations name, in brackets if it is an IPv6 address */
     uint64_t history_min_ms; /* superseded content is kept so long at least */
+    uint64_t gc_grace_ms;    /* … and its blocks so much longer */
     int64_t released_ms;     /* loop: when waiters were last released after a command */
     bool release_due;        /* loop: a timer for it is set */
     bool leases_watched;     /* loop: a timer for the end of the next lease is set */

@@ -16,6 +16,7 @@
 #include "replicas.h"
 
 #define REVOKED_MAX 65536u
+#define COLLECT_COUNTED 1000u
 
 /* ---- session
  * ------------------------------------------------------------------------------------------- */
@@ -300,6 +301,8 @@ static int beat(struct meta *m, const struct meta_caller *who, const struct m_be
     r = m->st->ops->server_set(m->st, &s);
     if (!r && renewed)
         r = replicas_renewed(m, s.id);
+    if (!r && renewed)
+        r = m->st->ops->gone_renewed(m->st, s.id);
     if (!r && moved)
         r = touch_all_accounts(m, ar);
     for (size_t k = 0; k < q->lost_n && !r; k++)
@@ -308,6 +311,8 @@ static int beat(struct meta *m, const struct meta_caller *who, const struct m_be
         r = keys_beat(m, &s, q, now_ms, a, ar);
     if (!r)
         r = keys_tell_revoked(m, s.id, a, ar);
+    if (!r)
+        r = m->st->ops->gone_count(m->st, s.id, 0, COLLECT_COUNTED, &a->collect);
     if (r)
         return r;
     a->now_ms = (uint64_t)now_ms;

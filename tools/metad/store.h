@@ -94,6 +94,19 @@ struct unheld_row {
 struct holder_row {
     uint64_t server, generation;
 };
+struct unused_row { /* a block that nothing refers to */
+    struct block_id block;
+    uint64_t len;
+};
+struct unused_sum {
+    uint64_t blocks, bytes, due_blocks, due_bytes;
+};
+enum gone_state { GONE, GONE_DUE, GONE_ORDERED }; /* gone.due: 4.sql */
+struct gone_row {
+    uint64_t ns, generation;
+    struct block_id block;
+    enum gone_state due;
+};
 struct lack_row {
     struct block_id block;
     uint64_t len, sjid; /* of the commit that refers to it */
@@ -276,9 +289,33 @@ struct store_ops {
                          uint64_t before, bool *left);
     /* 3.sql: the generation that a proof must have; 0: none. put raises it. */
     int (*gone_get)(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
-                    uint64_t *generation);
+                    uint64_t *generation, enum gone_state *due);
     int (*gone_put)(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
                     uint64_t generation, int64_t now_ms);
+
+    /* Blocks that nothing refers to (4.sql). note: writes down since when, for at most max that it
+     * is not known of; list, sum: those unused since before_ms are due, at most max are looked at;
+     * drop: the row goes with all presence. */
+    int (*unused_note)(struct store *s, uint64_t ns, int64_t now_ms, size_t max, size_t *n);
+    int (*unused_list)(struct store *s, uint64_t ns, uint64_t before_ms, size_t max,
+                       struct unused_row **v, size_t *n, struct arena *ar);
+    int (*unused_sum)(struct store *s, uint64_t ns, uint64_t before_ms, size_t max,
+                      struct unused_sum *sum);
+    int (*block_drop)(struct store *s, uint64_t ns, const struct block_id *b);
+    /* What servers are to remove. due: it is; order: a state and a generation, which rises; done:
+     * unless it was ordered anew; list: of one server; count: of one namespace or (0) all; forget:
+     * what is long past; renewed: the server's storage is another one. */
+    int (*gone_due)(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
+                    int64_t now_ms);
+    int (*gone_order)(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
+                      uint64_t generation, enum gone_state due, int64_t now_ms);
+    int (*gone_done)(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
+                     uint64_t generation, int64_t now_ms, bool *was);
+    int (*gone_list)(struct store *s, uint64_t server, size_t max, struct gone_row **v, size_t *n,
+                     struct arena *ar);
+    int (*gone_count)(struct store *s, uint64_t server, uint64_t ns, size_t max, uint64_t *n);
+    int (*gone_forget)(struct store *s, uint64_t before_ms, size_t max);
+    int (*gone_renewed)(struct store *s, uint64_t server);
 
     /* Looks at no more than limit open extents that come after (at->node, at->off), which becomes
      * the place of the last one; at->n: how many. Gives those whose block is present nowhere. */

@@ -49,6 +49,11 @@ int sq_exec_bound(struct store *s, sqlite3_stmt *st);
 /* Steps once for the one row asked for: 0, -ENOENT, -errno. The caller reads it, then sq_done. */
 int sq_one(struct store *s, sqlite3_stmt *st);
 
+/* So many rows of extents more (or fewer) refer to the block; of each: first column of a bound
+ * statement. */
+int sq_ref(struct store *s, uint64_t ns, struct bytes block, int64_t n);
+int sq_ref_each(struct store *s, uint64_t ns, sqlite3_stmt *st, int64_t n);
+
 uint64_t sq_u64(sqlite3_stmt *st, int col);
 struct bytes sq_bytes(sqlite3_stmt *st, int col, struct arena *ar);
 /* Exactly n bytes, or zeros where the column holds another number of them. */
@@ -152,7 +157,24 @@ int sq_presence_put(struct store *s, uint64_t ns, const struct block_id *b, uint
 int sq_presence_drop(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
                      uint64_t before, bool *left);
 int sq_gone_get(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
-                uint64_t *generation);
+                uint64_t *generation, enum gone_state *due);
+int sq_unused_note(struct store *s, uint64_t ns, int64_t now_ms, size_t max, size_t *n);
+int sq_unused_list(struct store *s, uint64_t ns, uint64_t before_ms, size_t max,
+                   struct unused_row **v, size_t *n, struct arena *ar);
+int sq_unused_sum(struct store *s, uint64_t ns, uint64_t before_ms, size_t max,
+                  struct unused_sum *sum);
+int sq_block_drop(struct store *s, uint64_t ns, const struct block_id *b);
+int sq_gone_due(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
+                int64_t now_ms);
+int sq_gone_order(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
+                  uint64_t generation, enum gone_state due, int64_t now_ms);
+int sq_gone_done(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
+                 uint64_t generation, int64_t now_ms, bool *was);
+int sq_gone_list(struct store *s, uint64_t server, size_t max, struct gone_row **v, size_t *n,
+                 struct arena *ar);
+int sq_gone_count(struct store *s, uint64_t server, uint64_t ns, size_t max, uint64_t *n);
+int sq_gone_forget(struct store *s, uint64_t before_ms, size_t max);
+int sq_gone_renewed(struct store *s, uint64_t server);
 int sq_gone_put(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
                 uint64_t generation, int64_t now_ms);
 int sq_journal_add(struct store *s, uint64_t ns, const struct m_record *r, struct bytes encoded);

@@ -41,13 +41,14 @@ int sq_presence_drop(struct store *s, uint64_t ns, const struct block_id *b, uin
 
 /* ---- gone ----------------------------------------------------------------------------------- */
 int sq_gone_get(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
-                uint64_t *generation)
+                uint64_t *generation, enum gone_state *due)
 {
     sqlite3_stmt *st =
-        sq_bind(s, "SELECT generation FROM gone WHERE ns = ? AND block = ? AND server = ?", "ibi",
-                ns, block_bytes(b), server);
+        sq_bind(s, "SELECT generation, due FROM gone WHERE ns = ? AND block = ? AND server = ?",
+                "ibi", ns, block_bytes(b), server);
     int r = sq_one(s, st);
     *generation = r ? 0 : sq_u64(st, 0);
+    *due = r ? GONE : (enum gone_state)sq_u64(st, 1);
     sq_done(st);
     return r == -ENOENT ? 0 : r;
 }

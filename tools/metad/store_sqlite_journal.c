@@ -23,7 +23,9 @@ int sq_block_get(struct store *s, uint64_t ns, const struct block_id *b, uint64_
 int sq_block_put(struct store *s, uint64_t ns, const struct block_id *b, uint64_t len,
                  uint64_t born)
 {
-    return sq_exec(s, "INSERT OR IGNORE INTO block (ns, block, len, born) VALUES (?, ?, ?, ?)",
+    return sq_exec(s,
+                   "INSERT INTO block (ns, block, len, born) VALUES (?, ?, ?, ?) "
+                   "ON CONFLICT (ns, block) DO UPDATE SET unused_ms = 0 WHERE unused_ms > 0",
                    "ibii", ns, block_bytes(b), len, born);
 }
 

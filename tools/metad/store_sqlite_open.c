@@ -23,6 +23,7 @@
 #include "3.sql.h"
 #include "4.sql.h"
 #include "5.sql.h"
+#include "6.sql.h"
 #include "schema.sql.h"
 #include "walfile.h"
 
@@ -32,11 +33,7 @@
 #define WHY_LEN 512
 
 static const struct migration migrations[] = {
-    {1, sql_schema},
-    {2, sql_2},
-    {3, sql_3},
-    {4, sql_4},
-    {5, sql_5},
+    {1, sql_schema}, {2, sql_2}, {3, sql_3}, {4, sql_4}, {5, sql_5}, {6, sql_6},
 };
 
 static int sq_errno(int rc)
@@ -427,6 +424,17 @@ const struct store_ops sq_ops = {
     .presence_drop = sq_presence_drop,
     .gone_get = sq_gone_get,
     .gone_put = sq_gone_put,
+    .unused_note = sq_unused_note,
+    .unused_list = sq_unused_list,
+    .unused_sum = sq_unused_sum,
+    .block_drop = sq_block_drop,
+    .gone_due = sq_gone_due,
+    .gone_order = sq_gone_order,
+    .gone_done = sq_gone_done,
+    .gone_list = sq_gone_list,
+    .gone_count = sq_gone_count,
+    .gone_forget = sq_gone_forget,
+    .gone_renewed = sq_gone_renewed,
     .lack_put = sq_lack_put,
     .lack_lost = sq_lack_lost,
     .lack_take = sq_lack_take,

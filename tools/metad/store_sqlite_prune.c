@@ -39,6 +39,25 @@ static void spend(struct store *s, size_t *left)
     *left -= n < *left ? n : *left;
 }
 
+static int forget_extents(struct store *s, uint64_t ns, uint64_t node, uint64_t sjid, size_t *left)
+{
+    sqlite3_stmt *st =
+        sq_bind(s,
+                "DELETE FROM extent_past WHERE ns = ?1 AND node = ?2 AND to_sjid = ?3 AND off IN "
+                "(SELECT off FROM extent_past WHERE ns = ?1 AND node = ?2 AND to_sjid = ?3 "
+                "ORDER BY off LIMIT ?4) RETURNING block",
+                "iiii", ns, node, sjid, (uint64_t)*left);
+    int r, failed = 0;
+    size_t n = 0;
+    /* all rows are deleted before the first one is returned */
+    for (; (r = sq_step(s, st)) > 0 && !failed; n++)
+        failed = sq_ref(
+            s, ns, bytes_of(sqlite3_column_blob(st, 0), (size_t)sqlite3_column_bytes(st, 0)), -1);
+    sq_done(st);
+    *left -= n < *left ? n : *left;
+    return failed ? failed : r;
+}
+
 int sq_node_rows_forget(struct store *s, uint64_t ns, uint64_t node, uint64_t sjid, size_t *left)
 {
     int r = sq_exec(s, "DELETE FROM xattr_past WHERE ns = ? AND node = ? AND to_sjid = ?", "iii",
@@ -48,12 +67,5 @@ int sq_node_rows_forget(struct store *s, uint64_t ns, uint64_t node, uint64_t sj
     spend(s, left);
     if (!*left)
         return 0;
-    r = sq_exec(s,
-                "DELETE FROM extent_past WHERE ns = ?1 AND node = ?2 AND to_sjid = ?3 AND off IN "
-                "(SELECT off FROM extent_past WHERE ns = ?1 AND node = ?2 AND to_sjid = ?3 "
-                "ORDER BY off LIMIT ?4)",
-                "iiii", ns, node, sjid, (uint64_t)*left);
-    if (!r)
-        spend(s, left);
-    return r;
+    return forget_extents(s, ns, node, sjid, left);
 }

@@ -268,11 +268,25 @@ int sq_extent_list(struct store *s, uint64_t ns, uint64_t node, uint64_t at, uin
 int sq_extent_open(struct store *s, uint64_t ns, uint64_t sjid, uint64_t node,
                    const struct m_extent *e)
 {
-    return sq_exec(s,
-                   "INSERT INTO extent (ns, node, off, from_sjid, len, block, block_off) "
-                   "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                   "iiiiibi", ns, node, e->off, sjid, e->len, bytes_of(e->block.b, BLOCK_ID_LEN),
-                   e->block_off);
+    struct bytes block = bytes_of(e->block.b, BLOCK_ID_LEN);
+    int r = sq_exec(s,
+                    "INSERT INTO extent (ns, node, off, from_sjid, len, block, block_off) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    "iiiiibi", ns, node, e->off, sjid, e->len, block, e->block_off);
+    return r ? r : sq_ref(s, ns, block, 1);
+}
+
+/* Rows that the same commit opened leave no trace, and refer to their blocks no more. */
+static int unref_own(struct store *s, uint64_t ns, uint64_t sjid, uint64_t node, uint64_t off,
+                     uint64_t end)
+{
+    return sq_ref_each(
+        s, ns,
+        sq_bind(s,
+                "SELECT block FROM extent WHERE ns = ? AND node = ? AND off >= ? AND "
+                "off < ? AND from_sjid >= ?",
+                "iiiii", ns, node, off, end, sjid),
+        -1);
 }
 
 int sq_extent_close(struct store *s, uint64_t ns, uint64_t sjid, uint64_t node, uint64_t off)
@@ -282,6 +296,8 @@ int sq_extent_close(struct store *s, uint64_t ns, uint64_t sjid, uint64_t node, 
                     "block_off) SELECT ns, node, ?4, off, from_sjid, len, block, block_off FROM "
                     "extent WHERE ns = ?1 AND node = ?2 AND off = ?3 AND from_sjid < ?4",
                     "iiii", ns, node, off, sjid);
+    if (!r && !sqlite3_changes(((struct sq *)s)->db))
+        r = unref_own(s, ns, sjid, node, off, off + 1);
     if (r)
         return r;
     return sq_exec(s, "DELETE FROM extent WHERE ns = ? AND node = ? AND off = ?", "iii", ns, node,
@@ -295,6 +311,8 @@ int sq_extent_close_all(struct store *s, uint64_t ns, uint64_t sjid, uint64_t no
                     "block_off) SELECT ns, node, ?3, off, from_sjid, len, block, block_off FROM "
                     "extent WHERE ns = ?1 AND node = ?2 AND from_sjid < ?3",
                     "iii", ns, node, sjid);
+    if (!r)
+        r = unref_own(s, ns, sjid, node, 0, (uint64_t)FILE_SIZE_MAX);
     if (r)
         return r;
     return sq_exec(s, "DELETE FROM extent WHERE ns = ? AND node = ?", "ii", ns, node);
@@ -302,9 +320,14 @@ int sq_extent_close_all(struct store *s, uint64_t ns, uint64_t sjid, uint64_t no
 
 int sq_extent_reopen(struct store *s, uint64_t ns, uint64_t sjid, uint64_t node, uint64_t ended)
 {
-    return sq_exec(s,
-                   "INSERT INTO extent (ns, node, off, from_sjid, len, block, block_off) "
-                   "SELECT ns, node, off, ?, len, block, block_off FROM extent_past "
-                   "WHERE ns = ? AND node = ? AND to_sjid = ?",
-                   "iiii", sjid, ns, node, ended);
+    int r = sq_exec(s,
+                    "INSERT INTO extent (ns, node, off, from_sjid, len, block, block_off) "
+                    "SELECT ns, node, off, ?, len, block, block_off FROM extent_past "
+                    "WHERE ns = ? AND node = ? AND to_sjid = ?",
+                    "iiii", sjid, ns, node, ended);
+    return r ? r
+             : sq_ref_each(
+                   s, ns,
+                   sq_bind(s, "SELECT block FROM extent WHERE ns = ? AND node = ?", "ii", ns, node),
+                   1);
 }

@@ -9,7 +9,8 @@
  * nothing has changed: clients repeat them under the same request numbers. The next batch tries
  * again, so that the server recovers by itself once there is space.
  *
- * Between batches the thread forgets some of the past (prune.c), a step at a time.
+ * Between batches the thread forgets some of the past (prune.c), and which blocks it referred to
+ * (gc.c), a step at a time.
  */
 #include "writer.h"
 
@@ -21,7 +22,7 @@
 
 #define PRUNE_SOON_MS 200    /* between two steps of forgetting the past … */
 #define PRUNE_LATER_MS 60000 /* … and when there was nothing more to do */
-#define PRUNE_SHORT_MS 1000  /* the latter where less than an hour is kept */
+#define PRUNE_SHORT_MS 1000  /* the latter where less than an hour is kept, or of grace */
 
 struct job {
     struct job *next;
@@ -253,6 +254,20 @@ static void run_all(struct writer *w, struct job **batch, size_t n)
         httpd_post(w->s->httpd, tell_loop, news);
 }
 
+/* One step: what only the forgotten past referred to is declared absent. */
+static void collect_garbage(struct writer *w, bool *more)
+{
+    struct meta_gc_sums sums = {0};
+    bool again = false;
+    int err = meta_gc(w->meta, service_now_ms(), &sums, &again);
+    if (err)
+        log_printf(w->s->log, LOG_L_ERROR, "blocks that nothing refers to cannot be collected: %s",
+                   strerror(-err));
+    w->s->counters.gc_absent += sums.blocks;
+    w->s->counters.gc_absent_bytes += sums.bytes;
+    *more |= again && !err;
+}
+
 /* One step of forgetting, when it is time for one. */
 static void prune(struct writer *w)
 {
@@ -263,9 +278,10 @@ static void prune(struct writer *w)
     int err = meta_prune(w->meta, service_now_ms(), keep, &more);
     if (err)
         log_printf(w->s->log, LOG_L_ERROR, "the past cannot be forgotten: %s", strerror(-err));
-    int64_t pause = more && !err         ? PRUNE_SOON_MS
-                    : keep < 3600 * 1000 ? PRUNE_SHORT_MS
-                                         : PRUNE_LATER_MS;
+    if (!err)
+        collect_garbage(w, &more);
+    bool often = keep < 3600 * 1000 || w->s->gc_grace_ms < 3600 * 1000;
+    int64_t pause = more && !err ? PRUNE_SOON_MS : often ? PRUNE_SHORT_MS : PRUNE_LATER_MS;
     w->prune_ms = (int64_t)(monotonic_us() / 1000) + pause;
 }
 

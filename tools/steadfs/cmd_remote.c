@@ -303,6 +303,8 @@ const struct subcommand cmd_admin = {
         "                           which premises hold how much of it\n"
         "  namespace list\n"
         "  fsck [NAMESPACE]         which files lack content that no block server has\n"
+        "  gc [--dry-run] [NAMESPACE]\n"
+        "                           what nothing refers to any more, and who has yet to remove it\n"
         "  quota NAMESPACE [--bytes N] [--nodes N]\n"
         "\n"
         "Lists take --json. FILE (default $STEADFS_ADMIN, ~/.config/steadfs/admin,\n"

@@ -370,6 +370,206 @@ static void test_generations(void **state)
     }
 }
 
+/* ---- collecting ---- */
+
+static struct storage_collected collect_one(struct storage *s, uint64_t ns,
+                                            const struct block_id *id, uint64_t generation)
+{
+    struct storage_collected sums = {0};
+    assert_int_equal(s->ops->collect(s, ns, id, 1, generation, &sums), 0);
+    return sums;
+}
+
+static uint64_t raised(struct storage *s)
+{
+    uint64_t generation;
+    assert_int_equal(s->ops->raise(s, &generation), 0);
+    return generation;
+}
+
+static void expect_usage(struct storage *s, uint64_t blocks, uint64_t bytes)
+{
+    struct storage_usage u;
+    s->ops->usage(s, &u);
+    assert_int_equal(u.blocks, blocks);
+    assert_int_equal(u.bytes, bytes);
+}
+
+/* A block goes namespace by namespace, whichever stored it first, and its bytes with the last. */
+static void test_collect(void **state)
+{
+    struct env *e = *state;
+    for (size_t i = 0; i < 2 * SIZES; i++) {
+        size_t n = sizes[i / 2];
+        uint64_t first = 1 + i % 2, last = 2 - i % 2;
+        struct block_id id;
+        uint8_t *p = block_make(n, 600 + (unsigned)i, &id);
+        assert_int_equal(put_one(e->s, 1, &id, p, n), 0);
+        assert_int_equal(put_one(e->s, 2, &id, p, n), 0);
+        uint64_t generation = raised(e->s);
+        struct storage_collected sums = collect_one(e->s, first, &id, generation);
+        assert_int_equal(sums.taken, 1);
+        assert_int_equal(sums.blocks, 0);
+        expect_absent(e->s, first, &id);
+        expect_block(e->s, last, &id, p, n);
+        expect_usage(e->s, 1, n);
+        reopen(e);
+        expect_absent(e->s, first, &id);
+        expect_block(e->s, last, &id, p, n);
+        sums = collect_one(e->s, first, &id, generation); /* again */
+        assert_int_equal(sums.taken, 0);
+        sums = collect_one(e->s, last, &id, generation);
+        assert_int_equal(sums.taken, 1);
+        assert_int_equal(sums.blocks, 1);
+        assert_int_equal(sums.bytes, n);
+        expect_absent(e->s, last, &id);
+        expect_usage(e->s, 0, 0);
+        reopen(e);
+        expect_absent(e->s, last, &id);
+        expect_usage(e->s, 0, 0);
+        /* it can be stored again, of later generation */
+        assert_true(put_generation(e->s, last, &id, p, n) >= generation);
+        expect_block(e->s, last, &id, p, n);
+        collect_one(e->s, last, &id, raised(e->s));
+        free(p);
+    }
+    expect_lost(e->s, NULL, 0); /* nothing of it was a loss */
+}
+
+/* What was put since the generation was raised stays, for that namespace; the storage's generation
+ * is that of the order from then on, whatever it was. */
+static void test_collect_spares_what_was_put_since(void **state)
+{
+    struct env *e = *state;
+    struct storage_entry page[8];
+    size_t listed;
+    for (size_t i = 0; i < SIZES; i += SIZES - 1) {
+        size_t n = sizes[i];
+        struct block_id id;
+        uint8_t *p = block_make(n, 700 + (unsigned)i, &id);
+        assert_int_equal(put_one(e->s, 1, &id, p, n), 0);
+        assert_int_equal(put_one(e->s, 2, &id, p, n), 0);
+        uint64_t generation = raised(e->s);
+        assert_true(put_generation(e->s, 1, &id, p, n) >= generation);
+        assert_int_equal(collect_one(e->s, 1, &id, generation).taken, 0);
+        expect_block(e->s, 1, &id, p, n);
+        assert_int_equal(collect_one(e->s, 2, &id, generation).taken,
+                         1); /* it was not put for it */
+        expect_block(e->s, 1, &id, p, n);
+        collect_one(e->s, 1, &id, generation + 1000000);
+        expect_absent(e->s, 1, &id);
+        assert_int_equal(e->s->ops->after(e->s, NULL, page, 8, &listed), 0);
+        assert_int_equal(listed, 0);
+        assert_true(put_generation(e->s, 1, &id, p, n) >= generation + 1000000);
+        expect_block(e->s, 1, &id, p, n);
+        collect_one(e->s, 1, &id, raised(e->s));
+        free(p);
+    }
+}
+
+/* Blocks are put and got while they are collected, again and again. */
+struct rival {
+    struct storage *s;
+    unsigned number;
+    int errors;
+    volatile bool *stop;
+};
+
+enum { RIVALS = 4, RIVAL_BLOCKS = 6, RIVAL_ROUNDS = 60 };
+
+static uint8_t *rival_block(unsigned i, size_t *n, struct block_id *id)
+{
+    *n = i % 2 ? 300000 : 1000;
+    return block_make(*n, 800 + i, id);
+}
+
+static void *put_against(void *arg)
+{
+    struct rival *w = arg;
+    for (unsigned i = 0; i < RIVAL_ROUNDS; i++) {
+        size_t n;
+        struct storage_put v = {0};
+        struct storage_info info;
+        struct buf b = {0};
+        uint64_t logical, ns = 1 + (w->number + i) % 2;
+        uint8_t *p = rival_block(i % RIVAL_BLOCKS, &n, &v.id);
+        v.stored = (struct bytes){p, n};
+        v.logical_len = n;
+        w->s->ops->put(w->s, ns, &v, 1);
+        w->errors += v.err != 0 || v.damaged;
+        w->errors += w->s->ops->have(w->s, ns, &v.id, 1, &info) != 0;
+        w->errors += info.there && info.generation < v.generation;
+        int r = w->s->ops->get(w->s, ns, &v.id, &b, &logical);
+        if (r == -EUCLEAN) /* the file went between the row and the look at it */
+            w->errors += w->s->ops->set_aside(w->s, &v.id) != -EALREADY;
+        else
+            w->errors += r ? r != -ENOENT : b.n != n || memcmp(b.p, p, n) != 0;
+        buf_free(&b);
+        free(p);
+    }
+    return NULL;
+}
+
+static void *collect_against(void *arg)
+{
+    struct rival *w = arg;
+    for (unsigned i = 0; !*w->stop; i++) {
+        struct block_id ids[RIVAL_BLOCKS];
+        struct storage_collected sums = {0};
+        uint64_t generation = 0;
+        for (unsigned k = 0; k < RIVAL_BLOCKS; k++) {
+            size_t n;
+            free(rival_block(k, &n, &ids[k]));
+        }
+        w->errors += w->s->ops->raise(w->s, &generation) != 0;
+        w->errors += w->s->ops->collect(w->s, 1 + i % 2, ids, RIVAL_BLOCKS, generation, &sums) != 0;
+    }
+    return NULL;
+}
+
+static void test_collect_against_puts(void **state)
+{
+    struct env *e = *state;
+    pthread_t threads[RIVALS + 1];
+    struct rival w[RIVALS + 1];
+    volatile bool stop = false;
+    for (unsigned i = 0; i <= RIVALS; i++) {
+        w[i] = (struct rival){.s = e->s, .number = i, .stop = &stop};
+        assert_int_equal(
+            pthread_create(&threads[i], NULL, i < RIVALS ? put_against : collect_against, &w[i]),
+            0);
+    }
+    for (unsigned i = 0; i <= RIVALS; i++) {
+        stop = i == RIVALS;
+        pthread_join(threads[i], NULL);
+        assert_int_equal(w[i].errors, 0);
+    }
+    expect_lost(e->s, NULL, 0);
+    /* what is put last is there, and nothing else is left */
+    uint64_t bytes = 0, generation = raised(e->s);
+    for (unsigned i = 0; i < RIVAL_BLOCKS; i++) {
+        size_t n;
+        struct block_id id;
+        uint8_t *p = rival_block(i, &n, &id);
+        assert_int_equal(put_one(e->s, 1, &id, p, n), 0);
+        collect_one(e->s, 1, &id, generation);
+        collect_one(e->s, 2, &id, generation);
+        expect_block(e->s, 1, &id, p, n);
+        expect_absent(e->s, 2, &id);
+        bytes += n;
+        free(p);
+    }
+    expect_usage(e->s, RIVAL_BLOCKS, bytes);
+    reopen(e);
+    for (unsigned i = 0; i < RIVAL_BLOCKS; i++) {
+        size_t n;
+        struct block_id id;
+        uint8_t *p = rival_block(i, &n, &id);
+        expect_block(e->s, 1, &id, p, n);
+        free(p);
+    }
+}
+
 static void test_incarnation(void **state)
 {
     struct env *e = *state;
@@ -485,10 +685,20 @@ int conformance_run(const struct storage_fixture *f)
 #t, t, set_up, tear_down, &env                                                             \
     }
     const struct CMUnitTest tests[] = {
-        TEST(test_put_and_get), TEST(test_batch),           TEST(test_namespaces),
-        TEST(test_have_many),   TEST(test_damage),          TEST(test_incarnation),
-        TEST(test_concurrent),  TEST(test_put_over_damage), TEST(test_losses),
-        TEST(test_after),       TEST(test_generations),
+        TEST(test_put_and_get),
+        TEST(test_batch),
+        TEST(test_namespaces),
+        TEST(test_have_many),
+        TEST(test_damage),
+        TEST(test_incarnation),
+        TEST(test_concurrent),
+        TEST(test_put_over_damage),
+        TEST(test_losses),
+        TEST(test_after),
+        TEST(test_generations),
+        TEST(test_collect),
+        TEST(test_collect_spares_what_was_put_since),
+        TEST(test_collect_against_puts),
     };
 #undef TEST
     return cmocka_run_group_tests_name(f->name, tests, NULL, NULL);

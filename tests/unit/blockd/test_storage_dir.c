@@ -373,6 +373,39 @@ static void test_failing_reads(void **state)
     tempdir_remove(dir);
 }
 
+/* Collected blocks leave no files, also where a crash came between the index and the file. */
+static void test_collected_files(void **state)
+{
+    (void)state;
+    char *dir = tempdir_make();
+    struct storage *s = open_dir(dir);
+    struct storage_collected sums = {0};
+    struct block_id id;
+    uint64_t generation;
+    uint8_t *p = block_make(300000, 1, &id);
+    assert_int_equal(put_one(s, 1, &id, p, 300000), 0);
+    char *name = query(dir, "SELECT file FROM block WHERE id = ?1", &id), *sql;
+    assert_int_equal(s->ops->raise(s, &generation), 0);
+    assert_int_equal(s->ops->collect(s, 1, &id, 1, generation, &sums), 0);
+    assert_int_equal(sums.bytes, 300000);
+    assert_int_equal(files_in(dir, "blocks/00000001"), 0);
+    assert_null(query(dir, "SELECT file FROM doomed", NULL));
+    s->ops->close(s);
+    char *sub = path_in("blocks", name);
+    touch(dir, sub);
+    assert_true(asprintf(&sql, "INSERT INTO doomed VALUES ('%s')", name) > 0);
+    free(query(dir, sql, NULL));
+    s = open_dir(dir);
+    assert_int_equal(files_in(dir, "blocks/00000001"), 0);
+    assert_null(query(dir, "SELECT file FROM doomed", NULL));
+    s->ops->close(s);
+    free(sql);
+    free(sub);
+    free(name);
+    free(p);
+    tempdir_remove(dir);
+}
+
 /* A file that the disk goes on failing to read is lost. */
 static void test_bad_sector(void **state)
 {
@@ -679,6 +712,7 @@ int main(void)
         cmocka_unit_test(test_unreadable),
         cmocka_unit_test(test_remove_what_was_read),
         cmocka_unit_test(test_failing_reads),
+        cmocka_unit_test(test_collected_files),
         cmocka_unit_test(test_bad_sector),
         cmocka_unit_test(test_bad_disk),
         cmocka_unit_test(test_older),

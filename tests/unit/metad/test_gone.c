@@ -46,7 +46,7 @@ static uint64_t stored(struct world *w, int s, const struct block_id *b, uint64_
     struct m_stored_req q = {
         .incarnation = bytes_of(w->incarnation[s], 16), .blocks = &one, .blocks_n = 1};
     struct m_stored_ans a;
-    assert_int_equal(meta_stored(w->m, &w->server_who[s], &q, &a, &w->ar, w->why), 0);
+    assert_int_equal(meta_stored(w->m, &w->server_who[s], &q, w->now, &a, &w->ar, w->why), 0);
     return a.recorded;
 }
 
@@ -143,6 +143,7 @@ static void a_database_of_version_4_is_brought_up(void **state)
     struct block_id b = {{0}};
     size_t n;
     uint64_t least;
+    enum gone_state due;
     bool left;
     snprintf(path, sizeof path, "%s/old.db", w->dir);
     assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
@@ -156,7 +157,7 @@ static void a_database_of_version_4_is_brought_up(void **state)
     assert_int_equal(m->st->ops->holders(m->st, 1, &b, h, &n), 0);
     assert_int_equal(n, 1);
     assert_int_equal(h[0].generation, 3);
-    assert_int_equal(m->st->ops->gone_get(m->st, 1, &b, 1, &least), 0);
+    assert_int_equal(m->st->ops->gone_get(m->st, 1, &b, 1, &least, &due), 0);
     assert_int_equal(least, 0);
     assert_int_equal(m->st->ops->presence_drop(m->st, 1, &b, 1, 1, &left), 0);
     assert_false(left); /* of before generations: the oldest there is */

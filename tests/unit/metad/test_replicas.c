@@ -32,7 +32,7 @@ static uint64_t stored(struct world *w, int s, uint64_t ns, const struct block_i
     struct m_stored_req q = {
         .incarnation = bytes_of(w->incarnation[s], 16), .blocks = &one, .blocks_n = 1};
     struct m_stored_ans a;
-    assert_int_equal(meta_stored(w->m, &w->server_who[s], &q, &a, &w->ar, w->why), 0);
+    assert_int_equal(meta_stored(w->m, &w->server_who[s], &q, w->now, &a, &w->ar, w->why), 0);
     return a.recorded;
 }
 
@@ -127,8 +127,9 @@ static void a_report_proves_nothing_more_than_it_may(void **state)
     struct m_stored_req q = {
         .incarnation = bytes_of(w->incarnation[HQ], 16), .blocks = &one, .blocks_n = 1};
     struct m_stored_ans a;
-    assert_int_equal(meta_stored(w->m, &w->server_who[CLOUD], &q, &a, &w->ar, w->why), -EAGAIN);
-    assert_int_equal(meta_stored(w->m, &w->alice.who, &q, &a, &w->ar, w->why), -EACCES);
+    assert_int_equal(meta_stored(w->m, &w->server_who[CLOUD], &q, w->now, &a, &w->ar, w->why),
+                     -EAGAIN);
+    assert_int_equal(meta_stored(w->m, &w->alice.who, &q, w->now, &a, &w->ar, w->why), -EACCES);
     assert_int_equal(backlog(w, CLOUD, CLOUD).blocks_n, 1);
 }
 

@@ -67,7 +67,7 @@ static void copied(struct world *w, const struct block_id *b, uint64_t len)
     struct m_stored_req q = {
         .incarnation = bytes_of(w->incarnation[CLOUD], 16), .blocks = &one, .blocks_n = 1};
     struct m_stored_ans a;
-    assert_int_equal(meta_stored(w->m, &w->server_who[CLOUD], &q, &a, &w->ar, w->why), 0);
+    assert_int_equal(meta_stored(w->m, &w->server_who[CLOUD], &q, w->now, &a, &w->ar, w->why), 0);
     assert_int_equal(a.recorded, 1);
 }
 

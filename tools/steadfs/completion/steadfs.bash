@@ -92,7 +92,7 @@ _steadfs() {
             ;;
         admin)
             case $COMP_CWORD:$prev in
-            2:*) words="account device server namespace assign unassign onsite evacuate rotate-key copies replication where fsck quota --admin --help" ;;
+            2:*) words="account device server namespace assign unassign onsite evacuate rotate-key copies replication where fsck gc quota --admin --help" ;;
             3:account) words="add token list" ;;
             3:device) words="list revoke" ;;
             3:server) words="add list drain remove" ;;
@@ -105,6 +105,7 @@ _steadfs() {
                     rotate-key) words+=" --at-once" ;;
                     onsite) words+=" --anywhere" ;;
                     evacuate) words+=" --to --wait --cancel" ;;
+                    gc) words+=" --dry-run" ;;
                     quota) words+=" --bytes --nodes" ;;
                     esac
                 fi

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Garbage collection: a thread that asks the metadata server which blocks are to be removed,
+ * removes them, and tells. metad/gc.c has the rules; here it matters that the generation is raised
+ * before the question, and that an answer is not acted on long after it was given. */
+#ifndef COLLECT_H
+#define COLLECT_H
+
+#include "identity.h"
+#include "storage.h"
+
+#include <stdatomic.h>
+
+struct collect;
+
+struct collect_options {
+    const struct identity *identity;
+    struct storage *storage;
+    struct log *log;
+};
+
+/* What is pointed to must outlive it. 0 or -errno. */
+int collect_start(struct collect **out, const struct collect_options *o);
+/* There is something to remove. Any thread; c may be NULL, as below. */
+void collect_poke(struct collect *c);
+/* Appends Prometheus text. */
+void collect_print(struct collect *c, struct buf *out);
+void collect_stop(struct collect *c);
+#endif

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Which blocks are garbage, and how block servers come to remove them.
+ *
+ * A block's row counts the extents, of the present and of the past that is kept, that refer to it.
+ * When the last one is forgotten it is noted since when nothing does; a commit that refers to it
+ * again ends that. After the grace time the block is declared absent, in one transaction: its row
+ * and all presence go, so that a diff and a commit say that it is missing from then on, and for
+ * each server that had it a row in `gone` says that it is to remove it.
+ *
+ * A server that comes to remove blocks first raises its storage's generation G and tells it. The
+ * transaction that answers notes G for each block that it names: proofs of an older generation
+ * count no more, so no commit can come to rest on bytes that are being removed. What the server has
+ * of an older generation than G it removes, what was put since it keeps: a proof of G or later is
+ * of such a put. A commit that brings one ends the order. So whatever is repeated, late or lost,
+ * nothing is believed to be where it is not:
+ *
+ *   a commit after the declaration, with a receipt of before: the bytes are still there, no server
+ *   was told yet; the receipt counts, and the server will not be told;
+ *   a commit after the order, with a receipt of before: missing; the client puts the block again;
+ *   a put before the server has carried the order out: kept, by its generation;
+ *   an order carried out twice, or after a crash: what it should remove is gone already;
+ *   a report of what replication brought before the order: its generation is older, it is ignored.
+ */
+#include "gc.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "replicas.h"
+
+#define COLLECT_BLOCKS 1024u          /* m_collect_ans.blocks */
+#define GONE_KEPT_MS (3600ull * 1000) /* beyond the grace, after which no proof counts */
+
+uint64_t gc_due_before(const struct meta *m, int64_t now_ms)
+{
+    return (uint64_t)now_ms > m->gc_grace_ms ? (uint64_t)now_ms - m->gc_grace_ms : 0;
+}
+
+/* ---- declared absent ------------------------------------------------------------------------ */
+static int declare(struct meta *m, uint64_t ns, const struct block_id *b,
+                   const struct server_row *servers, size_t servers_n, int64_t now_ms)
+{
+    const struct store_ops *ops = m->st->ops;
+    struct holder_row h[CANDIDATES_MAX];
+    size_t n;
+    int r = ops->holders(m->st, ns, b, h, &n);
+    for (size_t k = 0; k < n && !r; k++) {
+        for (size_t s = 0; s < servers_n && !r; s++) {
+            if (servers[s].id == h[k].server && servers[s].generation == h[k].generation)
+                r = ops->gone_due(m->st, ns, b, h[k].server, now_ms);
+        }
+    }
+    /* who lacked it lacks it no more: commits of the past may be complete now */
+    for (size_t s = 0; s < servers_n && !r; s++)
+        r = replicas_present(m, ns, servers[s].id, b);
+    return r ? r : ops->block_drop(m->st, ns, b);
+}
+
+int gc_declare(struct meta *m, uint64_t ns, int64_t now_ms, size_t max, size_t *n,
+               struct meta_gc_sums *sums)
+{
+    cleanup_arena struct arena ar = {0};
+    struct server_row *servers;
+    struct unused_row *v;
+    size_t servers_n, noted, due = 0;
+    int r = m->st->ops->unused_note(m->st, ns, now_ms, max, &noted);
+    if (!r)
+        r = m->st->ops->unused_list(m->st, ns, gc_due_before(m, now_ms), max, &v, &due, &ar);
+    if (!r && due)
+        r = m->st->ops->server_list(m->st, &servers, &servers_n, &ar);
+    for (size_t k = 0; k < due && !r; k++) {
+        r = declare(m, ns, &v[k].block, servers, servers_n, now_ms);
+        sums->blocks++;
+        sums->bytes += v[k].len;
+    }
+    *n = noted > due ? noted : due;
+    return r;
+}
+
+int meta_gc(struct meta *m, int64_t now_ms, struct meta_gc_sums *sums, bool *more)
+{
+    cleanup_arena struct arena ar = {0};
+    struct ns_row *v;
+    size_t n = 0, left = GC_STEP;
+    int r = meta_change_begin(m);
+    if (r)
+        return r;
+    r = m->st->ops->ns_list(m->st, 0, &v, &n, &ar);
+    for (size_t k = 0; k < n && !r && left; k++) {
+        size_t looked = 0;
+        r = gc_declare(m, v[k].id, now_ms, left, &looked, sums);
+        left -= looked;
+    }
+    *more |= !left;
+    uint64_t kept = m->gc_grace_ms + GONE_KEPT_MS;
+    if (!r && (uint64_t)now_ms > kept)
+        r = m->st->ops->gone_forget(m->st, (uint64_t)now_ms - kept, GC_STEP);
+    return meta_change_end(m, r);
+}
+
+/* ---- removed -------------------------------------------------------------------------------- */
+/* Whether the server is to have the block after all: something refers to it again, and nobody was
+ * told to remove it. */
+static int wanted_again(struct meta *m, const struct gone_row *g, uint64_t server, bool *yes,
+                        struct arena *ar)
+{
+    uint64_t len;
+    *yes = false;
+    if (g->due != GONE_DUE)
+        return 0;
+    int r = m->st->ops->block_get(m->st, g->ns, &g->block, &len);
+    if (r)
+        return r == -ENOENT ? 0 : r;
+    return meta_is_assigned(m, g->ns, server, yes, ar);
+}
+
+static int order(struct meta *m, const struct server_row *s, uint64_t generation, int64_t now_ms,
+                 struct m_collect_ans *a, struct arena *ar)
+{
+    const struct store_ops *ops = m->st->ops;
+    struct gone_row *v;
+    size_t n;
+    int r = ops->gone_list(m->st, s->id, COLLECT_BLOCKS, &v, &n, ar);
+    a->blocks = arena_alloc(ar, (n + 1) * sizeof *a->blocks);
+    a->more = n == COLLECT_BLOCKS;
+    for (size_t k = 0; k < n && !r; k++) {
+        bool wanted;
+        uint64_t from_now = v[k].generation > generation ? v[k].generation : generation;
+        r = wanted_again(m, &v[k], s->id, &wanted, ar);
+        if (!r)
+            r = ops->gone_order(m->st, v[k].ns, &v[k].block, s->id, wanted ? 0 : from_now,
+                                wanted ? GONE : GONE_ORDERED, now_ms);
+        if (!r && !wanted)
+            a->blocks[a->blocks_n++] =
+                (struct m_lost){.ns = v[k].ns, .block = v[k].block, .generation = from_now};
+    }
+    return r;
+}
+
+static int collect(struct meta *m, uint64_t server, const struct m_collect_req *q, int64_t now_ms,
+                   struct m_collect_ans *a, struct arena *ar)
+{
+    struct server_row s;
+    int r = m->st->ops->server_get(m->st, server, &s, ar);
+    if (!r && !bytes_equal(q->incarnation, bytes_of(s.incarnation, sizeof s.incarnation)))
+        r = -EAGAIN;
+    for (size_t k = 0; k < q->done_n && !r; k++) {
+        bool was;
+        r = m->st->ops->gone_done(m->st, q->done[k].ns, &q->done[k].block, server,
+                                  q->done[k].generation, now_ms, &was);
+    }
+    return r ? r : order(m, &s, q->generation, now_ms, a, ar);
+}
+
+int meta_collect(struct meta *m, const struct meta_caller *who, const struct m_collect_req *q,
+                 int64_t now_ms, struct m_collect_ans *a, struct arena *ar, char *why)
+{
+    memset(a, 0, sizeof *a);
+    if (!who->server)
+        return meta_fail(why, -EACCES, "collect: only a block server removes blocks");
+    if (!q->generation)
+        return meta_fail(why, -EBADMSG, "collect: the storage's generation is missing");
+    int r = meta_change_begin(m);
+    if (r)
+        return meta_store_fail(why, r, "cannot collect");
+    r = meta_change_end(m, collect(m, who->server, q, now_ms, a, ar));
+    if (r == -EAGAIN)
+        return meta_fail(why, r, "collect: the storage is not the one that was last reported");
+    return r ? meta_store_fail(why, r, "cannot collect") : 0;
+}

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Garbage collection, as far as the metadata server knows of it. [internal to tools/metad]
+ *
+ * Everything runs inside meta_change_begin/end; 0 or -errno. */
+#ifndef STEADFS_METAD_GC_H
+#define STEADFS_METAD_GC_H
+
+#include "meta_private.h"
+
+#define GC_STEP 2048u /* blocks looked at in one transaction */
+
+/* Declares absent, of at most max blocks of the namespace, those that nothing has referred to for
+ * the grace time. *n: how many were looked at. */
+int gc_declare(struct meta *m, uint64_t ns, int64_t now_ms, size_t max, size_t *n,
+               struct meta_gc_sums *sums);
+/* Unused since then is long enough. */
+uint64_t gc_due_before(const struct meta *m, int64_t now_ms);
+#endif
