@@ -50,7 +50,8 @@ everywhere hq cloud attic
 must lab kill blockd-attic
 rm -r "$lab/blockd-attic/index.db"* "$lab/blockd-attic/blocks" "$lab/blockd-attic"/replication.db*
 must lab start blockd-attic
-eventually 20 test -z "$(lab steadfs admin admin replication alice | grep 'attic.*complete')"
+not_complete() { [ "$(state_of "$1")" != complete ]; }
+eventually 20 not_complete attic
 replicated
 everywhere hq cloud attic
 
