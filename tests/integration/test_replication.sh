@@ -50,8 +50,8 @@ everywhere hq cloud attic
 must lab kill blockd-attic
 rm -r "$lab/blockd-attic/index.db"* "$lab/blockd-attic/blocks" "$lab/blockd-attic"/replication.db*
 must lab start blockd-attic
-not_complete() { [ "$(state_of "$1")" != complete ]; }
-eventually 20 not_complete attic
+noticed() { lab steadfs admin admin server list --json | tr '}' '\n' | grep '"attic"' | grep -q '"generation": 2'; }
+eventually 20 noticed
 replicated
 everywhere hq cloud attic
 

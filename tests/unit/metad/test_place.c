@@ -39,7 +39,7 @@ static uint64_t stored(struct world *w, int s, const struct block_id *b, uint64_
     struct m_stored_req q = {
         .incarnation = bytes_of(w->incarnation[s], 16), .blocks = &one, .blocks_n = 1};
     struct m_stored_ans a;
-    assert_int_equal(meta_stored(w->m, &w->server_who[s], &q, &a, &w->ar, w->why), 0);
+    assert_int_equal(meta_stored(w->m, &w->server_who[s], &q, w->now, &a, &w->ar, w->why), 0);
     return a.recorded;
 }
 
