@@ -6,6 +6,7 @@
  */
 #include "sim.h"
 
+#include <errno.h>
 #include <string.h>
 
 #define OFFLINE_MS (24ll * 3600 * 1000) /* how long an expired capability counts without metad */
@@ -90,6 +91,64 @@ int blockd_call(struct sim *s, unsigned k, const char *method, struct bytes body
                 struct buf *answer)
 {
     return strcmp(method, "put") ? get(s, k, body, answer) : put(s, k, body, answer);
+}
+
+/* ---- replication -------------------------------------------------------------------------------
+ */
+/* Brings a block from whoever has it and runs; false: nobody does. */
+static bool bring(struct sim *s, unsigned k, const struct block_id *id)
+{
+    uint32_t n;
+    if (!ledger_find(&s->ledger, id, &n))
+        return false;
+    struct written *w = &s->ledger.w[n];
+    for (unsigned j = 0; j < SERVERS_MAX && !w->held[k]; j++)
+        w->held[k] = w->held[j] && !s->blockd[j].down;
+    if (w->held[k])
+        w->lost[k] = false;
+    return w->held[k];
+}
+
+/* Tells the metadata server what is durable here now. */
+static void report(struct sim *s, unsigned k, struct m_stored *v, size_t n)
+{
+    cleanup_arena struct arena ar = {0};
+    char why[512] = "";
+    uint8_t incarnation[16];
+    struct m_stored_ans a;
+    incarnation_of('b', k, s->blockd[k].generation, incarnation);
+    struct m_stored_req q = {
+        .incarnation = bytes_of(incarnation, sizeof incarnation), .blocks = v, .blocks_n = n};
+    int err = meta_stored(s->server.meta, &s->server.inst->server[k].who, &q, &a, &ar, why);
+    sim_log(s, "block server %u reports %zu blocks that were brought: %d", k, n, err);
+    /* -EAGAIN: it has not said yet that its storage is another one */
+    if (err && err != -EAGAIN && !simvfs_crashed(s->server.disk))
+        sim_fail(s, "stored of block server %u: %s", k, why);
+}
+
+void blockd_replicate(struct sim *s, unsigned k, uint64_t ns, bool told)
+{
+    cleanup_arena struct arena ar = {0};
+    char why[512] = "";
+    struct m_backlog_ans a;
+    struct m_stored v[16];
+    size_t n = 0;
+    uint64_t id = s->server.inst->server[k].id;
+    struct m_backlog_req q = {.ns = ns, .server = id, .limit = 16};
+    int err = meta_backlog(s->server.meta, &s->server.inst->server[k].who, &q, &a, &ar, why);
+    if (err == -EACCES) /* it is not assigned */
+        return;
+    if (err && !simvfs_crashed(s->server.disk))
+        sim_fail(s, "backlog of block server %u: %s", k, why);
+    for (size_t i = 0; !err && i < a.blocks_n && n < 16; i++)
+        if (bring(s, k, &a.blocks[i].block))
+            v[n++] =
+                (struct m_stored){.ns = ns, .block = a.blocks[i].block, .len = a.blocks[i].len};
+    s->count.brought += n;
+    if (n && told && !s->failed)
+        report(s, k, v, n);
+    if (simvfs_crashed(s->server.disk))
+        server_crash(s);
 }
 
 void blockd_lose(struct sim *s, unsigned k)

@@ -146,6 +146,8 @@ struct blockd {
 int blockd_call(struct sim *s, unsigned k, const char *method, struct bytes body,
                 struct buf *answer);
 void blockd_lose(struct sim *s, unsigned k); /* all that it stores */
+/* Brings what it lacks of a namespace from the others; told: and says so. */
+void blockd_replicate(struct sim *s, unsigned k, uint64_t ns, bool told);
 /* Servers (a bit each) that hold the block or lost it. */
 unsigned blockd_had(const struct written *w);
 
@@ -396,7 +398,7 @@ struct options {
 };
 struct counts {
     unsigned long ops, commits, conflicts, fsyncs, crashes, records, missing, loads, copies,
-        refused, parked, lost, resyncs;
+        refused, parked, lost, resyncs, brought;
 };
 void counts_add(struct counts *sum, const struct counts *c);
 struct sim {
@@ -413,7 +415,7 @@ struct sim {
     struct ledger ledger;
     struct { /* how likely what is in this run, percent or permille */
         unsigned program, turn, net, loss, twice, crash, power, offline, away, server_crash;
-        unsigned blockd, clock, refusal, prune, depth, names, assigned, copies;
+        unsigned blockd, clock, refusal, prune, replicate, depth, names, assigned, copies;
         struct core_bounds bounds;
         bool share;      /* two accounts, in one namespace */
         unsigned refuse; /* enum refusals */

@@ -50,6 +50,7 @@ void weather_draw(struct sim *s)
                                            .extents = 2 + rng_below(&r, 4)};
     s->p.ops = rng_percent(&r, 50) ? UINT64_MAX : rng_u64(&r) | 1u << OP_CREATE | 1u << OP_WRITE;
     s->p.prune = rng_percent(&r, 20) ? 5 + rng_below(&r, 20) : 0;
+    s->p.replicate = s->p.assigned > 1 && rng_percent(&r, 50) ? 50 + rng_below(&r, 150) : 0;
 }
 
 static void command(struct sim *s, bool admin, const char *fmt, const char *a, const char *b)
@@ -243,6 +244,12 @@ void weather_accidents(struct sim *s, struct rng *r)
     clocks(s, r);
     if (rng_below(r, 1000) < s->p.prune && !s->failed)
         server_prune(s, rng_below(r, HISTORY_MAX_MS));
+    unsigned k = rng_below(r, SERVERS_MAX);
+    uint64_t ns = s->server.inst->ns[rng_below(r, NAMESPACES)];
+    bool told = rng_percent(r, 80);
+    if (rng_below(r, 1000) < s->p.replicate && !s->failed && !s->blockd[k].down &&
+        !s->blockd[k].cut)
+        blockd_replicate(s, k, ns, told);
 }
 
 /* ---- the end --------------------------------------------------------------------------------- */
