@@ -119,7 +119,8 @@ static void report(struct sim *s, unsigned k, struct m_stored *v, size_t n)
     incarnation_of('b', k, s->blockd[k].generation, incarnation);
     struct m_stored_req q = {
         .incarnation = bytes_of(incarnation, sizeof incarnation), .blocks = v, .blocks_n = n};
-    int err = meta_stored(s->server.meta, &s->server.inst->server[k].who, &q, &a, &ar, why);
+    int err = meta_stored(s->server.meta, &s->server.inst->server[k].who, &q, s->now / 1000000, &a,
+                          &ar, why);
     sim_log(s, "block server %u reports %zu blocks that were brought: %d", k, n, err);
     /* -EAGAIN: it has not said yet that its storage is another one */
     if (err && err != -EAGAIN && !simvfs_crashed(s->server.disk))
