@@ -19,6 +19,15 @@ static bool has(const struct server_row *v, size_t n, uint64_t id)
     return false;
 }
 
+size_t cmd_staying(const struct server_row *v, size_t n, const struct server_row *going,
+                   size_t going_n)
+{
+    size_t stay = 0;
+    for (size_t k = 0; k < n; k++)
+        stay += !v[k].leaving && !has(going, going_n, v[k].id);
+    return stay;
+}
+
 /* Adds those of one premises, with the rank. */
 static int add_premises(struct cmd *c, const struct server_row *all, size_t all_n,
                         struct bytes premises, uint64_t rank, struct server_row *out, size_t *n)
@@ -100,6 +109,24 @@ int cmd_servers_of_option(struct cmd *c, const char *option, struct server_row *
 }
 
 /* ---- assignments ---------------------------------------------------------------------------- */
+/* A minimum of copies that was asked for is not undercut by the way: commits would be refused. */
+static int may_leave(struct cmd *c, const struct ns_row *ns, const struct server_row *going,
+                     size_t n)
+{
+    struct server_row *v;
+    size_t v_n;
+    int r = c->m->st->ops->assigned(c->m->st, ns->id, &v, &v_n, c->ar);
+    if (r)
+        return r;
+    size_t now = cmd_staying(v, v_n, NULL, 0), stay = cmd_staying(v, v_n, going, n);
+    if (ns->copies_min < 2 || stay >= ns->copies_min || stay == now)
+        return 0;
+    return cmd_fail(c, EXIT_FAILED,
+                    "%.*s wants %llu copies and would have %zu block server%s; assign more of them "
+                    "first (steadfs admin assign)",
+                    PRB(ns->name), (unsigned long long)ns->copies_min, stay, stay == 1 ? "" : "s");
+}
+
 static int change_assignment(struct cmd *c, bool assign)
 {
     struct server_row *v;
@@ -112,6 +139,8 @@ static int change_assignment(struct cmd *c, bool assign)
     r = cmd_servers_at(c, c->arg + 1, c->arg_n - 1, &v, &n);
     if (!r && !c->status && assign)
         r = cmd_may_be_at(c, &ns, v, n);
+    else if (!r && !c->status)
+        r = may_leave(c, &ns, v, n);
     if (r || c->status)
         return r;
     if (assign)
@@ -281,27 +310,45 @@ static int count_left(struct evacuation *e, const struct ns_row *ns, const struc
     return 0;
 }
 
-/* Whether something stays that may take what the servers have; assigns --to where nothing does. */
+/* Whether as many stay as the namespace wants copies; assigns --to where they do not. */
 static int make_room(struct evacuation *e, const struct ns_row *ns, const struct server_row *v,
                      size_t n, bool *room)
 {
     struct cmd *c = e->c;
+    uint64_t copies = ns->copies_min ? ns->copies_min : 1;
     struct bytes *premises;
-    size_t premises_n, fit_n = 0;
-    *room = false;
+    size_t premises_n, fit_n = 0, stay = 0;
+    struct server_row *staying = arena_alloc(c->ar, (n + 1) * sizeof *staying);
     for (size_t k = 0; k < n; k++)
-        *room |= !v[k].leaving && !v[k].evacuating && !has(e->v, e->n, v[k].id);
+        if (!v[k].leaving && !v[k].evacuating && !has(e->v, e->n, v[k].id))
+            staying[stay++] = v[k];
+    *room = stay >= copies;
     if (*room || !e->to_n)
         return 0;
     struct server_row *fit = arena_alloc(c->ar, e->to_n * sizeof *fit);
     int r = c->m->st->ops->onsite_list(c->m->st, ns->id, &premises, &premises_n, c->ar);
     for (size_t k = 0; k < e->to_n && !r; k++)
-        if (inside(premises, premises_n, e->to[k].premises) && !has(e->v, e->n, e->to[k].id))
+        if (inside(premises, premises_n, e->to[k].premises) && !has(e->v, e->n, e->to[k].id) &&
+            !has(staying, stay, e->to[k].id))
             fit[fit_n++] = e->to[k];
-    if (r || !fit_n)
+    *room = !r && stay + fit_n >= copies;
+    if (!*room)
         return r;
-    *room = e->changed = true;
+    e->changed = true;
     return meta_assign(c->m, ns->id, fit, fit_n, c->ar);
+}
+
+static void print_stuck(struct cmd *c, const struct ns_row *ns)
+{
+    if (ns->copies_min > 1)
+        buf_printf(&c->out,
+                   "%.*s wants %llu copies and has too few other block servers: steadfs admin "
+                   "assign %.*s PREMISES, or --to\n",
+                   PRB(ns->name), (unsigned long long)ns->copies_min, PRB(ns->name));
+    else
+        buf_printf(&c->out,
+                   "%.*s has no other block server: steadfs admin assign %.*s PREMISES, or --to\n",
+                   PRB(ns->name), PRB(ns->name));
 }
 
 /* One namespace of one server that goes. */
@@ -323,10 +370,7 @@ static int evacuate_ns(struct evacuation *e, uint64_t server, uint64_t id)
     if (!room) {
         e->stuck++;
         if (!c->json)
-            buf_printf(&c->out,
-                       "%.*s has no other block server: steadfs admin assign %.*s PREMISES, or "
-                       "--to\n",
-                       PRB(ns.name), PRB(ns.name));
+            print_stuck(c, &ns);
         return 0;
     }
     bool goes = true;

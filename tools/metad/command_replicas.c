@@ -140,32 +140,57 @@ static int served(struct cmd *c, uint64_t server, uint64_t after, size_t limit, 
     return c->m->st->ops->ns_of_server(c->m->st, server, after, limit, v, n, c->ar);
 }
 
+/* It leaves the namespace, or it is said that too few others stay. */
+static int drain_ns(struct cmd *c, const struct server_row *s, uint64_t id, size_t *stuck)
+{
+    struct server_row *v;
+    struct ns_row ns;
+    size_t n;
+    int r = c->m->st->ops->ns_get(c->m->st, id, &ns, c->ar);
+    if (!r)
+        r = c->m->st->ops->assigned(c->m->st, id, &v, &n, c->ar);
+    if (r)
+        return r;
+    uint64_t copies = ns.copies_min ? ns.copies_min : 1;
+    size_t stay = cmd_staying(v, n, s, 1);
+    if (stay < copies) {
+        (*stuck)++;
+        buf_printf(&c->out,
+                   "%.*s wants %llu cop%s and would have %zu block server%s: steadfs admin assign "
+                   "%.*s PREMISES first\n",
+                   PRB(ns.name), (unsigned long long)copies, copies == 1 ? "y" : "ies", stay,
+                   stay == 1 ? "" : "s", PRB(ns.name));
+        return 0;
+    }
+    r = replicas_leave(c->m, id, s->id, c->now_ms, c->ar);
+    return r ? r : meta_touch_members(c->m, id, c->ar);
+}
+
 int cmd_server_drain(struct cmd *c)
 {
     enum { PAGE = 256 };
     struct server_row s;
     uint64_t *v, after = 0;
-    size_t n = PAGE, left;
+    size_t n = PAGE, left, stuck = 0;
     bool found;
     int r = find_server(c, &s, &found);
     while (!r && found && n == PAGE) {
         r = served(c, s.id, after, PAGE, &v, &n);
         for (size_t k = 0; !r && k < n; k++) {
-            r = replicas_leave(c->m, v[k], s.id, c->now_ms, c->ar);
-            if (!r)
-                r = meta_touch_members(c->m, v[k], c->ar);
+            r = drain_ns(c, &s, v[k], &stuck);
             after = v[k];
         }
     }
     if (r || !found)
         return r;
     r = served(c, s.id, 0, SIZE_MAX >> 1, &v, &left);
-    if (!r && left)
+    c->status = stuck ? EXIT_FAILED : 0; /* then it leaves none of them */
+    if (!r && left && !stuck)
         buf_printf(&c->out,
                    "block server %llu (%.*s) leaves %zu namespaces when others have what it has; "
                    "see steadfs admin replication\n",
                    (unsigned long long)s.id, PRB(s.premises), left);
-    else if (!r)
+    else if (!r && !stuck)
         buf_printf(&c->out, "nothing is on block server %llu (%.*s) alone\n",
                    (unsigned long long)s.id, PRB(s.premises));
     return r;

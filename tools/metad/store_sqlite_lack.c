@@ -249,18 +249,18 @@ int sq_leave(struct store *s, uint64_t ns, uint64_t server, bool leaving)
 int sq_leave_blocked(struct store *s, uint64_t ns, uint64_t server, uint64_t copies, bool *blocked)
 {
     /* Only blocks that somebody lacks can have too few copies; while another server is being
-     * filled, what it lacks is not all known. With fewer servers than copies, all must have it. */
+     * filled, what it lacks is not all known. With fewer servers than copies nothing goes. */
     sqlite3_stmt *st =
         sq_bind(s,
                 "WITH stay AS (SELECT server FROM placed WHERE ns = ?1 AND leaving = 0) "
                 "SELECT 1 WHERE EXISTS (SELECT 1 FROM fill WHERE ns = ?1 AND server IN stay) "
-                "OR ((SELECT count(*) FROM stay) = 0 AND EXISTS "
+                "OR ((SELECT count(*) FROM stay) < ?3 AND EXISTS "
                 "(SELECT 1 FROM block WHERE ns = ?1)) "
                 "OR EXISTS (SELECT 1 FROM lack WHERE ns = ?1 AND server IN stay AND EXISTS "
                 "(SELECT 1 FROM presence AS p JOIN server ON id = p.server WHERE p.ns = ?1 AND "
                 "p.block = lack.block AND p.server = ?2 AND p.generation = server.generation) "
                 "GROUP BY block HAVING count(DISTINCT server) > "
-                "max((SELECT count(*) FROM stay) - ?3, 0))",
+                "(SELECT count(*) FROM stay) - ?3)",
                 "iii", ns, server, copies);
     int r = sq_one(s, st);
     sq_done(st);

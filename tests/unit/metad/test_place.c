@@ -215,6 +215,42 @@ static void copies_hold_it_back(void **state)
     world_command(w, &world_admin, 0, "admin evacuate hq");
 }
 
+/* No way of leaving brings a namespace below the copies that it wants. */
+static void fewer_than_the_copies_never_stay(void **state)
+{
+    struct world *w = *state;
+    struct block_id b = make(w, "a");
+    size_t others;
+    bool blocked;
+    char line[64];
+    stored(w, CLOUD, &b, 100);
+    world_command(w, &world_admin, 0, "admin copies alice 2");
+    assert_non_null(strstr(world_command(w, &world_admin, 1, "admin unassign alice hq"), "alice"));
+    snprintf(line, sizeof line, "admin server drain %llu", (unsigned long long)w->server[HQ]);
+    assert_non_null(strstr(world_command(w, &world_admin, 1, line), "alice wants 2 copies"));
+    char *text = world_command(w, &world_admin, 1, "admin evacuate hq");
+    assert_non_null(strstr(text, "alice wants 2 copies"));
+    text = world_command(w, &world_admin, 1, "admin evacuate hq --to cloud"); /* is there already */
+    assert_non_null(strstr(text, "alice wants 2 copies"));
+    struct m_session_ans a = session(w, &w->alice);
+    assert_int_equal(a.namespaces[0].candidates_n, 2);
+    assert_false(a.namespaces[0].candidates[0].leaving);
+    assert_false(a.namespaces[0].candidates[1].leaving);
+    /* nor is one let go that leaves all the same */
+    assert_int_equal(meta_change_begin(w->m), 0);
+    assert_int_equal(w->m->st->ops->leave(w->m->st, w->alice.ns, w->server[HQ], true), 0);
+    assert_int_equal(
+        w->m->st->ops->leave_blocked(w->m->st, w->alice.ns, w->server[HQ], 2, &blocked), 0);
+    assert_true(blocked);
+    assert_int_equal(w->m->st->ops->leave(w->m->st, w->alice.ns, w->server[HQ], false), 0);
+    assert_int_equal(meta_change_end(w->m, 0), 0);
+    world_command(w, &world_admin, 6, "admin evacuate hq --to cloud,attic");
+    assert_int_equal(session(w, &w->alice).namespaces[0].candidates_n, 3);
+    stored(w, ATTIC, &b, 100);
+    world_command(w, &world_admin, 0, "admin evacuate hq");
+    assert_int_equal(replicas(w, HQ, &others), 0);
+}
+
 static void who_has_no_other_is_named_and_stays(void **state)
 {
     struct world *w = *state;
@@ -286,6 +322,7 @@ int main(void)
         TEST(ranks_can_be_equal),
         TEST(all_goes_to_others),
         TEST(copies_hold_it_back),
+        TEST(fewer_than_the_copies_never_stay),
         TEST(who_has_no_other_is_named_and_stays),
         TEST(a_database_of_version_2_is_brought_up),
     };
