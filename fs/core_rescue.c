@@ -48,6 +48,39 @@ static int rescue_file(struct core *c, struct nrow *n, int64_t now, struct core_
     return err ? err : drop_names(c, n->id, now, fx);
 }
 
+/* A symbolic link or a special file, new here under a number that was in use: the same under
+ * another one. */
+static int rescue_special(struct core *c, const struct nrow *n, int64_t now,
+                          struct core_effects *fx)
+{
+    static const char *const sql[] = {
+        "UPDATE node SET target = (SELECT target FROM node WHERE id = ?1) WHERE id = ?2",
+        ("INSERT INTO xattr(node, name, value, rev, pend, request) SELECT ?2, name, value, 0, 1, 0"
+         " FROM xattr WHERE node = ?1 AND value IS NOT NULL"),
+    };
+    cleanup_ids struct ids names = {0};
+    struct nrow k = *n;
+    struct erow e;
+    int err = entry_ids(c, BY_NODE, n->id, &names);
+    if (err || !names.n || !((n->pend | n->sent) & FACET_CREATE))
+        return err ? err : drop_names(c, n->id, now, fx);
+    err = node_new_id(c, &k.id);
+    k.nlink = k.old = 0;
+    if (!err)
+        err = node_put(c, &k);
+    for (size_t i = 0; !err && i < sizeof sql / sizeof *sql; i++) {
+        sqlite3_stmt *s = tree_stmt(c->t, sql[i]);
+        sqlite3_bind_int64(s, 1, (int64_t)n->id);
+        sqlite3_bind_int64(s, 2, (int64_t)k.id);
+        err = tree_step(c->t, s);
+    }
+    if (!err)
+        err = entry_by_id(c, names.v[0], &e);
+    if (!err)
+        err = rebase_aside(c, n->ns, e.parent, erow_name(&e), k.id, k.type, now, fx);
+    return err ? err : drop_names(c, n->id, now, fx);
+}
+
 /* What was made in a directory goes to the top. */
 static int rescue_names(struct core *c, uint64_t ns, uint64_t dir, const struct idset *gone,
                         int64_t now, struct core_effects *fx)
@@ -83,6 +116,8 @@ int rescue_nodes(struct core *c, uint64_t ns, const struct idset *gone, int64_t 
         err = node_get(c, gone->ids.v[i], &n);
         if (!err && n.type == NODE_REG)
             err = rescue_file(c, &n, now, fx);
+        else if (!err && !is_dir(n.type))
+            err = rescue_special(c, &n, now, fx);
         else if (!err)
             err = drop_names(c, n.id, now, fx);
         if (err == -ENOENT)

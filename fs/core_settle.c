@@ -445,6 +445,8 @@ static int rows_gone(struct core *c, const struct m_commit_ans *a, struct idset 
         struct nrow n;
         uint64_t node;
         bool added;
+        if (a->rows[i].reason == REFUSED_CYCLE || a->rows[i].reason == REFUSED_NOT_EMPTY)
+            continue;
         err = row_node(c, &a->rows[i], &node);
         bool was = a->rows[i].kind == ROW_NODE && a->rows[i].reason == REFUSED_EXISTS;
         if (!err && node && node_get(c, node, &n) == 0 && !n.parked &&

@@ -35,9 +35,11 @@ static uint64_t make(struct pair *p, struct device *d, uint64_t parent, const ch
 {
     struct core_attr a;
     d->who.now += 1000;
-    assert_int_equal(DO(d, core_create(d->core, &d->who, parent, bytes_str(name), type, 0644, 0,
-                                       bytes_of(NULL, 0), &a, &d->need)),
-                     0);
+    assert_int_equal(
+        DO(d, core_create(d->core, &d->who, parent, bytes_str(name), type, 0644, 0,
+                          type == NODE_SYMLINK ? bytes_str("target") : bytes_of(NULL, 0), &a,
+                          &d->need)),
+        0);
     return a.node;
 }
 
@@ -78,10 +80,12 @@ static void assert_same(struct pair *p, unsigned copies, struct dump *last)
     assert_int_equal(n, copies);
 }
 
-static const char *copy_value(const struct dump *t)
+/* The value of the copy of what had this path. */
+static const char *copy_of(const struct dump *t, const char *path)
 {
+    char plain[512];
     for (size_t i = 0; i < t->n; i++)
-        if (strstr(t->v[i].path, "conflicted copy"))
+        if (pair_unmark(t->v[i].path, plain, sizeof plain) && !strcmp(plain, path))
             return t->v[i].value;
     return "";
 }
@@ -157,7 +161,8 @@ static void test_made_elsewhere_by_a_commit_that_both_forgot(void **state)
     simvfs_free(kept);
 }
 
-/* … and made and removed again: what was written goes on as a copy, an empty directory does not. */
+/* … and made and removed again: what was written goes on as a copy, so does a symbolic link; an
+ * empty directory does not. */
 static void test_made_and_removed_by_commits_that_both_forgot(void **state)
 {
     struct pair *p = *state;
@@ -169,11 +174,13 @@ static void test_made_and_removed_by_commits_that_both_forgot(void **state)
     uint64_t f = make(p, here, pair_base(p, "d"), "new", NODE_REG);
     write_tag(p, here, f, 0, 16, 20);
     make(p, here, pair_base(p, "d"), "empty", NODE_DIR);
+    make(p, here, pair_base(p, "e"), "link", NODE_SYMLINK);
     simvfs_copy(kept, here->disk);
     device_commit(p, here);
     p->now_ms += 2000;
     unlink_name(p, here, "d", "new", false);
     unlink_name(p, here, "d", "empty", true);
+    unlink_name(p, here, "e", "link", false);
     device_commit(p, here);
     device_lose(p, here, kept);
     bool more = true;
@@ -181,8 +188,9 @@ static void test_made_and_removed_by_commits_that_both_forgot(void **state)
         assert_int_equal(meta_prune(p->meta, p->now_ms, 1000, &more), 0);
     device_follow(p, here);
     assert_int_equal(here->resyncs, 1);
-    assert_same(p, 1, &last);
+    assert_same(p, 2, &last);
     assert_null(dump_find(&last, "d/empty"));
+    assert_non_null(strstr(copy_of(&last, "e/link"), "target"));
     pair_end(p);
     simvfs_free(kept);
 }
@@ -303,7 +311,7 @@ static void test_an_edit_of_what_is_forgotten(void **state)
     device_follow(p, here);
     pair_forget(p);
     assert_same(p, 1, &last);
-    assert_non_null(strstr(copy_value(&last), "8+8=#20"));
+    assert_non_null(strstr(copy_of(&last, "d/f"), "8+8=#20"));
     assert_null(dump_find(&last, "d/f"));
     pair_end(p);
 }
