@@ -392,9 +392,12 @@ static void probe_done(struct sync *s, struct sync_call *c)
 static void probe_start(struct sync *s, struct sync_server *v)
 {
     struct route *r = NULL;
-    for (size_t i = 0; i < s->nss_n && !r; i++)
+    for (size_t i = 0; i < s->nss_n && !r; i++) {
         r = route_find(s->nss[i], v->id);
-    if (!r || !r->cap_n)
+        if (r && (!r->listed || !r->cap_n)) /* what was good there once is refused */
+            r = NULL;
+    }
+    if (!r)
         return;
     struct m_get_req q = {.ns = r->ns->id, .capability = bytes_of(r->cap, r->cap_n)};
     struct buf cleanup_buf b = {0};

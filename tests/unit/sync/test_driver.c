@@ -136,6 +136,35 @@ static size_t calls_to(const char *url)
     return n;
 }
 
+/* A server that one namespace has left is asked by way of another, whose capability is good. */
+static void a_probe_goes_by_a_namespace_that_is_there(void **state)
+{
+    (void)state;
+    struct arena cleanup_arena a = {0};
+    struct m_get_req q;
+    start();
+    session_second = true;
+    pthread_mutex_lock(&fs.lock);
+    fs.sync->session_wanted = true;
+    pthread_mutex_unlock(&fs.lock);
+    sync_wake(fs.sync);
+    answer_session(call_wait("session"));
+    pthread_mutex_lock(&fs.lock);
+    while (fs.sync->nss_n < 2) { /* until it is learned */
+        pthread_mutex_unlock(&fs.lock);
+        usleep(500);
+        pthread_mutex_lock(&fs.lock);
+    }
+    backoff_failed(&sync_server_find(fs.sync, 11)->backoff, fs.sync->clock(), 0);
+    pthread_mutex_unlock(&fs.lock);
+    sync_wake(fs.sync);
+    struct fake_call *have = call_wait("have");
+    assert_string_equal(have->url, "http://hq");
+    assert_int_equal(
+        msg_decode(&m_get_req_desc, &q, have->body.p, have->body.n, MSG_LENIENT, &a, NULL), 0);
+    assert_int_equal(q.ns, 2);
+}
+
 /* What stays on its premises is neither brought nor fetched elsewhere, even if a candidate there
  * were named. */
 static void a_namespace_that_stays_is_not_brought_elsewhere(void **state)
@@ -1383,6 +1412,7 @@ int main(void)
         T(a_present_block_is_not_put),
         T(missing_is_put_and_sent_under_the_same_number),
         T(a_lost_answer_is_asked_for_under_the_same_number),
+        T(a_probe_goes_by_a_namespace_that_is_there),
         T(a_failed_target_is_replaced_and_the_question_asked_anew),
         T(a_namespace_that_stays_is_not_brought_elsewhere),
         T(a_better_candidate_is_gone_back_to),

@@ -707,6 +707,7 @@ uint64_t vfs_dirty_bytes(struct vfs *v)
 /* ---- one driver ---- */
 bool equal_ranks;
 bool onsite;
+bool session_second;
 static char dir[64];
 enum role session_role;
 size_t session_candidates, session_copies;
@@ -737,7 +738,7 @@ int setup(void **state)
     pthread_mutex_init(&fs.lock, NULL);
     calls_n = store_n = nodes_n = flushes = 0;
     cursor = next_request = need_answers = need_refusals = 0;
-    known = background_ok = log_long = equal_ranks = onsite = false;
+    known = background_ok = log_long = equal_ranks = onsite = session_second = false;
     rest_pages = 0;
     checkpoints = checkpoint_ends = damaged = 0;
     comparisons = open_requests = pasts_forgotten = 0;
@@ -767,16 +768,22 @@ void answer_session(struct fake_call *c)
         {.server = 11, .priority = 0, .capability = {(const uint8_t *)"cap", 3}},
         {.server = 12, .priority = equal_ranks ? 0 : 1, .capability = {(const uint8_t *)"cap", 3}}};
     struct m_premises hq = {.name = {(const uint8_t *)"hq", 2}};
-    struct m_namespace n = {.id = NS,
-                            .name = {(const uint8_t *)"alice", 5},
-                            .root = 1,
-                            .role = session_role,
-                            .head = cursor,
-                            .copies_min = session_copies,
-                            .candidates = cand,
-                            .candidates_n = session_candidates,
-                            .onsite = &hq,
-                            .onsite_n = onsite};
+    struct m_namespace n[] = {{.id = NS,
+                               .name = {(const uint8_t *)"alice", 5},
+                               .root = 1,
+                               .role = session_role,
+                               .head = cursor,
+                               .copies_min = session_copies,
+                               .candidates = cand + session_second,
+                               .candidates_n = session_candidates - session_second,
+                               .onsite = &hq,
+                               .onsite_n = onsite},
+                              {.id = 2,
+                               .name = {(const uint8_t *)"team", 4},
+                               .root = 2,
+                               .role = session_role,
+                               .candidates = cand,
+                               .candidates_n = session_candidates}};
     struct m_server v[] = {{.id = 11,
                             .premises = {(const uint8_t *)"hq", 2},
                             .url = {(const uint8_t *)"http://hq", 9}},
@@ -785,8 +792,8 @@ void answer_session(struct fake_call *c)
                             .url = {(const uint8_t *)"http://cloud", 12}}};
     struct m_session_ans a = {.device = 3,
                               .account = {(const uint8_t *)"alice", 5},
-                              .namespaces = &n,
-                              .namespaces_n = 1,
+                              .namespaces = n,
+                              .namespaces_n = session_second ? 2 : 1,
                               .servers = v,
                               .servers_n = 2,
                               .root_ns = NS,

@@ -98,6 +98,7 @@ extern enum role session_role;
 extern bool equal_ranks; /* of the two candidates */
 extern bool onsite;      /* the namespace stays at hq, though it has a candidate elsewhere */
 extern size_t session_candidates, session_copies;
+extern bool session_second; /* namespace 2, at both; then NS is in the cloud alone */
 int setup(void **state);
 int teardown(void **state);
 /* Candidates: 11 on hq first, 12 in the cloud. */
