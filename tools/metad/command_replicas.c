@@ -212,7 +212,7 @@ int cmd_server_remove(struct cmd *c)
                         "%llu first",
                         (unsigned long long)s.id, (unsigned long long)s.id);
     if (!r)
-        r = keys_revoke_peer(c->m, s.id, c->now_ms);
+        r = keys_revoke_peer(c->m, 0, s.id, c->now_ms);
     return r ? r : c->m->st->ops->server_remove(c->m->st, s.id);
 }
 

@@ -148,9 +148,9 @@ int keys_revoke(struct meta *m, uint64_t ns, uint64_t account, uint64_t server, 
                   now_ms);
 }
 
-int keys_revoke_peer(struct meta *m, uint64_t peer, int64_t now_ms)
+int keys_revoke_peer(struct meta *m, uint64_t ns, uint64_t peer, int64_t now_ms)
 {
-    return revoke(m, (struct revocation_row){.peer = peer}, now_ms);
+    return revoke(m, (struct revocation_row){.ns = ns, .peer = peer}, now_ms);
 }
 
 int keys_tell_revoked(struct meta *m, uint64_t server, struct m_beat_ans *a, struct arena *ar)

@@ -25,9 +25,9 @@ int keys_find(struct meta *m, const struct server_row *s, uint64_t id, int64_t n
 
 /* Capabilities sealed up to now are refused from now on: those of the account in the namespace
  * (server 0: at all block servers; account 0: everybody's), or all that the block server `peer` has
- * for others. */
+ * for others in the namespace (0: in any). */
 int keys_revoke(struct meta *m, uint64_t ns, uint64_t account, uint64_t server, int64_t now_ms);
-int keys_revoke_peer(struct meta *m, uint64_t peer, int64_t now_ms);
+int keys_revoke_peer(struct meta *m, uint64_t ns, uint64_t peer, int64_t now_ms);
 /* Tells them with a beat. */
 int keys_tell_revoked(struct meta *m, uint64_t server, struct m_beat_ans *a, struct arena *ar);
 #endif

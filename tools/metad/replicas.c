@@ -106,6 +106,8 @@ int replicas_let_go(struct meta *m, uint64_t ns, uint64_t server, int64_t now_ms
         r = m->st->ops->lack_drop(m->st, ns, server);
     if (!r) /* what members and other servers have in hand for it */
         r = keys_revoke(m, ns, 0, server, now_ms);
+    if (!r) /* and what it has in hand for others */
+        r = keys_revoke_peer(m, ns, server, now_ms);
     return r ? r : meta_touch_members(m, ns, ar);
 }
 
@@ -156,7 +158,7 @@ static int describe(struct meta *m, uint64_t ns, uint64_t server, size_t *budget
 }
 
 static int fill_replica_ns(struct meta *m, const struct meta_caller *who, uint64_t ns,
-                           int64_t now_ms, size_t *budget, struct m_replica_ns *out,
+                           int64_t now_ms, size_t *budget, struct m_replica_ns *out, bool *told,
                            struct arena *ar)
 {
     struct server_row *v;
@@ -171,8 +173,12 @@ static int fill_replica_ns(struct meta *m, const struct meta_caller *who, uint64
     }
     if (!r)
         r = m->st->ops->assigned(m->st, ns, &v, &n, ar);
-    if (r)
+    bool there = false;
+    for (size_t k = 0; !r && k < n; k++)
+        there |= v[k].id == who->server;
+    if (r || !there) /* it has just been let go: nothing there is its business any more */
         return r;
+    *told = true;
     *out = (struct m_replica_ns){.ns = ns, .head = row.head};
     out->replicas = arena_alloc(ar, (n + 1) * sizeof *out->replicas);
     for (size_t k = 0; k < n && !r; k++) {
@@ -189,18 +195,25 @@ static int replicas(struct meta *m, const struct meta_caller *who, const struct 
                     int64_t now_ms, struct m_replicas_ans *a, struct arena *ar)
 {
     struct server_row *servers;
-    uint64_t *v;
+    uint64_t *v, after = q->after;
     size_t n, servers_n, budget = FILL_BLOCKS;
-    int r = m->st->ops->ns_of_server(m->st, who->server, q->after, NAMESPACES_PAGE, &v, &n, ar);
-    if (!r)
-        r = m->st->ops->server_list(m->st, &servers, &servers_n, ar);
-    if (r)
-        return r;
-    a->more = n == NAMESPACES_PAGE;
+    int r = m->st->ops->server_list(m->st, &servers, &servers_n, ar);
     a->renew_ms = m->capability_ms / 2;
-    a->namespaces = arena_alloc(ar, (n + 1) * sizeof *a->namespaces);
-    for (size_t k = 0; k < n && !r; k++)
-        r = fill_replica_ns(m, who, v[k], now_ms, &budget, &a->namespaces[a->namespaces_n++], ar);
+    do { /* a page of which nothing is left is not the end */
+        if (!r)
+            r = m->st->ops->ns_of_server(m->st, who->server, after, NAMESPACES_PAGE, &v, &n, ar);
+        if (r)
+            return r;
+        a->more = n == NAMESPACES_PAGE;
+        a->namespaces = arena_alloc(ar, (n + 1) * sizeof *a->namespaces);
+        for (size_t k = 0; k < n && !r; k++) {
+            bool told = false;
+            r = fill_replica_ns(m, who, v[k], now_ms, &budget, &a->namespaces[a->namespaces_n],
+                                &told, ar);
+            a->namespaces_n += told;
+            after = v[k];
+        }
+    } while (!r && a->more && !a->namespaces_n);
     a->servers = arena_alloc(ar, (servers_n + 1) * sizeof *a->servers);
     for (size_t k = 0; k < servers_n && a->servers_n < 256; k++)
         a->servers[a->servers_n++] = (struct m_server){

@@ -207,8 +207,9 @@ static void what_left_a_server_is_closed_there(void **state)
     world_command(w, &world_admin, 0, "admin unassign alice cloud");
     struct m_beat_ans a = beat(w, CLOUD, NULL, 0);
     assert_non_null(find(&a, w->alice.ns, 0, 0));
-    a = beat(w, HQ, NULL, 0); /* it stays there */
+    a = beat(w, HQ, NULL, 0); /* it stays there, but what cloud had for it is good no longer */
     assert_null(find(&a, w->alice.ns, 0, 0));
+    assert_int_equal(find(&a, w->alice.ns, 0, w->server[CLOUD])->until_ms, w->now + CAPABILITY_MS);
     world_command(w, &world_admin, 0, "admin unassign bob cloud");
     char line[64];
     snprintf(line, sizeof line, "admin server remove %llu", (unsigned long long)w->server[CLOUD]);
