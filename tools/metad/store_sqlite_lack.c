@@ -259,7 +259,8 @@ int sq_leave_blocked(struct store *s, uint64_t ns, uint64_t server, uint64_t cop
                 "OR EXISTS (SELECT 1 FROM lack WHERE ns = ?1 AND server IN stay AND EXISTS "
                 "(SELECT 1 FROM presence AS p JOIN server ON id = p.server WHERE p.ns = ?1 AND "
                 "p.block = lack.block AND p.server = ?2 AND p.generation = server.generation) "
-                "GROUP BY block HAVING count(DISTINCT server) > "
+                "AND (SELECT count(DISTINCT l.server) FROM lack AS l WHERE l.ns = ?1 AND "
+                "l.server IN stay AND l.block = lack.block) > "
                 "(SELECT count(*) FROM stay) - ?3)",
                 "iii", ns, server, copies);
     int r = sq_one(s, st);

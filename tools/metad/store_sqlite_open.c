@@ -24,6 +24,7 @@
 #include "4.sql.h"
 #include "5.sql.h"
 #include "6.sql.h"
+#include "7.sql.h"
 #include "schema.sql.h"
 #include "walfile.h"
 
@@ -33,7 +34,7 @@
 #define WHY_LEN 512
 
 static const struct migration migrations[] = {
-    {1, sql_schema}, {2, sql_2}, {3, sql_3}, {4, sql_4}, {5, sql_5}, {6, sql_6},
+    {1, sql_schema}, {2, sql_2}, {3, sql_3}, {4, sql_4}, {5, sql_5}, {6, sql_6}, {7, sql_7},
 };
 
 static int sq_errno(int rc)

@@ -56,6 +56,29 @@ static void what_is_no_database_is_refused(void **state)
     assert_int_not_equal(access(path, F_OK), 0);
 }
 
+/* The plan of a question names the index, also in a database that had none. */
+static void namespaces_of_a_server_are_found_by_an_index(void **state)
+{
+    struct world *w = *state;
+    sqlite3 *db;
+    sqlite3_stmt *st;
+    bool found = false;
+    meta_close(w->m);
+    run_sql(w->path, "DROP INDEX assignment_of_server; DELETE FROM migration WHERE version = 7");
+    assert_int_equal(reopen(w, false), 0);
+    assert_int_equal(sqlite3_open(w->path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db,
+                                        "EXPLAIN QUERY PLAN SELECT ns FROM placed WHERE server = 1 "
+                                        "AND ns > 0 ORDER BY ns LIMIT 1",
+                                        -1, &st, NULL),
+                     SQLITE_OK);
+    while (sqlite3_step(st) == SQLITE_ROW)
+        found |= strstr((const char *)sqlite3_column_text(st, 3), "assignment_of_server") != NULL;
+    sqlite3_finalize(st);
+    sqlite3_close(db);
+    assert_true(found);
+}
+
 /* ---- migrations, with a history of their own ---- */
 static const struct migration history[] = {
     {1, "CREATE TABLE fruit (name TEXT PRIMARY KEY); INSERT INTO fruit VALUES ('apple');"},
@@ -174,9 +197,12 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, world_setup, world_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(a_newer_database_is_refused),         TEST(what_is_no_database_is_refused),
-        TEST(the_version_before_is_migrated),      TEST(a_full_disk_keeps_or_loses_whole_commits),
+        TEST(a_newer_database_is_refused),
+        TEST(what_is_no_database_is_refused),
+        TEST(the_version_before_is_migrated),
+        TEST(a_full_disk_keeps_or_loses_whole_commits),
         TEST(a_lost_transaction_takes_nothing_on),
+        TEST(namespaces_of_a_server_are_found_by_an_index),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
