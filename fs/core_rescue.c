@@ -66,6 +66,7 @@ static int rescue_special(struct core *c, const struct nrow *n, int64_t now,
         return err ? err : drop_names(c, n->id, now, fx);
     err = node_new_id(c, &k.id);
     k.nlink = k.old = 0;
+    k.parked = 0;
     if (!err)
         err = node_put(c, &k);
     for (size_t i = 0; !err && i < sizeof sql / sizeof *sql; i++) {

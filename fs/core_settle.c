@@ -449,7 +449,7 @@ static int rows_gone(struct core *c, const struct m_commit_ans *a, struct idset 
             continue;
         err = row_node(c, &a->rows[i], &node);
         bool was = a->rows[i].kind == ROW_NODE && a->rows[i].reason == REFUSED_EXISTS;
-        if (!err && node && node_get(c, node, &n) == 0 && !n.parked &&
+        if (!err && node && node_get(c, node, &n) == 0 && !parked_for(&n) &&
             (n.gone || (was && ((n.pend | n.sent) & FACET_CREATE))))
             idset_add(gone, node, &added);
         if (!err && a->rows[i].kind == ROW_ENTRY && node_get(c, a->rows[i].node, &n) == 0 && n.gone)

@@ -588,6 +588,24 @@ static void test_a_number_acknowledged_before_is_not_parked(void **state)
     assert_true(w->plan.request > request);
 }
 
+/* What was refused once, and let go, is no less forgotten. */
+static void test_what_is_forgotten_goes_on_after_a_refusal(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = committed(w, "f", NODE_REG);
+    write_block(w, f, 0, 8, 1);
+    planned(w, f);
+    assert_int_equal(answer(w, COMMIT_REFUSED, ROW_NODE_CONTENT, f, NULL, REFUSED_MEMBER), 0);
+    assert_int_equal(core_unpark(w->core, NS), 0);
+    theirs_remove(w, ROOT, "f", f);
+    planned(w, 0);
+    assert_int_equal(answer(w, COMMIT_CONFLICT, ROW_NODE_CONTENT, f, NULL, REFUSED_BASE), 0);
+    assert_non_null(effect(w, EFFECT_FORK));
+    assert_content(w, effect(w, EFFECT_FORK)->other, "0+8=1@0");
+    commit_all(w);
+    assert_clean(w);
+}
+
 /* A node that the plan would make; 0: none. */
 static uint64_t sent_created(const struct world *w)
 {
@@ -690,6 +708,7 @@ int main(void)
         T(test_what_a_parked_directory_holds_is_told),
         T(test_the_rest_goes_on_without_the_parked),
         T(test_a_number_acknowledged_before_is_not_parked),
+        T(test_what_is_forgotten_goes_on_after_a_refusal),
         T(test_a_row_that_conflicts_for_ever_is_parked),
         T(test_conflicts_that_bring_news_are_not_counted),
         T(test_status),
