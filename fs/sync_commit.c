@@ -584,6 +584,8 @@ static void background_decide(struct sync *s, struct sync_ns *ns, struct core_pl
         l->ahead.ahead = true;
         p->ids = NULL;
         core_plan_free(p);
+        if (upload_lost(s, ns, &l->ahead)) /* nothing that is under way brings it along */
+            sync_wake(s);
         return;
     }
     int err = core_end(s->fs->core, true);

@@ -122,6 +122,7 @@ static int migrate(struct tree *t, int version)
 static int look(struct tree *t)
 {
     return run(t, "SELECT max(length(value)) FROM meta; SELECT max(cursor) FROM ns;"
+                  "SELECT max(parked) FROM node WHERE parked != 0;"
                   "SELECT max(length(changes)) FROM sent;"
                   "SELECT max(length(x.block)) FROM node n JOIN extent x ON x.node = n.id"
                   " WHERE n.pend != 0;"
