@@ -136,25 +136,31 @@ int core_new(struct core **out, struct tree *t, const struct core_options *o)
     if (!c)
         return -ENOMEM;
     c->t = t;
-    c->hooks = o->hooks;
     c->device = o->device;
     bounds_set(c, &o->bounds);
     strncpy(c->device_name, o->device_name ? o->device_name : "device", sizeof c->device_name - 1);
     c->request_limit = meta_or(c, "request_limit", 1);
     c->node_limit = meta_or(c, "node_limit", 1);
     bool clean = meta_or(c, "clean", 1) != 0 && o->clean_start;
-    c->request_next = clean ? meta_or(c, "request_next", c->request_limit) : c->request_limit;
-    c->node_next = clean ? meta_or(c, "node_next", c->node_limit) : c->node_limit;
     int err = tree_reserve(t, "clean", 0);
+    if (!err) /* two that open copies of it are told apart by this */
+        err = tree_reserve(t, "starts", (int64_t)meta_or(c, "starts", 0) + 1);
+    c->request_next = c->request_limit; /* no transaction reserves more meanwhile */
+    c->node_next = c->node_limit;
+    c->hooks = (struct core_hooks){0}; /* nothing is open yet */
+    if (!err)
+        err = device_adopt(c, &clean);
+    if (clean) {
+        c->request_next = meta_or(c, "request_next", c->request_limit);
+        c->node_next = meta_or(c, "node_next", c->node_limit);
+    }
     if (!err && !clean)
         err = unclean_start(c);
     if (!err)
         err = reserve(c);
-    if (!err) {
-        c->hooks = (struct core_hooks){0}; /* nothing is open yet */
+    if (!err)
         err = purge_orphans(c);
-        c->hooks = o->hooks;
-    }
+    c->hooks = o->hooks;
     if (err) {
         free(c);
         return err;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What the files of the core share: rows in memory, and the few primitives that change them.
  * Reading order: this, core.c (rows), core_local.c, core_content.c, core_load.c, core_plan.c,
- * core_apply.c, core_settle.c, core_rebase.c, core_resync.c, core_rescue.c, core_status.c. */
+ * core_apply.c, core_settle.c, core_rebase.c, core_resync.c, core_rescue.c, core_device.c,
+ * core_status.c. */
 #ifndef STEADFS_CORE_INT_H
 #define STEADFS_CORE_INT_H
 
@@ -115,6 +116,12 @@ int ns_set_hold(struct core *c, uint64_t id, uint64_t hold);
 int ns_hold(struct core *c, uint64_t id, uint64_t *hold);
 int ns_set_clean(struct core *c, uint64_t id); /* the journal is read, sending begins again */
 bool is_dir(uint32_t type);
+
+/* ---- another number (core_device.c) -----------------------------------------------------------
+ */
+/* The state was another device's until now: all that is not committed is as if it had been made by
+ * this one. *clean becomes false then. */
+int device_adopt(struct core *c, bool *clean);
 
 /* ---- names (core_local.c) -------------------------------------------------------------------- */
 /* 0 and *e; -ENOENT: known to be absent; CORE_NEED. */

@@ -357,6 +357,13 @@ static void numbers(struct salvage *s, uint32_t device)
                 (long long)ahead);
         run(s, sql);
     }
+    snprintf(sql, sizeof sql,
+             "INSERT OR REPLACE INTO main.meta(key, value) SELECT 'starts', %lld + coalesce((SELECT"
+             " CAST(value AS INTEGER) FROM main.meta WHERE key = 'starts'), 0)",
+             (long long)(value(s, "SELECT count(*) FROM main.meta WHERE key = 'starts'")
+                             ? NUMBERS_AHEAD
+                             : NUMBERS_FAR_AHEAD));
+    run(s, sql); /* one that was lost would look like a copy's */
     run(s, "INSERT OR REPLACE INTO main.meta(key, value) VALUES('clean', 0)");
 }
 

@@ -23,6 +23,7 @@
 #include <time.h>
 
 #include "sync_internal.h"
+#include "token.h"
 #include "tree.h"
 #include "vfs.h"
 
@@ -676,6 +677,8 @@ int sync_new(struct sync **out, struct fs *fs, char *err)
         return -ENOMEM;
     s->fs = fs;
     s->clock = clock_ms;
+    random_bytes(&s->run, sizeof s->run);
+    s->run &= INT64_MAX;
     TAILQ_INIT(&s->inbox);
     TAILQ_INIT(&s->jobs);
     TAILQ_INIT(&s->waiters);

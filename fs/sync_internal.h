@@ -317,6 +317,7 @@ struct sync {
     struct waiters waiters;
     size_t waiters_n;
     uint64_t next_id, next_op;
+    uint64_t run; /* random, of this process */
     struct finishes finished;
     int64_t wake_at; /* of this turn */
     uint64_t turns;

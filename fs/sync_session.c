@@ -219,7 +219,9 @@ static int session_take(struct sync *s, const struct sync_call *c, char *message
     }
     if (m.cloned) {
         snprintf(message, 512,
-                 "%s is a copy of another device's state: run `steadfs login INVITATION` for it",
+                 "%.200s is a copy of another mount's state, or an older one of it: unmount, run "
+                 "`steadfs login --renew INVITATION --state DIR` for it and mount again; what is "
+                 "unsent in it is kept",
                  s->fs->opt.state);
         return -EUCLEAN;
     }
@@ -268,10 +270,12 @@ static void session_done(struct sync *s, struct sync_call *c)
 
 static void session_start(struct sync *s)
 {
-    int64_t requests = 0, nodes = 0;
+    int64_t requests = 0, nodes = 0, starts = 0;
     int err = tree_get(s->fs->tree, "request_limit", &requests); /* absent in a new state: 0 */
     if (!err || err == -ENOENT)
         err = tree_get(s->fs->tree, "node_limit", &nodes);
+    if (!err || err == -ENOENT)
+        err = tree_get(s->fs->tree, "starts", &starts);
     if (err && err != -ENOENT) { /* a number too low would look like a copied state directory */
         char message[512];
         snprintf(message, sizeof message, "%.400s: %s", s->fs->opt.state, strerror(-err));
@@ -281,7 +285,9 @@ static void session_start(struct sync *s)
     }
     struct m_session_req q = {.incarnation = bytes_of(s->identity.incarnation, INCARNATION_LEN),
                               .requests_used = (uint64_t)requests,
-                              .nodes_used = (uint64_t)nodes};
+                              .nodes_used = (uint64_t)nodes,
+                              .starts = (uint64_t)starts,
+                              .run = s->run};
     s->session_inflight = true;
     s->session_wanted = false;
     s->sessions_asked++;

@@ -100,7 +100,9 @@ static int fill_servers(struct meta *m, struct m_session_ans *a, struct arena *a
 static int is_clone(struct meta *m, const struct m_session_req *q, const struct device_row *d,
                     const struct ns_row *v, size_t n, bool *cloned)
 {
-    *cloned = d->incarnation.n && !bytes_equal(d->incarnation, q->incarnation);
+    *cloned = (d->incarnation.n && !bytes_equal(d->incarnation, q->incarnation)) ||
+              (q->starts && q->starts < d->starts) ||
+              (q->starts && q->starts == d->starts && q->run != d->run);
     for (size_t k = 0; k < n && !*cloned; k++) {
         struct peer_row p;
         int r = m->st->ops->peer_get(m->st, v[k].id, d->id, &p);
@@ -129,6 +131,8 @@ static int session(struct meta *m, const struct meta_caller *who, const struct m
         r = is_clone(m, q, &d, v, n, &a->cloned);
     if (!r && !a->cloned && !d.incarnation.n)
         r = ops->device_set_incarnation(m->st, d.id, q->incarnation);
+    if (!r && !a->cloned && q->starts > d.starts)
+        r = ops->device_set_start(m->st, d.id, q->starts, q->run);
     if (r)
         return r;
     a->device = d.id;
@@ -151,6 +155,8 @@ int meta_session(struct meta *m, const struct meta_caller *who, const struct m_s
         return meta_fail(why, -EACCES, "session: only a device has one");
     if (q->incarnation.n != STORE_INCARNATION_LEN)
         return meta_fail(why, -EBADMSG, "session: the incarnation must be 16 bytes");
+    if (q->starts > INT64_MAX || q->run > INT64_MAX)
+        return meta_fail(why, -EBADMSG, "session: a number is out of range");
     int r = meta_change_begin(m);
     if (!r)
         r = meta_change_end(m, session(m, who, q, now_ms, a, ar));

@@ -43,6 +43,7 @@ struct device_row {
     uint8_t secret_hash[STORE_HASH_LEN];
     struct bytes incarnation; /* empty before the first session */
     uint64_t created_ms, revoked_ms;
+    uint64_t starts, run; /* of its state directory, as last told; 0: not told */
 };
 struct server_row {
     uint64_t id;
@@ -163,6 +164,7 @@ struct store_ops {
     int (*device_list)(struct store *s, uint64_t account, struct device_row **v, size_t *n,
                        struct arena *ar); /* account 0: all */
     int (*device_set_incarnation)(struct store *s, uint64_t id, struct bytes incarnation);
+    int (*device_set_start)(struct store *s, uint64_t id, uint64_t starts, uint64_t run);
     int (*device_revoke)(struct store *s, uint64_t id, uint64_t now_ms);
     int (*device_revoked)(struct store *s, uint64_t since_ms, size_t max, uint64_t **ids, size_t *n,
                           struct arena *ar);

@@ -81,6 +81,7 @@ int sq_device_get(struct store *s, uint64_t id, struct device_row *d, struct are
 int sq_device_list(struct store *s, uint64_t account, struct device_row **v, size_t *n,
                    struct arena *ar);
 int sq_device_set_incarnation(struct store *s, uint64_t id, struct bytes incarnation);
+int sq_device_set_start(struct store *s, uint64_t id, uint64_t starts, uint64_t run);
 int sq_device_revoke(struct store *s, uint64_t id, uint64_t now_ms);
 int sq_device_revoked(struct store *s, uint64_t since_ms, size_t max, uint64_t **ids, size_t *n,
                       struct arena *ar);

@@ -114,7 +114,8 @@ int sq_account_touch(struct store *s, uint64_t id)
 }
 
 /* ---- devices -------------------------------------------------------------------------------- */
-#define DEVICE_COLS "id, account, name, secret_hash, incarnation, created_ms, revoked_ms"
+#define DEVICE_COLS                                                                                \
+    "id, account, name, secret_hash, incarnation, created_ms, revoked_ms, starts, run"
 
 static void read_device(sqlite3_stmt *st, struct device_row *d, struct arena *ar)
 {
@@ -126,6 +127,8 @@ static void read_device(sqlite3_stmt *st, struct device_row *d, struct arena *ar
     d->incarnation = sq_bytes(st, 4, ar);
     d->created_ms = sq_u64(st, 5);
     d->revoked_ms = sq_u64(st, 6);
+    d->starts = sq_u64(st, 7);
+    d->run = sq_u64(st, 8);
 }
 
 int sq_device_add(struct store *s, const struct device_row *d)
@@ -167,6 +170,11 @@ int sq_device_list(struct store *s, uint64_t account, struct device_row **v, siz
 int sq_device_set_incarnation(struct store *s, uint64_t id, struct bytes incarnation)
 {
     return sq_exec(s, "UPDATE device SET incarnation = ? WHERE id = ?", "bi", incarnation, id);
+}
+
+int sq_device_set_start(struct store *s, uint64_t id, uint64_t starts, uint64_t run)
+{
+    return sq_exec(s, "UPDATE device SET starts = ?, run = ? WHERE id = ?", "iii", starts, run, id);
 }
 
 int sq_device_revoke(struct store *s, uint64_t id, uint64_t now_ms)

@@ -25,6 +25,7 @@
 #include "5.sql.h"
 #include "6.sql.h"
 #include "7.sql.h"
+#include "8.sql.h"
 #include "schema.sql.h"
 #include "walfile.h"
 
@@ -34,7 +35,8 @@
 #define WHY_LEN 512
 
 static const struct migration migrations[] = {
-    {1, sql_schema}, {2, sql_2}, {3, sql_3}, {4, sql_4}, {5, sql_5}, {6, sql_6}, {7, sql_7},
+    {1, sql_schema}, {2, sql_2}, {3, sql_3}, {4, sql_4},
+    {5, sql_5},      {6, sql_6}, {7, sql_7}, {8, sql_8},
 };
 
 static int sq_errno(int rc)
@@ -362,6 +364,7 @@ const struct store_ops sq_ops = {
     .device_get = sq_device_get,
     .device_list = sq_device_list,
     .device_set_incarnation = sq_device_set_incarnation,
+    .device_set_start = sq_device_set_start,
     .device_revoke = sq_device_revoke,
     .device_revoked = sq_device_revoked,
     .token_add = sq_token_add,

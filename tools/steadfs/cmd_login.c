@@ -9,9 +9,11 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,6 +22,7 @@
 #include "rpc.h"
 
 #define CA_MAX 65536
+#define IDENTITY_MAX 65536
 #define CALL_MS 20000u
 
 struct plan {
@@ -28,6 +31,7 @@ struct plan {
     char *url, *state;
     char device[65];
     char *ca_pem;
+    bool renew; /* an identity is there, and is replaced */
 };
 
 /* Makes every directory of the path; the last one private. */
@@ -89,17 +93,47 @@ static int fetch_ca(struct plan *p)
     return f.err ? cli_fail(p->c, cli_rpc_status(f.err), "%s", f.message) : EXIT_DONE;
 }
 
+/* Whether the directory may go on under a new number: the same account's at the same server, and no
+ * mount uses it; it is locked until this program ends. */
+static int renewable(struct plan *p, const char *identity)
+{
+    cleanup_free char *text = cli_read_file(identity, IDENTITY_MAX);
+    cleanup_free char *url = cli_format("url=%s\n", p->url);
+    cleanup_free char *account = cli_format("account=%s\n", p->inv.account);
+    if (!text || !strstr(text, url) || !strstr(text, account))
+        return cli_fail(p->c, EXIT_FAILED,
+                        "%s is not of account %s at %s: what is unsent in it cannot go on there",
+                        p->state, p->inv.account, p->url);
+    cleanup_free char *lock = cli_format("%s/lock", p->state);
+    int fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB)) {
+        int err = fd < 0 || errno != EWOULDBLOCK ? errno : EBUSY;
+        if (fd >= 0)
+            close(fd);
+        return cli_fail(p->c, EXIT_FAILED, "%s: %s%s", p->state, strerror(err),
+                        err == EBUSY ? "; unmount it first" : "");
+    }
+    return EXIT_DONE; /* the lock ends with the program */
+}
+
 static int prepare_state(struct plan *p)
 {
     int err = make_dirs(p->state);
     if (err)
         return cli_fail(p->c, EXIT_FAILED, "%s: %s", p->state, strerror(-err));
     cleanup_free char *identity = cli_format("%s/identity", p->state);
-    if (!access(identity, F_OK))
+    bool there = !access(identity, F_OK);
+    if (there && !p->renew)
         return cli_fail(p->c, EXIT_FAILED,
-                        "%s holds an identity already; name another directory with --state, or "
-                        "remove this one if nothing in it is pending",
+                        "%s holds an identity already; name another directory with --state, or, if "
+                        "it is a copy or an older state, take a new number for it with --renew",
                         p->state);
+    if (p->renew) {
+        int status = there ? renewable(p, identity)
+                           : cli_fail(p->c, EXIT_FAILED, "%s holds no identity to renew", p->state);
+        if (status)
+            return status;
+    }
     if (p->inv.fingerprint) {
         int status = fetch_ca(p);
         if (status)
@@ -136,6 +170,11 @@ static int enrol(struct plan *p)
                    (const char *)ans.credential.p);
     cleanup_free char *file = cli_format("%s/identity", p->state);
     err = cli_write_private(file, text);
+    for (size_t i = 0; !err && p->renew && i < 2; i++) { /* a new one is made at the next mount */
+        cleanup_free char *old =
+            cli_format("%s/%s", p->state, i ? "incarnation.copy" : "incarnation");
+        unlink(old);
+    }
     explicit_bzero(text, strlen(text));
     if (err)
         return cli_fail(p->c, EXIT_FAILED, "%s: %s; ask for a new invitation", file,
@@ -177,6 +216,7 @@ static int run(const struct subcommand *self, int argc, char **argv)
         {"state", required_argument, NULL, 's'},
         {"device", required_argument, NULL, 'd'},
         {"device-name", required_argument, NULL, 'd'},
+        {"renew", no_argument, NULL, 'r'},
         {"help", no_argument, NULL, 'h'},
         {0},
     };
@@ -192,6 +232,7 @@ static int run(const struct subcommand *self, int argc, char **argv)
                              argv[optind - 1]);
         if (o == 's')
             state = optarg;
+        p.renew |= o == 'r';
         if (o == 'd' && (strlen(optarg) > 64 || !*optarg || strchr(optarg, '\n')))
             return cli_usage(self, "a device name has 1 to 64 bytes");
         if (o == 'd')
@@ -209,12 +250,17 @@ static int run(const struct subcommand *self, int argc, char **argv)
 const struct subcommand cmd_login = {
     .name = "login",
     .summary = "enrol this machine with an invitation",
-    .usage = "INVITATION [--state DIR] [--device NAME]\n"
-             "\n"
-             "INVITATION is ACCOUNT@HOST:PORT/TOKEN#FINGERPRINT, from your administrator; it works "
-             "once.\n"
-             "The identity is kept in DIR, default ${XDG_STATE_HOME:-~/.local/state}/steadfs/\n"
-             "ACCOUNT@HOST:PORT. NAME (default: the host's) appears in the names of conflicted "
-             "copies.\n",
+    .usage =
+        "INVITATION [--state DIR] [--device NAME] [--renew]\n"
+        "\n"
+        "INVITATION is ACCOUNT@HOST:PORT/TOKEN#FINGERPRINT, from your administrator; it works "
+        "once.\n"
+        "The identity is kept in DIR, default ${XDG_STATE_HOME:-~/.local/state}/steadfs/\n"
+        "ACCOUNT@HOST:PORT. NAME (default: the host's) appears in the names of conflicted "
+        "copies.\n"
+        "\n"
+        "--renew: DIR was copied from another machine, or restored from a backup, and its mount "
+        "is\n"
+        "refused for that. It goes on as a new device; what is unsent in it is kept.\n",
     .run = run,
 };

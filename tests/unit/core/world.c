@@ -32,7 +32,7 @@ static void start(struct world *w)
 {
     char why[512] = "";
     assert_int_equal(tree_open(&w->tree, "tree.db", simvfs_name(w->disk), why), 0);
-    struct core_options o = {.device = 1,
+    struct core_options o = {.device = w->device,
                              .device_name = "mine",
                              .clean_start = true,
                              .bounds = w->bounds,
@@ -59,6 +59,7 @@ struct world *world_new(bool whole)
 {
     struct world *w = calloc(1, sizeof *w);
     assert_non_null(w);
+    w->device = 1;
     w->disk = simvfs_new("unit");
     simvfs_reset(w->disk, 1);
     w->who = (struct core_who){.uid = 1000, .gid = 100, .now = START_NS};

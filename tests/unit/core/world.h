@@ -28,6 +28,7 @@ struct world {
     struct simvfs *disk;
     struct tree *tree;
     struct core *core;
+    uint32_t device; /* number, from the next start on */
     struct core_who who;
     struct core_need need;
     struct core_bounds bounds; /* from the next start on */

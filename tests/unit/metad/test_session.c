@@ -84,6 +84,33 @@ static void copies_are_found_out(void **state)
     assert_true(session(w, &w->alice, w->alice.incarnation, 2, 1).cloned);
 }
 
+static bool cloned(struct world *w, uint64_t starts, uint64_t run)
+{
+    struct m_session_req q = {.incarnation = bytes_of(w->alice.incarnation, 16),
+                              .requests_used = 100,
+                              .nodes_used = 100,
+                              .starts = starts,
+                              .run = run};
+    struct m_session_ans a;
+    assert_int_equal(meta_session(w->m, &w->alice.who, &q, w->now, &a, &w->ar, w->why), 0);
+    return a.cloned;
+}
+
+/* Two that open copies of one directory say the same count, and cannot both be the one. */
+static void openings_are_told_apart(void **state)
+{
+    struct world *w = *state;
+    assert_false(cloned(w, 3, 7));
+    assert_false(cloned(w, 3, 7)); /* the same one again */
+    assert_true(cloned(w, 3, 8));
+    assert_true(cloned(w, 2, 7));
+    assert_false(cloned(w, 0, 0)); /* one that does not tell is judged by its numbers alone */
+    assert_false(cloned(w, 3, 7)); /* who was refused has changed nothing */
+    assert_false(cloned(w, 5, 9)); /* openings that did not reach the server */
+    assert_true(cloned(w, 4, 7));
+    assert_true(cloned(w, 3, 7));
+}
+
 static void sessions_are_for_devices(void **state)
 {
     struct world *w = *state;
@@ -312,11 +339,17 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, world_setup, world_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(the_assignment_table),      TEST(rights_follow_the_role),
-        TEST(copies_are_found_out),      TEST(sessions_are_for_devices),
-        TEST(a_token_works_once),        TEST(a_token_expires),
-        TEST(wrong_credentials),         TEST(one_administrator_is_made),
-        TEST(revoked_devices_are_out),   TEST(a_new_storage_is_a_new_generation),
+        TEST(the_assignment_table),
+        TEST(rights_follow_the_role),
+        TEST(copies_are_found_out),
+        TEST(sessions_are_for_devices),
+        TEST(openings_are_told_apart),
+        TEST(a_token_works_once),
+        TEST(a_token_expires),
+        TEST(wrong_credentials),
+        TEST(one_administrator_is_made),
+        TEST(revoked_devices_are_out),
+        TEST(a_new_storage_is_a_new_generation),
         TEST(a_lost_block_is_asked_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
