@@ -21,6 +21,13 @@ enum sync_mode {
     SYNC_COMMIT, /* stored at block servers and committed */
 };
 
+/* When reading a file changes its access time, which is kept on this machine only. */
+enum atime_mode {
+    ATIME_RELATIVE, /* the first reading after a change, or in a day */
+    ATIME_NEVER,
+    ATIME_ALWAYS, /* the first reading of each open file */
+};
+
 struct fs_options {
     char *state;          /* state directory, absolute */
     char *mountpoint;     /* absolute */
@@ -30,6 +37,7 @@ struct fs_options {
     char *subtype;        /* the type is shown as fuse.SUBTYPE; NULL: steadfs */
     char *kernel_options; /* for the kernel, comma-separated: "dev,suid,noatime"; or NULL */
     enum sync_mode fsync, close;
+    enum atime_mode atime;
     unsigned fsync_timeout_ms;   /* 60000; of close=commit too */
     unsigned timeout_ms;         /* reads and loads: 30000 */
     unsigned connect_timeout_ms; /* 5000 */

@@ -86,6 +86,7 @@ enum option_kind {
     O_CLOSE,   /* … or async */
     O_LEVEL,   /* enum log_level */
     O_CHOICE,  /* bool: the second of two words */
+    O_ATIME,   /* enum atime_mode, by the option's own name */
     O_KERNEL,  /* passed on */
     O_IGNORE,
 };
@@ -134,16 +135,16 @@ static const struct option_row rows[] = {
     {"nosuid", O_KERNEL, 0},
     {"exec", O_KERNEL, 0},
     {"noexec", O_KERNEL, 0},
-    {"atime", O_KERNEL, 0},
-    {"noatime", O_KERNEL, 0},
+    {"atime", O_ATIME, 0},
+    {"noatime", O_ATIME, 0},
     {"sync", O_KERNEL, 0},
     {"async", O_KERNEL, 0},
     {"dirsync", O_KERNEL, 0},
     {"diratime", O_IGNORE, 0},
     {"nodiratime", O_IGNORE, 0},
-    {"relatime", O_IGNORE, 0},
+    {"relatime", O_ATIME, 0},
     {"norelatime", O_IGNORE, 0},
-    {"strictatime", O_IGNORE, 0},
+    {"strictatime", O_ATIME, 0},
     {"lazytime", O_IGNORE, 0},
     {"rw", O_IGNORE, 0},
     {"defaults", O_IGNORE, 0},
@@ -246,12 +247,21 @@ static void text_set(char **to, const char *v)
         abort();
 }
 
+/* The kernel keeps no access times of a FUSE filesystem; it shows what it was told. */
+static void atime_apply(struct fs_options *o, const char *name)
+{
+    bool never = strcmp(name, "noatime") == 0, always = strcmp(name, "strictatime") == 0;
+    o->atime = never ? ATIME_NEVER : always ? ATIME_ALWAYS : ATIME_RELATIVE;
+    if (never || strcmp(name, "atime") == 0)
+        kernel_add(o, name);
+}
+
 static int option_apply(struct mount_args *a, const struct option_row *r, const char *v, char *err)
 {
     char *at = (char *)a + r->offset;
     uint64_t n;
     const char *rest;
-    bool is_word = r->kind == O_FLAG || r->kind == O_KERNEL;
+    bool is_word = r->kind == O_FLAG || r->kind == O_KERNEL || r->kind == O_ATIME;
     bool takes_value = !is_word && r->kind != O_IGNORE;
     if (takes_value && !v)
         return say(err, "option %s needs a value: %s=…", r->name, r->name);
@@ -313,6 +323,9 @@ static int option_apply(struct mount_args *a, const struct option_row *r, const 
         if (!*(bool *)(void *)at && strcmp(v, r->words[0]) != 0)
             return say(err, "option %s: %s is neither %s nor %s", r->name, v, r->words[0],
                        r->words[1]);
+        return 0;
+    case O_ATIME:
+        atime_apply(&a->fs, r->name);
         return 0;
     case O_KERNEL:
         kernel_add(&a->fs, r->name);

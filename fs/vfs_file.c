@@ -50,7 +50,8 @@ void vfs_file_open(struct vfs *v, struct vfs_op *op, struct handle *h, const str
         v->files->prev = &f->next;
     v->files = f;
     op->file = f;
-    op->keep_cache = h->cached_version == h->version;
+    /* what the kernel reads from its cache, nobody here sees */
+    op->keep_cache = h->cached_version == h->version && v->fs->opt.atime != ATIME_ALWAYS;
     h->cached_version = h->version;
     h->stale_opens = 0;
 }
@@ -154,14 +155,15 @@ static void zero_holes(struct vfs_op *op, const struct ranges *want)
     ranges_free(&holes);
 }
 
-/* Access times are kept here only, and as relatime has it: once after a change, or once a day. */
+/* Access times are kept here only. */
 static void touch_atime(struct vfs *v, struct vfs_file *f, const struct core_attr *a)
 {
     int64_t now = fs_now();
-    bool due = a->atime <= a->mtime || a->atime <= a->ctime || now - a->atime > ATIME_NS;
+    bool due = v->fs->opt.atime == ATIME_ALWAYS || a->atime <= a->mtime || a->atime <= a->ctime ||
+               now - a->atime > ATIME_NS;
     bool first = !f->read;
     f->read = true;
-    if (!first || !due || v->fs->opt.read_only)
+    if (!first || !due || v->fs->opt.read_only || v->fs->opt.atime == ATIME_NEVER)
         return;
     struct core_attr new = {.atime = now};
     struct core_who who = {.now = now};

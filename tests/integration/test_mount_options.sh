@@ -77,11 +77,34 @@ if [ "$me" != 0 ]; then
 fi
 mount_b -o allow_suid,allow_dev,noatime
 same "flags" "$(flags_of "$b")" rw,noatime
+atime() { stat -c %X.%x "$b/$1"; }
+echo text >"$b/read"
+was=$(atime read)
+must cat "$b/read"
+same "access time with noatime" "$(atime read)" "$was"
 must_fail 'read-only' sh -c "'$program' x@h '$b' -o remount,ro && touch '$b/no'"
 same "flags stay" "$(flags_of "$b")" ro,noatime
 must "$program" x@h "$b" -o remount,nodev
 same "flags change" "$(flags_of "$b")" rw,nodev,noatime
 must touch "$b/yes"
 must_fail 'nothing is mounted' "$program" x@h "$work" -o remount,ro
+must plain_umount "$b"
+eventually 30 flock -n "$lab/clients/b/lock" true
+mount_b -o strictatime
+for i in 1 2 3; do
+    was=$(atime read)
+    must cat "$b/read"
+    [ "$(atime read)" != "$was" ] || fail "access time $i with strictatime: $was"
+done
+must plain_umount "$b"
+eventually 30 flock -n "$lab/clients/b/lock" true
+mount_b -o noexec
+echo more >>"$b/read"
+was=$(atime read)
+must cat "$b/read"
+now=$(atime read)
+[ "$now" != "$was" ] || fail "access time after a change: $was"
+must cat "$b/read"
+same "access time after another reading" "$(atime read)" "$now"
 must plain_umount "$b"
 passed "mount options"

@@ -102,6 +102,7 @@ static void passes_the_kernels_words_on(void **state)
               NULL),
         0);
     assert_string_equal(args.fs.kernel_options, "dev,suid,noatime");
+    assert_int_equal(args.fs.atime, ATIME_NEVER);
     assert_string_equal(args.fs.source, "a@h");
     mount_args_free(&args);
 }
@@ -123,6 +124,11 @@ static void takes_owners_and_rights(void **state)
     assert_int_equal(parse("h", "/m", "-o", "rw,nosuid,allow_suid,allow_dev,nodev,uid=7", NULL), 0);
     assert_string_equal(args.fs.kernel_options, "nosuid,nodev");
     assert_true(args.fs.set_uid && args.fs.uid == 7);
+    assert_int_equal(args.fs.atime, ATIME_RELATIVE);
+    mount_args_free(&args);
+    assert_int_equal(parse("h", "/m", "-o", "strictatime", NULL), 0);
+    assert_int_equal(args.fs.atime, ATIME_ALWAYS);
+    assert_null(args.fs.kernel_options);
     mount_args_free(&args);
     assert_int_equal(parse("h", "/m", "-o", "remount,ro,user_id=0,group_id=0,max_read=9", NULL), 0);
     assert_true(args.remount && args.fs.read_only);
