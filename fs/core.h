@@ -227,9 +227,10 @@ int core_next_extent(struct core *c, uint64_t node, uint64_t off, uint64_t *next
  * Never needs anything loaded. recut: same bytes in other blocks: no new mtime, no new change. */
 int core_write(struct core *c, const struct core_who *who, uint64_t node, uint64_t off,
                uint64_t len, const struct extent_list *with, bool grow);
-/* Clones extents; both ranges in one namespace. -EXDEV */
+/* Clones extents; both ranges in one namespace: -EXDEV, or (linked) the block servers have the
+ * blocks for the other one, too. */
 int core_clone(struct core *c, const struct core_who *who, uint64_t src, uint64_t src_off,
-               uint64_t dst, uint64_t dst_off, uint64_t len, struct core_need *need);
+               uint64_t dst, uint64_t dst_off, uint64_t len, bool linked, struct core_need *need);
 /* A new node with the content that `extents` and size give, as a conflicted copy beside node's name
  * (a write through a handle that still saw an older version). */
 int core_fork(struct core *c, const struct core_who *who, uint64_t node,

@@ -372,7 +372,7 @@ int core_truncate(struct core *c, const struct core_who *who, uint64_t node, uin
 }
 
 int core_clone(struct core *c, const struct core_who *who, uint64_t src, uint64_t src_off,
-               uint64_t dst, uint64_t dst_off, uint64_t len, struct core_need *need)
+               uint64_t dst, uint64_t dst_off, uint64_t len, bool linked, struct core_need *need)
 {
     cleanup_extents struct extent_list from = {0}, to = {0};
     struct nrow a, b;
@@ -382,7 +382,7 @@ int core_clone(struct core *c, const struct core_who *who, uint64_t src, uint64_
     err = node_get(c, src, &a);
     if (!err)
         err = node_get(c, dst, &b);
-    if (!err && a.ns != b.ns)
+    if (!err && a.ns != b.ns && !linked)
         err = -EXDEV;
     if (!err)
         err = ns_writable(c, b.ns);

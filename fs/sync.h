@@ -34,6 +34,11 @@ uint64_t sync_barrier(struct sync *s, uint64_t node, bool local, sync_done done,
  * at most), whatever becomes of the single ones: done(0) once each is committed or has failed;
  * -ETIMEDOUT. 0: nothing is pending. */
 uint64_t sync_barrier_all(struct sync *s, uint64_t ns, sync_done done, void *arg);
+/* [locked] Asks the target servers of namespace `to` to have blocks of `from` for it, too. done(0):
+ * they do, and sync_linked says so; -EXDEV: not all, or not in time. 0: they cannot be asked. */
+uint64_t sync_link(struct sync *s, uint64_t from, uint64_t to, const struct m_block_ref *v,
+                   size_t n, sync_done done, void *arg);
+bool sync_linked(struct sync *s, uint64_t to, const struct m_block_ref *v, size_t n);
 /* [locked] Loads what the core needs (several waiters for the same need share one call). done(0):
  * call the core again; -EIO after timeout or where too many wait, -ENOENT … */
 uint64_t sync_load(struct sync *s, const struct core_need *need, sync_done done, void *arg);

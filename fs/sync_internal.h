@@ -130,6 +130,8 @@ struct sync_server {
 enum upload_state {
     UPLOAD_ASK,      /* the question is to be asked */
     UPLOAD_ASKED,    /* … is under way */
+    UPLOAD_SEEK,     /* … and so do we: is it there all the same (a link, before a restart)? */
+    UPLOAD_SOUGHT,   /* … is being asked */
     UPLOAD_PUT,      /* the target lacks it: to be put */
     UPLOAD_PUTTING,  /* … is under way */
     UPLOAD_PRESENT,  /* the target has it for this namespace */
@@ -141,7 +143,7 @@ enum upload_class { UPLOAD_BARRIER, UPLOAD_BACKGROUND, UPLOAD_CLASSES };
 
 struct route;
 struct upload {               /* one block on its way to one target */
-    TAILQ_ENTRY(upload) link; /* in the route's ask or put queue */
+    TAILQ_ENTRY(upload) link; /* in the route's ask, seek or put queue */
     struct upload *chain;     /* hash bucket */
     struct route *route;
     struct block_id id;
@@ -166,6 +168,8 @@ struct route {
     uint64_t missing_bytes; /* of the set that was asked about; see choice_at */
     uint8_t cap[1024];
     size_t cap_n;
+    struct uploads seek;
+    bool seeking; /* a question about some of them is under way */
     struct uploads ask[UPLOAD_CLASSES], put[UPLOAD_CLASSES];
     unsigned diffs, puts[UPLOAD_CLASSES]; /* in flight */
     int64_t ask_after;                    /* a refused question is asked again then */
@@ -501,6 +505,15 @@ void upload_sweep(struct sync *s);
 void upload_free(struct sync *s);
 /* The first block of the set that is lost, or NULL. */
 const struct upload *upload_lost(struct sync *s, struct sync_ns *ns, const struct upload_set *set);
+
+/* The block server says that the block is there for the route's namespace. */
+void upload_linked(struct sync *s, struct route *r, const struct m_block_ref *ref,
+                   struct bytes receipt);
+/* What was sought is there (a receipt), or not. */
+void upload_sought(struct sync *s, struct upload *u, struct bytes receipt);
+
+/* ---- sync_link.c ---- */
+void seek_step(struct sync *s, struct route *r);
 
 /* ---- sync_put.c ---- */
 void put_step(struct sync *s, struct route *r);

@@ -110,6 +110,7 @@ static void route_learn(struct sync *s, struct sync_ns *ns, const struct m_candi
             TAILQ_INIT(&r->ask[i]);
             TAILQ_INIT(&r->put[i]);
         }
+        TAILQ_INIT(&r->seek);
         ns->routes[ns->routes_n++] = r;
     }
     r->listed = true;

@@ -8,7 +8,9 @@
  * commit
  *                -> not held                     it lacks it, but another assigned server has it
  * and we do not
- *                -> lost                         nobody has it
+ *                -> seek -> sought -> receipt   neither have we, but it is there all the same:
+ * linked
+ *                                  -> lost      nobody has it
  *
  * Where every commit would be refused (ns_refused) nothing is asked and put: all counts as ready.
  *
@@ -98,6 +100,8 @@ static void queue_leave(struct upload *u)
 {
     if (u->state == UPLOAD_ASK)
         TAILQ_REMOVE(&u->route->ask[u->class], u, link);
+    else if (u->state == UPLOAD_SEEK)
+        TAILQ_REMOVE(&u->route->seek, u, link);
     else if (u->state == UPLOAD_PUT)
         TAILQ_REMOVE(&u->route->put[u->class], u, link);
 }
@@ -297,7 +301,30 @@ static void upload_lacking(struct sync *s, struct upload *u, bool elsewhere)
         upload_enqueue_put(u, false);
     } else {
         queue_leave(u);
-        u->state = elsewhere ? UPLOAD_NOT_HELD : UPLOAD_LOST;
+        u->state = elsewhere ? UPLOAD_NOT_HELD : UPLOAD_SEEK;
+        u->since = s->clock();
+        if (!elsewhere)
+            TAILQ_INSERT_TAIL(&u->route->seek, u, link);
+    }
+}
+
+void upload_linked(struct sync *s, struct route *r, const struct m_block_ref *ref,
+                   struct bytes receipt)
+{
+    struct upload *u = upload_find(s, r, &ref->block);
+    upload_receipt(s, u ? u : upload_add(s, r, ref, UPLOAD_BACKGROUND, 0), receipt);
+}
+
+void upload_sought(struct sync *s, struct upload *u, struct bytes receipt)
+{
+    if (u->state != UPLOAD_SOUGHT)
+        return;
+    if (receipt.n) {
+        upload_receipt(s, u, receipt);
+    } else if (blocks_has(s->fs->blocks, &u->id, NULL)) {
+        upload_enqueue_put(u, false); /* written again meanwhile */
+    } else {
+        u->state = UPLOAD_LOST;
         u->since = s->clock();
     }
 }
@@ -365,6 +392,7 @@ static void route_clear(struct sync *s, struct route *r)
         queue_clear(s, &r->ask[c]);
         queue_clear(s, &r->put[c]);
     }
+    queue_clear(s, &r->seek);
 }
 
 void upload_retarget(struct sync *s, struct sync_ns *ns)
@@ -558,6 +586,7 @@ static void route_step(struct sync *s, struct route *r)
                    r->diffs + (c == UPLOAD_BACKGROUND) < DIFFS_INFLIGHT_MAX)
                 question_start(s, r, c);
     }
+    seek_step(s, r);
     put_step(s, r);
 }
 

@@ -51,6 +51,7 @@ static void free_answer(struct vfs_op *op)
 {
     free(op->out);
     free(op->ids);
+    free(op->refs);
     for (size_t i = 0; i < op->entries_n; i++)
         free(op->entries[i].name);
     free(op->entries);
@@ -60,9 +61,10 @@ static void free_answer(struct vfs_op *op)
     }
     op->out = NULL;
     op->ids = NULL;
+    op->refs = NULL;
     op->entries = NULL;
     op->extents = NULL;
-    op->out_n = op->ids_n = op->entries_n = 0;
+    op->out_n = op->ids_n = op->refs_n = op->entries_n = 0;
 }
 
 /* It is done whatever happens; an interrupt ends its waits only. */
@@ -208,6 +210,14 @@ static bool begin_wait(struct vfs *v, struct vfs_op *op, int *rc)
         break;
     case VFS_FETCH:
         op->wait_id = sync_fetch(v->fs->sync, op->ids_ns, op->ids, op->ids_n, waited, op);
+        break;
+    case VFS_LINK:
+        op->wait_id =
+            sync_link(v->fs->sync, op->file->ns, op->refs_ns, op->refs, op->refs_n, waited, op);
+        if (op->wait_id == 0) {
+            *rc = -EXDEV;
+            return false;
+        }
         break;
     case VFS_FRESH:
         op->wait_id = sync_fresh(v->fs->sync, op->fresh_ns, waited, op);

@@ -23,6 +23,7 @@
 #define AHEAD_MAX (32u << 20)
 #define AHEAD_BLOCKS 64 /* asked for at a time */
 #define ATIME_NS (24 * 3600 * 1000000000ll)
+#define LINK_EXTENTS 4096      /* linked for a copy at a time */
 #define SEEK_STEP (1ull << 30) /* range looked at in one step of SEEK_HOLE, through data */
 
 /* ---- open files ----------------------------------------------------------------------------- */
@@ -388,6 +389,32 @@ int vfs_fallocate(struct vfs *v, struct vfs_op *op)
     return rc;
 }
 
+/* A copy into another namespace: its block servers have the blocks first. Cuts *len to what is
+ * asked of them at a time. */
+static int link_blocks(struct vfs *v, struct vfs_op *op, uint64_t to_ns, uint64_t *len)
+{
+    cleanup_extents struct extent_list l = {0};
+    int rc = core_extents(v->fs->core, op->file->h->node, op->off, *len, &l, &op->need);
+    if (rc != 0)
+        return rc;
+    if (l.n > LINK_EXTENTS)
+        *len = l.v[LINK_EXTENTS].off - op->off;
+    op->refs = calloc(l.n + 1, sizeof(*op->refs));
+    if (op->refs == NULL)
+        abort();
+    for (size_t i = 0; i < l.n && i < LINK_EXTENTS; i++) {
+        const struct m_extent *e = &l.v[i];
+        if (op->refs_n > 0 && block_id_equal(&op->refs[op->refs_n - 1].block, &e->block))
+            continue;
+        op->refs[op->refs_n++] =
+            (struct m_block_ref){.block = e->block, .len = e->block_off + e->len};
+    }
+    op->refs_ns = to_ns;
+    if (op->refs_n == 0 || sync_linked(v->fs->sync, to_ns, op->refs, op->refs_n))
+        return 0;
+    return op->tries++ < READ_TRIES_MAX ? VFS_LINK : -EXDEV;
+}
+
 int vfs_copy(struct vfs *v, struct vfs_op *op)
 {
     struct handle *from = op->file->h, *to = op->file2->h;
@@ -418,9 +445,14 @@ int vfs_copy(struct vfs *v, struct vfs_op *op)
         return rc;
     uint64_t len = op->len < a.size - op->off ? op->len : a.size - op->off;
     len = len < UINT32_MAX / 2 ? len : (1u << 30); /* the answer is a 32-bit number */
+    bool across = a.ns != target.ns;
+    op->file2->copied_at = across ? fs_now() : op->file2->copied_at;
+    if (across && (rc = link_blocks(v, op, target.ns, &len)) != 0)
+        return rc;
     struct core_who who = vfs_who(op);
     vfs_save_old(v, to->node, op->off2, op->off2 + len);
-    rc = core_clone(v->fs->core, &who, from->node, op->off, to->node, op->off2, len, &op->need);
+    rc = core_clone(v->fs->core, &who, from->node, op->off, to->node, op->off2, len, across,
+                    &op->need);
     if (rc == 0) {
         op->result = len;
         sync_kick(v->fs->sync);

@@ -20,6 +20,7 @@
 #define VFS_FRESH 6        /* for the newest of namespace op->fresh_ns; op->fresh is set then */
 #define VFS_BARRIER 4      /* for a barrier on op->barrier_node; barrier_done is set then */
 #define VFS_GLOBAL 7       /* for op->range, which other devices may hold */
+#define VFS_LINK 9         /* for block servers to have the blocks op->refs for namespace refs_ns */
 #define VFS_TOLD 8         /* for the metadata server to know what is not locked any more */
 _Static_assert(VFS_NEED == 1 && VFS_WB == 2, "results that wait are distinct");
 
@@ -31,8 +32,9 @@ struct vfs_file {
     uint64_t ns;
     size_t fixed; /* the namespace's cuts */
     bool dir, writable, sync;
-    bool locks_lost;          /* other devices may have what was locked through it */
-    bool read;                /* its access time was looked at */
+    bool locks_lost;   /* other devices may have what was locked through it */
+    int64_t copied_at; /* when it last was the target of a copy from another namespace; 0: never */
+    bool read;         /* its access time was looked at */
     uint64_t expected, ahead; /* end of the last read; how far blocks were asked for */
     uint64_t window;          /* bytes to read ahead; 0: not sequential */
 };

@@ -101,6 +101,9 @@ struct vfs_op {
     struct block_id *ids; /* blocks to fetch; malloc'd */
     size_t ids_n;
     uint64_t ids_ns, barrier_node, fresh_ns;
+    struct m_block_ref *refs; /* blocks to link; malloc'd */
+    size_t refs_n;
+    uint64_t refs_ns;
     struct extent_list *extents; /* read: what to copy from blocks, without the lock; malloc'd */
     unsigned tries;
     uint8_t *copied; /* the request's bytes, when it had to outlive its buffer */

@@ -17,6 +17,8 @@
 
 #include "vfs_int.h"
 
+#define COPY_QUIET_NS 5000000000ll /* after which an open file that was copied to is committed */
+
 /* ---- old versions --------------------------------------------------------------------------- */
 
 void vfs_save_old(struct vfs *v, uint64_t node, uint64_t off, uint64_t end)
@@ -156,7 +158,13 @@ static void content_changes(void *ctx, uint64_t node, uint64_t off, uint64_t len
 static bool may_commit(void *ctx, uint64_t node)
 {
     struct vfs *v = ((struct fs *)ctx)->vfs;
-    return v == NULL || wb_may_commit(v->wb, node);
+    if (v == NULL)
+        return true;
+    int64_t recent = fs_now() - COPY_QUIET_NS;
+    for (const struct vfs_file *f = v->files; f != NULL; f = f->next)
+        if (f->copied_at > recent && f->h->node == node)
+            return false; /* a copy goes on, or has just been: others see all of it or nothing */
+    return wb_may_commit(v->wb, node);
 }
 
 static bool in_use(void *ctx, uint64_t node)

@@ -272,7 +272,7 @@ static int op_clone(struct attempt *t)
     if (!sees(t, to.a.node, dst, dst + len, &cut))
         err = -ENOSPC;
     if (!err)
-        err = core_clone(t->core, &t->who, from.a.node, src, to.a.node, dst, len, &t->need);
+        err = core_clone(t->core, &t->who, from.a.node, src, to.a.node, dst, len, false, &t->need);
     if (!err)
         ledger_consume(&t->c->s->ledger, &cut);
     marks_free(&cut);

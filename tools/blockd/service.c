@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* put, get, have and offer. All run on workers: they hash, and wait for the disk.
+/* put, get, have, link and offer. All run on workers: they hash, and wait for the disk.
  *
  * put: the whole frame is checked first (capability, counts, lengths that add up), then each block
  * against its id, also one that is stored already: who puts must have the bytes, and only then may
@@ -9,6 +9,9 @@
  * get: each block is checked against its id before it leaves. A wrong one is set aside and is then
  * not found; the client fetches it from elsewhere. The metadata server is told, so that those who
  * have the bytes are asked for them again.
+ *
+ * link: who may read a block for one namespace and write to another has it there, too, without
+ * sending it; it is no way to learn of a block, as reading it is.
  *
  * offer: another block server asks which of its blocks are wanted. What is here counts as arrived
  * and is reported like what it puts; what nobody else is bringing is accepted.
@@ -305,6 +308,60 @@ static void handle_have(void *ctx, struct httpd_req *q)
     httpd_reply_msg(q, &m_put_ans_desc, &ans);
 }
 
+/* ---- link ---------------------------------------------------------------------------------- */
+
+/* The long way: for a storage that knows no other. */
+static int link_copy(struct service *s, const struct m_link_req *l, struct storage_info *info)
+{
+    int r = s->storage->ops->have(s->storage, l->from, l->blocks, l->blocks_n, info);
+    for (size_t i = 0; !r && i < l->blocks_n; i++) {
+        struct buf bytes cleanup_buf = {0};
+        const struct block_id *id = &l->blocks[i];
+        if (!info[i].there)
+            continue;
+        info[i].there = false;
+        if (s->storage->ops->get(s->storage, l->from, id, &bytes, &info[i].logical_len) ||
+            !block_id_matches(id, bytes.p, bytes.n))
+            continue; /* as if it were not there: who reads it finds out why */
+        struct storage_put v = {
+            .id = *id, .stored = {bytes.p, bytes.n}, .logical_len = info[i].logical_len};
+        s->storage->ops->put(s->storage, l->ns, &v, 1);
+        r = v.err;
+        info[i].there = !r;
+        info[i].generation = v.generation;
+    }
+    return r;
+}
+
+static void handle_link(void *ctx, struct httpd_req *q)
+{
+    struct service *s = ctx;
+    struct arena *a = httpd_arena(q);
+    struct m_link_req l;
+    if (!httpd_decode(q, &m_link_req_desc, &l) || !allowed(s, q, l.capability, l.ns, RIGHT_WRITE) ||
+        !allowed(s, q, l.from_capability, l.from, RIGHT_READ))
+        return;
+    struct storage_info *info = arena_alloc(a, (l.blocks_n + 1) * sizeof *info);
+    int r = s->storage->ops->link
+                ? s->storage->ops->link(s->storage, l.ns, l.from, l.blocks, l.blocks_n, info)
+                : link_copy(s, &l, info);
+    if (r) {
+        httpd_reply_error(q, (enum error_code)code_of(r), "the storage cannot be written");
+        return;
+    }
+    struct m_put_ans ans = {
+        .results = arena_alloc(a, (l.blocks_n + 1) * sizeof *ans.results),
+        .results_n = l.blocks_n,
+    };
+    for (size_t i = 0; i < l.blocks_n; i++) {
+        ans.results[i].block = l.blocks[i];
+        if (info[i].there)
+            ans.results[i].receipt =
+                receipt_for(s, a, l.ns, &l.blocks[i], info[i].logical_len, info[i].generation);
+    }
+    httpd_reply_msg(q, &m_put_ans_desc, &ans);
+}
+
 /* ---- offer --------------------------------------------------------------------------------- */
 
 static void handle_offer(void *ctx, struct httpd_req *q)
@@ -350,6 +407,7 @@ void service_routes(struct httpd *h)
     httpd_route(h, "put", HTTPD_ON_WORKER, PUT_BODY_MAX, handle_put);
     httpd_route(h, "get", HTTPD_ON_WORKER, GET_BODY_MAX, handle_get);
     httpd_route(h, "have", HTTPD_ON_WORKER, GET_BODY_MAX, handle_have);
+    httpd_route(h, "link", HTTPD_ON_WORKER, PUT_HEAD_MAX, handle_link);
     httpd_route(h, "offer", HTTPD_ON_WORKER, PUT_HEAD_MAX, handle_offer);
 }
 

@@ -72,6 +72,11 @@ struct storage_ops {
      * put replaces what cannot be read. */
     int (*get)(struct storage *s, uint64_t ns, const struct block_id *id, struct buf *out,
                uint64_t *logical_len);
+    /* Of the blocks that are there for `from`, makes it durable that they are there for ns, too,
+     * as if put now: out[i].there tells which, with the generation of that. NULL: this storage has
+     * no shorter way than get and put. 0, -EIO, -ENOSPC: nothing is promised */
+    int (*link)(struct storage *s, uint64_t ns, uint64_t from, const struct block_id *ids, size_t n,
+                struct storage_info *out);
     int (*have)(struct storage *s, uint64_t ns, const struct block_id *ids, size_t n,
                 struct storage_info *out);
     /* Looks at the block, and where its bytes are wrong or lost takes it away from every namespace

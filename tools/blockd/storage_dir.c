@@ -340,6 +340,30 @@ static int have(struct storage *s, uint64_t ns, const struct block_id *ids, size
     return r;
 }
 
+static int link_blocks(struct storage *s, uint64_t ns, uint64_t from, const struct block_id *ids,
+                       size_t n, struct storage_info *out)
+{
+    int r = have(s, from, ids, n, out);
+    struct dir_record *v = zeroed(n, sizeof *v);
+    size_t *which = zeroed(n, sizeof *which), records = 0;
+    for (size_t i = 0; !r && ns && i < n; i++)
+        if (out[i].there) {
+            which[records] = i;
+            v[records++] = (struct dir_record){.id = ids[i], .known = true};
+        }
+    if (records)
+        dir_db_put(self(s)->db, ns, v, records);
+    for (size_t k = 0; k < records; k++) {
+        out[which[k]].there = v[k].err == 0;
+        out[which[k]].generation = v[k].generation;
+        if (v[k].err && v[k].err != -EAGAIN) /* otherwise: set aside in this moment */
+            r = v[k].err;
+    }
+    free(v);
+    free(which);
+    return r;
+}
+
 static int after(struct storage *s, const struct block_id *id, struct storage_entry *v, size_t max,
                  size_t *n)
 {
@@ -417,6 +441,7 @@ static void close_dir(struct storage *s)
 static const struct storage_ops ops = {
     .put = put,
     .get = get,
+    .link = link_blocks,
     .have = have,
     .set_aside = set_aside,
     .raise = raise_generation,

@@ -175,6 +175,37 @@ static void test_namespaces(void **state)
     free(p);
 }
 
+/* A block gets there for another namespace without being brought. */
+static void test_link(void **state)
+{
+    struct env *e = *state;
+    struct block_id ids[SIZES + 1];
+    uint8_t *p[SIZES];
+    struct storage_info info[SIZES + 1];
+    if (!e->s->ops->link)
+        skip();
+    for (size_t i = 0; i < SIZES; i++) {
+        p[i] = block_make(sizes[i], 900 + (unsigned)i, &ids[i]);
+        assert_int_equal(put_one(e->s, 5, &ids[i], p[i], sizes[i]), 0);
+    }
+    free(block_make(10, 999, &ids[SIZES])); /* never stored */
+    assert_int_equal(e->s->ops->link(e->s, 6, 7, ids, SIZES + 1, info), 0);
+    for (size_t i = 0; i <= SIZES; i++)
+        assert_false(info[i].there); /* not from a namespace that does not have them */
+    expect_absent(e->s, 6, &ids[0]);
+    assert_int_equal(e->s->ops->link(e->s, 6, 5, ids, SIZES + 1, info), 0);
+    reopen(e);
+    for (size_t i = 0; i < SIZES; i++) {
+        assert_true(info[i].there);
+        assert_int_equal(info[i].logical_len, sizes[i]);
+        expect_block(e->s, 6, &ids[i], p[i], sizes[i]);
+        expect_block(e->s, 5, &ids[i], p[i], sizes[i]);
+        free(p[i]);
+    }
+    assert_false(info[SIZES].there);
+    expect_absent(e->s, 6, &ids[SIZES]);
+}
+
 static void test_have_many(void **state)
 {
     struct env *e = *state;
@@ -699,6 +730,7 @@ int conformance_run(const struct storage_fixture *f)
         TEST(test_collect),
         TEST(test_collect_spares_what_was_put_since),
         TEST(test_collect_against_puts),
+        TEST(test_link),
     };
 #undef TEST
     return cmocka_run_group_tests_name(f->name, tests, NULL, NULL);

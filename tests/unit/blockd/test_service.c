@@ -370,6 +370,56 @@ static void test_another_namespace(void **state)
     arena_free(&a);
 }
 
+static int send_link(struct env *e, struct arena *a, uint64_t ns, uint64_t rights, uint64_t from,
+                     uint64_t from_rights, struct block_id *id, struct m_put_ans *ans)
+{
+    struct m_link_req q = {.ns = ns,
+                           .capability = capability(e, a, ns, rights),
+                           .from = from,
+                           .from_capability = capability(e, a, from, from_rights),
+                           .blocks = id,
+                           .blocks_n = 1};
+    return rpc_wait(e->rpc, e->url, "link", &m_link_req_desc, &q, &m_put_ans_desc, ans, a, 0, NULL);
+}
+
+static void test_link(void **state)
+{
+    struct env *e = *state;
+    struct arena a = {0};
+    struct block_id id;
+    struct bytes raw;
+    struct m_put_ans ans;
+    uint8_t *p = block_make(300000, 1, &id);
+    assert_int_equal(put_block(e, &a, 4, &id, p, 300000, NULL), 0);
+    /* both rights are needed, and the block must be there for the one that may be read */
+    assert_int_equal(send_link(e, &a, 5, RIGHT_READ, 4, RIGHT_READ, &id, &ans), -EPERM);
+    assert_int_equal(send_link(e, &a, 5, RIGHT_WRITE, 4, RIGHT_WRITE, &id, &ans), -EPERM);
+    assert_int_equal(send_link(e, &a, 5, RIGHT_WRITE, 6, RIGHT_READ, &id, &ans), 0);
+    assert_int_equal(ans.results[0].receipt.n, 0);
+    assert_int_equal(get_block(e, &a, 5, id, &raw), ERR_NOT_FOUND);
+    assert_int_equal(send_link(e, &a, 5, RIGHT_WRITE, 4, RIGHT_READ, &id, &ans), 0);
+    assert_int_equal(ans.results_n, 1);
+    struct m_receipt r;
+    assert_int_equal(receipt_open(&r, ans.results[0].receipt, &e->key, &a), 0);
+    assert_true(r.ns == 5 && r.len == 300000 && block_id_equal(&r.block, &id));
+    assert_int_equal(get_block(e, &a, 5, id, &raw), 0);
+    assert_memory_equal(raw.p, p, 300000);
+    free(p);
+    arena_free(&a);
+}
+
+/* A storage that knows no shorter way. */
+static void test_link_by_copying(void **state)
+{
+    struct env *e = *state;
+    const struct storage_ops *whole = e->s.storage->ops;
+    struct storage_ops ops = *whole;
+    ops.link = NULL;
+    e->s.storage->ops = &ops;
+    test_link(state);
+    e->s.storage->ops = whole;
+}
+
 static void test_capabilities(void **state)
 {
     struct env *e = *state;
@@ -588,9 +638,9 @@ int main(void)
 #define TEST(t) cmocka_unit_test_setup_teardown(t, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(test_put_get_have),      TEST(test_hash_mismatch), TEST(test_partial_batch),
-        TEST(test_another_namespace), TEST(test_capabilities),  TEST(test_malformed),
-        TEST(test_get_in_parts),      TEST(test_corrupt_block), TEST(test_full_disk),
-        TEST(test_restart_and_trace),
+        TEST(test_another_namespace), TEST(test_link),          TEST(test_link_by_copying),
+        TEST(test_capabilities),      TEST(test_malformed),     TEST(test_get_in_parts),
+        TEST(test_corrupt_block),     TEST(test_full_disk),     TEST(test_restart_and_trace),
     };
     return cmocka_run_group_tests_name("service", tests, NULL, NULL);
 }

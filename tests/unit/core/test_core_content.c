@@ -66,9 +66,10 @@ static void test_clone(void **state)
     uint64_t a = make(w, ROOT, "a", NODE_REG), b = make(w, ROOT, "b", NODE_REG);
     write_block(w, a, 0, 100, 1);
     write_block(w, b, 0, 100, 2);
-    assert_int_equal(core_clone(w->core, &w->who, a, 50, b, 10, 20, &w->need), 0);
+    assert_int_equal(core_clone(w->core, &w->who, a, 50, b, 10, 20, false, &w->need), 0);
     assert_content(w, b, "0+10=2@0 10+20=1@50 30+70=2@30");
-    assert_int_equal(core_clone(w->core, &w->who, a, 90, b, 95, 100, &w->need), 0); /* to a's end */
+    assert_int_equal(core_clone(w->core, &w->who, a, 90, b, 95, 100, false, &w->need),
+                     0); /* to a's end */
     assert_content(w, b, "0+10=2@0 10+20=1@50 30+65=2@30 95+10=1@90");
     assert_int_equal(attr(w, b).size, 105);
 }

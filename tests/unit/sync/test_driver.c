@@ -1191,6 +1191,92 @@ static bool is_parked(size_t i)
 }
 
 /* A block that is nowhere sets its own file aside, and the others are committed. */
+/* The answer to `link` or `have`: the block is there, or it is not. */
+static void answer_stored(struct fake_call *c, const struct block_id *id, bool there)
+{
+    struct m_put_result r = {0};
+    if (id)
+        r.block = *id;
+    if (there)
+        r.receipt = bytes_str("stored");
+    struct m_put_ans m = {.results = &r, .results_n = id != NULL};
+    answer(c, &m_put_ans_desc, &m);
+}
+
+static uint64_t link_to(const struct block_id *id, struct result *r)
+{
+    struct m_block_ref ref = {.block = *id, .len = 3};
+    pthread_mutex_lock(&fs.lock);
+    uint64_t n = sync_link(fs.sync, NS, NS, &ref, 1, result_done, r);
+    pthread_mutex_unlock(&fs.lock);
+    return n;
+}
+
+static bool is_linked(const struct block_id *id)
+{
+    struct m_block_ref ref = {.block = *id, .len = 3};
+    pthread_mutex_lock(&fs.lock);
+    bool linked = sync_linked(fs.sync, NS, &ref, 1);
+    pthread_mutex_unlock(&fs.lock);
+    return linked;
+}
+
+/* What the target has been told to have for the namespace is committed with no question and no
+ * byte. */
+static void a_linked_block_is_not_put(void **state)
+{
+    (void)state;
+    struct arena cleanup_arena a = {0};
+    struct result first = {0}, second = {0}, fsync = {0};
+    start();
+    node_add(100, "hello");
+    pthread_mutex_lock(&fs.lock);
+    nodes[0].id = store_add("far", false);
+    struct block_id id = nodes[0].id;
+    pthread_mutex_unlock(&fs.lock);
+    assert_true(link_to(&id, &first) != 0);
+    answer_stored(call_wait("link"), &id, false);
+    WAIT_FOR(CALLED(first));
+    assert_int_equal(first.err, -EXDEV);
+    assert_false(is_linked(&id));
+    assert_true(link_to(&id, &second) != 0);
+    answer_stored(call_wait("link"), &id, true);
+    WAIT_FOR(CALLED(second));
+    assert_int_equal(second.err, 0);
+    assert_true(is_linked(&id));
+    barrier(100, &fsync);
+    struct fake_call *c = call_wait("commit");
+    struct m_commit_req q = commit_of(c, &a);
+    assert_int_equal(q.receipts_n, 1);
+    assert_int_equal(q.not_held_n, 0);
+    answer_committed(c, 1);
+    WAIT_FOR(CALLED(fsync));
+    assert_int_equal(fsync.err, 0);
+    assert_int_equal(calls_of("diff") + calls_of("put"), 0);
+}
+
+/* The receipt of a link was lost with a restart; the link was not. */
+static void what_is_not_here_is_sought_at_its_target(void **state)
+{
+    (void)state;
+    struct arena cleanup_arena a = {0};
+    struct result fsync = {0};
+    start();
+    node_add(100, "hello");
+    pthread_mutex_lock(&fs.lock);
+    nodes[0].id = store_add("far", false);
+    struct block_id id = nodes[0].id;
+    pthread_mutex_unlock(&fs.lock);
+    barrier(100, &fsync);
+    answer_diff_missing(call_wait("diff"), 11);
+    answer_stored(call_wait("have"), &id, true);
+    struct fake_call *c = call_wait("commit");
+    assert_int_equal(commit_of(c, &a).receipts_n, 1);
+    answer_committed(c, 1);
+    WAIT_FOR(CALLED(fsync));
+    assert_int_equal(fsync.err, 0);
+}
+
 static void a_lost_block_holds_nothing_else_back(void **state)
 {
     (void)state;
@@ -1207,6 +1293,8 @@ static void a_lost_block_holds_nothing_else_back(void **state)
     while (!is_parked(1)) {
         if ((c = call_open("diff")))
             answer_diff_missing(c, 11);
+        if ((c = call_open("have")))
+            answer_stored(c, NULL, false);
         if ((c = call_open("put")))
             assert_int_equal(answer_put(c, "x"), 1);
         if (call_open("commit")) /* not before that, which may have come since it was looked at */
@@ -1449,6 +1537,8 @@ int main(void)
         T(a_block_that_nobody_has_is_eio),
         T(background_uploads_before_it_takes_the_lane),
         T(background_leaves_out_what_a_barrier_committed),
+        T(a_linked_block_is_not_put),
+        T(what_is_not_here_is_sought_at_its_target),
         T(a_lost_block_holds_nothing_else_back),
         T(what_may_only_be_read_is_sent_to_be_refused),
         T(a_drain_says_what_was_refused),

@@ -91,8 +91,8 @@ uint64_t rpc_start(struct rpc *r, const struct rpc_call *q)
     pthread_mutex_lock(&net_lock);
     assert_true(calls_n < CALLS_MAX);
     /* a block server must not be able to act as the device */
-    bool to_block_server =
-        !strcmp(q->method, "put") || !strcmp(q->method, "get") || !strcmp(q->method, "have");
+    bool to_block_server = !strcmp(q->method, "put") || !strcmp(q->method, "get") ||
+                           !strcmp(q->method, "have") || !strcmp(q->method, "link");
     assert_int_equal(q->anonymous, to_block_server);
     struct fake_call *c = &calls[calls_n];
     *c = (struct fake_call){.id = calls_n + 1, .done = q->done, .arg = q->arg, .open = true};
