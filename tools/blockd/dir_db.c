@@ -2,8 +2,10 @@
 /* The index in SQLite.
  *
  * WAL with synchronous=FULL: a commit is one sync, and readers go on meanwhile. The price, small
- * blocks written twice, is paid later: the keeper checkpoints when nothing waits, or whoever wrote
- * when the log has grown past a bound.
+ * blocks written twice, is paid later: the keeper copies the log through a connection of its own,
+ * beside whoever writes, and takes the writing one only for what came meanwhile. (Nobody else
+ * copies it: SQLite before 3.51.3 may take a log that a commit begins anew during a copy for one
+ * that is copied, https://www.sqlite.org/wal.html#walresetbug.)
  *
  * Group commit: whoever comes while nobody writes takes all jobs that wait, applies them in one
  * transaction, and answers them together; the others wait. A thread that only writes would cost
@@ -20,7 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHECKPOINT_BYTES (8 << 20)       /* of the log: when idle */
+#define CHECKPOINT_BYTES (8 << 20)       /* of the log: by the keeper */
 #define CHECKPOINT_BYTES_MAX (128 << 20) /* whatever waits */
 #define LOG_RESERVE (12 << 20)           /* bytes: somewhat over CHECKPOINT_BYTES */
 
@@ -99,7 +101,7 @@ static void run_jobs(struct dir_db *d)
     apply_all(d, &jobs);
     if (d->own)
         reader_totals(d, d->own);
-    if (d->log_bytes >= CHECKPOINT_BYTES_MAX && !d->stuck)
+    if (!d->aside && d->log_bytes >= CHECKPOINT_BYTES_MAX && !d->stuck)
         checkpoint(d);
     pthread_mutex_lock(&d->lock);
     d->busy = false;
@@ -109,11 +111,11 @@ static void run_jobs(struct dir_db *d)
         j->done = true; /* its owner may go as soon as the lock is given up */
     }
     pthread_cond_broadcast(&d->done);
-    if (!d->stuck && d->log_bytes >= CHECKPOINT_BYTES)
+    d->due = !d->stuck && d->log_bytes >= CHECKPOINT_BYTES;
+    if (d->due)
         pthread_cond_signal(&d->there);
 }
 
-/* Checkpoints when nobody wants to write. */
 static void *keeper_main(void *arg)
 {
     struct dir_db *d = arg;
@@ -122,15 +124,23 @@ static void *keeper_main(void *arg)
     d->busy = false;
     pthread_cond_broadcast(&d->done);
     while (!d->quit) {
-        if (d->busy || !STAILQ_EMPTY(&d->jobs) || d->stuck || d->log_bytes < CHECKPOINT_BYTES) {
+        if (!d->due) {
             pthread_cond_wait(&d->there, &d->lock);
             continue;
         }
+        pthread_mutex_unlock(&d->lock);
+        if (d->aside) /* what it cannot do is left for the next step */
+            sqlite3_wal_checkpoint_v2(d->aside->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+        pthread_mutex_lock(&d->lock);
+        d->turn = true;
+        while (d->busy)
+            pthread_cond_wait(&d->done, &d->lock);
         d->busy = true;
+        d->turn = false;
         pthread_mutex_unlock(&d->lock);
         checkpoint(d);
         pthread_mutex_lock(&d->lock);
-        d->busy = false;
+        d->busy = d->due = false;
         pthread_cond_broadcast(&d->done);
     }
     pthread_mutex_unlock(&d->lock);
@@ -142,7 +152,7 @@ static void submit(struct dir_db *d, struct job *j)
     pthread_mutex_lock(&d->lock);
     STAILQ_INSERT_TAIL(&d->jobs, j, link);
     while (!j->done)
-        if (d->busy)
+        if (d->busy || d->turn)
             pthread_cond_wait(&d->done, &d->lock);
         else
             run_jobs(d);
@@ -270,6 +280,7 @@ int dir_db_open(struct dir_db **out, const char *dir, const uint8_t fresh[INCARN
         reader_totals(d, first);
         reader_give(d, first);
         d->own = reader_open(d->path, SQLITE_OPEN_READWRITE);
+        d->aside = reader_open(d->path, SQLITE_OPEN_READWRITE);
         d->busy = true; /* until the keeper has made the log long */
         r = -pthread_create(&d->keeper, NULL, keeper_main, d);
         d->started = !r;
@@ -298,6 +309,8 @@ void dir_db_close(struct dir_db *d)
     }
     if (d->own)
         reader_free(d->own);
+    if (d->aside)
+        reader_free(d->aside);
     struct reader *r;
     while ((r = d->readers)) {
         d->readers = r->next;

@@ -97,15 +97,17 @@ struct dir_db {
     sqlite3 *db; /* of whoever set busy, with what follows */
     sqlite3_stmt *st[WRITES];
     int page_size;
-    int64_t log_bytes;  /* in the WAL, after the last commit */
-    bool stuck;         /* the last checkpoint failed: the next commit makes way for another */
-    struct reader *own; /* his, too */
+    int64_t log_bytes;    /* in the WAL, after the last commit */
+    bool stuck;           /* the last checkpoint failed: the next commit makes way for another */
+    struct reader *own;   /* his, too */
+    struct reader *aside; /* the keeper's */
     pthread_t keeper;
     bool started;
 
     pthread_mutex_t lock;       /* guards what follows */
     pthread_cond_t there, done; /* there: for the keeper */
     bool busy;                  /* somebody uses the writing connection */
+    bool due, turn;             /* the log is to be copied; the keeper is next to write */
     struct jobs jobs;
     bool quit;
     struct reader *readers;

@@ -32,7 +32,8 @@ struct sq_slot {
 struct sq {
     struct store base;
     sqlite3 *db;
-    bool writing, broken; /* broken: SQLite rolled the running transaction back by itself */
+    struct walkeeper *keeper; /* or NULL */
+    bool writing, broken;     /* broken: SQLite rolled the running transaction back by itself */
     struct sq_slot slots[SQ_STMT_SLOTS];
 };
 

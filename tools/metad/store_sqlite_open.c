@@ -28,6 +28,7 @@
 #include "8.sql.h"
 #include "schema.sql.h"
 #include "walfile.h"
+#include "walkeeper.h"
 
 #define BUSY_MS 10000   /* waits for another process that migrates or checkpoints */
 #define CACHE_KIB 65536 /* page cache of the writer; readers take a quarter */
@@ -296,6 +297,7 @@ static void sq_close(struct store *base)
     struct sq *s = (struct sq *)base;
     for (size_t k = 0; k < SQ_STMT_SLOTS; k++)
         sqlite3_finalize(s->slots[k].stmt);
+    walkeeper_free(s->keeper);
     sqlite3_close(s->db);
     free(s);
 }
@@ -335,8 +337,10 @@ int store_sqlite_open(struct store **out, const char *path, const char *vfs, boo
         snprintf(why, WHY_LEN, "cannot open database %s: %s", path, sqlite3_errstr(rc));
     else
         r = sq_configure(s, reader, why);
-    if (!r && !reader && log_reserve)
-        walfile_reserve(s->db, path, log_reserve); /* without it commits are slower, no more */
+    if (!r && !reader && log_reserve) { /* without them commits are slower, no more */
+        walfile_reserve(s->db, path, log_reserve);
+        s->keeper = walkeeper_new(s->db, path, WAL_PAGES);
+    }
     if (r) {
         sq_close(&s->base);
         return r;
