@@ -127,6 +127,8 @@ static int unclean_start(struct core *c)
         return err;
     for (size_t i = 0; !err && i < sizeof sql / sizeof *sql; i++)
         err = tree_step(c->t, tree_stmt(c->t, sql[i]));
+    if (!err)
+        err = rebase_unsend_lost(c);
     return core_leave(c, err);
 }
 

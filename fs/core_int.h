@@ -226,6 +226,9 @@ int rebase_undo_move(struct core *c, uint64_t dir, struct core_effects *fx);
 int rebase_cycles(struct core *c, uint64_t dir, struct core_effects *fx);
 /* Everything that request carried is pending again, and meets what the server changed meanwhile. */
 int rebase_unsend(struct core *c, uint64_t request, struct core_effects *fx);
+/* What a damaged tree says is under way without having kept what was sent is pending again: nothing
+ * else would ever end its wait. */
+int rebase_unsend_lost(struct core *c);
 /* Pending names of a node's difference from the server's link count. */
 int nlink_pending(struct core *c, const struct nrow *n, int *delta);
 #endif

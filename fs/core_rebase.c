@@ -569,3 +569,45 @@ int rebase_unsend(struct core *c, uint64_t request, struct core_effects *fx)
         err = unsend_purge(c, m.entries[i].node);
     return err;
 }
+
+/* What belongs to a request of which nothing is known. */
+static int lost_ids(struct core *c, const char *sql, struct ids *out)
+{
+    int rc;
+    sqlite3_stmt *s = tree_stmt(c->t, sql);
+    while ((rc = tree_step(c->t, s)) == 1)
+        ids_add(out, (uint64_t)sqlite3_column_int64(s, 0));
+    return rc;
+}
+
+int rebase_unsend_lost(struct core *c)
+{
+    cleanup_ids struct ids nodes = {0}, entries = {0};
+    int err = lost_ids(c,
+                       "SELECT id FROM node WHERE request != 0 AND request NOT IN"
+                       " (SELECT request FROM sent)",
+                       &nodes);
+    if (!err)
+        err = lost_ids(c,
+                       "SELECT id FROM entry WHERE request != 0 AND request NOT IN"
+                       " (SELECT request FROM sent)",
+                       &entries);
+    for (size_t i = 0; !err && i < nodes.n; i++)
+        err = unsend_node(c, nodes.v[i]);
+    for (size_t i = 0; !err && i < entries.n; i++) {
+        struct erow e;
+        err = entry_by_id(c, entries.v[i], &e);
+        e.request = 0;
+        if (!err && !e.since)
+            e.since = 1;
+        if (!err)
+            err = entry_settle(c, &e);
+    }
+    if (!err)
+        err = tree_step(c->t, tree_stmt(c->t, "UPDATE xattr SET pend = 1, request = 0"
+                                              " WHERE request != 0 AND request NOT IN"
+                                              " (SELECT request FROM sent)"));
+    for (size_t i = 0; !err && i < nodes.n; i++)
+        err = unsend_purge(c, nodes.v[i]);
+    return err;
+}

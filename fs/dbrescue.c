@@ -23,10 +23,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tree.h"
+
 #define WAL_HEADER 32
 #define FRAME_HEADER 24
 #define WAL_MAGIC 0x377f0682u /* the last bit: checksums over big-endian words */
-#define PAGE_DEFAULT 4096u
 #define PAGE_MAX 65536u
 #define COPY_BYTES (1u << 20)
 
@@ -95,6 +96,17 @@ static bool page_size_ok(uint32_t n)
     return n >= 512 && n <= PAGE_MAX && (n & (n - 1)) == 0;
 }
 
+/* Where the header cannot say it: all frames have the same salts. 0: there is but one frame. */
+static uint32_t page_by_salts(int fd, const uint8_t first[FRAME_HEADER])
+{
+    uint8_t salts[8];
+    for (uint32_t page = 512; page <= PAGE_MAX; page *= 2)
+        if (pread(fd, salts, sizeof salts, WAL_HEADER + FRAME_HEADER + page + 8) == sizeof salts &&
+            memcmp(salts, first + 8, sizeof salts) == 0)
+            return page;
+    return 0;
+}
+
 /* A damaged header costs the first frame's check alone: the salts are in every frame. */
 static int wal_begin(struct wal *w)
 {
@@ -110,7 +122,9 @@ static int wal_begin(struct wal *w)
     w->seeded = (magic & ~1u) == WAL_MAGIC && page_size_ok(be32_at(h + 8)) &&
                 sum[0] == be32_at(h + 24) && sum[1] == be32_at(h + 28);
     const uint8_t *salt = w->seeded ? h + 16 : h + WAL_HEADER + 8;
-    w->page = w->seeded ? be32_at(h + 8) : PAGE_DEFAULT;
+    w->page = w->seeded ? be32_at(h + 8) : page_by_salts(w->fd, h + WAL_HEADER);
+    if (!w->page)
+        w->page = (uint32_t)atoi(TREE_PAGE);
     w->big = w->seeded && w->big;
     for (int k = 0; k < 2; k++) {
         w->salt[k] = be32_at(salt + 4 * k);
@@ -192,6 +206,27 @@ int wal_look(const char *path, struct wal_state *out)
 }
 
 /* ---- the first page ---- */
+unsigned db_page_size(const char *path)
+{
+    char name[4400];
+    uint8_t h[100];
+    unsigned page = 0;
+    snprintf(name, sizeof name, "%.4300s-wal", path);
+    struct wal w = {.fd = open(name, O_RDONLY | O_CLOEXEC)};
+    if (w.fd >= 0 && wal_begin(&w) == 0)
+        page = w.page;
+    free(w.frame);
+    if (w.fd >= 0)
+        close(w.fd);
+    int fd = page ? -1 : open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0 && pread(fd, h, sizeof h, 0) == sizeof h && memcmp(h, "SQLite format 3", 16) == 0)
+        page = (unsigned)h[16] << 8 | h[17];
+    if (fd >= 0)
+        close(fd);
+    page = page == 1 ? PAGE_MAX : page;
+    return page_size_ok(page) ? page : 0;
+}
+
 /* Takes the file out of WAL mode and makes its own size true. */
 static int header_fix(int fd)
 {

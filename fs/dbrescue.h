@@ -9,10 +9,13 @@
 #include <stdint.h>
 
 /* Copies `from` (which may be missing) and the committed content of its write-ahead log to `to`, in
- * rollback mode. sound: a good file of the same schema; where the list of tables in `from` cannot
- * be read, its is taken. *torn: something of the log was left out because it is damaged. 0 or
- * -errno. */
+ * rollback mode. sound: a good file of the same schema and page size; where the list of tables in
+ * `from` cannot be read, its is taken. *torn: something of the log was left out because it is
+ * damaged. 0 or -errno. */
 int db_rescue(const char *from, const char *to, const char *sound, bool *torn);
+
+/* The page size of the file at path, as its log or its header tells. 0: neither can be read. */
+unsigned db_page_size(const char *path);
 
 /* A write-ahead log as SQLite would take it. */
 struct wal_state {

@@ -429,6 +429,21 @@ static void remove_all(const char *path)
     }
 }
 
+/* An empty database, so that what is made there has pages like the damaged one's. */
+static int with_pages(const char *path, unsigned size)
+{
+    sqlite3 *db = NULL;
+    char sql[80];
+    if (!size)
+        return 0;
+    snprintf(sql, sizeof sql, "PRAGMA page_size = %u; PRAGMA user_version = 0", size);
+    bool ok =
+        sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL) == SQLITE_OK &&
+        sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK;
+    sqlite3_close(db);
+    return ok ? 0 : -EIO;
+}
+
 /* A new tree at `building` from what can be read of the one at path. */
 static int build(struct salvage *s, const char *path, const char *building, uint32_t device,
                  char *why)
@@ -437,7 +452,11 @@ static int build(struct salvage *s, const char *path, const char *building, uint
     struct tree *t = NULL;
     snprintf(copy, sizeof copy, "%.4300s/readable.db", s->out->dir);
     remove_all(building); /* of a salvage that was interrupted */
-    int r = tree_open(&t, building, NULL, why);
+    int r = with_pages(building, db_page_size(path));
+    if (r)
+        snprintf(why, 512, "%.300s cannot be written", building);
+    else
+        r = tree_open(&t, building, NULL, why);
     tree_close(t); /* the file itself has its tables then, and no lock */
     t = NULL;
     if (!r)

@@ -264,10 +264,14 @@ static void flush_done(struct sync *s, struct sync_event *e)
 static void checkpoint_run(struct sync *s, struct sync_job *j)
 {
     (void)j;
-    int err = tree_checkpoint(s->fs->tree);
     pthread_mutex_lock(&s->fs->lock);
-    if (!err)
-        err = tree_checkpoint_end(s->fs->tree);
+    bool due = tree_checkpoint_begin(s->fs->tree);
+    pthread_mutex_unlock(&s->fs->lock);
+    if (!due)
+        return;
+    tree_checkpoint(s->fs->tree); /* what it did not do is left to the next step */
+    pthread_mutex_lock(&s->fs->lock);
+    int err = tree_checkpoint_end(s->fs->tree);
     pthread_mutex_unlock(&s->fs->lock);
     if (err)
         log_printf(s->fs->log, LOG_L_WARN, "copying the log of %s/tree.db: %s", s->fs->opt.state,

@@ -4,7 +4,9 @@
  * never consistency. What must not go back (reserved numbers) is committed with synchronous=FULL.
  * An exclusive lock keeps other processes out and spares the shared-memory index: the VFS
  * "unix-excl", which lets a second connection of this process, the keeper, copy the log into the
- * database beside the writer; with a caller's VFS, locking_mode=EXCLUSIVE.
+ * database beside the writer; with a caller's VFS, locking_mode=EXCLUSIVE. The two never copy at
+ * the same time, nor one just before the other: SQLite before 3.51.3 may take a log that a commit
+ * begins anew during a copy for one that is copied (https://www.sqlite.org/wal.html#walresetbug).
  * Statements are cached by the address of their literal text in a small hash table.
  */
 #include "tree.h"
@@ -32,6 +34,7 @@ struct tree {
     char *path;          /* NULL: there is no keeper */
     sqlite3 *keeper;     /* opened when it is needed */
     int frames;          /* in the log, as of the last commit; 0 once it was copied */
+    bool copying;        /* the keeper is at it */
     struct treelog *log; /* or NULL */
     char *marker;        /* PATH.damaged, or NULL: damage is not noted (a VFS of a test's own) */
     bool damaged;
@@ -141,9 +144,11 @@ static int committed(void *arg, sqlite3 *db, const char *name, int frames)
     if (t->log)
         treelog_commit(t->log, frames);
     t->frames = frames;
-    if (frames >= (t->path ? CHECKPOINT_FRAMES_MAX : CHECKPOINT_FRAMES))
-        /* what it cannot do now it does after the next commit */
-        sqlite3_wal_checkpoint_v2(db, name, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+    if (t->copying || frames < (t->path ? CHECKPOINT_FRAMES_MAX : CHECKPOINT_FRAMES))
+        return SQLITE_OK;
+    /* what it cannot do now it does after the next commit */
+    if (sqlite3_wal_checkpoint_v2(db, name, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL) == SQLITE_OK)
+        t->frames = 0;
     return SQLITE_OK;
 }
 
@@ -166,6 +171,12 @@ static int keeper_open(struct tree *t)
     return rc;
 }
 
+bool tree_checkpoint_begin(struct tree *t)
+{
+    t->copying = tree_log_long(t);
+    return t->copying;
+}
+
 int tree_checkpoint(struct tree *t)
 {
     int rc = t->keeper ? SQLITE_OK : keeper_open(t);
@@ -179,6 +190,7 @@ int tree_checkpoint_end(struct tree *t)
     int err = tree_checkpoint(t);
     if (!err)
         t->frames = 0;
+    t->copying = false;
     return err;
 }
 
@@ -196,11 +208,11 @@ static int open_db(struct tree *t, const char *path, const char *vfs, char *why)
      * come back after power loss and undo what the WAL made durable meanwhile */
     int err = t->path ? 0 : run(t, "PRAGMA locking_mode=EXCLUSIVE");
     if (!err)
-        err =
-            run(t, "PRAGMA page_size=2048; PRAGMA synchronous=EXTRA; PRAGMA journal_mode=WAL;"
-                   "PRAGMA synchronous=NORMAL; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-65536;"
-                   "PRAGMA secure_delete=OFF;"
-                   "PRAGMA cell_size_check=ON");
+        err = run(
+            t, "PRAGMA page_size=" TREE_PAGE "; PRAGMA synchronous=EXTRA; PRAGMA journal_mode=WAL;"
+               "PRAGMA synchronous=NORMAL; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-65536;"
+               "PRAGMA secure_delete=OFF;"
+               "PRAGMA cell_size_check=ON");
     sqlite3_wal_hook(t->db, committed, t);
     if (!err)
         err = user_version(t, &version);

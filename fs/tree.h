@@ -11,6 +11,8 @@
 
 struct tree;
 
+#define TREE_PAGE "2048" /* bytes; trees of the first version had 4096 */
+
 /* vfs: SQLite VFS, NULL for the default (the simulator passes its own).
  * 0; -EBUSY: another process has it open; -EUCLEAN: damaged; -EPROTO: written by a newer version.
  * why: 512 bytes for people. */
@@ -37,11 +39,12 @@ sqlite3_stmt *tree_stmt(struct tree *t, const char *sql);
 int tree_step(struct tree *t, sqlite3_stmt *s);
 /* Makes all committed so far durable against power loss. Outside of transactions. */
 int tree_flush(struct tree *t);
-/* Whether the log is so long that it should be copied into the database: by tree_checkpoint, in
- * another thread and without the lock under which all else is called, and then by
- * tree_checkpoint_end with it, for what was written meanwhile. One at a time. 0, -EIO, -ENOSPC,
- * -EBUSY (a commit does the same): it stays due, and nothing is lost. */
+/* Whether the log is so long that it should be copied into the database: where begin says that it
+ * still is, by tree_checkpoint, in another thread and without the lock under which all else is
+ * called, and then in any case by tree_checkpoint_end with it, for what was written meanwhile. One
+ * at a time. 0, -EIO, -ENOSPC: it stays due, and nothing is lost. */
 bool tree_log_long(const struct tree *t);
+bool tree_checkpoint_begin(struct tree *t);
 int tree_checkpoint(struct tree *t);
 int tree_checkpoint_end(struct tree *t);
 #endif

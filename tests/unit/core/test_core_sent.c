@@ -234,6 +234,28 @@ static void test_a_kill_loses_nothing(void **state)
     assert_true(g > f);
 }
 
+/* What a damaged tree kept of a commit: its rows, but not what was sent. */
+static void test_what_was_sent_is_lost(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    assert_int_equal(set_xattr(w, f, "user.k", "v", 0), 0);
+    write_block(w, f, 0, 8, 1);
+    planned(w, 0);
+    write_block(w, f, 8, 8, 2);
+    assert_int_equal(sqlite3_exec(tree_db(w->tree), "DELETE FROM sent", NULL, NULL, NULL),
+                     SQLITE_OK);
+    world_restart(w, END_KILL);
+    world_session(w, 0, ROLE_OWNER);
+    planned(w, 0);
+    assert_int_equal(w->changes.nodes_n, 2); /* with the directory's times */
+    assert_int_equal(w->changes.entries_n, 1);
+    assert_int_equal(w->changes.xattrs_n, 1);
+    answer_committed(w);
+    assert_clean(w);
+    assert_content(w, f, "0+8=1@0 8+8=2@0");
+}
+
 static void test_unclean_start_holds_back(void **state)
 {
     struct world *w = *state;
@@ -695,6 +717,7 @@ int main(void)
         T(test_a_name_taken_and_freed_while_under_way),
         T(test_resend_after_restart),
         T(test_a_kill_loses_nothing),
+        T(test_what_was_sent_is_lost),
         T(test_unclean_start_holds_back),
         T(test_numbers_are_not_used_twice),
         T(test_a_forgotten_commit_wins_over_what_is_older),

@@ -233,6 +233,7 @@ static void test_log_is_copied_beside_commits(void **state)
         snprintf(key, sizeof key, "%d", (int)(n % 1000));
         assert_int_equal(tree_set(t, key, n++), 0);
     }
+    assert_true(tree_checkpoint_begin(t));
     struct copier c = {.t = t};
     pthread_t copier;
     assert_int_equal(pthread_create(&copier, NULL, copy_log, &c), 0);

@@ -698,6 +698,7 @@ static void an_early_plan_is_taken_back(void **state)
     barrier(200, &other);
     answer(call_wait("diff"), &m_diff_ans_desc, &none);
     struct fake_call *commit = call_wait("commit");
+    assert_false(node_sent(100));
     struct m_commit_req q = commit_of(commit, &a);
     struct m_changes m;
     assert_int_equal(

@@ -276,6 +276,11 @@ bool tree_log_long(const struct tree *t)
     return __atomic_load_n(&log_long, __ATOMIC_SEQ_CST);
 }
 
+bool tree_checkpoint_begin(struct tree *t)
+{
+    return tree_log_long(t);
+}
+
 int tree_checkpoint(struct tree *t)
 {
     (void)t;
