@@ -49,9 +49,11 @@ has() { lab blocks "$1" | grep -q "^$(ids_of "$work/src/$2") "; }
 has_not() { ! has "$@"; }
 for ((i = 0; i < 3; i++)); do
     for p in hq cloud; do
-        lab kill "blockd-$p" && lab start "blockd-$p" || fail "restart of $p"
+        must lab kill "blockd-$p"
+        must lab start "blockd-$p"
     done
-    lab kill metad && lab start metad || fail "restart of metad"
+    must lab kill metad
+    must lab start metad
 done
 for p in hq cloud; do
     eventually 60 has_not "$p" 5

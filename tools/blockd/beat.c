@@ -193,8 +193,8 @@ static bool beat_once(struct beat *b)
     bool told = !r && take_keys(b, &ans);
     if (r)
         feed_reached(b->o.feed, reached(r));
-    else if (ans.collect)
-        collect_poke(b->o.collect);
+    else
+        collect_heard(b->o.collect, ans.collect > 0, ans.gc_grace_ms);
     log_change(b, r, message);
     bool more = !r && serial && forget_lost(b, &q, serial);
     return more || told;

@@ -4,6 +4,7 @@
 #include "collect.h"
 
 #include "feed.h"
+#include "inventory.h"
 #include "rpc.h"
 
 #include <errno.h>
@@ -19,6 +20,8 @@
  * stopped in between must not act on it. */
 #define FRESH_MS 60000
 #define RETRY_MS 5000
+#define REST_MAX_MS 60000
+#define COMPARE_GRACES 3   /* grace times from one comparison to the next */
 #define ROUND_BLOCKS 1024u /* m_collect_req.done */
 
 struct collect {
@@ -31,9 +34,15 @@ struct collect {
 
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t wake;
-    bool stop, poked;
+    bool stop, poked, compare_now;
+    atomic_bool stopping;
     struct storage_collected sums;
-    uint64_t rounds;
+    uint64_t rounds, passes;
+    struct inventory_sums compared;
+    uint64_t grace_ms;   /* 0: not heard yet */
+    int64_t compare_at;  /* when the next comparison is due */
+    uint64_t began_with; /* generation, and when, of the last one that was whole; 0: none */
+    int64_t began_at;
 };
 
 /* ---- a round ------------------------------------------------------------------------------- */
@@ -134,31 +143,88 @@ static int round_all(struct collect *c)
     return r;
 }
 
+/* ---- comparing ----------------------------------------------------------------------------- */
+
+/* What was put before the last pass began is old enough to be garbage if that is the grace time
+ * ago. */
+static void compare(struct collect *c)
+{
+    struct inventory_sums sums = {0};
+    char message[512] = "";
+    uint64_t generation = 0;
+    int64_t now = mono_ms();
+    pthread_mutex_lock(&c->lock);
+    bool old = c->began_with && now - c->began_at >= (int64_t)c->grace_ms;
+    uint64_t before = old ? c->began_with : 0;
+    pthread_mutex_unlock(&c->lock);
+    int r = inventory_pass(c->o.storage, c->rpc, c->o.identity->meta, before, &generation,
+                           &c->stopping, &sums, message);
+    pthread_mutex_lock(&c->lock);
+    c->compared.blocks += sums.blocks;
+    c->compared.announced += sums.announced;
+    c->compared.lost += sums.lost;
+    c->compared.unneeded += sums.unneeded;
+    c->passes += !r;
+    /* the beginning that counts stays until it is old enough to be of use */
+    if (!r && (old || !c->began_with)) {
+        c->began_with = generation;
+        c->began_at = now;
+    }
+    c->compare_at = mono_ms() + (r ? RETRY_MS : COMPARE_GRACES * (int64_t)c->grace_ms);
+    c->poked |= sums.unneeded > 0;
+    pthread_mutex_unlock(&c->lock);
+    if (r && r != -ECANCELED)
+        log_printf(c->o.log, LOG_L_WARN, "comparing what is stored with what is recorded: %s",
+                   message);
+    else if (sums.announced || sums.lost || sums.unneeded)
+        log_printf(c->o.log, LOG_L_WARN,
+                   "compared with what is recorded: %" PRIu64 " blocks here were not recorded, "
+                   "%" PRIu64 " recorded ones are not here, nothing refers to %" PRIu64,
+                   sums.announced, sums.lost, sums.unneeded);
+}
+
+/* ---- the thread ---------------------------------------------------------------------------- */
+
+/* [locked] Until there is something to do, or retry_at (0: not at all). */
+static void rest(struct collect *c, int64_t retry_at)
+{
+    while (!c->stop && !c->compare_now && !(c->grace_ms && c->compare_at <= mono_ms()) &&
+           !(c->poked && !retry_at) && !(retry_at && retry_at <= mono_ms())) {
+        int64_t until = c->grace_ms ? c->compare_at : INT64_MAX;
+        until = retry_at && retry_at < until ? retry_at : until;
+        int64_t left = until - mono_ms();
+        left = left > REST_MAX_MS ? REST_MAX_MS : left < 1 ? 1 : left;
+        struct timespec t;
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        t.tv_sec += left / 1000;
+        t.tv_nsec += left % 1000 * 1000000;
+        if (t.tv_nsec >= 1000000000) {
+            t.tv_sec++;
+            t.tv_nsec -= 1000000000;
+        }
+        pthread_cond_timedwait(&c->wake, &c->lock, &t);
+    }
+}
+
 static void *collect_main(void *arg)
 {
     struct collect *c = arg;
-    bool retry = false;
+    int64_t retry_at = 0;
     pthread_mutex_lock(&c->lock);
-    while (!c->stop) {
-        if (!c->poked && !retry) {
-            pthread_cond_wait(&c->wake, &c->lock);
-            continue;
-        }
-        if (retry && !c->poked) {
-            struct timespec until;
-            clock_gettime(CLOCK_MONOTONIC, &until);
-            until.tv_sec += RETRY_MS / 1000;
-            while (!c->stop && pthread_cond_timedwait(&c->wake, &c->lock, &until) != ETIMEDOUT)
-                continue;
-            if (c->stop)
-                break;
-        }
-        c->poked = false;
+    for (;;) {
+        rest(c, retry_at);
+        if (c->stop)
+            break;
+        bool comparing = c->compare_now || (c->grace_ms && c->compare_at <= mono_ms());
+        bool collecting = retry_at ? retry_at <= mono_ms() : c->poked;
+        c->compare_now = false;
+        c->poked &= !collecting;
         pthread_mutex_unlock(&c->lock);
-        retry = round_all(c) != 0;
+        if (comparing)
+            compare(c);
+        if (collecting)
+            retry_at = round_all(c) ? mono_ms() + RETRY_MS : 0;
         pthread_mutex_lock(&c->lock);
-        if (retry) /* in its own time */
-            c->poked = false;
     }
     pthread_mutex_unlock(&c->lock);
     return NULL;
@@ -200,12 +266,26 @@ int collect_start(struct collect **out, const struct collect_options *o)
     return 0;
 }
 
-void collect_poke(struct collect *c)
+void collect_heard(struct collect *c, bool something, uint64_t grace_ms)
 {
     if (!c)
         return;
     pthread_mutex_lock(&c->lock);
-    c->poked = true;
+    if (!c->grace_ms && grace_ms)
+        c->compare_at = mono_ms() + (int64_t)grace_ms;
+    c->grace_ms = grace_ms;
+    c->poked |= something;
+    if (c->poked || (c->grace_ms && c->compare_at <= mono_ms()))
+        pthread_cond_signal(&c->wake);
+    pthread_mutex_unlock(&c->lock);
+}
+
+void collect_compare(struct collect *c)
+{
+    if (!c)
+        return;
+    pthread_mutex_lock(&c->lock);
+    c->compare_now = true;
     pthread_cond_signal(&c->wake);
     pthread_mutex_unlock(&c->lock);
 }
@@ -220,6 +300,11 @@ void collect_print(struct collect *c, struct buf *out)
         uint64_t value;
     } lines[] = {
         {"rounds_total", c->rounds},
+        {"passes_total", c->passes},
+        {"compared_total", c->compared.blocks},
+        {"announced_total", c->compared.announced},
+        {"not_here_total", c->compared.lost},
+        {"unneeded_total", c->compared.unneeded},
         {"taken_total", c->sums.taken},
         {"blocks_total", c->sums.blocks},
         {"bytes_total", c->sums.bytes},
@@ -238,6 +323,7 @@ void collect_stop(struct collect *c)
         return;
     pthread_mutex_lock(&c->lock);
     c->stop = true;
+    atomic_store(&c->stopping, true);
     pthread_cond_signal(&c->wake);
     pthread_mutex_unlock(&c->lock);
     pthread_join(c->thread, NULL);

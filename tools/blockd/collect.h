@@ -20,8 +20,11 @@ struct collect_options {
 
 /* What is pointed to must outlive it. 0 or -errno. */
 int collect_start(struct collect **out, const struct collect_options *o);
-/* There is something to remove. Any thread; c may be NULL, as below. */
-void collect_poke(struct collect *c);
+/* The metadata server was heard: there is something to remove, or not; the grace time. Any thread;
+ * c may be NULL, as below. */
+void collect_heard(struct collect *c, bool something, uint64_t grace_ms);
+/* Compares all that is here with what is recorded, at once. */
+void collect_compare(struct collect *c);
 /* Appends Prometheus text. */
 void collect_print(struct collect *c, struct buf *out);
 void collect_stop(struct collect *c);

@@ -76,6 +76,8 @@ int dir_db_get(struct dir_db *d, uint64_t ns, const struct block_id *id, struct 
                struct buf *out);
 int dir_db_after(struct dir_db *d, const struct block_id *id, struct storage_entry *v, size_t max,
                  size_t *n);
+int dir_db_held(struct dir_db *d, const struct block_id *id, struct storage_held *v, size_t max,
+                size_t *n);
 bool dir_db_knows_file(struct dir_db *d, const char *file);
 void dir_db_totals(struct dir_db *d, uint64_t *blocks, uint64_t *bytes);
 int dir_db_list(const char *dir,

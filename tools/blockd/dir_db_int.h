@@ -53,6 +53,7 @@ enum {
     READ_AFTER,
     READ_DOOMED,
     READ_OTHER,
+    READ_HELD,
     READS
 };
 

@@ -20,6 +20,8 @@ static const char *const read_sql[READS] = {
     [READ_AFTER] = "SELECT id, stored_len FROM block WHERE id > ?1 ORDER BY id LIMIT ?2",
     [READ_OTHER] = ("SELECT ns FROM held JOIN block USING (n) WHERE id = ?1 AND ns <> ?2 "
                     "ORDER BY ns LIMIT 1"),
+    [READ_HELD] = ("SELECT id, ns, logical_len, generation FROM block JOIN held USING (n) "
+                   "WHERE id > ?1 ORDER BY id, ns LIMIT ?2"),
     [READ_DOOMED] = "SELECT file FROM doomed WHERE file > ?1 ORDER BY file LIMIT 1",
 };
 
@@ -162,6 +164,29 @@ int dir_db_after(struct dir_db *d, const struct block_id *id, struct storage_ent
         struct storage_entry *e = &v[(*n)++];
         memcpy(e->id.b, sqlite3_column_blob(st, 0), BLOCK_ID_LEN);
         e->stored_len = (uint64_t)sqlite3_column_int64(st, 1);
+    }
+    sqlite3_reset(st);
+    reader_give(d, r);
+    return rc == SQLITE_DONE ? 0 : -EIO;
+}
+
+int dir_db_held(struct dir_db *d, const struct block_id *id, struct storage_held *v, size_t max,
+                size_t *n)
+{
+    *n = 0;
+    struct reader *r = reader_take(d);
+    if (!r)
+        return -EIO;
+    sqlite3_stmt *st = r->st[READ_HELD];
+    sqlite3_bind_blob(st, 1, id ? id->b : (const void *)"", id ? BLOCK_ID_LEN : 0, SQLITE_STATIC);
+    dir_sql_bind_u64(st, 2, max);
+    int rc;
+    while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+        struct storage_held *h = &v[(*n)++];
+        memcpy(h->id.b, sqlite3_column_blob(st, 0), BLOCK_ID_LEN);
+        h->ns = (uint64_t)sqlite3_column_int64(st, 1);
+        h->logical_len = (uint64_t)sqlite3_column_int64(st, 2);
+        h->generation = (uint64_t)sqlite3_column_int64(st, 3);
     }
     sqlite3_reset(st);
     reader_give(d, r);

@@ -525,8 +525,10 @@ static void *wait_for_signal(void *arg)
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGUSR1);
-    while (!sigwait(&set, &number) && number == SIGUSR1)
+    while (!sigwait(&set, &number) && number == SIGUSR1) {
         scrub_now(p->scrub);
+        collect_compare(p->collect);
+    }
     log_printf(p->log, LOG_L_INFO, "stopping: finishing what is under way");
     httpd_stop(p->httpd, p->o.drain_s * 1000);
     return NULL;

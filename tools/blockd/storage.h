@@ -56,6 +56,12 @@ struct storage_usage {
     uint64_t free_bytes;    /* 0: not known */
 };
 
+/* A block that a namespace has. */
+struct storage_held {
+    uint64_t ns, logical_len, generation;
+    struct block_id id;
+};
+
 struct storage_collected {
     uint64_t taken;         /* from a namespace */
     uint64_t blocks, bytes; /* removed with their bytes */
@@ -94,6 +100,9 @@ struct storage_ops {
     /* The stored blocks that come after this one (NULL: from the first) in the order of ids. */
     int (*after)(struct storage *s, const struct block_id *id, struct storage_entry *v, size_t max,
                  size_t *n);
+    /* The same, a row for each namespace that has the block, by block id. */
+    int (*held)(struct storage *s, const struct block_id *id, struct storage_held *v, size_t max,
+                size_t *n);
     /* The oldest losses nobody was told of yet, at most max, by serial. They are kept over
      * restarts, until they are told, or until the block is there for the namespace again. */
     int (*lost)(struct storage *s, struct storage_lost *v, size_t max, size_t *n);

@@ -370,6 +370,12 @@ static int after(struct storage *s, const struct block_id *id, struct storage_en
     return dir_db_after(self(s)->db, id, v, max, n);
 }
 
+static int held(struct storage *s, const struct block_id *id, struct storage_held *v, size_t max,
+                size_t *n)
+{
+    return dir_db_held(self(s)->db, id, v, max, n);
+}
+
 static int lost(struct storage *s, struct storage_lost *v, size_t max, size_t *n)
 {
     return dir_db_lost(self(s)->db, v, max, n);
@@ -447,6 +453,7 @@ static const struct storage_ops ops = {
     .raise = raise_generation,
     .collect = collect,
     .after = after,
+    .held = held,
     .lost = lost,
     .told = told,
     .usage = usage,

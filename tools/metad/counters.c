@@ -36,6 +36,9 @@ void counters_print(const struct counters *c, struct buf *out)
     one(out, "gc_absent_bytes_total", "counter", c->gc_absent_bytes);
     one(out, "gc_ordered_total", "counter", c->gc_ordered);
     one(out, "gc_removed_total", "counter", c->gc_removed);
+    one(out, "inventory_announced_total", "counter", c->inventory_announced);
+    one(out, "inventory_lost_total", "counter", c->inventory_lost);
+    one(out, "inventory_unneeded_total", "counter", c->inventory_unneeded);
     one(out, "transactions_failed_total", "counter", c->tx_failed);
     buf_printf(out,
                "# TYPE steadfs_metad_transaction_seconds summary\n"

@@ -193,6 +193,7 @@ CHANGES(beat)
 CHANGES(replicas)
 CHANGES(stored)
 CHANGES(collect)
+CHANGES(inventory)
 
 static int run_login(struct service *s, struct meta *m, const struct meta_caller *who,
                      const void *req, int64_t now_ms, void *ans, struct arena *ar, char *why)
@@ -325,6 +326,22 @@ static void done_collect(struct service *s, const struct meta_caller *who, const
     s->counters.gc_removed += q->done_n;
 }
 
+static void done_inventory(struct service *s, const struct meta_caller *who, const void *req,
+                           const void *ans)
+{
+    const struct m_inventory_ans *a = ans;
+    (void)req;
+    s->counters.inventory_announced += a->announced;
+    s->counters.inventory_lost += a->lost;
+    s->counters.inventory_unneeded += a->unneeded;
+    if (a->announced || a->lost || a->unneeded)
+        log_printf(s->log, LOG_L_WARN,
+                   "block server %llu, compared with what is recorded: %llu blocks there were not "
+                   "recorded, %llu recorded ones are not there, nothing refers to %llu",
+                   (unsigned long long)who->server, (unsigned long long)a->announced,
+                   (unsigned long long)a->lost, (unsigned long long)a->unneeded);
+}
+
 static void done_session(struct service *s, const struct meta_caller *who, const void *req,
                          const void *ans)
 {
@@ -423,6 +440,7 @@ CALL(backlog, CALL_FOR_SERVER, .body_max = SMALL_BODY)
 CALL(replicas, CALL_FOR_SERVER, .changes = true, .body_max = SMALL_BODY)
 CALL(stored, CALL_FOR_SERVER, .changes = true, .body_max = 1u << 20)
 CALL(collect, CALL_FOR_SERVER, .changes = true, .body_max = SMALL_BODY, .answered = done_collect)
+CALL(inventory, CALL_FOR_SERVER, .changes = true, .body_max = 1u << 20, .answered = done_inventory)
 CALL(login, CALL_FOR_ANYONE, .changes = true, .body_max = SMALL_BODY, .answered = done_login)
 CALL(join, CALL_FOR_ANYONE, .changes = true, .body_max = SMALL_BODY, .answered = done_join)
 CALL(command, CALL_FOR_PEOPLE, .changes = true, .body_max = 2u << 20, .answered = done_command)
@@ -490,6 +508,7 @@ ON_WRITER(beat)
 ON_WRITER(replicas)
 ON_WRITER(stored)
 ON_WRITER(collect)
+ON_WRITER(inventory)
 ON_WRITER(login)
 ON_WRITER(join)
 ON_WRITER(command)
@@ -715,6 +734,7 @@ void service_routes(struct service *s)
     ROUTE(replicas);
     ROUTE(stored);
     ROUTE(collect);
+    ROUTE(inventory);
     ROUTE(login);
     ROUTE(join);
     ROUTE(command);

@@ -104,6 +104,9 @@ int meta_backlog(struct meta *m, const struct meta_caller *who, const struct m_b
                  struct m_backlog_ans *a, struct arena *ar, char *why);
 int meta_stored(struct meta *m, const struct meta_caller *who, const struct m_stored_req *q,
                 int64_t now_ms, struct m_stored_ans *a, struct arena *ar, char *why);
+/* A block server compares what it has with what is recorded. */
+int meta_inventory(struct meta *m, const struct meta_caller *who, const struct m_inventory_req *q,
+                   int64_t now_ms, struct m_inventory_ans *a, struct arena *ar, char *why);
 /* A block server asks what it is to remove, and tells what it has removed. */
 int meta_collect(struct meta *m, const struct meta_caller *who, const struct m_collect_req *q,
                  int64_t now_ms, struct m_collect_ans *a, struct arena *ar, char *why);

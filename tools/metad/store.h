@@ -289,7 +289,12 @@ struct store_ops {
     /* Unless the proof is of `before` or later; *left: whether it is. */
     int (*presence_drop)(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
                          uint64_t before, bool *left);
-    /* 3.sql: the generation that a proof must have; 0: none. put raises it. */
+    /* At most max blocks, by id, of greater ids than after and up to upto, that are recorded to be
+     * at the server under its generation with a proof older than `before`. */
+    int (*presence_list)(struct store *s, uint64_t ns, uint64_t server, uint64_t generation,
+                         uint64_t before, const struct block_id *after, const struct block_id *upto,
+                         size_t max, struct block_id **v, size_t *n, struct arena *ar);
+    /* 5.sql: the generation that a proof must have; 0: none. put raises it. */
     int (*gone_get)(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
                     uint64_t *generation, enum gone_state *due);
     int (*gone_put)(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,

@@ -158,6 +158,9 @@ int sq_presence_put(struct store *s, uint64_t ns, const struct block_id *b, uint
                     uint64_t generation, uint64_t proof);
 int sq_presence_drop(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
                      uint64_t before, bool *left);
+int sq_presence_list(struct store *s, uint64_t ns, uint64_t server, uint64_t generation,
+                     uint64_t before, const struct block_id *after, const struct block_id *upto,
+                     size_t max, struct block_id **v, size_t *n, struct arena *ar);
 int sq_gone_get(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
                 uint64_t *generation, enum gone_state *due);
 int sq_unused_note(struct store *s, uint64_t ns, int64_t now_ms, size_t max, size_t *n);

@@ -39,6 +39,27 @@ int sq_presence_drop(struct store *s, uint64_t ns, const struct block_id *b, uin
     return r == -ENOENT ? 0 : r;
 }
 
+int sq_presence_list(struct store *s, uint64_t ns, uint64_t server, uint64_t generation,
+                     uint64_t before, const struct block_id *after, const struct block_id *upto,
+                     size_t max, struct block_id **v, size_t *n, struct arena *ar)
+{
+    sqlite3_stmt *st = sq_bind(s,
+                               "SELECT block FROM presence WHERE ns = ? AND block > ? AND "
+                               "block <= ? AND server = ? AND generation = ? AND proof < ? "
+                               "ORDER BY block LIMIT ?",
+                               "ibbiiii", ns, block_bytes(after), block_bytes(upto), server,
+                               generation, before, (uint64_t)max);
+    int r;
+    *v = NULL;
+    *n = 0;
+    while ((r = sq_step(s, st)) > 0) {
+        sq_grow(*v, *n, ar);
+        sq_fixed(st, 0, (*v)[(*n)++].b, BLOCK_ID_LEN);
+    }
+    sq_done(st);
+    return r;
+}
+
 /* ---- gone ----------------------------------------------------------------------------------- */
 int sq_gone_get(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
                 uint64_t *generation, enum gone_state *due)

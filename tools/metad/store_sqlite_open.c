@@ -430,6 +430,7 @@ const struct store_ops sq_ops = {
     .holders = sq_holders,
     .presence_put = sq_presence_put,
     .presence_drop = sq_presence_drop,
+    .presence_list = sq_presence_list,
     .gone_get = sq_gone_get,
     .gone_put = sq_gone_put,
     .unused_note = sq_unused_note,

@@ -653,6 +653,21 @@ static void test_after(void **state)
     } while (n);
     assert_int_equal(seen, N);
     assert_int_equal(bytes, 0);
+    /* the same, with namespaces */
+    struct storage_held rows[2 * N + 1];
+    assert_int_equal(e->s->ops->held(e->s, NULL, rows, 2 * N + 1, &n), 0);
+    assert_int_equal(n, 2 * N);
+    for (size_t i = 0; i < n; i++) {
+        struct storage_info info;
+        assert_int_equal(rows[i].ns, 1 + i % 2);
+        assert_true(i == 0 || block_id_compare(&rows[i - 1].id, &rows[i].id) <= 0);
+        assert_int_equal(e->s->ops->have(e->s, rows[i].ns, &rows[i].id, 1, &info), 0);
+        assert_int_equal(rows[i].logical_len, info.logical_len);
+        assert_int_equal(rows[i].generation, info.generation);
+    }
+    assert_int_equal(e->s->ops->held(e->s, &rows[3].id, rows, 2, &n), 0);
+    assert_int_equal(n, 2);
+    assert_memory_equal(&rows[0].id, &rows[1].id, sizeof rows[0].id);
 }
 
 struct putter {

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What a block server has, compared with what is recorded of it.
+ *
+ * A server goes through all its blocks in the order of their ids, now and then. It raises its
+ * storage's generation first, so that what was recorded meanwhile is told by its proof:
+ *
+ *   there, not recorded           a commit or a report was lost: recorded now, if the proof counts
+ *   recorded before, not there    lost without a word (a disk from a backup): a loss from now on
+ *   there, nothing refers to it   uploaded, never committed; or the namespace has left this server:
+ *                                 to be removed, if it was put before the last pass began, which is
+ *                                 the grace time ago or longer
+ *
+ * Removing goes the way of all garbage (gc.c), so every race with a commit is decided there. */
+#include "gc.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "blockid.h"
+#include "gone.h"
+#include "replicas.h"
+
+#define LOST_PER_CALL 1024u
+#define NAMESPACES_PAGE 256u
+
+struct inventory {
+    struct meta *m;
+    struct server_row s;
+    const struct m_inventory_req *q;
+    struct m_inventory_ans *a;
+    int64_t now_ms;
+    struct arena *ar;
+    uint64_t ns; /* asked about last, and what was answered */
+    bool assigned;
+};
+
+static int is_assigned(struct inventory *v, uint64_t ns)
+{
+    if (v->ns == ns)
+        return 0;
+    v->ns = ns;
+    return meta_is_assigned(v->m, ns, v->s.id, &v->assigned, v->ar);
+}
+
+static bool is_recorded(const struct inventory *v, const struct holder_row *h, size_t n)
+{
+    for (size_t k = 0; k < n; k++)
+        if (h[k].server == v->s.id && h[k].generation == v->s.generation)
+            return true;
+    return false;
+}
+
+/* Whether a server that the namespace has now is recorded to have the block. */
+static int is_elsewhere(struct inventory *v, const struct m_held *h, bool *yes)
+{
+    const struct store_ops *ops = v->m->st->ops;
+    struct holder_row rows[CANDIDATES_MAX];
+    struct server_row *servers;
+    size_t n, servers_n;
+    int r = ops->assigned(v->m->st, h->ns, &servers, &servers_n, v->ar);
+    if (!r)
+        r = ops->holders(v->m->st, h->ns, &h->block, rows, &n);
+    *yes = false;
+    for (size_t s = 0; s < servers_n && !r; s++)
+        for (size_t k = 0; k < n; k++)
+            *yes |= servers[s].id == rows[k].server && servers[s].generation == rows[k].generation;
+    return r;
+}
+
+/* known: something of the namespace refers to it, which is not at this server any more: others must
+ * have it then. */
+static int unneeded(struct inventory *v, const struct m_held *h, bool known)
+{
+    const struct store_ops *ops = v->m->st->ops;
+    bool left, elsewhere = true;
+    if (!v->q->before || h->generation >= v->q->before)
+        return 0;
+    int seen = known ? is_elsewhere(v, h, &elsewhere) : 0;
+    if (seen || !elsewhere)
+        return seen;
+    v->a->unneeded++;
+    int r = ops->presence_drop(v->m->st, h->ns, &h->block, v->s.id, v->q->generation, &left);
+    return r ? r : ops->gone_due(v->m->st, h->ns, &h->block, v->s.id, v->now_ms);
+}
+
+static int compare_one(struct inventory *v, const struct m_held *h)
+{
+    const struct store_ops *ops = v->m->st->ops;
+    struct holder_row rows[CANDIDATES_MAX];
+    uint64_t least, len = 0;
+    enum gone_state due;
+    size_t n;
+    int r = ops->gone_get(v->m->st, h->ns, &h->block, v->s.id, &least, &due);
+    if (r || due != GONE)
+        return r; /* it is to be removed already */
+    r = is_assigned(v, h->ns);
+    if (!r)
+        r = ops->block_get(v->m->st, h->ns, &h->block, &len);
+    if (r == -ENOENT || (!r && !v->assigned))
+        return unneeded(v, h, r == 0);
+    if (!r)
+        r = ops->holders(v->m->st, h->ns, &h->block, rows, &n);
+    if (r || is_recorded(v, rows, n) || len != h->len || h->generation < least)
+        return r;
+    v->a->announced++;
+    r = gone_proved(v->m, h->ns, &v->s, &h->block, h->generation, v->now_ms);
+    return r ? r : replicas_present(v->m, h->ns, v->s.id, &h->block);
+}
+
+static int by_block(const void *a, const void *b)
+{
+    return block_id_compare(a, &((const struct m_held *)b)->block);
+}
+
+static bool has(const struct m_inventory_req *q, uint64_t ns, const struct block_id *b)
+{
+    const struct m_held *at =
+        q->blocks_n ? bsearch(b, q->blocks, q->blocks_n, sizeof *at, by_block) : NULL;
+    if (!at)
+        return false;
+    while (at > q->blocks && block_id_equal(&at[-1].block, b))
+        at--;
+    for (; at < q->blocks + q->blocks_n && block_id_equal(&at->block, b); at++)
+        if (at->ns == ns)
+            return true;
+    return false;
+}
+
+/* Recorded in one namespace, and not in the page; no further than a bounded number of rows goes. */
+static int find_lost(struct inventory *v, uint64_t ns)
+{
+    cleanup_arena struct arena ar = {0};
+    struct block_id *rows;
+    size_t n;
+    int r = v->m->st->ops->presence_list(v->m->st, ns, v->s.id, v->s.generation, v->q->generation,
+                                         &v->q->after, &v->a->upto, LOST_PER_CALL + v->q->blocks_n,
+                                         &rows, &n, &ar);
+    if (!r && n == LOST_PER_CALL + v->q->blocks_n)
+        v->a->upto = rows[n - 1];
+    for (size_t k = 0; k < n && !r; k++) {
+        if (has(v->q, ns, &rows[k]))
+            continue;
+        struct m_lost lost = {.ns = ns, .block = rows[k], .generation = v->q->generation};
+        v->a->lost++;
+        r = gone_lost(v->m, &v->s, &lost, v->now_ms);
+    }
+    return r;
+}
+
+static int find_all_lost(struct inventory *v)
+{
+    uint64_t after = 0;
+    size_t n = NAMESPACES_PAGE;
+    int r = 0;
+    while (n == NAMESPACES_PAGE && !r) {
+        cleanup_arena struct arena ar = {0};
+        uint64_t *ids;
+        r = v->m->st->ops->ns_of_server(v->m->st, v->s.id, after, NAMESPACES_PAGE, &ids, &n, &ar);
+        for (size_t k = 0; k < n && !r; k++) {
+            r = find_lost(v, ids[k]);
+            after = ids[k];
+        }
+    }
+    return r;
+}
+
+static bool in_order(const struct m_inventory_req *q)
+{
+    for (size_t k = 0; k < q->blocks_n; k++) {
+        if (block_id_compare(&q->blocks[k].block, k ? &q->blocks[k - 1].block : &q->after) < 0 ||
+            block_id_compare(&q->blocks[k].block, &q->upto) > 0)
+            return false;
+    }
+    return true;
+}
+
+static int inventory(struct inventory *v)
+{
+    int r = find_all_lost(v);
+    for (size_t k = 0; k < v->q->blocks_n && !r; k++)
+        if (block_id_compare(&v->q->blocks[k].block, &v->a->upto) <= 0)
+            r = compare_one(v, &v->q->blocks[k]);
+    return r;
+}
+
+int meta_inventory(struct meta *m, const struct meta_caller *who, const struct m_inventory_req *q,
+                   int64_t now_ms, struct m_inventory_ans *a, struct arena *ar, char *why)
+{
+    struct inventory v = {.m = m, .q = q, .a = a, .now_ms = now_ms, .ar = ar};
+    memset(a, 0, sizeof *a);
+    a->upto = q->upto;
+    if (!who->server)
+        return meta_fail(why, -EACCES, "inventory: only a block server has one");
+    if (!q->generation || q->before > q->generation || !in_order(q))
+        return meta_fail(why, -EBADMSG, "inventory: the blocks are not in order");
+    int r = meta_change_begin(m);
+    if (r)
+        return meta_store_fail(why, r, "cannot compare");
+    r = m->st->ops->server_get(m->st, who->server, &v.s, ar);
+    if (!r && !bytes_equal(q->incarnation, bytes_of(v.s.incarnation, sizeof v.s.incarnation)))
+        r = -EAGAIN;
+    if (!r)
+        r = inventory(&v);
+    r = meta_change_end(m, r);
+    if (r == -EAGAIN)
+        return meta_fail(why, r, "inventory: the storage is not the one that was last reported");
+    return r ? meta_store_fail(why, r, "cannot compare") : 0;
+}
