@@ -208,6 +208,14 @@ static void assignment(struct sim *s, struct rng *r)
     s->assigned[n] ^= bit;
 }
 
+/* A block server loses what it stores; at its start it reports itself, if it can. */
+static void storage(struct sim *s, unsigned k, bool reports)
+{
+    blockd_lose(s, k);
+    if (reports && !s->blockd[k].down && !s->blockd[k].cut)
+        server_beat(s, k);
+}
+
 static void refusals(struct sim *s, struct rng *r)
 {
     unsigned what = 1u << rng_below(r, 5);
@@ -227,8 +235,8 @@ static void refusals(struct sim *s, struct rng *r)
         assignment(s, r);
         break;
     default:
-        if (rng_percent(r, 30))
-            blockd_lose(s, rng_below(r, SERVERS_MAX));
+        if (rng_percent(r, 60))
+            storage(s, rng_below(r, SERVERS_MAX), rng_percent(r, 70));
     }
 }
 
