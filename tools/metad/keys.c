@@ -8,7 +8,9 @@
  *
  * A revocation does not name capabilities, which are kept nowhere. It names an end: who was given
  * one before now has one that ends before now plus its time, and who is given one later has a later
- * one. So a member who comes back is let in by his next session, and nothing else changes.
+ * one. So a member who comes back is let in by his next session, and nothing else changes. That
+ * holds whatever the machine's clock does, because the time that counts here never falls: the
+ * highest one used is kept in the database.
  */
 #include "keys.h"
 
@@ -134,12 +136,24 @@ int keys_find(struct meta *m, const struct server_row *s, uint64_t id, int64_t n
 }
 
 /* ---- revocations ---------------------------------------------------------------------------- */
+int keys_time(struct meta *m, int64_t now_ms, uint64_t *time_ms)
+{
+    *time_ms = (uint64_t)now_ms;
+    return m->st->ops->setting_raise(m->st, "sealed_ms", time_ms);
+}
+
 static int revoke(struct meta *m, struct revocation_row row, int64_t now_ms)
 {
-    uint64_t now = (uint64_t)now_ms;
+    uint64_t now, next;
+    int r = keys_time(m, now_ms, &now);
+    if (r)
+        return r;
     row.until_ms = now + m->capability_ms;
-    return m->st->ops->revocation_put(m->st, &row, now,
-                                      now > REVOKED_KEPT_MS ? now - REVOKED_KEPT_MS : 0);
+    next = now + 1; /* what is sealed from here on ends later */
+    r = m->st->ops->setting_raise(m->st, "sealed_ms", &next);
+    return r ? r
+             : m->st->ops->revocation_put(m->st, &row, now,
+                                          now > REVOKED_KEPT_MS ? now - REVOKED_KEPT_MS : 0);
 }
 
 int keys_revoke(struct meta *m, uint64_t ns, uint64_t account, uint64_t server, int64_t now_ms)

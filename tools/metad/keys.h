@@ -23,6 +23,9 @@ int keys_beat(struct meta *m, struct server_row *s, const struct m_beat_req *q, 
 int keys_find(struct meta *m, const struct server_row *s, uint64_t id, int64_t now_ms,
               struct token_key *key, struct arena *ar);
 
+/* The time at which capabilities are sealed and revoked: now, or the highest ever used, which is
+ * kept beyond a restart. */
+int keys_time(struct meta *m, int64_t now_ms, uint64_t *time_ms);
 /* Capabilities sealed up to now are refused from now on: those of the account in the namespace
  * (server 0: at all block servers; account 0: everybody's), or all that the block server `peer` has
  * for others in the namespace (0: in any). */

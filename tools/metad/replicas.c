@@ -121,7 +121,7 @@ int replicas_leave(struct meta *m, uint64_t ns, uint64_t server, int64_t now_ms,
 
 /* ---- replicas ------------------------------------------------------------------------------- */
 static struct bytes peer_capability(const struct meta *m, uint64_t from,
-                                    const struct server_row *to, uint64_t ns, int64_t now_ms,
+                                    const struct server_row *to, uint64_t ns, uint64_t sealed_ms,
                                     struct arena *ar)
 {
     cleanup_buf struct buf out = {0};
@@ -129,7 +129,7 @@ static struct bytes peer_capability(const struct meta *m, uint64_t from,
                              .ns = ns,
                              .peer = from,
                              .rights = RIGHT_READ | (to->leaving ? 0u : RIGHT_WRITE),
-                             .expiry_ms = (uint64_t)now_ms + m->capability_ms,
+                             .expiry_ms = sealed_ms + m->capability_ms,
                              .key_id = to->key_id};
     struct token_key key = {.id = to->key_id};
     memcpy(key.key, to->mac_key, sizeof key.key);
@@ -163,6 +163,7 @@ static int fill_replica_ns(struct meta *m, const struct meta_caller *who, uint64
 {
     struct server_row *v;
     struct ns_row row;
+    uint64_t sealed_ms;
     size_t n;
     int r = m->st->ops->ns_get(m->st, ns, &row, ar);
     if (!r)
@@ -173,6 +174,8 @@ static int fill_replica_ns(struct meta *m, const struct meta_caller *who, uint64
     }
     if (!r)
         r = m->st->ops->assigned(m->st, ns, &v, &n, ar);
+    if (!r) /* after the letting go, which takes back what was sealed before */
+        r = keys_time(m, now_ms, &sealed_ms);
     bool there = false;
     for (size_t k = 0; !r && k < n; k++)
         there |= v[k].id == who->server;
@@ -186,7 +189,7 @@ static int fill_replica_ns(struct meta *m, const struct meta_caller *who, uint64
         *p = (struct m_replica){.server = v[k].id, .leaving = v[k].leaving};
         r = describe(m, ns, v[k].id, budget, p);
         if (v[k].id != who->server)
-            p->capability = peer_capability(m, who->server, &v[k], ns, now_ms, ar);
+            p->capability = peer_capability(m, who->server, &v[k], ns, sealed_ms, ar);
     }
     return r;
 }

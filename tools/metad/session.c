@@ -21,8 +21,8 @@
 /* ---- session
  * ------------------------------------------------------------------------------------------- */
 static struct bytes capability(const struct meta *m, const struct meta_caller *who,
-                               const struct server_row *s, const struct ns_row *ns, int64_t now_ms,
-                               struct arena *ar)
+                               const struct server_row *s, const struct ns_row *ns,
+                               uint64_t sealed_ms, struct arena *ar)
 {
     cleanup_buf struct buf out = {0};
     struct m_capability c = {.server = s->id,
@@ -31,7 +31,7 @@ static struct bytes capability(const struct meta *m, const struct meta_caller *w
                              .account = who->account,
                              .rights = RIGHT_READ |
                                        (ns->role >= ROLE_EDITOR && !s->leaving ? RIGHT_WRITE : 0u),
-                             .expiry_ms = (uint64_t)now_ms + m->capability_ms,
+                             .expiry_ms = sealed_ms + m->capability_ms,
                              .key_id = s->key_id};
     struct token_key key = {.id = s->key_id};
     memcpy(key.key, s->mac_key, sizeof key.key);
@@ -40,7 +40,7 @@ static struct bytes capability(const struct meta *m, const struct meta_caller *w
 }
 
 static int fill_namespace(struct meta *m, const struct meta_caller *who, const struct ns_row *row,
-                          int64_t now_ms, struct m_namespace *out, struct arena *ar)
+                          uint64_t sealed_ms, struct m_namespace *out, struct arena *ar)
 {
     struct server_row *servers;
     struct bytes *onsite;
@@ -72,7 +72,7 @@ static int fill_namespace(struct meta *m, const struct meta_caller *who, const s
             (struct m_candidate){.server = servers[k].id,
                                  .priority = servers[k].priority,
                                  .leaving = servers[k].leaving,
-                                 .capability = capability(m, who, &servers[k], row, now_ms, ar)};
+                                 .capability = capability(m, who, &servers[k], row, sealed_ms, ar)};
     return 0;
 }
 
@@ -122,7 +122,10 @@ static int session(struct meta *m, const struct meta_caller *who, const struct m
     struct device_row d;
     struct ns_row *v = NULL;
     size_t n = 0;
-    int r = ops->account_get(m->st, who->account, &account, ar);
+    uint64_t sealed_ms;
+    int r = keys_time(m, now_ms, &sealed_ms);
+    if (!r)
+        r = ops->account_get(m->st, who->account, &account, ar);
     if (!r)
         r = ops->device_get(m->st, who->device, &d, ar);
     if (!r)
@@ -143,7 +146,7 @@ static int session(struct meta *m, const struct meta_caller *who, const struct m
     a->renew_ms = m->capability_ms / 2;
     a->namespaces = arena_alloc(ar, (n + 1) * sizeof *a->namespaces);
     for (size_t k = 0; k < n && !r && !a->cloned && a->namespaces_n < 4096; k++)
-        r = fill_namespace(m, who, &v[k], now_ms, &a->namespaces[a->namespaces_n++], ar);
+        r = fill_namespace(m, who, &v[k], sealed_ms, &a->namespaces[a->namespaces_n++], ar);
     return r ? r : fill_servers(m, a, ar);
 }
 

@@ -147,6 +147,8 @@ struct store_ops {
 
     /* Installation. setting_next returns the value and stores the next higher one (first: 1). */
     int (*setting_next)(struct store *s, const char *key, uint64_t *value);
+    /* Raises *value to what is stored, or what is stored to *value: whichever is more. */
+    int (*setting_raise)(struct store *s, const char *key, uint64_t *value);
     int (*admin_add)(struct store *s, const uint8_t hash[STORE_HASH_LEN], uint64_t *id);
     int (*admin_get)(struct store *s, uint64_t id, uint8_t hash[STORE_HASH_LEN]);
     int (*admin_count)(struct store *s, uint64_t *n);

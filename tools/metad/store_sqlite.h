@@ -69,6 +69,7 @@ extern const struct store_ops sq_ops;
 /* Implementations, by file. */
 /* store_sqlite_account.c */
 int sq_setting_next(struct store *s, const char *key, uint64_t *value);
+int sq_setting_raise(struct store *s, const char *key, uint64_t *value);
 int sq_admin_add(struct store *s, const uint8_t hash[STORE_HASH_LEN], uint64_t *id);
 int sq_admin_get(struct store *s, uint64_t id, uint8_t hash[STORE_HASH_LEN]);
 int sq_admin_count(struct store *s, uint64_t *n);

@@ -28,6 +28,20 @@ int sq_setting_next(struct store *s, const char *key, uint64_t *value)
     return r;
 }
 
+int sq_setting_raise(struct store *s, const char *key, uint64_t *value)
+{
+    sqlite3_stmt *st =
+        sq_bind(s,
+                "INSERT INTO setting (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE "
+                "SET value = max(value, excluded.value) RETURNING value",
+                "ti", bytes_str(key), *value);
+    int r = sq_one(s, st);
+    if (!r)
+        *value = sq_u64(st, 0);
+    sq_done(st);
+    return r;
+}
+
 int sq_admin_add(struct store *s, const uint8_t hash[STORE_HASH_LEN], uint64_t *id)
 {
     int r = sq_exec(s, "INSERT INTO admin (secret_hash) VALUES (?)", "b", hash_bytes(hash));

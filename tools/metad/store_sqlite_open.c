@@ -356,6 +356,7 @@ const struct store_ops sq_ops = {
     .save = sq_save,
     .release = sq_release,
     .setting_next = sq_setting_next,
+    .setting_raise = sq_setting_raise,
     .admin_add = sq_admin_add,
     .admin_get = sq_admin_get,
     .admin_count = sq_admin_count,

@@ -209,13 +209,44 @@ static void what_left_a_server_is_closed_there(void **state)
     assert_non_null(find(&a, w->alice.ns, 0, 0));
     a = beat(w, HQ, NULL, 0); /* it stays there, but what cloud had for it is good no longer */
     assert_null(find(&a, w->alice.ns, 0, 0));
-    assert_int_equal(find(&a, w->alice.ns, 0, w->server[CLOUD])->until_ms, w->now + CAPABILITY_MS);
+    assert_non_null(find(&a, w->alice.ns, 0, w->server[CLOUD]));
+    assert_true(find(&a, w->alice.ns, 0, w->server[CLOUD])->until_ms >=
+                (uint64_t)w->now + CAPABILITY_MS);
     world_command(w, &world_admin, 0, "admin unassign bob cloud");
     char line[64];
     snprintf(line, sizeof line, "admin server remove %llu", (unsigned long long)w->server[CLOUD]);
     world_command(w, &world_admin, 0, line);
     a = beat(w, HQ, NULL, 0); /* what the removed server had for others */
     assert_non_null(find(&a, 0, 0, w->server[CLOUD]));
+}
+
+/* The end of the capability that alice gets for hq now. */
+static uint64_t sealed_until(struct world *w)
+{
+    struct m_session_req q = {
+        .incarnation = bytes_of(w->alice.incarnation, 16), .requests_used = 100, .nodes_used = 100};
+    struct m_session_ans a;
+    struct m_capability c;
+    assert_int_equal(meta_session(w->m, &w->alice.who, &q, w->now, &a, &w->ar, w->why), 0);
+    struct bytes token = a.namespaces[0].candidates[0].capability;
+    assert_int_equal(capability_open(&c, token, &w->key[HQ], &w->ar), 0);
+    return c.expiry_ms;
+}
+
+static void a_clock_that_steps_back_lets_nobody_in(void **state)
+{
+    struct world *w = *state;
+    uint64_t held = sealed_until(w);
+    w->now -= 3600000; /* the machine's clock was an hour ahead */
+    world_reopen(w);
+    world_command(w, &world_admin, 0, "admin unassign alice cloud");
+    struct m_beat_ans a = beat(w, HQ, NULL, 0);
+    const struct m_revoked *v = find(&a, w->alice.ns, 0, w->server[CLOUD]);
+    assert_non_null(v);
+    assert_true(v->until_ms >= held);
+    assert_true(sealed_until(w) > v->until_ms); /* and what is given from then on is good */
+    w->now += 7200000;
+    assert_int_equal(sealed_until(w), w->now + CAPABILITY_MS);
 }
 
 /* ---- the version before --------------------------------------------------------------------- */
@@ -263,6 +294,7 @@ int main(void)
         TEST(keys_are_bounded),
         TEST(a_member_who_goes_takes_nothing_along),
         TEST(what_left_a_server_is_closed_there),
+        TEST(a_clock_that_steps_back_lets_nobody_in),
         TEST(a_database_of_version_3_is_brought_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
