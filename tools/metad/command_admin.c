@@ -165,20 +165,35 @@ int cmd_server_add(struct cmd *c)
     return add_token(c, TOKEN_JOIN, 0, c->arg[0]);
 }
 
+/* Whether another key is on its way to the block server. */
+static int key_pending(struct cmd *c, uint64_t server, bool *pending)
+{
+    struct key_row *v;
+    size_t n;
+    int r = c->m->st->ops->key_list(c->m->st, server, &v, &n, c->ar);
+    *pending = false;
+    for (size_t k = 0; k < n && !r; k++)
+        *pending |= !v[k].until_ms;
+    return r;
+}
+
 int cmd_server_list(struct cmd *c)
 {
     struct server_row *v;
     size_t n;
+    bool pending;
     int r = c->m->st->ops->server_list(c->m->st, &v, &n, c->ar);
     if (c->json)
         buf_printf(&c->out, "[");
     for (size_t k = 0; !r && k < n; k++) {
+        r = key_pending(c, v[k].id, &pending);
         if (!c->json) {
             buf_printf(&c->out, "%-4llu %-16.*s ", (unsigned long long)v[k].id, PRB(v[k].premises));
             cmd_text(c, v[k].url);
-            buf_printf(&c->out, "  %llu blocks, %llu bytes, %llu free%s\n",
+            buf_printf(&c->out, "  %llu blocks, %llu bytes, %llu free, key %llu%s%s\n",
                        (unsigned long long)v[k].blocks, (unsigned long long)v[k].used_bytes,
-                       (unsigned long long)v[k].free_bytes,
+                       (unsigned long long)v[k].free_bytes, (unsigned long long)v[k].key_id,
+                       pending ? " (the next is pending)" : "",
                        v[k].evacuating ? ", being evacuated" : "");
             continue;
         }
@@ -189,10 +204,12 @@ int cmd_server_list(struct cmd *c)
         cmd_json(c, v[k].url);
         buf_printf(&c->out,
                    ", \"generation\": %llu, \"blocks\": %llu, \"used_bytes\": %llu, "
-                   "\"free_bytes\": %llu, \"beat_ms\": %llu, \"evacuating\": %s}",
+                   "\"free_bytes\": %llu, \"beat_ms\": %llu, \"evacuating\": %s, "
+                   "\"key\": %llu, \"key_pending\": %s}",
                    (unsigned long long)v[k].generation, (unsigned long long)v[k].blocks,
                    (unsigned long long)v[k].used_bytes, (unsigned long long)v[k].free_bytes,
-                   (unsigned long long)v[k].beat_ms, v[k].evacuating ? "true" : "false");
+                   (unsigned long long)v[k].beat_ms, v[k].evacuating ? "true" : "false",
+                   (unsigned long long)v[k].key_id, pending ? "true" : "false");
     }
     if (c->json)
         buf_printf(&c->out, "]\n");

@@ -217,14 +217,20 @@ int cmd_server_remove(struct cmd *c)
 }
 
 /* ---- keys ------------------------------------------------------------------------------------ */
+/* What one cannot have does not keep the others from having it. */
 static int rotate_one(struct cmd *c, const struct server_row *s, bool at_once)
 {
     int r = keys_rotate(c->m, s->id, at_once, c->ar);
     unsigned long long id = s->id;
-    if (r == -E2BIG)
-        return cmd_fail(
-            c, EXIT_FAILED,
-            "block server %llu has had too many keys lately; wait until the oldest ends", id);
+    if (r == -E2BIG) {
+        c->status = EXIT_FAILED;
+        c->keep = true;
+        buf_printf(&c->out,
+                   "block server %llu has had too many keys lately; wait until the oldest ends, or "
+                   "--at-once\n",
+                   id);
+        return 0;
+    }
     if (r && r != -EALREADY)
         return r;
     buf_printf(&c->out, "block server %llu (%.*s) %s\n", id, PRB(s->premises),
@@ -243,7 +249,7 @@ int cmd_rotate_key(struct cmd *c)
         return r;
     if (c->arg_n)
         v = &one;
-    for (size_t k = 0; k < n && !r && !c->status; k++)
+    for (size_t k = 0; k < n && !r; k++)
         r = rotate_one(c, &v[k], at_once);
     return r;
 }

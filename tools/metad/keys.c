@@ -39,11 +39,15 @@ int keys_rotate(struct meta *m, uint64_t server, bool at_once, struct arena *ar)
         return r;
     next.id = s.key_id;
     for (size_t k = 0; k < n; k++) {
-        if (!v[k].until_ms)
+        if (!v[k].until_ms && (v[k].at_once || !at_once))
             return -EALREADY;
+        if (!v[k].until_ms) { /* the one on its way, with more haste */
+            v[k].at_once = true;
+            return m->st->ops->key_put(m->st, server, &v[k]);
+        }
         next.id = v[k].id > next.id ? v[k].id : next.id;
     }
-    if (n + 2 > KEYS_MAX)
+    if (n + 2 > KEYS_MAX && !at_once)
         return -E2BIG;
     next.id++;
     random_bytes(next.key, sizeof next.key);
@@ -76,7 +80,8 @@ static int take_into_use(struct meta *m, struct server_row *s, const struct key_
     return r;
 }
 
-/* Those that are good, the server's own first. */
+/* Those that are good, the server's own first. With a next one that is to be the only one soon, the
+ * rest is not told of any more: there may be no room for it, and it ends. */
 static int good_keys(struct meta *m, const struct server_row *s, int64_t now_ms, struct m_key *out,
                      size_t *out_n, struct arena *ar)
 {
@@ -84,9 +89,12 @@ static int good_keys(struct meta *m, const struct server_row *s, int64_t now_ms,
     size_t n;
     out[0] = (struct m_key){.id = s->key_id, .key = arena_bytes(ar, s->mac_key, sizeof s->mac_key)};
     *out_n = 1;
+    bool hasty = false;
     int r = m->st->ops->key_list(m->st, s->id, &v, &n, ar);
+    for (size_t k = 0; k < n && !r; k++)
+        hasty |= !v[k].until_ms && v[k].at_once;
     for (size_t k = 0; k < n && !r && *out_n < KEYS_MAX; k++)
-        if (!v[k].until_ms || v[k].until_ms > (uint64_t)now_ms)
+        if (!v[k].until_ms || (!hasty && v[k].until_ms > (uint64_t)now_ms))
             out[(*out_n)++] =
                 (struct m_key){.id = v[k].id, .key = bytes_of(v[k].key, sizeof v[k].key)};
     return r;

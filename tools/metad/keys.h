@@ -12,8 +12,9 @@
 #define KEYS_MAX 8 /* of one block server at a time: m_beat_ans.keys */
 
 /* The block server gets another key at its next beat, and capabilities are sealed with it from the
- * one after that on. at_once: then all before are good no longer; otherwise they are for a while.
- * -EALREADY: there is one on its way; -E2BIG: too many old ones are good yet. */
+ * one after that on. at_once: then all before are good no longer (the ones before the present one
+ * from now on); otherwise they are for a while. -EALREADY: there is one on its way (which at_once
+ * hurries on); -E2BIG: too many old ones are good yet, not with at_once. */
 int keys_rotate(struct meta *m, uint64_t server, bool at_once, struct arena *ar);
 /* A beat: forgets keys that have ended, takes the next into use if it has come, and tells the ones
  * that are good to a server that has others. */

@@ -109,7 +109,7 @@ static void an_exposed_key_ends_at_once(void **state)
     world_command(w, &world_admin, 0, "admin rotate-key 1 --at-once");
     struct m_beat_ans a = beat(w, HQ, both, 2);
     struct token_key fresh = key_of(&a, 3), second = key_of(&a, 2);
-    assert_int_equal(a.keys_n, 3); /* until the new one has come */
+    assert_int_equal(a.keys_n, 2); /* until the new one has come; what was before ends now */
     a = beat(w, HQ, all, 3);
     assert_int_equal(a.keys_n, 1);
     assert_int_equal(a.keys[0].id, 3);
@@ -117,6 +117,46 @@ static void an_exposed_key_ends_at_once(void **state)
     assert_int_equal(commit_with(w, &w->key[HQ], "a"), COMMIT_MISSING);
     assert_int_equal(commit_with(w, &second, "a"), COMMIT_MISSING);
     assert_int_equal(commit_with(w, &fresh, "a"), COMMIT_COMMITTED);
+}
+
+/* Nothing stands in the way of haste: not a change on its way, and not many before. */
+static void haste_is_never_refused(void **state)
+{
+    struct world *w = *state;
+    uint64_t has[16] = {1};
+    size_t n = 1;
+    for (; n < KEYS_MAX; n++) {
+        world_command(w, &world_admin, 0, "admin rotate-key 1");
+        has[n] = n + 1;
+        beat(w, HQ, has, n + 1);
+    }
+    /* one that cannot have another does not keep the rest from having one */
+    char *text = world_command(w, &world_admin, 1, "admin rotate-key");
+    assert_non_null(strstr(text, "server 1 has had too many"));
+    assert_non_null(strstr(text, "gets a new key"));
+    text = world_command(w, &world_admin, 0, "admin server list");
+    assert_non_null(strstr(text, "key 8\n"));
+    assert_non_null(strstr(text, "key 1 (the next is pending)"));
+    text = world_command(w, &world_admin, 0, "admin server list --json");
+    assert_non_null(strstr(text, "\"key\": 8, \"key_pending\": false}"));
+    assert_non_null(strstr(text, "\"key\": 1, \"key_pending\": true}"));
+    world_command(w, &world_admin, 0, "admin rotate-key 1 --at-once");
+    struct m_beat_ans a = beat(w, HQ, has, n);
+    assert_int_equal(a.keys_n, 2); /* the one in use and the next */
+    assert_int_equal(a.keys[0].id, 8);
+    assert_int_equal(a.keys[1].id, 9);
+    struct token_key fresh = key_of(&a, 9);
+    a = beat(w, HQ, (uint64_t[]){8, 9}, 2);
+    assert_int_equal(a.keys_n, 1);
+    assert_int_equal(key_in_use(w), 9);
+    /* a plain change is hurried on */
+    world_command(w, &world_admin, 0, "admin rotate-key 1");
+    text = world_command(w, &world_admin, 0, "admin rotate-key 1 --at-once");
+    assert_non_null(strstr(text, "gets a new key"));
+    a = beat(w, HQ, (uint64_t[]){9, 10}, 2);
+    assert_int_equal(a.keys_n, 1);
+    assert_int_equal(a.keys[0].id, 10);
+    assert_int_equal(commit_with(w, &fresh, "a"), COMMIT_MISSING);
 }
 
 static void a_server_that_knows_nothing_of_it_goes_on(void **state)
@@ -290,6 +330,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_key_changes_in_three_steps),
         TEST(an_exposed_key_ends_at_once),
+        TEST(haste_is_never_refused),
         TEST(a_server_that_knows_nothing_of_it_goes_on),
         TEST(keys_are_bounded),
         TEST(a_member_who_goes_takes_nothing_along),
