@@ -201,11 +201,14 @@ static int find_ns(struct survey *s, const struct meta_caller *who, struct ns_ro
         r = s->m->st->ops->ns_find(s->m->st, q->name, row, s->ar);
         ns = r ? 0 : row->id;
     }
-    if (!r && who->admin)
+    if (!r && who->admin) {
         r = s->m->st->ops->ns_get(s->m->st, ns, row, s->ar);
-    else if (!r)
-        return meta_access(s->m, who, ns, row, &role, s->ar, why);
-    if (r == -ENOENT)
+    } else if (!r) {
+        r = meta_access(s->m, who, ns, row, &role, s->ar, why);
+        if (r != -EACCES || q->ns)
+            return r;
+    }
+    if (r == -ENOENT || r == -EACCES) /* whether there is one of that name is not told */
         return meta_fail(why, who->admin ? -ENOENT : -EACCES, "where: no such namespace%s",
                          who->admin ? "" : " that you are a member of");
     return r ? meta_store_fail(why, r, "cannot read") : 0;

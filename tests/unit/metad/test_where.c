@@ -151,8 +151,11 @@ static void only_what_one_may_read(void **state)
     assert_int_equal(meta_where(w->m, &w->bob.who, &q, &a, &w->ar, w->why), -EACCES);
     q = (struct m_where_req){.name = bytes_str("alice")};
     assert_int_equal(meta_where(w->m, &w->bob.who, &q, &a, &w->ar, w->why), -EACCES);
+    char why[sizeof w->why];
+    memcpy(why, w->why, sizeof why);
     q.name = bytes_str("nobody"); /* looks the same */
     assert_int_equal(meta_where(w->m, &w->bob.who, &q, &a, &w->ar, w->why), -EACCES);
+    assert_string_equal(w->why, why);
     q.at = 99;
     q.name = bytes_str("alice");
     assert_int_equal(meta_where(w->m, &world_admin, &q, &a, &w->ar, w->why), -ESTALE);
