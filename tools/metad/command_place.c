@@ -67,12 +67,14 @@ int cmd_servers_at(struct cmd *c, const struct bytes *words, size_t words_n,
     *n = 0;
     for (size_t w = 0; w < words_n && !r && !c->status; w++) {
         struct bytes left = words[w];
-        while (left.n && !r && !c->status) { /* P,Q: of one rank */
-            const uint8_t *comma = memchr(left.p, ',', left.n);
+        const uint8_t *comma;
+        do { /* P,Q: of one rank */
+            comma = left.n ? memchr(left.p, ',', left.n) : NULL;
             struct bytes one = bytes_of(left.p, comma ? (size_t)(comma - left.p) : left.n);
             r = add_premises(c, all, all_n, one, w, *out, n);
-            left = comma ? bytes_of(comma + 1, left.n - one.n - 1) : bytes_of(NULL, 0);
-        }
+            if (comma)
+                left = bytes_of(comma + 1, left.n - one.n - 1);
+        } while (comma && !r && !c->status);
     }
     return r;
 }
@@ -240,6 +242,11 @@ int cmd_onsite(struct cmd *c)
         return print_onsite(c, &ns);
     if (n > 64)
         return cmd_fail(c, EXIT_USAGE, "at most 64 premises");
+    for (size_t k = 0; k < n; k++)
+        if (!meta_name_ok(premises[k])) /* a list with commas would be a wall around nothing */
+            return cmd_fail(c, EXIT_FAILED,
+                            "no block server at premises %.*s; name several one by one",
+                            PRB(premises[k]));
     if (n)
         r = cmd_servers_at(c, premises, n, &servers, &servers_n); /* a typo would be a wall */
     if (!r && !c->status && n)

@@ -164,6 +164,26 @@ static void ranks_can_be_equal(void **state)
     ranks(w, (uint64_t[]){hq, a.server, cloud, attic}, (uint64_t[]){0, 0, 1, 2}, 4);
 }
 
+static void words_that_name_no_premises_are_refused(void **state)
+{
+    struct world *w = *state;
+    world_command(w, &world_admin, 0, "admin unassign alice hq cloud");
+    world_command(w, &world_admin, 1, "admin onsite alice hq,cloud");
+    assert_non_null(
+        strstr(world_command(w, &world_admin, 0, "admin onsite alice"), "may be anywhere"));
+    assert_non_null(strstr(world_command(w, &world_admin, 1, "admin assign alice hq,"),
+                           "no block server at premises"));
+    world_command(w, &world_admin, 1, "admin assign alice ,hq");
+    world_command(w, &world_admin, 1, "admin assign alice hq,,cloud");
+    world_command(w, &world_admin, 1, "admin assign alice ,");
+    struct m_word words[] = {
+        {bytes_str("admin")}, {bytes_str("assign")}, {bytes_str("alice")}, {{0}}};
+    struct m_command_req q = {.words = words, .words_n = 4};
+    struct m_command_ans a;
+    assert_int_equal(meta_command(w->m, &world_admin, &q, w->now, &a, &w->ar), 0);
+    assert_int_equal(a.exit_status, 1);
+}
+
 /* ---- evacuation ----------------------------------------------------------------------------- */
 static void all_goes_to_others(void **state)
 {
@@ -320,6 +340,7 @@ int main(void)
         TEST(an_operator_cannot_bring_it_out),
         TEST(a_row_made_by_hand_leads_nowhere),
         TEST(ranks_can_be_equal),
+        TEST(words_that_name_no_premises_are_refused),
         TEST(all_goes_to_others),
         TEST(copies_hold_it_back),
         TEST(fewer_than_the_copies_never_stay),
