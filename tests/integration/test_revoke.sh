@@ -29,7 +29,7 @@ holds() {
     start=$(date +%s%N)
     wait "$pid" || { cat "$work/hold"; fail "$client after $*"; }
     took=$((($(date +%s%N) - start) / 1000000))
-    [ "$took" -lt 4000 ] || fail "refused only after $took ms: $*"
+    [ "$took" -lt 1500 ] || fail "refused only after $took ms: $*"
     say "ok - $client: refused $took ms after ${*: -4}"
 }
 holds bobs team lab steadfs a share team bob none
