@@ -93,7 +93,8 @@ struct commit {
 
     struct server_row *servers; /* assigned, by priority */
     size_t servers_n;
-    uint64_t targets; /* bits over servers */
+    struct good_keys *keys; /* of each of them, loaded when first wanted; NULL: of none yet */
+    uint64_t targets;       /* bits over servers */
     struct blocks blocks;
     struct m_missing *missing, *elsewhere;
     size_t missing_n, elsewhere_n;

@@ -127,6 +127,26 @@ static bool receipt_counts(const struct commit *c, const struct m_receipt *r,
     return now - r->time_ms <= c->m->gc_grace_ms / 2;
 }
 
+struct good_keys {
+    struct token_key v[KEYS_MAX];
+    size_t n; /* 0: not loaded yet */
+};
+
+/* The key of that number if it is good, else NULL. Receipts are many, and whoever sends them
+ * chooses what they say: a server's keys are looked up once a commit. */
+static int key_of(struct commit *c, size_t s, uint64_t id, const struct token_key **key)
+{
+    *key = NULL;
+    if (!c->keys) /* zeroed */
+        c->keys = arena_alloc(c->ar, c->servers_n * sizeof *c->keys);
+    struct good_keys *g = &c->keys[s];
+    int r = g->n ? 0 : keys_good(c->m, &c->servers[s], c->now_ms, g->v, &g->n);
+    for (size_t k = 0; k < g->n && !r; k++)
+        if (g->v[k].id == id)
+            *key = &g->v[k];
+    return r;
+}
+
 /* Notes the receipt of server s if it counts. Also where the block is present: it may have been put
  * again, and a report of a loss before that is on its way. */
 static int take_receipt(struct commit *c, struct blocks *b, struct bytes token)
@@ -141,11 +161,11 @@ static int take_receipt(struct commit *c, struct blocks *b, struct bytes token)
     struct need *need = s < c->servers_n ? blocks_find(b, &r.block) : NULL;
     if (!need)
         return 0;
-    struct token_key key;
-    int err = keys_find(c->m, &c->servers[s], r.key_id, c->now_ms, &key, &tmp);
-    if (err)
-        return err == -ENOENT ? 0 : err;
-    if (receipt_open(&r, token, &key, &tmp) || !receipt_counts(c, &r, &c->servers[s]))
+    const struct token_key *key;
+    int err = key_of(c, s, r.key_id, &key);
+    if (err || !key)
+        return err;
+    if (receipt_open(&r, token, key, &tmp) || !receipt_counts(c, &r, &c->servers[s]))
         return 0;
     if (need->len && need->len != r.len)
         return 0;

@@ -123,24 +123,18 @@ int keys_beat(struct meta *m, struct server_row *s, const struct m_beat_req *q, 
     return r;
 }
 
-int keys_find(struct meta *m, const struct server_row *s, uint64_t id, int64_t now_ms,
-              struct token_key *key, struct arena *ar)
+int keys_good(struct meta *m, const struct server_row *s, int64_t now_ms,
+              struct token_key out[KEYS_MAX], size_t *n)
 {
+    cleanup_arena struct arena ar = {0};
     struct m_key v[KEYS_MAX];
-    size_t n = 0;
-    int r = 0;
-    *key = (struct token_key){.id = id};
-    if (id == s->key_id) {
-        memcpy(key->key, s->mac_key, sizeof key->key);
-        return 0;
+    *n = 0;
+    int r = good_keys(m, s, now_ms, v, n, &ar);
+    for (size_t k = 0; k < *n && !r; k++) {
+        out[k] = (struct token_key){.id = v[k].id};
+        memcpy(out[k].key, v[k].key.p, sizeof out[k].key);
     }
-    r = good_keys(m, s, now_ms, v, &n, ar);
-    for (size_t k = 0; k < n && !r; k++)
-        if (v[k].id == id) {
-            memcpy(key->key, v[k].key.p, sizeof key->key);
-            return 0;
-        }
-    return r ? r : -ENOENT;
+    return r;
 }
 
 /* ---- revocations ---------------------------------------------------------------------------- */
@@ -179,7 +173,12 @@ int keys_tell_revoked(struct meta *m, uint64_t server, struct m_beat_ans *a, str
 {
     struct revocation_row *v;
     size_t n;
-    int r = m->st->ops->revocation_list(m->st, server, REVOCATIONS_MAX, &v, &n, ar);
+    int r = m->st->ops->revocation_list(m->st, server, REVOCATIONS_MAX + 1, &v, &n, ar);
+    if (!r && n > REVOCATIONS_MAX) { /* none may be left out */
+        r = m->st->ops->revocation_collapse(m->st);
+        if (!r)
+            r = m->st->ops->revocation_list(m->st, server, REVOCATIONS_MAX, &v, &n, ar);
+    }
     if (r)
         return r;
     a->revoked = arena_alloc(ar, (n + 1) * sizeof *a->revoked);

@@ -20,9 +20,9 @@ int keys_rotate(struct meta *m, uint64_t server, bool at_once, struct arena *ar)
  * that are good to a server that has others. */
 int keys_beat(struct meta *m, struct server_row *s, const struct m_beat_req *q, int64_t now_ms,
               struct m_beat_ans *a, struct arena *ar);
-/* The key of that number, if it is good. -ENOENT */
-int keys_find(struct meta *m, const struct server_row *s, uint64_t id, int64_t now_ms,
-              struct token_key *key, struct arena *ar);
+/* Its keys that are good, the one in use first. */
+int keys_good(struct meta *m, const struct server_row *s, int64_t now_ms,
+              struct token_key out[KEYS_MAX], size_t *n);
 
 /* The time at which capabilities are sealed and revoked: now, or the highest ever used, which is
  * kept beyond a restart. */

@@ -187,10 +187,12 @@ struct store_ops {
                     struct arena *ar);
     int (*key_drop)(struct store *s, uint64_t server, uint64_t id);
     int (*key_use)(struct store *s, uint64_t server, const struct key_row *k);
-    /* put replaces one of the same kind, and forgets those made before `before_ms`; list: those
-     * that count at a server, the newest first. */
+    /* put replaces one of the same kind, and forgets those made before `before_ms`; many of one
+     * namespace become one for all of it, which refuses more, never less. collapse: those of each
+     * namespace do. list: those that count at a server, the newest first. */
     int (*revocation_put)(struct store *s, const struct revocation_row *r, uint64_t now_ms,
                           uint64_t before_ms);
+    int (*revocation_collapse)(struct store *s);
     int (*revocation_list)(struct store *s, uint64_t server, size_t max, struct revocation_row **v,
                            size_t *n, struct arena *ar);
 

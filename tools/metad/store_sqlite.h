@@ -217,6 +217,7 @@ int sq_key_drop(struct store *s, uint64_t server, uint64_t id);
 int sq_key_use(struct store *s, uint64_t server, const struct key_row *k);
 int sq_revocation_put(struct store *s, const struct revocation_row *r, uint64_t now_ms,
                       uint64_t before_ms);
+int sq_revocation_collapse(struct store *s);
 int sq_revocation_list(struct store *s, uint64_t server, size_t max, struct revocation_row **v,
                        size_t *n, struct arena *ar);
 int sq_onsite_list(struct store *s, uint64_t ns, struct bytes **v, size_t *n, struct arena *ar);

@@ -400,6 +400,7 @@ const struct store_ops sq_ops = {
     .key_drop = sq_key_drop,
     .key_use = sq_key_use,
     .revocation_put = sq_revocation_put,
+    .revocation_collapse = sq_revocation_collapse,
     .revocation_list = sq_revocation_list,
     .onsite_set = sq_onsite_set,
     .mount_add = sq_mount_add,

@@ -193,6 +193,40 @@ static void keys_are_bounded(void **state)
     world_command(w, &world_admin, 1, "admin rotate-key 99");
 }
 
+static int count_questions(unsigned kind, void *count, void *stmt, void *text)
+{
+    (void)kind, (void)text;
+    *(size_t *)count += strstr(sqlite3_sql(stmt), "FROM server_key") != NULL;
+    return 0;
+}
+
+/* Whoever sends receipts says what they are signed with: that costs one look a commit. */
+static void keys_are_looked_up_once_a_commit(void **state)
+{
+    struct world *w = *state;
+    struct plan p;
+    struct token_key unknown = {.id = 77, .key = {1}};
+    size_t questions = 0;
+    plan_new(w, &w->alice, &p);
+    uint64_t node = world_node_id(&w->alice);
+    struct m_node_change *n = plan_create(&p, node, NODE_REG);
+    for (uint64_t k = 0; k < 20; k++) {
+        struct block_id b = world_block(w);
+        plan_range(&p, n, k * 100, 100, &b, 0);
+        plan_id(&p, &b, 100);
+        struct m_receipt r = world_receipt(w, w->alice.ns, &b, 100, HQ);
+        plan_receipt(w, &p, &r, &unknown);
+    }
+    plan_entry(&p, w->alice.root, "a", 0, 0, node);
+    sqlite3_trace_v2(((struct sq *)w->m->st)->db, SQLITE_TRACE_STMT, count_questions, &questions);
+    struct m_commit_ans a = world_commit(w, &w->alice, &p);
+    sqlite3_trace_v2(((struct sq *)w->m->st)->db, 0, NULL, NULL);
+    plan_free(&p);
+    assert_int_equal(a.status, COMMIT_MISSING);
+    assert_int_equal(a.missing_n, 20);
+    assert_int_equal(questions, 1);
+}
+
 /* ---- taken back ----------------------------------------------------------------------------- */
 static const struct m_revoked *find(const struct m_beat_ans *a, uint64_t ns, uint64_t account,
                                     uint64_t peer)
@@ -258,6 +292,38 @@ static void what_left_a_server_is_closed_there(void **state)
     world_command(w, &world_admin, 0, line);
     a = beat(w, HQ, NULL, 0); /* what the removed server had for others */
     assert_non_null(find(&a, 0, 0, w->server[CLOUD]));
+}
+
+/* However many there are, none is dropped: those of a namespace become one that refuses more. */
+static void many_become_one_and_none_is_lost(void **state)
+{
+    struct world *w = *state;
+    struct sq *sq = (struct sq *)w->m->st;
+    uint64_t ns = w->alice.ns, last = 0;
+    assert_int_equal(meta_change_begin(w->m), 0);
+    assert_int_equal(keys_revoke(w->m, w->bob.ns, 5, 0, w->now), 0);
+    for (uint64_t k = 1; k <= 300; k++)
+        assert_int_equal(keys_revoke(w->m, ns, k, 0, w->now), 0);
+    assert_int_equal(meta_change_end(w->m, 0), 0);
+    struct m_beat_ans a = beat(w, HQ, NULL, 0);
+    assert_true(a.revoked_n < 256);
+    assert_non_null(find(&a, w->bob.ns, 5, 0));
+    assert_non_null(find(&a, ns, 0, 0)); /* of the first ones */
+    assert_non_null(find(&a, ns, 300, 0));
+    assert_true(find(&a, ns, 0, 0)->until_ms >= (uint64_t)w->now + CAPABILITY_MS);
+    last = find(&a, ns, 300, 0)->until_ms;
+    assert_int_equal(
+        sqlite3_exec(sq->db,
+                     "WITH k (x) AS (SELECT 0 UNION ALL SELECT x + 1 FROM k WHERE x < 70000) "
+                     "INSERT INTO revocation SELECT 1000 + x % 300, 1 + x / 300, 0, 0, x, "
+                     "9000000000000 FROM k",
+                     NULL, NULL, NULL),
+        SQLITE_OK);
+    a = beat(w, HQ, NULL, 0);
+    assert_int_equal(a.revoked_n, 302);
+    assert_non_null(find(&a, w->bob.ns, 0, 0));
+    assert_int_equal(find(&a, ns, 0, 0)->until_ms, last);
+    assert_int_equal(find(&a, 1000 + 70000 % 300, 0, 0)->until_ms, 70000);
 }
 
 /* The end of the capability that alice gets for hq now. */
@@ -336,6 +402,8 @@ int main(void)
         TEST(a_member_who_goes_takes_nothing_along),
         TEST(what_left_a_server_is_closed_there),
         TEST(a_clock_that_steps_back_lets_nobody_in),
+        TEST(many_become_one_and_none_is_lost),
+        TEST(keys_are_looked_up_once_a_commit),
         TEST(a_database_of_version_3_is_brought_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
