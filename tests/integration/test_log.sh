@@ -33,7 +33,7 @@ random_file "$work/quiet" 60000
 must cp "$work/quiet" "$a/quiet"
 settled
 op2=$(op_of metad "committed as")
-[ -n "$op2" ] && [ "$op2" != "$op" ] || fail "a batch of the background has no name"
+{ [ -n "$op2" ] && [ "$op2" != "$op" ]; } || fail "a batch of the background has no name"
 says "$op2" a "commit of"
 says "$op2" blockd-hq "put: "
 
