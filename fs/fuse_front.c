@@ -14,6 +14,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
+#include "acl.h"
 #include "fuse_int.h"
 
 #define TIMEOUT_S 3600.0     /* of names and attributes: changes are invalidated … */
@@ -576,6 +577,11 @@ static void on_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const 
 {
     struct vfs_op op = op_of(req, OP_SETXATTR, ino);
     op.name = bytes_str(name);
+    /* nobody would go by it, and the kernel would go on showing the mode that it has */
+    if (acl_is_name(op.name) && !vfs_fs(front_of(req)->vfs)->opt.default_permissions) {
+        fuse_reply_err(req, EOPNOTSUPP);
+        return;
+    }
     op.data = bytes_of(value != NULL ? value : "", size);
     op.flags = (unsigned)flags;
     op.kill_priv = front_of(req)->below.acl_drops_sgid;

@@ -109,8 +109,11 @@ get_bytes() { lab traffic | awk -v n="blockd-$1" '$1 == n { print $6 }'; }
 traffic() { lab traffic | awk '{ n += $3 + $4 } END { print n + 0 }'; }
 
 # One line per entry of a tree: everything that must be equal on two devices.
+# Owners only as root: nobody else can keep those of what is copied in.
 listing() {
-    (cd "$1" && find . -printf '%P|%y|%m|%U:%G|%n|%l|%T@|' \( -type d -printf '\n' -o -printf '%s\n' \) | sort)
+    local owners=-
+    [ "$(id -u)" != 0 ] || owners=%U:%G
+    (cd "$1" && find . -printf "%P|%y|%m|$owners|"'%n|%l|%T@|' \( -type d -printf '\n' -o -printf '%s\n' \) | sort)
 }
 
 # st_nlink of directories is the filesystem's own business on one side of a copy from elsewhere.
