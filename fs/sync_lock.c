@@ -9,7 +9,7 @@
  * What is held is held under a lease: it ends lease_ms after the sending of the last request that
  * was answered, by a clock that runs while the machine sleeps, so never later than at the server.
  * Then everything is lost: the vfs is told, and the server hears that nothing is held. A server
- * with a new epoch is told at once what is held.
+ * with a new epoch is told at once what is held, and the lease goes on when it knows all of it.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -52,6 +52,7 @@ struct file_locks {
     bool inflight;           /* the newest one is not answered yet */
     uint64_t seq;            /* of the newest one */
     uint64_t sent, answered; /* counts */
+    uint64_t epoch;          /* of the server that was told what is held; 0: none was */
     unsigned calls;          /* under way */
     int64_t not_before;
 };
@@ -217,15 +218,31 @@ static void lose_all(struct sync *s)
     lose(s, f);
 }
 
-/* What every answer tells. */
-static void lease_learn(struct sync *s, const struct m_lock_ans *a, int64_t sent)
+/* Whether the server of this epoch was told of all that is held. */
+static bool all_told(const struct sync *s, uint64_t epoch)
+{
+    const struct file_locks *f;
+    TAILQ_FOREACH(f, &s->locks, link)
+    if (f->held.n && f->epoch != epoch)
+        return false;
+    return true;
+}
+
+/* What every answer tells; of: the file whose newest request it answers, or NULL. */
+static void lease_learn(struct sync *s, struct file_locks *of, const struct m_lock_ans *a,
+                        int64_t sent)
 {
     struct file_locks *f;
     struct want *x;
     int64_t end = sent + (int64_t)a->lease_ms, now = s->clock();
+    if (s->lease_end && !sync_lock_lease(s)) /* before it begins anew */
+        lose_all(s);
     if (!a->lease_ms || a->lease_ms > LEASE_MAX_MS)
         return;
-    if (end > s->lease_end)
+    if (of && !a->overtaken)
+        of->epoch = a->epoch;
+    /* A server that has just begun keeps free only what it was told of. */
+    if (end > s->lease_end && all_told(s, a->epoch))
         s->lease_end = end;
     s->lease_ms = (unsigned)a->lease_ms;
     bool other = s->lock_epoch && s->lock_epoch != a->epoch;
@@ -334,7 +351,7 @@ static void lock_done(struct sync *s, struct sync_call *c)
     int err = meta_result(s, c);
     err = err ? err : bad;
     if (!err)
-        lease_learn(s, &a, l->sent);
+        lease_learn(s, f && l->seq == f->seq ? f : NULL, &a, l->sent);
     if (f) {
         f->calls--;
         if (l->seq == f->seq && err)

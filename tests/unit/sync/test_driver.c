@@ -617,6 +617,55 @@ static void a_new_server_is_told_what_is_held(void **state)
     assert_true(lock_held(0, 10) && lock_held(20, 30));
 }
 
+/* A server that has just begun keeps nothing free that it was not told of, so that it knows of one
+ * file is no lease for another. */
+static void a_lease_of_a_new_server_begins_when_it_knows_all(void **state)
+{
+    (void)state;
+    struct arena cleanup_arena ar = {0};
+    struct m_lock_range range = {.exclusive = true, .end = 10};
+    struct m_lock_ans a = {.lease_ms = 1000, .epoch = 9};
+    start();
+    locks_lost = 0;
+    for (uint64_t node = 100; node < 102; node++) {
+        struct result r = {0};
+        pthread_mutex_lock(&fs.lock);
+        sync_lock_want(fs.sync, NS, node, &range, NULL, result_done, &r);
+        pthread_mutex_unlock(&fs.lock);
+        answer(call_wait("lock"), &m_lock_ans_desc, &a);
+        WAIT_FOR(CALLED(r));
+    }
+    a.epoch = 10;
+    a.lease_ms = 60000;
+    answer(call_wait("lock"), &m_lock_ans_desc, &a); /* a sign of life */
+    struct fake_call *c = call_wait("lock");
+    assert_int_equal(lock_of(c, &ar).hold_n, 1);
+    answer(c, &m_lock_ans_desc, &a); /* the other one is not answered */
+    WAIT_FOR(__atomic_load_n(&locks_lost, __ATOMIC_SEQ_CST) == 2);
+}
+
+/* An answer that comes after the end of the lease begins another one: what was held is lost. */
+static void a_lease_that_ended_is_not_revived(void **state)
+{
+    (void)state;
+    struct result r = {0};
+    struct m_lock_ans a = {.lease_ms = 300, .epoch = 9};
+    start();
+    locks_lost = 0;
+    lock_want(0, 10, false, &r);
+    answer(call_wait("lock"), &m_lock_ans_desc, &a);
+    WAIT_FOR(CALLED(r));
+    struct fake_call *alive = call_wait("lock");
+    a.lease_ms = 60000;
+    pthread_mutex_lock(&fs.lock); /* the driver has the answer in hand, and waits for this */
+    answer(alive, &m_lock_ans_desc, &a);
+    while (sync_lock_lease(fs.sync))
+        usleep(1000);
+    pthread_mutex_unlock(&fs.lock);
+    WAIT_FOR(__atomic_load_n(&locks_lost, __ATOMIC_SEQ_CST) == 1);
+    assert_false(lock_held(0, 10));
+}
+
 static void without_a_server_there_is_no_lock(void **state)
 {
     (void)state;
@@ -1517,6 +1566,8 @@ int main(void)
         T(what_is_given_to_nobody_is_given_back),
         T(a_lease_is_not_outlived),
         T(a_new_server_is_told_what_is_held),
+        T(a_lease_of_a_new_server_begins_when_it_knows_all),
+        T(a_lease_that_ended_is_not_revived),
         T(without_a_server_there_is_no_lock),
         T(a_cancelled_barrier_ends_once),
         T(a_commit_is_planned_during_its_last_put),
