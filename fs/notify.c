@@ -138,6 +138,11 @@ static void *deliver(void *arg)
             pthread_cond_wait(&l->wake, &n->lock);
             continue;
         }
+        if (i->mark != 0 && !TAILQ_EMPTY(&l->aside)) { /* what came before it is there */
+            TAILQ_INSERT_TAIL(&l->aside, i, link);
+            l->aside_n++;
+            continue;
+        }
         uint64_t turn = n->unblocked;
         if (i->mark != 0)
             l->passed = i->mark;

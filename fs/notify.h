@@ -39,8 +39,8 @@ void notify_free(struct notify *n);
 /* Any thread. The same invalidation is not queued twice in a row. */
 void notify_entry(struct notify *n, uint64_t parent, struct bytes name);
 void notify_inode(struct notify *n, uint64_t nodeid, int64_t off);
-/* A mark is passed when all that was queued before it was passed on, set aside, or is to be told
- * again. Rising numbers; notify_passed: the highest one passed. */
+/* A mark is passed when all that was queued before it was passed on, or is to be told again; what
+ * is set aside holds it up. Rising numbers; notify_passed: the highest one passed. */
 uint64_t notify_mark(struct notify *n);
 uint64_t notify_passed(struct notify *n);
 /* A request ended for which `blocked` may have been true. */

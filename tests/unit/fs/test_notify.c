@@ -140,13 +140,21 @@ static void marks_are_passed_behind_what_came_before(void **state)
     assert_int_equal(s.marks, 4);
     assert_int_equal(notify_passed(n), second);
     assert_int_equal(s.n, 2);
-    s.blocked = 2; /* what is set aside is not waited for */
+    s.blocked = 2; /* what is set aside holds it up, and nothing behind it */
     notify_entry(n, 2, bytes_str("a"));
     uint64_t third = notify_mark(n);
+    notify_entry(n, 3, bytes_str("b"));
+    wait_for(&s, 3);
+    for (int i = 0; i < 5000 && s.marks < 5; i++) /* that of the other line */
+        usleep(1000);
+    assert_int_equal(s.marks, 5);
+    assert_int_equal(notify_passed(n), second);
+    s.blocked = 0;
+    notify_unblocked(n);
     for (int i = 0; i < 5000 && s.marks < 6; i++)
         usleep(1000);
     assert_int_equal(notify_passed(n), third);
-    assert_int_equal(s.n, 2);
+    assert_int_equal(s.n, 4);
     notify_free(n);
     buf_free(&s.text);
 }
