@@ -20,6 +20,8 @@ bool status_says_killed(const char *text)
 bool thread_killed(uint32_t tid)
 {
     char path[32], text[4096];
+    if (tid == 0)
+        return false;
     snprintf(path, sizeof(path), "/proc/%u/status", tid);
     FILE *f = fopen(path, "re");
     if (f == NULL)

@@ -10,8 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* A signal that ends it is pending, or it is gone, or nothing is known of it (tid 0: it lives in a
- * process id namespace that is not ours). */
+/* A signal that ends it is pending, or it is gone. Of tid 0 (it lives in a process id namespace
+ * that is not ours) that cannot be known: false. */
 bool thread_killed(uint32_t tid);
 /* The same of the text of /proc/TID/status. */
 bool status_says_killed(const char *text);

@@ -10,7 +10,7 @@
  * held by a request, and any number of them may wait.
  *
  * Interrupts: the front calls vfs_interrupt when a signal reached the waiting thread. What waits
- * for a lock is interrupted by any; everything else by one that ends the process only, as on a
+ * to get a lock is interrupted by any; everything else by one that ends the process only, as on a
  * disk: databases take an fsync that was interrupted for one that failed. The kernel tells of the
  * first signal and not which it was, so the waker looks again and again (vfs_lock.c). The wait is
  * then cancelled through the driver, whose done function answers EINTR. Dirty data is waited for
@@ -237,7 +237,7 @@ static bool begin_wait(struct vfs *v, struct vfs_op *op, int *rc)
         }
         break;
     case VFS_GLOBAL:
-        op->lock_asked = true;
+        vfs_lock_asks(v, op);
         op->wait_id = sync_lock_want(v->fs->sync, op->file->ns, op->file->h->node, &op->range,
                                      op->type == OP_GETLOCK ? &op->range : NULL, waited, op);
         break;
@@ -334,7 +334,7 @@ static void interrupt_now(struct vfs *v, struct vfs_op *op)
 void vfs_interrupt(struct vfs *v, struct vfs_op *op)
 {
     pthread_mutex_lock(&v->fs->lock);
-    if (op->type == OP_LOCK) {
+    if (op->type == OP_LOCK && !op->unlock) {
         interrupt_now(v, op);
     } else {
         op->signalled = true;
@@ -349,6 +349,7 @@ bool vfs_end_killed(struct vfs *v)
     for (struct vfs_op *op = v->parked; op != NULL; op = op->next) {
         if (op->signalled && thread_killed(op->tid))
             interrupt_now(v, op);
+        op->signalled = op->signalled && op->tid != 0; /* nothing to look at */
         left = left || op->signalled;
     }
     return left;

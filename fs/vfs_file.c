@@ -77,7 +77,7 @@ void vfs_file_close(struct vfs *v, struct vfs_file *f)
 int vfs_release(struct vfs *v, struct vfs_op *op)
 {
     struct vfs_file *f = op->file;
-    int rc = vfs_has_locks(v, f, 0) ? vfs_unlock_commits(v, op) : 0;
+    int rc = vfs_has_locks(v, f) ? vfs_unlock_commits(v, op) : 0;
     if (rc != 0)
         return rc;
     uint64_t node = f->h->node;
@@ -274,12 +274,14 @@ static int unlock_process(struct vfs *v, struct vfs_op *op)
         vfs_unlock_owner(v, op->file, op->lock.owner);
         return 0;
     }
-    if (!op->lock_quiet && !vfs_has_locks(v, op->file, op->lock.owner))
-        return 0;
-    int rc = vfs_unlock_commits(v, op);
-    if (rc != 0)
-        return rc;
-    vfs_unlock_owner(v, op->file, op->lock.owner);
+    if (!op->lock_told) {
+        if (!vfs_has_ranges(v, op->file, op->lock.owner))
+            return 0;
+        int rc = vfs_unlock_commits(v, op);
+        if (rc != 0)
+            return rc;
+        vfs_unlock_owner(v, op->file, op->lock.owner);
+    }
     return vfs_unlock_told(v, op, op->file->h->node);
 }
 

@@ -102,8 +102,9 @@ void vfs_unlock_file(struct vfs *v, const struct vfs_file *f);
 int vfs_unlock_commits(struct vfs *v, struct vfs_op *op);
 /* … and after it: the server is told. 0 or what to wait for */
 int vfs_unlock_told(struct vfs *v, struct vfs_op *op, uint64_t node);
-/* Whether the process holds ranges, or anybody anything through the open file. */
-bool vfs_has_locks(struct vfs *v, const struct vfs_file *f, uint64_t owner);
+/* Whether anybody holds anything through the open file; the process ranges of the file. */
+bool vfs_has_locks(struct vfs *v, const struct vfs_file *f);
+bool vfs_has_ranges(struct vfs *v, const struct vfs_file *f, uint64_t owner);
 /* -EIO: what was locked through the file may be locked elsewhere. */
 int vfs_locks_good(struct vfs *v, struct vfs_file *f);
 /* With locks=global, what a program may have among those of this mount: whether other devices let
@@ -112,10 +113,14 @@ int vfs_lock_global(struct vfs *v, struct vfs_op *op);
 int vfs_getlock_global(struct vfs_op *op);
 /* Programs released something: what they do not need, other devices may have. */
 void vfs_locks_trim(struct vfs *v, uint64_t node);
+/* A lock operation is about to ask other devices. */
+void vfs_lock_asks(struct vfs *v, struct vfs_op *op);
 /* A lock operation ends: what was asked for and not taken is released. */
 void vfs_lock_ends(struct vfs *v, struct vfs_op *op);
 /* An open file that shows an old version shows the newest from now on; the kernel is told. */
 void vfs_reattach(struct vfs *v, struct handle *h);
+/* The kernel drops what it has cached of it. */
+void vfs_drop_cached(struct vfs *v, const struct handle *h);
 /* Those who wait for locks are to look again. */
 void vfs_locks_changed(struct vfs *v);
 /* Somebody who waits got a signal. */

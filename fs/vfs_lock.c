@@ -61,14 +61,31 @@ static bool deadlock(struct vfs *v, const struct vfs_op *op, const struct lock *
     return false;
 }
 
+/* Whether what is asked takes something away from its owner before it gives: a flock of the other
+ * sort, or a range that was exclusive. */
+static bool releases(struct vfs *v, const struct vfs_op *op)
+{
+    const struct lock *want = &op->lock;
+    for (struct handle *h = handle_of(v->handles, op->file->h->node); h != NULL;
+         h = handle_next_of(h))
+        for (const struct lock *l = h->locks.head; l != NULL; l = l->next)
+            if (l->whole == want->whole && l->owner == want->owner &&
+                l->exclusive != want->exclusive && (l->exclusive || l->whole) &&
+                l->off < want->end && want->off < l->end)
+                return true;
+    return false;
+}
+
 static int unlock(struct vfs *v, struct vfs_op *op)
 {
     struct handle *h = op->file->h;
-    int rc = vfs_unlock_commits(v, op);
-    if (rc != 0)
-        return rc;
-    drop(v, h, &op->lock);
-    op->file->locks_lost = false;
+    if (!op->lock_told) { /* what is there since is another's, who asked meanwhile */
+        int rc = vfs_unlock_commits(v, op);
+        if (rc != 0)
+            return rc;
+        drop(v, h, &op->lock);
+        op->file->locks_lost = false;
+    }
     return vfs_unlock_told(v, op, h->node);
 }
 
@@ -80,19 +97,22 @@ int vfs_lock(struct vfs *v, struct vfs_op *op)
     int good = vfs_locks_good(v, op->file);
     if (good != 0)
         return good;
-    if (op->lock.whole) /* a change of sort is a release first */
-        for (const struct lock *l = h->locks.head; l != NULL; l = l->next)
-            if (l->whole && l->owner == op->lock.owner && l->exclusive != op->lock.exclusive) {
-                drop(v, h, &op->lock);
-                vfs_locks_trim(v, h->node);
-                break;
-            }
+    bool less = releases(v, op);
+    if (less && op->lock.whole) { /* a change of sort is a release first */
+        int rc = vfs_unlock_commits(v, op);
+        if (rc != 0)
+            return rc;
+        drop(v, h, &op->lock);
+        vfs_locks_trim(v, h->node);
+    }
     const struct lock *other = conflict(v, h, &op->lock);
     if (other != NULL && !op->sleeps)
         return -EAGAIN;
     if (other != NULL)
         return !op->lock.whole && deadlock(v, op, other) ? -EDEADLK : VFS_LOCK;
-    int others = v->fs->opt.global_locks ? vfs_lock_global(v, op) : 0;
+    int others = less ? vfs_unlock_commits(v, op) : 0;
+    if (others == 0 && v->fs->opt.global_locks)
+        others = vfs_lock_global(v, op);
     if (others != 0)
         return others;
     struct lock taken = op->lock;

@@ -25,11 +25,20 @@ static struct m_lock_range range_of(const struct lock *l)
         .whole = l->whole, .exclusive = l->exclusive, .off = l->off, .end = l->end};
 }
 
-bool vfs_has_locks(struct vfs *v, const struct vfs_file *f, uint64_t owner)
+bool vfs_has_locks(struct vfs *v, const struct vfs_file *f)
 {
     for (struct handle *h = handle_of(v->handles, f->h->node); h != NULL; h = handle_next_of(h))
         for (const struct lock *l = h->locks.head; l != NULL; l = l->next)
-            if (l->file == f || (!l->whole && l->owner == owner))
+            if (l->file == f)
+                return true;
+    return false;
+}
+
+bool vfs_has_ranges(struct vfs *v, const struct vfs_file *f, uint64_t owner)
+{
+    for (struct handle *h = handle_of(v->handles, f->h->node); h != NULL; h = handle_next_of(h))
+        for (const struct lock *l = h->locks.head; l != NULL; l = l->next)
+            if (!l->whole && l->owner == owner)
                 return true;
     return false;
 }
@@ -65,10 +74,37 @@ void vfs_locks_trim(struct vfs *v, uint64_t node)
     trim(v, node);
 }
 
+void vfs_lock_asks(struct vfs *v, struct vfs_op *op)
+{
+    uint64_t was = op->lock_node;
+    op->lock_asked = true;
+    op->lock_node = op->file->h->node;
+    if (was != 0 && was != op->lock_node) /* what it had open became a copy */
+        trim(v, was);
+}
+
 void vfs_lock_ends(struct vfs *v, struct vfs_op *op)
 {
     op->lock_asked = false;
-    trim(v, op->file->h->node);
+    trim(v, op->lock_node);
+}
+
+static bool in_namespace(void *ctx, uint64_t node)
+{
+    const struct vfs_op *op = ctx;
+    struct core_attr a;
+    struct core_need need;
+    return core_getattr(op->vfs->fs->core, node, &a, &need) == 0 && a.ns == op->file->ns;
+}
+
+/* What was written to the file (all: to any of its namespace, open ones included) comes into the
+ * tree. 0; VFS_WB; -errno: of the file, and one of close or fsync */
+static int takes_in(struct vfs *v, struct vfs_op *op, bool all)
+{
+    int rc = wb_flush(v->wb, op->file->h->node, &op->ticket2);
+    if (rc > 0 || !all)
+        return rc;
+    return wb_flush_these(v->wb, in_namespace, op, &op->ticket_all);
 }
 
 /* What was written to the file (or all that is pending in its namespace) is committed, as far as
@@ -78,10 +114,10 @@ static int commits(struct vfs *v, struct vfs_op *op, bool all)
     uint64_t node = op->file->h->node;
     bool waits = !op->interrupted && !v->stopping && sync_online(v->fs->sync);
     if (waits && !op->barrier_done) {
-        int rc = wb_flush(v->wb, node, &op->ticket2);
+        int rc = takes_in(v, op, all);
         if (rc > 0)
             return rc;
-        if (rc == 0) { /* an error is one of close or fsync */
+        if (rc == 0) {
             op->barrier_node = node;
             op->barrier_local = false;
             op->barrier_all = all;
@@ -173,6 +209,8 @@ int vfs_unlock_told(struct vfs *v, struct vfs_op *op, uint64_t node)
 void vfs_locks_lost(struct vfs *v, uint64_t node)
 {
     for (struct handle *h = handle_of(v->handles, node); h != NULL; h = handle_next_of(h)) {
+        if (h->locks.head != NULL)
+            vfs_drop_cached(v, h); /* reads of pages that the kernel has do not come here */
         for (struct vfs_file *f = v->files; f != NULL && h->locks.head != NULL; f = f->next)
             for (const struct lock *l = h->locks.head; l != NULL && !f->locks_lost; l = l->next)
                 f->locks_lost = l->file == f;
@@ -185,7 +223,7 @@ int vfs_locks_good(struct vfs *v, struct vfs_file *f)
 {
     if (!v->fs->opt.global_locks || f->locks_lost)
         return f->locks_lost ? -EIO : 0;
-    if (f->h->locks.head != NULL && !sync_lock_lease(v->fs->sync) && vfs_has_locks(v, f, 0))
+    if (f->h->locks.head != NULL && !sync_lock_lease(v->fs->sync) && vfs_has_locks(v, f))
         vfs_locks_lost(v, f->h->node);
     return f->locks_lost ? -EIO : 0;
 }

@@ -66,13 +66,14 @@ struct vfs_op {
     bool nameless;  /* create: a file without a name (O_TMPFILE) in the directory's namespace */
     bool kill_priv; /* set-id bits go with this change; setxattr of a list: the set-gid bit does */
     struct vfs_file *file, *file2;
-    struct lock lock; /* lock: what is asked; getlock: that, then what is in its way; flush: the
-                         owner whose ranges end */
-    bool unlock;      /* lock: release it; getlock, answer: nothing is in its way */
-    bool sleeps;      /* lock: wait for it */
-    bool lock_asked;  /* lock: other devices were, and may have been refused it since */
-    bool lock_quiet;  /* what was written under it is committed, or will not be waited for */
-    bool lock_told;   /* the server was told of its end */
+    struct lock lock;   /* lock: what is asked; getlock: that, then what is in its way; flush: the
+                           owner whose ranges end */
+    uint64_t lock_node; /* lock: of which other devices were asked last */
+    bool unlock;        /* lock: release it; getlock, answer: nothing is in its way */
+    bool sleeps;        /* lock: wait for it */
+    bool lock_asked;    /* lock: other devices were, and may have been refused it since */
+    bool lock_quiet;    /* what was written under it is committed, or will not be waited for */
+    bool lock_told;     /* the server was told of its end */
 
     /* The answer. */
     uint64_t entry;        /* nodeid; 0: a negative entry */
@@ -95,7 +96,7 @@ struct vfs_op {
     bool barrier_all;   /* the barrier is for all that is pending in the file's namespace */
     bool barrier_local; /* the barrier waits for outbox and tree on disk, not for a commit */
     int barrier_err;
-    uint64_t wait_id, ticket, ticket2, mark;
+    uint64_t wait_id, ticket, ticket2, ticket_all, mark;
     struct m_lock_range range; /* asked of other devices; getlock: then what they have */
     struct core_need need;
     struct block_id *ids; /* blocks to fetch; malloc'd */

@@ -75,10 +75,12 @@ static void follow(struct vfs *v, struct handle *h, uint64_t node)
         wb_open(v->wb, node);
         wb_close(v->wb, h->node);
     }
+    uint64_t was = h->node;
     handle_attach(v->handles, h);
     handle_move(v->handles, h, node);
     h->unlinked = false;
     h->version++;
+    vfs_locks_trim(v, was); /* its locks went with it */
 }
 
 int vfs_fork(struct vfs *v, struct vfs_op *op, struct handle *h)
@@ -109,6 +111,11 @@ static void inval_inode(struct vfs *v, const struct handle *h, int64_t off)
 {
     if (v->notify != NULL && h->nlookup > 0)
         notify_inode(v->notify, h->nodeid, off);
+}
+
+void vfs_drop_cached(struct vfs *v, const struct handle *h)
+{
+    inval_inode(v, h, 0);
 }
 
 void vfs_reattach(struct vfs *v, struct handle *h)

@@ -274,6 +274,30 @@ int wb_flush(struct wb *w, uint64_t node, uint64_t *ticket)
     return n->jobs->state == JOB_FAILED ? n->jobs->err : WB_WAIT;
 }
 
+int wb_flush_these(struct wb *w, bool (*of)(void *ctx, uint64_t node), void *ctx, uint64_t *ticket)
+{
+    struct wb_node *newer;
+    bool begins = *ticket == 0;
+    for (struct wb_node *n = w->oldest; begins && n != NULL; n = newer) {
+        newer = n->newer;
+        if (!wb_dirty(w, n->id) || !of(ctx, n->id))
+            continue;
+        if (w->threads_n == 0) {
+            wb_flush_now(w, n->id, false);
+            continue;
+        }
+        wb_retry(w, n);
+        wb_submit(w, n, false);
+    }
+    *ticket = begins ? w->seq : *ticket;
+    for (const struct wb_node *n = w->oldest; n != NULL; n = n->newer) {
+        const struct job *j = n->jobs;
+        if (j != NULL && j->seq <= *ticket && j->state != JOB_FAILED && of(ctx, n->id))
+            return WB_WAIT;
+    }
+    return 0;
+}
+
 /* Stores one job of a node on this thread. */
 static int do_now(struct wb *w, struct wb_node *n, struct job **at)
 {

@@ -86,7 +86,10 @@ void wb_copy(struct wb *w, uint64_t node, uint64_t off, void *p, size_t len);
  * again. 0: all that was dirty at the first call is in the tree. WB_WAIT. -errno: the attempt
  * failed; the bytes stay, and a new ticket tries again. */
 int wb_flush(struct wb *w, uint64_t node, uint64_t *ticket);
-/* The same at once on this thread. finish: also ends the node's stretches. */
+/* The same of all nodes for which `of` says so, for threads to do; errors are those of wb_flush of
+ * a node. 0: all that was dirty at the first call is in the tree, or its attempt failed. WB_WAIT */
+int wb_flush_these(struct wb *w, bool (*of)(void *ctx, uint64_t node), void *ctx, uint64_t *ticket);
+/* wb_flush at once on this thread. finish: also ends the node's stretches. */
 int wb_flush_now(struct wb *w, uint64_t node, bool finish);
 int wb_flush_all(struct wb *w); /* first error */
 /* Whether background sync may commit the node's content. */

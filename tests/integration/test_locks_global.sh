@@ -15,7 +15,8 @@ mount_all
 
 # one program that does what it is told, line by line, and says what came of it
 cat >"$work/locker.py" <<'PY'
-import errno, fcntl, os, struct, sys
+import errno, fcntl, os, signal, struct, sys
+signal.signal(signal.SIGUSR1, lambda *_: None)
 F_OFD_SETLK, F_OFD_SETLKW = 37, 38
 fds = {}
 def flock(kind, start, length):
@@ -43,6 +44,10 @@ def do(words):
         return str(n)
     elif what == 'read':
         return os.pread(fds[name], 99, 0).decode().strip()
+    elif what == 'page':
+        return str(len(os.pread(fds[name], 4096, 0)))
+    elif what == 'dup':  # closes another descriptor of it
+        os.close(os.dup(fds[name]))
     elif what == 'write':
         os.pwrite(fds[name], words[2].encode(), 0)
     elif what == 'close':
@@ -152,8 +157,11 @@ does two u f 0 0 ok
 # a killed program's locks are free at once
 does one ex f ok
 does two nex f EAGAIN
+tell two ex f
+eventually 20 waiting 1
 kill -9 "${pid[one]}"
-does two ex f ok
+eventually 5 answered two # its mount lives: no lease ends here
+hears two ok
 does two un f ok
 rm "$work/one.in"
 wait "${pid[one]}" 2>/dev/null
@@ -177,6 +185,53 @@ does one u c 0 0 ok
 eventually 10 grep -qx 120 "$a/count"
 eventually 10 grep -qx 120 "$b/count"
 same "conflicted copies" "$(find "$a" -name '*conflicted*')" ""
+
+# a lock file beside the data, which both have open all the time: what was written is seen, however the lock is given
+# back, or some of it. A signal that is handled is no end of it, and another descriptor's end gives nothing back.
+echo old >"$a/data"
+: >"$a/lock"
+settled
+for n in one two; do
+    d=$a
+    [ "$n" = one ] || d=$b
+    does "$n" open d "$d/data" ok
+    does "$n" open l "$d/lock" ok
+    does "$n" read d old
+done
+sees_new() { # WANT LOCK UNLOCK: two, which opens it anew under the lock
+    does two "$2" l "${@:4}" ok
+    does two open new "$b/data" ok
+    does two read new "$1"
+    does two close new ok
+    does two "$3" l "${@:4}" ok
+}
+does one ex l ok
+does one write d AAAA ok
+does one un l ok
+sees_new AAAA ex un
+does one ex l ok
+does one write d BBBB ok
+does one sh l ok
+sees_new BBBB sh un
+does one un l ok
+does one w l 0 0 ok
+does one write d CCCC ok
+does one r l 0 10 ok
+sees_new CCCC r u 0 10
+does one u l 0 0 ok
+does one ex l ok
+lab kill blockd-hq STOP
+does one write d DDDD ok
+does one dup l ok
+tell one un l
+for _ in $(seq 20); do
+    kill -USR1 "${pid[one]}"
+    sleep 0.02
+    waits one
+done
+lab kill blockd-hq CONT
+hears one ok
+sees_new DDDD ex un
 
 # flock(1), and a file that is opened under the lock; that of the lock is new
 flock "$a/count.lock" true || fail "flock"
@@ -231,7 +286,12 @@ lab start a
 locker one
 does one open f "$a/file" ok
 
-# out of reach: who waits or asks hears ENOLCK, who holds a lock EIO once the lease is over, until it lets go
+# out of reach: who waits or asks hears ENOLCK, who holds a lock EIO once the lease is over, until it lets go; of what
+# the kernel has cached, too
+head -c 8192 /dev/zero >"$a/page"
+does one open p "$a/page" ok
+does one w p 0 0 ok
+does one page p 4096
 does one ex f ok
 does one write f mine ok
 lab kill metad STOP
@@ -241,6 +301,7 @@ hears two ENOLCK
 tell one write f late
 hears one EIO
 does one read f EIO
+does one page p EIO
 does one nsh f EIO
 does one un f ok
 does one read f mine
@@ -253,6 +314,7 @@ does one un f ok
 for n in one two three; do
     does "$n" close f ok
 done
+does one close p ok
 eventually 20 nothing_locked
 settled
 same "conflicted copies" "$(find "$a" -name '*conflicted*')" ""
