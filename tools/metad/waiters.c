@@ -43,6 +43,7 @@ struct holder {
     struct waiter *first, *last;
     unsigned n;
     bool locks; /* it has to ask for its locks again */
+    bool told;  /* … and an answer has said so since the last was given */
 };
 
 struct waiters {
@@ -150,6 +151,7 @@ static void answer(struct waiter *x)
             a.changed[a.changed_n++] = (struct m_watch){.ns = v->topic->ns, .sjid = v->topic->head};
     }
     a.locks = x->holder->locks;
+    x->holder->told = a.locks;
     unlink_waiter(x);
     if (x->timer)
         httpd_timer_cancel(x->timer);
@@ -163,8 +165,10 @@ static void expired(void *arg)
     answer(x);
 }
 
-static unsigned hold_ms(struct waiters *w, uint64_t asked_ms)
+static unsigned hold_ms(struct waiters *w, const struct holder *h, uint64_t asked_ms)
 {
+    if (h->locks && (!asked_ms || asked_ms > WAIT_LOCKS_AGAIN_MS))
+        return WAIT_LOCKS_AGAIN_MS;
     if (asked_ms && asked_ms < WAIT_MAX_MS)
         return (unsigned)asked_ms;
     return WAIT_MAX_MS - WAIT_JITTER_MS / 2 + (unsigned)rand_r(&w->jitter_seed) % WAIT_JITTER_MS;
@@ -187,7 +191,7 @@ void waiters_hold(struct waiters *w, struct httpd_req *q, const struct m_wait_re
     w->all = x;
     w->held++;
 
-    bool ahead = httpd_draining(w->httpd) || h->locks;
+    bool ahead = httpd_draining(w->httpd) || (h->locks && !h->told);
     x->watches = arena_alloc(ar, req->watch_n * sizeof *x->watches);
     x->watches_n = req->watch_n;
     for (size_t i = 0; i < req->watch_n; i++) {
@@ -204,7 +208,7 @@ void waiters_hold(struct waiters *w, struct httpd_req *q, const struct m_wait_re
         answer(x);
         return;
     }
-    x->timer = httpd_timer(w->httpd, hold_ms(w, req->timeout_ms), expired, x);
+    x->timer = httpd_timer(w->httpd, hold_ms(w, h, req->timeout_ms), expired, x);
     if (h->n > WAIT_PER_DEVICE_MAX)
         answer(h->first);
 }
@@ -243,6 +247,7 @@ void waiters_lock_news(struct waiters *w, uint64_t device, bool any)
 {
     struct holder *h = holder_of(w, device);
     h->locks = any;
+    h->told = false;
     while (any && h->first)
         answer(h->first);
 }

@@ -14,8 +14,9 @@
 
 #include "httpd.h"
 
-#define WAIT_MAX_MS 50000     /* evhttp does not notice a vanished waiter */
-#define WAIT_JITTER_MS 5000   /* so that waiters held at one moment do not all come back at one */
+#define WAIT_MAX_MS 50000   /* evhttp does not notice a vanished waiter */
+#define WAIT_JITTER_MS 5000 /* so that waiters held at one moment do not all come back at one */
+#define WAIT_LOCKS_AGAIN_MS 2000
 #define WAIT_PER_DEVICE_MAX 8 /* one more: the device's oldest is answered */
 
 struct waiters;
@@ -32,8 +33,10 @@ void waiters_hold(struct waiters *w, struct httpd_req *q, const struct m_wait_re
  * device a wait answered and another sent. */
 void waiters_publish(struct waiters *w, uint64_t ns, uint64_t first, uint64_t head,
                      uint64_t device);
-/* Whether something that the device waits for at `locks` was given to it: while it was, its waits
- * are answered, those under way and those to come. */
+/* Something that the device waits for at `locks` was given to it (true; again for each), or it has
+ * asked for all that was (false). Its waits under way are answered, otherwise its next one; as long
+ * as it does not ask, which may be because that answer was lost, further ones after
+ * WAIT_LOCKS_AGAIN_MS at most. */
 void waiters_lock_news(struct waiters *w, uint64_t device, bool any);
 /* Answers all, with nothing changed: they ask again and are compared with the database. */
 void waiters_release(struct waiters *w);

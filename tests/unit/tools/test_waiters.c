@@ -118,7 +118,7 @@ static void wakes_those_who_are_behind(void **state)
     assert_int_equal(behind->answers, 1);
 }
 
-/* A lock was given to the device: it is told until it has asked. */
+/* A lock was given to the device: it is told once, and until it has asked now and then. */
 static void locks_are_news(void **state)
 {
     struct fixture *f = *state;
@@ -128,10 +128,24 @@ static void locks_are_news(void **state)
     assert_true(held->locks);
     assert_int_equal(other->answers, 0);
     struct httpd_req *next = hold(f, 2, 1, 1, 4);
+    assert_int_equal(next->answers, 0);
+    struct httpd_timer *t = &f->httpd.timers[f->httpd.timers_n - 1];
+    assert_int_equal(t->ms, WAIT_LOCKS_AGAIN_MS);
+    t->fn(t->arg);
+    assert_int_equal(next->answers, 1);
+    assert_true(next->locks);
+    next = hold(f, 3, 1, 1, 4);
+    assert_int_equal(next->answers, 0);
+    waiters_lock_news(f->w, 1, true); /* another one */
+    assert_int_equal(next->answers, 1);
+    waiters_lock_news(f->w, 1, true); /* while none waits */
+    next = hold(f, 4, 1, 1, 4);
     assert_int_equal(next->answers, 1);
     assert_true(next->locks);
     waiters_lock_news(f->w, 1, false);
-    assert_int_equal(hold(f, 3, 1, 1, 4)->answers, 0);
+    next = hold(f, 5, 1, 1, 4);
+    assert_int_equal(next->answers, 0);
+    assert_true(f->httpd.timers[f->httpd.timers_n - 1].ms > WAIT_LOCKS_AGAIN_MS);
 }
 
 /* A device learns of its own commits by their answers. */
