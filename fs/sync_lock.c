@@ -207,7 +207,7 @@ static void lose(struct sync *s, struct file_locks *f)
     ask(s, f);
     struct log_where where = {.ns = f->ns, .node = f->node};
     log_about(s->fs->log, LOG_L_WARN, &where,
-              "a lock is lost: the metadata server was not reached in time");
+              "a lock is lost: the metadata server was not reached in time, or refuses it");
     vfs_locks_lost(s->fs->vfs, f->node);
 }
 
@@ -402,6 +402,10 @@ static void file_send(struct sync *s, struct file_locks *f)
 
 static void file_step(struct sync *s, struct file_locks *f, int64_t now)
 {
+    const struct sync_ns *ns = sync_ns_find(s, f->ns);
+    if (s->online && ns &&
+        !ns->listed) /* no member any more: others are not to wait for the lease */
+        lose(s, f);
     if (f->changed && !f->inflight && s->online) {
         if (f->not_before > now)
             sync_at(s, f->not_before);

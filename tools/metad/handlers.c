@@ -630,6 +630,7 @@ struct asked_lock {
     struct httpd_req *q;
     struct m_lock_req req;
     uint64_t device;
+    int refused; /* -EACCES, -ENOENT: it may not see the namespace (any more); 0; other -errno */
 };
 
 static const struct call call_lock = {
@@ -653,10 +654,16 @@ static void lock_on_loop(void *arg)
     struct asked_lock *h = arg;
     struct service *s = h->s;
     struct m_lock_ans a = {0};
+    if (h->refused) {
+        if (h->refused == -EACCES || h->refused == -ENOENT)
+            locks_leave(s->locks, h->device, h->req.ns);
+        service_fail(s, &call_lock, h->q, h->refused, "not a member of the namespace");
+        return;
+    }
     int err = locks_request(s->locks, h->device, &h->req, &a, httpd_arena(h->q));
     if (err)
         service_fail(s, &call_lock, h->q, err,
-                     err == -ENOSPC ? "this device holds locks of too many files"
+                     err == -ENOSPC ? "this device has too many locks, or too many lock this file"
                                     : "a lock is not empty, and of a whole file is all of it");
     else
         httpd_reply_msg(h->q, &m_lock_ans_desc, &a);
@@ -686,10 +693,7 @@ static void on_lock(void *ctx, struct httpd_req *q)
     readers_put(s->readers, m);
     if (!admitted)
         return;
-    if (err) {
-        service_fail(s, &call_lock, q, err, "not a member of the namespace");
-        return;
-    }
+    h->refused = err;
     h->s = s;
     h->q = q;
     h->device = who.device;

@@ -26,11 +26,13 @@ struct claim {
     struct lockset held;  /* what was given and not yet asked for included */
     struct lockset wants; /* patient ones that were not given; neighbours are not joined */
     bool news;            /* something was given since the device asked */
+    size_t ranges_n;      /* counted in device.ranges_n */
 };
 struct file {
     struct file *next; /* in the bucket */
     uint64_t ns, node;
     struct claim *claims, **claims_end;
+    size_t claims_n;
 };
 struct device {
     struct device *next; /* in the bucket */
@@ -39,6 +41,7 @@ struct device {
     int64_t lease_end;
     struct claim *claims;
     size_t claims_n, news_n;
+    size_t ranges_n; /* of its claims, as they were when last settled */
 };
 struct locks {
     struct locks_options o;
@@ -108,11 +111,17 @@ static void file_drop(struct locks *t, struct file *f)
     free(f);
 }
 
-static struct device *device_need(struct locks *t, uint64_t id)
+static struct device *device_find(struct locks *t, uint64_t id)
 {
     struct device *d = t->devices[slot(id)];
     while (d && d->id != id)
         d = d->next;
+    return d;
+}
+
+static struct device *device_need(struct locks *t, uint64_t id)
+{
+    struct device *d = device_find(t, id);
     if (d)
         return d;
     d = must(calloc(1, sizeof *d));
@@ -130,7 +139,7 @@ static void news_set(struct locks *t, struct claim *c, bool news)
         return;
     c->news = news;
     d->news_n += news ? 1 : (size_t)-1;
-    if (d->news_n == (news ? 1 : 0))
+    if (news || d->news_n == 0)
         t->o.news(t->o.ctx, d->id, news);
 }
 
@@ -171,14 +180,33 @@ static struct claim *claim_new(struct file *f, struct device *d)
         d->claims->device_prev = &c->device_next;
     d->claims = c;
     d->claims_n++;
+    f->claims_n++;
     enqueue(c);
     return c;
+}
+
+/* Gives back memory that a set does not need any more. */
+static void fit(struct lockset *s)
+{
+    if (s->n == 0) {
+        lockset_free(s);
+    } else if (s->cap > 2 * s->n + 4) {
+        s->v = must(realloc(s->v, s->n * sizeof *s->v));
+        s->cap = s->n;
+    }
+}
+
+static void count(struct claim *c, size_t n)
+{
+    c->device->ranges_n += n - c->ranges_n;
+    c->ranges_n = n;
 }
 
 static void claim_drop(struct locks *t, struct claim *c)
 {
     struct device *d = c->device;
     news_set(t, c, false);
+    count(c, 0);
     if (c->seq > d->left)
         d->left = c->seq;
     lockset_free(&c->held);
@@ -188,6 +216,7 @@ static void claim_drop(struct locks *t, struct claim *c)
     if (c->device_next)
         c->device_next->device_prev = c->device_prev;
     d->claims_n--;
+    c->file->claims_n--;
     free(c);
 }
 
@@ -203,11 +232,10 @@ static const struct m_lock_range *in_the_way(const struct claim *of, const struc
     return found;
 }
 
-/* Something of the file was released: gives what can be given, in the order of the queue. Frees the
- * file when nothing is left of it. */
-static void released(struct locks *t, struct file *f)
+/* Gives what can be given to those before `end` in the queue (NULL: to all). */
+static void serve(struct locks *t, struct file *f, const struct claim *end)
 {
-    for (struct claim *c = f->claims; c; c = c->file_next)
+    for (struct claim *c = f->claims; c && c != end; c = c->file_next)
         for (size_t i = 0; i < c->wants.n;) {
             if (in_the_way(c, &c->wants.v[i]) || lockset_add(&c->held, &c->wants.v[i])) {
                 i++;
@@ -216,6 +244,12 @@ static void released(struct locks *t, struct file *f)
             c->wants.v[i] = c->wants.v[--c->wants.n];
             news_set(t, c, true);
         }
+}
+
+/* Something of the file was released. Frees the file when nothing is left of it. */
+static void released(struct locks *t, struct file *f)
+{
+    serve(t, f, NULL);
     if (!f->claims)
         file_drop(t, f);
 }
@@ -226,6 +260,20 @@ static void claims_end(struct locks *t, struct device *d)
         struct file *f = d->claims->file;
         claim_drop(t, d->claims);
         released(t, f);
+    }
+}
+
+void locks_leave(struct locks *t, uint64_t device, uint64_t ns)
+{
+    struct device *d = device_find(t, device);
+    struct claim *next;
+    for (struct claim *c = d ? d->claims : NULL; c; c = next) {
+        struct file *f = c->file;
+        next = c->device_next;
+        if (f->ns == ns) {
+            claim_drop(t, c);
+            released(t, f);
+        }
     }
 }
 
@@ -262,12 +310,15 @@ static void wait_for(struct claim *c, const struct m_lock_range *r)
     w->v[w->n++] = *r;
 }
 
-/* What is wanted is given, waited for, or neither. */
-static void want(struct claim *c, const struct m_lock_req *q, struct m_lock_ans *a,
-                 struct arena *ar)
+/* What is wanted is given, waited for, or neither. Those before it in the queue come first: who
+ * gives something back cannot have it again before those who waited for it. in_turn: it has waited,
+ * or now asks for what it was given. */
+static void want(struct locks *t, struct claim *c, const struct m_lock_req *q, bool in_turn,
+                 struct m_lock_ans *a, struct arena *ar)
 {
     bool waited = c->wants.n > 0;
     c->wants.n = 0;
+    serve(t, c->file, in_turn ? c : NULL);
     a->busy = arena_alloc(ar, (q->want_n + 1) * sizeof *a->busy);
     for (size_t i = 0; i < q->want_n; i++) {
         const struct m_lock_range *r = &q->want[i], *other = in_the_way(c, r);
@@ -304,6 +355,9 @@ static bool valid(const struct m_lock_req *q)
 static void settle(struct locks *t, struct claim *c)
 {
     struct file *f = c->file;
+    fit(&c->held);
+    fit(&c->wants);
+    count(c, c->held.n + c->wants.n);
     if (c->held.n == 0 && c->wants.n == 0)
         claim_drop(t, c);
     released(t, f);
@@ -319,17 +373,21 @@ static int request(struct locks *t, struct device *d, const struct m_lock_req *q
         a->overtaken = true;
         return 0;
     }
-    if (!c && d->claims_n >= LOCK_FILES_MAX)
+    if (!c && (d->claims_n >= LOCK_FILES_MAX || (f && f->claims_n >= LOCK_DEVICES_MAX)))
+        return -ENOSPC;
+    size_t had = c ? c->ranges_n : 0, asks = q->hold_n + q->want_n;
+    if (asks > had && d->ranges_n - had + asks > LOCK_DEVICE_RANGES_MAX)
         return -ENOSPC;
     if (!c)
         c = claim_new(file_need(t, q->ns, q->node), d);
     c->seq = q->seq;
+    bool in_turn = c->news || c->wants.n > 0;
     news_set(t, c, false);
     a->lost = !hold(c, q, begins);
     if (a->lost)
         c->held.n = c->wants.n = 0; /* who lost a part must not go on with the rest */
     else if (!begins || q->want_n == 0)
-        want(c, q, a, ar);
+        want(t, c, q, in_turn, a, ar);
     settle(t, c);
     return 0;
 }

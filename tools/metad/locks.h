@@ -18,14 +18,18 @@
 #include "messages.h"
 
 #define LOCK_LEASE_MS 15000
-#define LOCK_FILES_MAX 65536 /* of one device; more: -ENOSPC */
+/* more: -ENOSPC */
+#define LOCK_FILES_MAX 65536         /* of one device */
+#define LOCK_DEVICE_RANGES_MAX 65536 /* of one device, held or waited for, in all files */
+#define LOCK_DEVICES_MAX 1024        /* of one file */
 
 struct locks;
 struct locks_options {
     int64_t (*now_ms)(void); /* monotonic */
     unsigned lease_ms;       /* 0: LOCK_LEASE_MS */
     uint64_t epoch;          /* random */
-    /* What the device waits for was given to it (true), or there is nothing of the kind (false). */
+    /* Something that the device waits for was given to it (true), or it has asked for all that was
+     * (false). */
     void (*news)(void *ctx, uint64_t device, bool any);
     void *ctx;
 };
@@ -35,6 +39,8 @@ void locks_free(struct locks *t);
 /* Does what the device asks; the answer lives in the arena. 0; -EINVAL: no such ranges; -ENOSPC */
 int locks_request(struct locks *t, uint64_t device, const struct m_lock_req *q,
                   struct m_lock_ans *a, struct arena *ar);
+/* The device may not see the namespace any more: all that it holds and waits for there ends. */
+void locks_leave(struct locks *t, uint64_t device, uint64_t ns);
 /* Ends the leases that are over. Returns in how many ms to look again; 0: no device has one. */
 unsigned locks_expire(struct locks *t);
 /* files locked, devices that wait for some, and leases that ended, as Prometheus text */

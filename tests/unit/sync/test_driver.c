@@ -666,6 +666,31 @@ static void a_lease_that_ended_is_not_revived(void **state)
     assert_false(lock_held(0, 10));
 }
 
+/* Others are not to wait until the lease ends, which goes on. */
+static void who_is_no_member_any_more_has_no_locks(void **state)
+{
+    (void)state;
+    struct arena cleanup_arena ar = {0};
+    struct result r = {0};
+    start();
+    locks_lost = 0;
+    lock_want(0, 10, false, &r);
+    answer_lock(call_wait("lock"), NULL, 0);
+    WAIT_FOR(CALLED(r));
+    struct m_wait_ans account = {.account_version = 1};
+    answer(call_wait("wait"), &m_wait_ans_desc, &account);
+    account.account_version = 2;
+    answer(call_wait("wait"), &m_wait_ans_desc, &account);
+    struct m_session_ans none = {
+        .device = 3, .account = {(const uint8_t *)"alice", 5}, .root_ns = NS, .renew_ms = 600000};
+    answer(call_wait("session"), &m_session_ans_desc, &none);
+    struct m_lock_req q = lock_of(call_wait("lock"), &ar);
+    assert_int_equal(q.node, 100);
+    assert_int_equal(q.hold_n, 0);
+    assert_int_equal(__atomic_load_n(&locks_lost, __ATOMIC_SEQ_CST), 1);
+    assert_false(lock_held(0, 10));
+}
+
 static void without_a_server_there_is_no_lock(void **state)
 {
     (void)state;
@@ -1568,6 +1593,7 @@ int main(void)
         T(a_new_server_is_told_what_is_held),
         T(a_lease_of_a_new_server_begins_when_it_knows_all),
         T(a_lease_that_ended_is_not_revived),
+        T(who_is_no_member_any_more_has_no_locks),
         T(without_a_server_there_is_no_lock),
         T(a_cancelled_barrier_ends_once),
         T(a_commit_is_planned_during_its_last_put),

@@ -155,6 +155,84 @@ static void waiting_is_in_turn(void **state)
     assert_true(gets(1, NULL, all));
 }
 
+/* Who gives back and wants again in one request comes behind those who waited. */
+static void who_releases_comes_last(void **state)
+{
+    (void)state;
+    struct m_lock_range all = range(true, 0, 10), want = patient(true, 0, 10);
+    assert_true(gets(1, NULL, all));
+    assert_int_equal(ask(2, NULL, &want).busy_n, 1);
+    assert_int_equal(ask(1, NULL, &want).busy_n, 1);
+    assert_true(news[2] && !news[1]);
+    assert_int_equal(ask(3, NULL, &want).busy_n, 1);
+    assert_int_equal(ask(2, NULL, &want).busy_n, 0);
+    assert_int_equal(ask(2, NULL, NULL).busy_n, 0);
+    assert_true(news[1] && !news[3]); /* asking again is no leaving of the queue */
+    assert_int_equal(ask(1, NULL, &want).busy_n, 0);
+}
+
+static void who_leaves_has_no_locks(void **state)
+{
+    (void)state;
+    struct m_lock_range all = range(true, 0, 10), want = patient(true, 0, 10);
+    assert_true(gets(1, NULL, all));
+    assert_int_equal(ask(2, NULL, &want).busy_n, 1);
+    locks_leave(table, 1, NS + 1); /* of another namespace */
+    locks_leave(table, 7, NS);
+    assert_false(news[2]);
+    locks_leave(table, 1, NS);
+    assert_true(news[2]);
+    assert_true(ask(1, &all, NULL).lost);
+}
+
+static void a_device_has_so_many_ranges(void **state)
+{
+    (void)state;
+    struct m_lock_range r[LOCK_RANGES_MAX];
+    for (uint64_t i = 0; i < LOCK_RANGES_MAX; i++)
+        r[i] = range(true, 2 * i, 2 * i + 1);
+    struct m_lock_req q = {.ns = NS, .run = RUN, .want = r, .want_n = LOCK_RANGES_MAX};
+    for (; q.node < LOCK_DEVICE_RANGES_MAX / LOCK_RANGES_MAX; q.node++) {
+        struct m_lock_ans a = {0};
+        q.seq = ++seq;
+        assert_int_equal(locks_request(table, 1, &q, &a, &arena), 0);
+        assert_int_equal(a.busy_n, 0);
+    }
+    struct m_lock_ans a = {0};
+    q.seq = ++seq;
+    q.want_n = 1;
+    assert_int_equal(locks_request(table, 1, &q, &a, &arena), -ENOSPC);
+    q.node = 0; /* less always fits, and makes room */
+    q.seq = ++seq;
+    q.hold = r;
+    q.hold_n = LOCK_RANGES_MAX - 1;
+    q.want_n = 0;
+    assert_int_equal(locks_request(table, 1, &q, &a, &arena), 0);
+    assert_false(a.lost);
+    q.node = 100000;
+    q.seq = ++seq;
+    q.hold_n = 0;
+    q.want_n = 1;
+    assert_int_equal(locks_request(table, 1, &q, &a, &arena), 0);
+    q.seq = ++seq;
+    q.want_n = 2;
+    assert_int_equal(locks_request(table, 1, &q, &a, &arena), -ENOSPC);
+}
+
+static void so_many_devices_lock_a_file(void **state)
+{
+    (void)state;
+    struct m_lock_range r = range(false, 0, 1);
+    struct m_lock_req q = {.ns = NS, .node = NODE, .run = RUN, .seq = 1, .want = &r, .want_n = 1};
+    struct m_lock_ans a = {0};
+    uint64_t device = 100;
+    for (; device < 100 + LOCK_DEVICES_MAX; device++)
+        assert_int_equal(locks_request(table, device, &q, &a, &arena), 0);
+    assert_int_equal(locks_request(table, device, &q, &a, &arena), -ENOSPC);
+    locks_leave(table, 100, NS);
+    assert_int_equal(locks_request(table, device, &q, &a, &arena), 0);
+}
+
 static void a_lease_ends(void **state)
 {
     (void)state;
@@ -300,6 +378,10 @@ int main(void)
         T(devices_exclude_each_other),
         T(what_is_not_named_is_released),
         T(waiting_is_in_turn),
+        T(who_releases_comes_last),
+        T(who_leaves_has_no_locks),
+        T(a_device_has_so_many_ranges),
+        T(so_many_devices_lock_a_file),
         T(a_lease_ends),
         T(signs_of_life_renew_it),
         T(late_requests_do_nothing),
