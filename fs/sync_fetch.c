@@ -222,6 +222,7 @@ struct get {
     bool answered;
     bool raced;  /* another one asks for the same, or will not */
     bool second; /* it is that other one */
+    double paid; /* what a second one was thought to bring */
     size_t n;
     struct fetch_block *v[GET_BATCH_BLOCKS]; /* NULL: it came by another get */
     struct block_id ids[GET_BATCH_BLOCKS];
@@ -286,9 +287,11 @@ static void gets_forget(struct sync *s, const struct fetch_block *b)
             left |= g->v[i] != NULL;
         }
         if (had && !left && !g->answered) {
-            double took = (double)(s->clock() - g->started);
-            pace_gave_up(&g->route->server->pace, took);
-            g->route->server->slow_until = s->clock() + SLOW_MS;
+            struct sync_server *v = g->route->server;
+            int64_t took = s->clock() - g->started;
+            if (!g->second || took >= pace_late_ms(&v->pace, g->n)) /* else it had no time */
+                v->slow_until = s->clock() + SLOW_MS;
+            pace_gave_up(&v->pace, (double)took);
             rpc_cancel(s->rpc, g->call);
         }
     }
@@ -356,6 +359,8 @@ static void get_done(struct sync *s, struct sync_call *c)
     } else {
         server_ok(s, g->route->server, c->res.seconds, g->body.n, g->n);
         pace_earn(&s->races, (double)g->body.n, s->fs->opt.race_percent);
+        if (g->second)
+            pace_settle(&s->races, (double)g->body.n - g->paid);
     }
     if (c->res.err || small || s->stopping) {
         get_settle(s, g);
@@ -454,9 +459,9 @@ static void locate_start(struct sync *s, struct sync_ns *ns, struct fetch_block 
 static struct route *server_choose(struct sync *s, const struct fetch_block *b,
                                    const struct sync_server * not )
 {
-    struct target_candidate v[64];
-    size_t n = 0, slow_n = 0;
-    uint64_t best, slow[64];
+    struct target_candidate v[64], slow[64];
+    size_t n = 0;
+    uint64_t best;
     int64_t now = s->clock();
     for (size_t i = 0; i < b->ns->routes_n; i++) {
         const struct route *r = b->ns->routes[i];
@@ -465,19 +470,19 @@ static struct route *server_choose(struct sync *s, const struct fetch_block *b,
         if (!r->listed || !r->cap_n || in_list(b->tried, b->tried_n, id) || !known ||
             r->server == not )
             continue;
-        if (r->server->slow_until > now && r->server->backoff.fails == 0)
-            slow[slow_n++] = id;
-        v[n++] = (struct target_candidate){
+        v[n] = (struct target_candidate){
             .server = id,
             .priority = r->priority,
             .cost_ms = r->server->rtt_ms,
             .preferred = s->fs->opt.prefer && strcmp(s->fs->opt.prefer, r->server->premises) == 0,
-            .usable = r->server->backoff.fails == 0 && r->server->slow_until <= now,
+            .usable = r->server->backoff.fails == 0,
             .current = in_list(b->ns->targets, b->ns->targets_n, id)};
+        slow[n] = v[n];
+        v[n++].usable &= r->server->slow_until <= now;
     }
-    if (target_choose(v, n, &best, 1))
+    if (target_choose(v, n, &best, 1) || target_choose(slow, n, &best, 1))
         return route_find(b->ns, best);
-    return slow_n ? route_find(b->ns, slow[0]) : NULL;
+    return NULL;
 }
 
 /* All servers were tried: say so, and begin again after a pause. */
@@ -554,7 +559,8 @@ static bool race_start(struct sync *s, struct get *g)
         h->ids[h->n] = b->id;
         h->v[h->n++] = b;
     }
-    bool start = h->n && pace_spend(&s->races, pace_bytes(&g->route->server->pace, h->n));
+    h->paid = pace_bytes(&g->route->server->pace, h->n);
+    bool start = h->n && pace_spend(&s->races, h->paid);
     if (start) {
         h->second = h->raced = true;
         s->races_n++;

@@ -69,3 +69,10 @@ bool pace_spend(struct pace_budget *b, double bytes)
     b->saved -= bytes;
     return true;
 }
+
+void pace_settle(struct pace_budget *b, double more)
+{
+    b->saved -= more;
+    if (b->saved > PACE_SAVED_MAX)
+        b->saved = PACE_SAVED_MAX;
+}

@@ -43,4 +43,7 @@ struct pace_budget {
 void pace_earn(struct pace_budget *b, double bytes, unsigned percent);
 /* Takes them if they are there. */
 bool pace_spend(struct pace_budget *b, double bytes);
+/* What was taken turned out to be so many more; negative: fewer. What is saved may be less than
+ * nothing then. */
+void pace_settle(struct pace_budget *b, double more);
 #endif

@@ -1154,6 +1154,58 @@ static void a_race_is_won_by_what_is_right(void **state)
     assert_int_equal(r[1].err, 0);
 }
 
+static struct sync_server *server(uint64_t id)
+{
+    return sync_server_find(fs.sync, id);
+}
+
+/* Who was asked second and had no time is not slow for that; what it cost is what came. */
+static void who_is_asked_second_is_not_slow_for_that(void **state)
+{
+    (void)state;
+    struct result r[2] = {0};
+    fs.opt.race_percent = 10;
+    start();
+    struct block_id id = store_add("late", false), next = store_add("next", false);
+    fetch(&id, &r[0]);
+    struct fake_call *first = call_wait_at("get", "http://hq");
+    struct fake_call *second = call_wait_at("get", "http://cloud");
+    answer_get(first, &id, "late");
+    WAIT_FOR(CALLED(r[0]));
+    WAIT_FOR(!__atomic_load_n(&second->open, __ATOMIC_SEQ_CST));
+    pthread_mutex_lock(&fs.lock);
+    assert_int_equal(server(12)->slow_until, 0);
+    assert_int_equal(server(11)->slow_until, 0);
+    fs.sync->races.saved = PACE_SAVED_FIRST;
+    pthread_mutex_unlock(&fs.lock);
+    fetch(&next, &r[1]);
+    call_wait_at("get", "http://hq");
+    answer_get(call_wait_at("get", "http://cloud"), &next, "next");
+    WAIT_FOR(CALLED(r[1]));
+    pthread_mutex_lock(&fs.lock);
+    assert_true(fs.sync->races.saved > PACE_SAVED_FIRST - 1000); /* a hundred bytes came */
+    assert_true(fs.sync->races.saved < PACE_SAVED_FIRST);
+    assert_true(server(11)->slow_until > 0);
+    pthread_mutex_unlock(&fs.lock);
+}
+
+/* Where all are slow, the best of them is asked, by the same rules. */
+static void the_best_of_the_slow_is_asked(void **state)
+{
+    (void)state;
+    struct result r = {0};
+    start();
+    struct block_id id = store_add("slow", false);
+    pthread_mutex_lock(&fs.lock);
+    fs.opt.prefer = "cloud";
+    server(11)->slow_until = server(12)->slow_until = INT64_MAX;
+    pthread_mutex_unlock(&fs.lock);
+    fetch(&id, &r);
+    answer_get(call_wait_at("get", "http://cloud"), &id, "slow");
+    WAIT_FOR(CALLED(r));
+    fs.opt.prefer = NULL;
+}
+
 /* What would be fetched in vain is bounded, and nothing is with race=0. */
 static void races_are_bounded(void **state)
 {
@@ -1611,6 +1663,8 @@ int main(void)
         T(a_server_that_refuses_good_bytes_is_left),
         T(what_is_late_is_asked_of_a_second_server),
         T(a_race_is_won_by_what_is_right),
+        T(who_is_asked_second_is_not_slow_for_that),
+        T(the_best_of_the_slow_is_asked),
         T(races_are_bounded),
         T(a_block_that_nobody_has_is_eio),
         T(background_uploads_before_it_takes_the_lane),
