@@ -104,7 +104,8 @@ struct replicate {
     bool waiting, wait_ended, meta_failed;
     struct m_stored *reports;
     size_t reports_n, reports_cap;
-    int64_t rate_at; /* when the bytes so far are paid for */
+    int64_t rate_at;  /* when the bytes so far are paid for … */
+    uint64_t rate_of; /* … at this rate; 0: none was needed yet */
     atomic_ullong offered, accepted, reported;
 };
 

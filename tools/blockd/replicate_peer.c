@@ -110,7 +110,6 @@ static struct bytes capability_of(struct peer *p, uint64_t ns, bool write, struc
 struct batch {
     struct peer *p;
     uint64_t ns;
-    struct bytes cap;
     struct buf data;
     struct task tasks[OFFER_BLOCKS];
     struct m_put_item items[OFFER_BLOCKS];
@@ -146,7 +145,10 @@ static int batch_send(struct batch *b)
     struct m_put_ans ans = {0};
     if (!b->n || !rate_take(b->p->r, b->data.n))
         return b->n ? -ECANCELED : 0;
-    struct m_put_head h = {.ns = b->ns, .capability = b->cap, .items = b->items, .items_n = b->n};
+    struct bytes cap = capability_of(b->p, b->ns, true, &a); /* what was offered with may be old */
+    if (!cap.n)
+        return -EACCES;
+    struct m_put_head h = {.ns = b->ns, .capability = cap, .items = b->items, .items_n = b->n};
     struct bytes raw = bytes_of(b->data.p, b->data.n);
     frame_head(&m_put_head_desc, &h, &head);
     int err = ask(b->p, "put", bytes_of(head.p, head.n), &raw, 1, raw.n, &res);
@@ -256,7 +258,6 @@ static int push(struct peer *p, const struct task *v, size_t n, struct bytes cap
         abort();
     b->p = p;
     b->ns = v[0].ns;
-    b->cap = cap;
     other_n = 0;
     size_t later_n = 0;
     struct task later[OFFER_BLOCKS];
@@ -303,6 +304,23 @@ static bool number_in(const uint64_t *v, size_t n, uint64_t x)
     return false;
 }
 
+/* [locked] */
+static bool want_fits(const struct peer *p, const struct want *w)
+{
+    return !w->busy && number_in(w->holders, w->holders_n, p->id) &&
+           !number_in(w->tried, w->tried_n, p->id);
+}
+
+static bool wants_any(struct peer *p)
+{
+    bool any = false;
+    pthread_mutex_lock(&p->r->lock);
+    for (struct want *w = p->r->wants; w && !any; w = w->next)
+        any = want_fits(p, w);
+    pthread_mutex_unlock(&p->r->lock);
+    return any;
+}
+
 /* Claims blocks of one namespace that the peer has; the wants are busy from now on. */
 static size_t wants_take(struct peer *p, struct want **v, uint64_t *ns)
 {
@@ -310,8 +328,8 @@ static size_t wants_take(struct peer *p, struct want **v, uint64_t *ns)
     size_t n = 0;
     pthread_mutex_lock(&r->lock);
     for (struct want *w = r->wants; w && n < PULL_BLOCKS; w = w->next) {
-        if (w->busy || (n && w->ns != *ns) || !number_in(w->holders, w->holders_n, p->id) ||
-            number_in(w->tried, w->tried_n, p->id) || !inbound_claim(r->inbound, &w->id, mono_ms()))
+        if (!want_fits(p, w) || (n && w->ns != *ns) ||
+            !inbound_claim(r->inbound, &w->id, mono_ms()))
             continue;
         w->busy = true;
         *ns = w->ns;
@@ -405,7 +423,8 @@ static bool pull_once(struct peer *p)
     struct block_id ids[PULL_BLOCKS];
     bool arrived[PULL_BLOCKS] = {0}, full = false;
     uint64_t ns = 0;
-    size_t n = wants_take(p, v, &ns);
+    /* the wait may take hours: nothing is claimed, and no capability kept, meanwhile */
+    size_t n = wants_any(p) && rate_take(p->r, 0) ? wants_take(p, v, &ns) : 0;
     if (!n)
         return false;
     struct m_get_req q = {.ns = ns, .capability = capability_of(p, ns, false, &a)};
@@ -414,7 +433,7 @@ static bool pull_once(struct peer *p)
     q.blocks = ids;
     q.blocks_n = n;
     msg_encode(&m_get_req_desc, &q, &b);
-    int err = q.capability.n && rate_take(p->r, 0) ? 0 : -ECANCELED;
+    int err = q.capability.n ? 0 : -ECANCELED;
     if (!err)
         err = ask(p, "get", bytes_of(b.p, b.n), NULL, 0, PUT_BATCH_BYTES, &res);
     if (!err) {

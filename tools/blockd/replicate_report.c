@@ -115,27 +115,44 @@ static unsigned hour_now(int64_t *left_ms)
     return (unsigned)tm.tm_hour;
 }
 
-/* [locked] What may be moved in this hour; in one in which nothing may, the next is waited for. */
-static uint64_t rate_now(struct replicate *r)
+/* [locked] What may be moved in this hour, and how much of it is left; one in which nothing may is
+ * waited out. What is owed is turned into the time that it takes at the hour's rate. */
+static uint64_t rate_now(struct replicate *r, int64_t *left_ms)
 {
     for (;;) {
-        int64_t left_ms;
-        uint64_t rate = r->o.rate.hour[(r->o.hour ? r->o.hour : hour_now)(&left_ms) % 24];
-        if (rate != RATE_NONE || r->stop)
-            return rate;
-        wait_until(r, &r->rate_cond, mono_ms() + (left_ms > 0 ? left_ms : 1));
+        uint64_t rate = r->o.rate.hour[(r->o.hour ? r->o.hour : hour_now)(left_ms) % 24];
+        int64_t now = mono_ms();
+        if (*left_ms < 1)
+            *left_ms = 1;
+        if (rate == RATE_NONE && !r->stop) {
+            wait_until(r, &r->rate_cond, now + *left_ms);
+            continue;
+        }
+        if (rate != RATE_ANY && rate != RATE_NONE) {
+            if (r->rate_of && r->rate_of != rate && r->rate_at > now)
+                r->rate_at =
+                    now + (int64_t)((double)(r->rate_at - now) * (double)r->rate_of / (double)rate);
+            r->rate_of = rate;
+        }
+        return rate;
     }
 }
 
 bool rate_take(struct replicate *r, uint64_t bytes)
 {
     pthread_mutex_lock(&r->lock);
-    uint64_t rate = rate_now(r);
-    int64_t now = mono_ms(), at = r->rate_at > now ? r->rate_at : now;
-    if (rate != RATE_ANY) {
-        r->rate_at = at + (int64_t)(bytes * 1000 / rate);
-        while (!r->stop && mono_ms() < at)
-            wait_until(r, &r->rate_cond, at);
+    while (!r->stop) {
+        int64_t left_ms, now;
+        uint64_t rate = rate_now(r, &left_ms);
+        if (rate == RATE_ANY || r->stop)
+            break;
+        now = mono_ms();
+        if (r->rate_at <= now) {
+            r->rate_at = now + (int64_t)(bytes * 1000 / rate);
+            break;
+        }
+        /* the next hour may be another one */
+        wait_until(r, &r->rate_cond, r->rate_at - now > left_ms ? now + left_ms : r->rate_at);
     }
     bool go = !r->stop;
     pthread_mutex_unlock(&r->lock);

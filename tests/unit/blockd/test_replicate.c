@@ -334,6 +334,82 @@ static void test_closed_hours(void **state)
     assert_true(mono_ms() - before >= 25);
 }
 
+static unsigned slow_hour(int64_t *left_ms)
+{
+    *left_ms = 20;
+    return atomic_fetch_add(&hours_asked, 1) < 2 ? 3 : 4;
+}
+
+/* What is waited for at an hour's rate is thought over at its end. */
+static void test_a_wait_ends_with_the_hour(void **state)
+{
+    struct env *e = *state;
+    struct replicate *r = e->s.replicate;
+    pthread_mutex_lock(&r->lock);
+    r->o.hour = slow_hour;
+    r->o.rate.hour[3] = 1; /* a byte a second */
+    r->o.rate.hour[4] = 1000000;
+    pthread_mutex_unlock(&r->lock);
+    atomic_store(&hours_asked, 0);
+    int64_t before = mono_ms();
+    assert_true(rate_take(r, 3600)); /* on account: an hour of it … */
+    assert_true(rate_take(r, 1));    /* … or four milliseconds of the next */
+    assert_true(mono_ms() - before < 60000);
+}
+
+static atomic_bool hour_open;
+
+static unsigned shut_hour(int64_t *left_ms)
+{
+    *left_ms = 1;
+    atomic_fetch_add(&hours_asked, 1);
+    return atomic_load(&hour_open) ? 4 : 3;
+}
+
+/* While nothing may be moved no block is claimed from others. */
+static void test_nothing_is_claimed_in_closed_hours(void **state)
+{
+    struct env *e = *state;
+    struct replicate *r = e->s.replicate;
+    struct want *w = calloc(1, sizeof *w);
+    struct peer *p = calloc(1, sizeof *p);
+    bool there = true;
+    *w = (struct want){.ns = 9, .id = id_of("w"), .holders = {77}, .holders_n = 1};
+    *p = (struct peer){.r = r, .id = 77, .wanted = true};
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&p->cond, &attr);
+    pthread_condattr_destroy(&attr);
+    atomic_store(&hour_open, false);
+    atomic_store(&hours_asked, 0);
+    pthread_mutex_lock(&r->lock);
+    r->o.hour = shut_hour;
+    r->o.rate.hour[3] = RATE_NONE;
+    r->wants = w;
+    r->wants_end = &w->next;
+    r->wants_n = 1;
+    assert_int_equal(pthread_create(&p->thread, NULL, peer_main, p), 0);
+    r->peers[r->peers_n++] = p; /* ended with the others */
+    for (int k = 0; k < 10000 && atomic_load(&hours_asked) < 3; k++) {
+        pthread_mutex_unlock(&r->lock);
+        usleep(1000);
+        pthread_mutex_lock(&r->lock);
+    }
+    assert_true(atomic_load(&hours_asked) >= 3); /* it waits */
+    assert_int_equal(r->wants_n, 1);
+    assert_false(w->busy);
+    atomic_store(&hour_open, true);
+    for (int k = 0; k < 10000 && there; k++) { /* claimed now, and given up without a capability */
+        there = r->wants_n > 0;
+        pthread_mutex_unlock(&r->lock);
+        usleep(1000);
+        pthread_mutex_lock(&r->lock);
+    }
+    pthread_mutex_unlock(&r->lock);
+    assert_false(there);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -344,6 +420,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_offer, set_up, tear_down),
         cmocka_unit_test(test_rate_plans),
         cmocka_unit_test_setup_teardown(test_closed_hours, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_wait_ends_with_the_hour, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_nothing_is_claimed_in_closed_hours, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("replicate", tests, NULL, NULL);
 }
