@@ -18,7 +18,8 @@ static bool expired(const struct access *x, const struct m_capability *c, int64_
                     int64_t wall)
 {
     int64_t now = feed_now_ms(x->feed, mono, wall);
-    int64_t grace = feed_is_reached(x->feed) ? 0 : x->grace_ms;
+    bool alone = !feed_is_reached(x->feed) && feed_is_complete(x->feed);
+    int64_t grace = alone ? x->grace_ms : 0;
     int64_t expiry = c->expiry_ms > INT64_MAX / 2 ? INT64_MAX / 2 : (int64_t)c->expiry_ms;
     return now > expiry + grace;
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Revocations are kept on disk too: a restart while the metadata server is away must not let
- * revoked devices in again, nor what was taken back. Keys that the metadata server gives are
+ * revoked devices in again, nor what was taken back. What could not be written is written again
+ * with the next answer; where they cannot be read at the start, nothing past its end is honoured
+ * until the metadata server has told them again. Keys that the metadata server gives are
  * durable here before the next beat says that they have come.
  *
  * Losses are forgotten by the storage only when the beat that named them was answered. They go in
@@ -30,13 +32,30 @@ struct beat {
     pthread_mutex_t lock;
     pthread_cond_t wake;
     bool stop, now;
-    int last; /* outcome that was logged */
+    bool unsaved; /* the revocations on disk are not the feed's; the thread's own */
+    int last;     /* outcome that was logged */
 };
+
+/* Whether there is something to take; a file that cannot be read may have said anything. */
+static bool load(struct beat *b, const char *name, size_t max, struct buf *text)
+{
+    int r = durable_read(b->o.dir, name, max, text);
+    if (r && r != -ENOENT) {
+        log_printf(
+            b->o.log, LOG_L_ERROR,
+            "cannot read %s/%s: %s; until the metadata server answers, no capability is good "
+            "past its end",
+            b->o.dir, name, strerror(-r));
+        feed_distrust(b->o.feed);
+        b->unsaved = true;
+    }
+    return !r;
+}
 
 static void load_revoked(struct beat *b)
 {
     struct buf text cleanup_buf = {0};
-    if (durable_read(b->o.dir, "revoked", REVOKED_FILE_MAX, &text))
+    if (!load(b, "revoked", REVOKED_FILE_MAX, &text))
         return;
     uint64_t *v = calloc(text.n / 2 + 1, sizeof *v);
     if (!v)
@@ -49,7 +68,7 @@ static void load_revoked(struct beat *b)
     free(v);
 }
 
-static void save_revoked(struct beat *b)
+static int save_revoked(struct beat *b)
 {
     struct buf text cleanup_buf = {0};
     size_t n;
@@ -60,13 +79,14 @@ static void save_revoked(struct beat *b)
     int r = durable_write(b->o.dir, "revoked", text.p, text.n, 0600);
     if (r)
         log_printf(b->o.log, LOG_L_ERROR, "cannot write %s/revoked: %s", b->o.dir, strerror(-r));
+    return r;
 }
 
 /* Lines NAMESPACE ACCOUNT PEER UNTIL. */
 static void load_taken_back(struct beat *b)
 {
     struct buf text cleanup_buf = {0};
-    if (durable_read(b->o.dir, "taken-back", TAKEN_BACK_FILE_MAX, &text))
+    if (!load(b, "taken-back", TAKEN_BACK_FILE_MAX, &text))
         return;
     struct m_revoked *v = calloc(text.n / 8 + 1, sizeof *v);
     if (!v)
@@ -83,7 +103,7 @@ static void load_taken_back(struct beat *b)
     free(v);
 }
 
-static void save_taken_back(struct beat *b)
+static int save_taken_back(struct beat *b)
 {
     struct buf text cleanup_buf = {0};
     size_t n;
@@ -96,6 +116,7 @@ static void save_taken_back(struct beat *b)
     int r = durable_write(b->o.dir, "taken-back", text.p, text.n, 0600);
     if (r)
         log_printf(b->o.log, LOG_L_ERROR, "cannot write %s/taken-back: %s", b->o.dir, strerror(-r));
+    return r;
 }
 
 /* True: the metadata server is to know at once that they have come. */
@@ -186,9 +207,12 @@ static bool beat_once(struct beat *b)
     int64_t sent = mono_ms();
     int r = rpc_wait(b->rpc, b->o.identity->meta, "beat", &m_beat_req_desc, &q, &m_beat_ans_desc,
                      &ans, &a, BEAT_TIMEOUT_MS, message);
-    if (!r && feed_answered(b->o.feed, &ans, sent, mono_ms())) {
-        save_revoked(b);
-        save_taken_back(b);
+    if (!r)
+        b->unsaved |= feed_answered(b->o.feed, &ans, sent, mono_ms());
+    if (!r && b->unsaved) {
+        bool failed = save_revoked(b) != 0;
+        failed |= save_taken_back(b) != 0;
+        b->unsaved = failed;
     }
     bool told = !r && take_keys(b, &ans);
     if (r)

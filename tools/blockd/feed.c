@@ -11,6 +11,7 @@
 struct feed {
     pthread_mutex_t lock;
     bool reached, clock_known;
+    bool incomplete; /* feed_distrust */
     int64_t meta_ms, at_mono;
     uint64_t *revoked; /* rising */
     size_t revoked_n;
@@ -147,6 +148,7 @@ bool feed_answered(struct feed *f, const struct m_beat_ans *a, int64_t sent_mono
 {
     pthread_mutex_lock(&f->lock);
     f->reached = f->clock_known = true;
+    f->incomplete = false;
     f->meta_ms = (int64_t)a->now_ms;
     f->at_mono = sent_mono + (came_mono - sent_mono) / 2;
     bool changed = set_revoked_locked(f, a->revoked_devices, a->revoked_devices_n);
@@ -168,6 +170,21 @@ bool feed_is_reached(struct feed *f)
     bool reached = f->reached;
     pthread_mutex_unlock(&f->lock);
     return reached;
+}
+
+void feed_distrust(struct feed *f)
+{
+    pthread_mutex_lock(&f->lock);
+    f->incomplete = true;
+    pthread_mutex_unlock(&f->lock);
+}
+
+bool feed_is_complete(struct feed *f)
+{
+    pthread_mutex_lock(&f->lock);
+    bool complete = !f->incomplete;
+    pthread_mutex_unlock(&f->lock);
+    return complete;
 }
 
 int64_t feed_now_ms(struct feed *f, int64_t mono, int64_t wall)

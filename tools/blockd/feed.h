@@ -18,6 +18,9 @@ bool feed_answered(struct feed *f, const struct m_beat_ans *a, int64_t sent_mono
 /* The metadata server was reached (it may have refused the beat), or was not. */
 void feed_reached(struct feed *f, bool reached);
 bool feed_is_reached(struct feed *f);
+/* What was revoked before is not known: until the next answer nothing is honoured past its end. */
+void feed_distrust(struct feed *f);
+bool feed_is_complete(struct feed *f);
 /* Its clock now. Before its first answer: this machine's. */
 int64_t feed_now_ms(struct feed *f, int64_t mono, int64_t wall);
 /* Devices: all that they have is refused. */

@@ -182,6 +182,27 @@ static void test_no_grace(void **state)
     end(&f);
 }
 
+/* Who cannot know what was revoked gives no grace until he is told again. */
+static void test_no_grace_without_revocations(void **state)
+{
+    (void)state;
+    struct fixture f = make();
+    struct m_beat_ans a = {.now_ms = META};
+    feed_answered(f.x.feed, &a, 1000, 1200);
+    f.c.expiry_ms = META - 1000;
+    feed_reached(f.x.feed, false);
+    assert_int_equal(check(&f, NS, RIGHT_READ, 1100), 0);
+    feed_distrust(f.x.feed);
+    assert_int_equal(check(&f, NS, RIGHT_READ, 1100), ERR_UNAUTHENTICATED);
+    f.c.expiry_ms = META + 1000;
+    assert_int_equal(check(&f, NS, RIGHT_READ, 1100), 0);
+    feed_answered(f.x.feed, &a, 1000, 1200);
+    feed_reached(f.x.feed, false);
+    f.c.expiry_ms = META - 1000;
+    assert_int_equal(check(&f, NS, RIGHT_READ, 1100), 0);
+    end(&f);
+}
+
 /* What ends later than a revocation was given after it. */
 static void test_taken_back(void **state)
 {
@@ -275,10 +296,15 @@ static void test_keys_are_kept(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_scope),       cmocka_unit_test(test_forged),
-        cmocka_unit_test(test_expiry),      cmocka_unit_test(test_revoked),
-        cmocka_unit_test(test_no_grace),    cmocka_unit_test(test_taken_back),
-        cmocka_unit_test(test_keys_change), cmocka_unit_test(test_keys_are_kept),
+        cmocka_unit_test(test_scope),
+        cmocka_unit_test(test_forged),
+        cmocka_unit_test(test_expiry),
+        cmocka_unit_test(test_revoked),
+        cmocka_unit_test(test_no_grace_without_revocations),
+        cmocka_unit_test(test_no_grace),
+        cmocka_unit_test(test_taken_back),
+        cmocka_unit_test(test_keys_change),
+        cmocka_unit_test(test_keys_are_kept),
     };
     return cmocka_run_group_tests_name("access", tests, NULL, NULL);
 }

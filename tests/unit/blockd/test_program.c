@@ -403,6 +403,52 @@ static void test_loss_is_told(void **state)
     stop_program(e);
 }
 
+static bool output_has(const struct env *e, const char *text)
+{
+    char line[1024];
+    bool found = false;
+    FILE *f = fopen(e->output, "r");
+    assert_non_null(f);
+    while (!found && fgets(line, sizeof line, f))
+        found = strstr(line, text) != NULL;
+    fclose(f);
+    return found;
+}
+
+/* Where revocations cannot be read or written, that is said, and they are written as soon as they
+ * can be, though they are the same. */
+static void test_revocations_are_written_again(void **state)
+{
+    struct env *e = *state;
+    static const char *const none[] = {NULL};
+    struct block_id id;
+    struct stat st;
+    char *path;
+    bool written = false;
+    assert_true(asprintf(&path, "%s/revoked", e->data) > 0);
+    first_start(e);
+    stop_program(e);
+    make_damaged(e, 5, &id);
+    unlink(path);
+    assert_int_equal(mkdir(path, 0700), 0);
+    int before = e->beats;
+    spawn_program(e, none);
+    await_beat(e, before);
+    for (int k = 0; k < 1000 && !output_has(e, "cannot write"); k++)
+        usleep(10000);
+    assert_true(output_has(e, "cannot write"));
+    assert_true(output_has(e, "no capability is good past its end"));
+    assert_int_equal(rmdir(path), 0);
+    ask_for(e, 5, id); /* a loss, which the next beat tells of at once */
+    for (int k = 0; k < 1000 && !written; k++) {
+        written = !stat(path, &st) && S_ISREG(st.st_mode) && st.st_size > 0;
+        usleep(10000);
+    }
+    assert_true(written);
+    stop_program(e);
+    free(path);
+}
+
 static void test_port_in_use(void **state)
 {
     struct env *e = *state;
@@ -504,8 +550,13 @@ int main(int argc, char **argv)
 #t, t, set_up, tear_down, &env                                                             \
     }
     const struct CMUnitTest tests[] = {
-        TEST(test_life),  TEST(test_port_in_use),      TEST(test_join_refused),
-        TEST(test_usage), TEST(test_damaged_identity), TEST(test_loss_is_told),
+        TEST(test_life),
+        TEST(test_port_in_use),
+        TEST(test_join_refused),
+        TEST(test_usage),
+        TEST(test_damaged_identity),
+        TEST(test_loss_is_told),
+        TEST(test_revocations_are_written_again),
     };
 #undef TEST
     return cmocka_run_group_tests_name("program", tests, NULL, NULL);
