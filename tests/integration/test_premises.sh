@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Two premises in network namespaces of their own. The branch's block server can reach head office's, but cannot be
 # reached from there: it fetches what is committed at head office, and gives what is committed at the branch. Then
-# the branch is cut off, and comes back.
+# the branch is cut off, and comes back; at last its link is slow.
 # time-out: 300
 if [ "$(id -u)" != 0 ]; then
     echo "needs root: network namespaces"
@@ -79,4 +79,16 @@ must lab wait --replicated --timeout 120
 equal || fail "the premises hold different blocks"
 must cmp "$work/z" "$b/z"
 must cmp "$work/z" "$a/offline"
-passed "premises"
+
+# a slow link: who reads across it is not held up by it where the same is at hand
+slow=no
+if ip netns exec "${ns}h" tc qdisc add dev up0 root tbf rate 4mbit burst 64kb latency 400ms; then
+    mkdir "$work/c"
+    must at_branch "$top/tools/lab" mount "$lab" c "$work/c" -o prefer=cloud
+    eventually 30 ls "$work/c/x" "$work/c/y"
+    must cmp "$work/x" "$work/c/x" # 5 MB would take ten seconds
+    must cmp "$work/y" "$work/c/y"
+    slow=$("$top/tools/lab" steadfs "$lab" c status "$work/c" --json | jq .races_won)
+    [ "$slow" -ge 1 ] || fail "no read was won by the server at hand"
+fi
+passed "premises; reads across a slow link that were won by the server at hand: $slow"
