@@ -3,9 +3,11 @@
  *
  * The order is in sync_target.c. Between candidates of one rank it is decided by what bringing the
  * blocks to each would take: its round trip, and the bytes that it lacks (D2) by the speed that was
- * measured of it. The metadata server is asked for these only where it matters: when targets have
- * to be chosen anew for a set of some size, and there are at least two to choose from. What is in
- * use stays in use until it fails or a better rank comes back.
+ * measured of it. Where too few candidates can be reached for the copies wanted, one that can is
+ * asked to pass blocks on to the others: their receipts are as good. The metadata server is asked
+ * for these only where it matters: when targets have to be chosen anew for a set of some size, and
+ * there are at least two to choose from. What is in use stays in use until it fails or a better
+ * rank comes back.
  */
 #include <errno.h>
 #include <string.h>
@@ -36,7 +38,11 @@ static bool targets_work(const struct sync_ns *ns, size_t want)
         for (size_t k = 0; k < ns->routes_n && !r; k++)
             if (ns->routes[k]->server->id == ns->targets[i])
                 r = ns->routes[k];
-        if (!r || !r->listed || r->leaving || r->server->backoff.fails)
+        if (!r || !r->listed || r->leaving)
+            return false;
+        if (r->via && (!r->server->backoff.fails || r->via->server->backoff.fails))
+            return false; /* one that is reached again needs no other to pass blocks on */
+        if (!r->via && r->server->backoff.fails)
             return false;
     }
     return true;
@@ -50,6 +56,29 @@ static double cost_of(const struct route *r, int64_t now)
                         ? (double)r->missing_bytes / r->server->pace.bytes_ms
                         : 0;
     return r->server->rtt_ms + moving;
+}
+
+/* Targets that cannot be reached from here, but perhaps by the first of those that can: it passes
+ * blocks on. Added to the chosen ones up to `want`; how many there are then. */
+static size_t add_relayed(struct sync *s, struct sync_ns *ns, uint64_t *chosen, size_t n,
+                          size_t want)
+{
+    int64_t now = s->clock();
+    for (size_t i = 0; i < ns->routes_n; i++)
+        ns->routes[i]->via = NULL;
+    struct route *via = n ? route_find(ns, chosen[0]) : NULL;
+    for (size_t i = 0; i < ns->routes_n && via && n < want; i++) {
+        struct route *r = ns->routes[i];
+        if (!r->listed || r->leaving || !r->cap_n || !r->server->backoff.fails)
+            continue;
+        if (r->relay_after > now) {
+            sync_at(s, r->relay_after);
+            continue;
+        }
+        r->via = via;
+        chosen[n++] = r->server->id;
+    }
+    return n;
 }
 
 bool targets_update(struct sync *s, struct sync_ns *ns)
@@ -75,7 +104,7 @@ bool targets_update(struct sync *s, struct sync_ns *ns)
             .usable = r->server->backoff.fails == 0 && r->cap_n > 0,
             .current = current};
     }
-    size_t found = target_choose(v, n, chosen, want);
+    size_t found = add_relayed(s, ns, chosen, target_choose(v, n, chosen, want), want);
     if (found != ns->targets_n || memcmp(chosen, ns->targets, found * sizeof *chosen) != 0) {
         memcpy(ns->targets, chosen, found * sizeof *chosen);
         ns->targets_n = found;

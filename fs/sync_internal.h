@@ -165,6 +165,8 @@ struct route {
     uint64_t priority;
     bool listed;
     bool leaving;           /* to be read from only */
+    struct route *via;      /* the server cannot be reached from here: puts go through this one */
+    int64_t relay_after;    /* a batch was not passed on: tried again then */
     uint64_t missing_bytes; /* of the set that was asked about; see choice_at */
     uint8_t cap[1024];
     size_t cap_n;

@@ -19,6 +19,7 @@
 #include "sync_internal.h"
 
 #define FORBIDDEN_AGAIN_MS 2000 /* after the right to write was refused */
+#define RELAY_AGAIN_MS 5000     /* after another server did not pass a batch on */
 #define PUT_BARRIER_BYTES PUT_BATCH_BYTES
 #define PUT_BACKGROUND_BYTES (8u << 20)
 #define PUT_EAGER_BYTES (64u << 10)
@@ -27,7 +28,7 @@
 
 struct batch {
     struct sync_job job;
-    struct route *route;
+    struct route *route, *via; /* via: who is to pass it on, or NULL */
     enum upload_class class;
     bool eager;
     size_t n, bytes;
@@ -145,6 +146,19 @@ static void batch_answer(struct sync *s, struct batch *b, const struct m_put_ans
     batch_requeue(b); /* what no result named or what was refused */
 }
 
+/* It was not passed on. */
+static void relay_failed(struct sync *s, struct batch *b, const struct rpc_result *r)
+{
+    if (!r->status) /* nor was who should have done it reached */
+        server_failed(s, b->via->server, r);
+    if (r->err == -EACCES || r->err == -EPERM)
+        s->session_wanted = true;
+    b->route->relay_after = s->clock() + RELAY_AGAIN_MS;
+    b->route->ns->targets_at = 0;
+    if (r->err != -ECANCELED)
+        log_printf(s->fs->log, LOG_L_INFO, "%s: %s", b->route->server->premises, r->message);
+}
+
 static void put_done(struct sync *s, struct sync_call *c)
 {
     struct batch *b = c->arg;
@@ -159,8 +173,11 @@ static void put_done(struct sync *s, struct sync_call *c)
     if (!c->res.err) {
         put_trace(s, "put", b);
         ops_log(s, r->ns->id, 0, &c->ops, "%s has %zu blocks", r->server->premises, b->items_n);
-        server_ok(s, r->server, c->res.seconds, b->bytes, 0);
+        server_ok(s, c->server, c->res.seconds, b->bytes, 0);
         batch_answer(s, b, &m);
+    } else if (b->via) {
+        relay_failed(s, b, &c->res);
+        batch_requeue(b);
     } else {
         if (c->res.err == -ENOSPC && !c->res.message[0])
             snprintf(c->res.message, sizeof c->res.message, "%s is full", r->server->url);
@@ -195,6 +212,12 @@ static void batch_send(struct sync *s, struct batch *b)
                            .capability = bytes_of(r->cap, r->cap_n),
                            .items = b->items,
                            .items_n = b->items_n};
+    b->via = r->via;
+    if (b->via) {
+        h.relay = r->server->id;
+        h.relay_capability = h.capability;
+        h.capability = bytes_of(b->via->cap, b->via->cap_n);
+    }
     struct buf cleanup_buf head = {0};
     frame_head(&m_put_head_desc, &h, &head);
     put_trace(s, "A8", b);
@@ -207,8 +230,8 @@ static void batch_send(struct sync *s, struct batch *b)
         r->put_turn = s->turns;
         sync_at(s, s->clock());
     }
-    call_server(c, r->server, "put", bytes_of(head.p, head.n), b->raw, b->items_n,
-                PUT_TIMEOUT_MS + (unsigned)(b->bytes / PUT_SLOWEST));
+    call_server(c, b->via ? b->via->server : r->server, "put", bytes_of(head.p, head.n), b->raw,
+                b->items_n, PUT_TIMEOUT_MS + (unsigned)(b->bytes / PUT_SLOWEST));
 }
 
 static void batch_was_read(struct sync *s, struct sync_event *e)
@@ -271,14 +294,15 @@ static struct batch *batch_of_queue(struct route *r, enum upload_class class)
 
 void put_step(struct sync *s, struct route *r)
 {
-    if (r->server->backoff.fails || !r->cap_n)
+    if ((r->server->backoff.fails && !r->via) || !r->cap_n)
         return;
     if (r->put_after > s->clock()) {
         sync_at(s, r->put_after);
         return;
     }
+    unsigned max = r->via ? 1 : PUTS_INFLIGHT_MAX; /* passing on keeps the other server waiting */
     for (enum upload_class c = 0; c < UPLOAD_CLASSES; c++)
-        while (!TAILQ_EMPTY(&r->put[c]) && r->puts[c] < PUTS_INFLIGHT_MAX &&
+        while (!TAILQ_EMPTY(&r->put[c]) && r->puts[c] < max &&
                (s->put_bytes < PUT_INFLIGHT_BYTES || c == UPLOAD_BARRIER))
             batch_start(s, batch_of_queue(r, c));
 }

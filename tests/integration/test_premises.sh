@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Two premises in network namespaces of their own. The branch's block server can reach head office's, but cannot be
 # reached from there: it fetches what is committed at head office, and gives what is committed at the branch. Then
-# the branch is cut off, and comes back; at last its link is slow.
+# the branch is cut off, and comes back; its link is slow; and a client reaches head
+# office alone.
 # time-out: 300
 if [ "$(id -u)" != 0 ]; then
     echo "needs root: network namespaces"
@@ -10,10 +11,10 @@ if [ "$(id -u)" != 0 ]; then
 fi
 if [ -z "${STEADFS_TEST_NETNS:-}" ]; then
     ns=sf$$
-    undo() { ip netns del "${ns}h"; ip netns del "${ns}b"; } 2>/dev/null
+    undo() { ip netns del "${ns}h"; ip netns del "${ns}b"; ip netns del "${ns}c"; } 2>/dev/null
     trap undo EXIT
     trap 'exit 143' INT TERM
-    { ip netns add "${ns}h" && ip netns add "${ns}b" &&
+    { ip netns add "${ns}h" && ip netns add "${ns}b" && ip netns add "${ns}c" &&
         ip -n "${ns}h" link add up0 type veth peer name up0 netns "${ns}b" &&
         ip -n "${ns}h" addr add 10.99.71.1/24 dev up0 && ip -n "${ns}h" link set up0 up &&
         ip -n "${ns}h" link set lo up && ip -n "${ns}b" link set lo up &&
@@ -91,4 +92,18 @@ if ip netns exec "${ns}h" tc qdisc add dev up0 root tbf rate 4mbit burst 64kb la
     slow=$("$top/tools/lab" steadfs "$lab" c status "$work/c" --json | jq .races_won)
     [ "$slow" -ge 1 ] || fail "no read was won by the server at hand"
 fi
+
+# a client that reaches head office alone, and wants two copies: head office passes its blocks on to the branch
+ip netns exec "${ns}h" tc qdisc del dev up0 root 2>/dev/null
+{ ip -n "${ns}h" link add up1 type veth peer name up1 netns "${ns}c" && ip -n "${ns}h" addr add 10.99.73.1/24 dev up1 &&
+    ip -n "${ns}h" link set up1 up && ip -n "${ns}c" link set lo up && ip -n "${ns}c" addr add 10.99.73.2/24 dev up1 &&
+    ip -n "${ns}c" link set up1 up && ip -n "${ns}c" route add 10.99.71.0/24 via 10.99.73.1 &&
+    ip -n "${ns}h" route add 10.99.72.2 via 10.99.71.2; } || fail "no third network"
+mkdir "$work/d"
+must nsenter --net="/run/netns/${ns}c" "$top/tools/lab" mount "$lab" d "$work/d" -o copies=2,prefer=cloud,fsync_timeout=30
+random_file "$work/w" 1500000
+must dd if="$work/w" of="$work/d/w" bs=1M conv=fsync
+must lab kill blockd-cloud # … which is gone at once: the fsync has said the truth
+must cmp "$work/w" "$b/w"
+must lab start blockd-cloud
 passed "premises; reads across a slow link that were won by the server at hand: $slow"

@@ -36,6 +36,12 @@ void replicate_arrived(struct replicate *r, uint64_t ns, const struct block_id *
 /* Something that other servers may have was lost here: look for it soon. Any thread; may be NULL.
  */
 void replicate_look(struct replicate *r);
+/* Passes a framed put on to another server of the namespace. 0 or -errno, in res too; -ENOENT: that
+ * is none. The caller frees res->body. Any thread, which it keeps for 20 s at most; r may be NULL.
+ */
+struct rpc_result;
+int replicate_relay(struct replicate *r, uint64_t ns, uint64_t server, struct bytes head,
+                    struct bytes raw, struct rpc_result *res);
 /* NULL where r is. */
 struct inbound *replicate_inbound(struct replicate *r);
 /* Appends Prometheus text. */

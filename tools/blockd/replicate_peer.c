@@ -294,6 +294,34 @@ static bool push_once(struct peer *p, int64_t *next_ms)
     return push(p, v, n, cap) == 0;
 }
 
+/* ---- for clients ----------------------------------------------------------------------------- */
+int replicate_relay(struct replicate *r, uint64_t ns, uint64_t server, struct bytes head,
+                    struct bytes raw, struct rpc_result *res)
+{
+    char url[sizeof((struct peer *)NULL)->url] = "";
+    uint64_t slot;
+    if (r) {
+        pthread_mutex_lock(&r->lock);
+        bool member = table_member(r, ns, server) != NULL;
+        for (size_t i = 0; i < r->peers_n && member; i++)
+            if (r->peers[i]->id == server)
+                memcpy(url, r->peers[i]->url, sizeof url);
+        pthread_mutex_unlock(&r->lock);
+    }
+    if (!*url) {
+        snprintf(res->message, sizeof res->message, "it is no server of the namespace");
+        return res->err = -ENOENT;
+    }
+    return call_raw(r, r->peers_rpc, &slot,
+                    &(struct rpc_call){.url = url,
+                                       .method = "put",
+                                       .head = head,
+                                       .body = raw,
+                                       .anonymous = true,
+                                       .timeout_ms = PEER_TIMEOUT_MS},
+                    res);
+}
+
 /* ---- pull ---------------------------------------------------------------------------------- */
 
 static bool number_in(const uint64_t *v, size_t n, uint64_t x)

@@ -20,6 +20,7 @@
 
 #include "blockid.h"
 #include "frame.h"
+#include "rpc.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -29,6 +30,7 @@
 #define NAME "steadfs_blockd"
 #define PUT_HEAD_MAX (256u << 10)
 #define PUT_BODY_MAX (PUT_BATCH_BYTES + PUT_HEAD_MAX)
+#define RELAYS_MAX 2            /* at a time: each keeps a worker waiting */
 #define OFFER_ROOM (256u << 20) /* free bytes that replication leaves to clients */
 #define GET_BODY_MAX (IDS_MAX * 40u + 4096u)
 
@@ -178,6 +180,32 @@ static void note_arrived(struct service *s, const struct m_put_head *h, const st
     }
 }
 
+/* The blocks are for another block server, which the client cannot reach; its answer is the answer.
+ * Nothing is stored here by it. */
+static void relay(struct service *s, struct httpd_req *q, const struct m_put_head *h,
+                  struct bytes raw)
+{
+    struct buf head cleanup_buf = {0};
+    struct rpc_result res = {.err = -EAGAIN};
+    struct m_put_head on = {
+        .ns = h->ns, .capability = h->relay_capability, .items = h->items, .items_n = h->items_n};
+    snprintf(res.message, sizeof res.message, "too many blocks are being passed on");
+    frame_head(&m_put_head_desc, &on, &head);
+    if (atomic_fetch_add(&s->relays, 1) < RELAYS_MAX)
+        replicate_relay(s->replicate, h->ns, h->relay, bytes_of(head.p, head.n), raw, &res);
+    atomic_fetch_sub(&s->relays, 1);
+    if (!res.err)
+        httpd_reply(q, 200, &res.body);
+    else
+        httpd_reply_error(q,
+                          res.err == -EACCES  ? ERR_UNAUTHENTICATED
+                          : res.err == -EPERM ? ERR_FORBIDDEN
+                                              : ERR_UNAVAILABLE,
+                          "not passed on to block server %llu: %s", (unsigned long long)h->relay,
+                          res.message);
+    buf_free(&res.body);
+}
+
 static void handle_put(void *ctx, struct httpd_req *q)
 {
     struct service *s = ctx;
@@ -197,6 +225,13 @@ static void handle_put(void *ctx, struct httpd_req *q)
         return;
     }
     atomic_fetch_add(&s->put_bytes, raw.n);
+    if (h.relay) {
+        if (access_peer(&s->access, h.capability))
+            httpd_reply_error(q, ERR_FORBIDDEN, "only clients have blocks passed on");
+        else
+            relay(s, q, &h, raw);
+        return;
+    }
     struct m_put_ans ans = {
         .results = arena_alloc(a, (h.items_n + 1) * sizeof *ans.results),
         .results_n = h.items_n,

@@ -21,6 +21,7 @@ struct service {
     struct scrub *scrub;         /* told what cannot be read; may be NULL */
     struct collect *collect;     /* for the metrics; may be NULL */
     struct replicate *replicate; /* NULL: offers are refused */
+    atomic_int relays;           /* puts being passed on */
     atomic_uint_least64_t put_bytes, get_bytes, corrupt, unreadable, refused, put_failed;
 };
 

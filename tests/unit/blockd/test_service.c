@@ -470,6 +470,47 @@ static void test_capabilities(void **state)
     arena_free(&a);
 }
 
+/* What is for another server is passed on to a server of the namespace or refused, never stored
+ * here. */
+static void test_relay(void **state)
+{
+    struct env *e = *state;
+    struct arena a = {0};
+    struct block_id id;
+    uint8_t *p = block_make(100, 1, &id);
+    struct m_put_item it = {.block = id, .stored_len = 100, .logical_len = 100};
+    struct m_put_head h = {.ns = 4,
+                           .capability = capability(e, &a, 4, RIGHT_READ | RIGHT_WRITE),
+                           .items = &it,
+                           .items_n = 1,
+                           .relay = 8,
+                           .relay_capability = bytes_of("for the other", 13)};
+    struct m_put_ans ans;
+    struct storage_info info;
+    assert_int_equal(send_put(e, &a, &h, bytes_of(p, 100), &ans), -EAGAIN); /* it knows none */
+    assert_int_equal(atomic_load(&e->s.relays), 0);
+    atomic_store(&e->s.relays, 2); /* enough are being passed on */
+    assert_int_equal(send_put(e, &a, &h, bytes_of(p, 100), &ans), -EAGAIN);
+    assert_int_equal(atomic_load(&e->s.relays), 2);
+    atomic_store(&e->s.relays, 0);
+    h.capability = capability(e, &a, 4, RIGHT_READ);
+    assert_int_equal(send_put(e, &a, &h, bytes_of(p, 100), &ans), -EPERM);
+    struct m_capability c = {.server = SERVER,
+                             .ns = 4,
+                             .peer = 9,
+                             .rights = RIGHT_READ | RIGHT_WRITE,
+                             .expiry_ms = (uint64_t)wall_ms() + 60000};
+    struct buf b = {0};
+    capability_seal(&c, &e->key, &b);
+    h.capability = bytes_of(b.p, b.n);
+    assert_int_equal(send_put(e, &a, &h, bytes_of(p, 100), &ans), -EPERM); /* not for servers */
+    assert_int_equal(e->s.storage->ops->have(e->s.storage, 4, &id, 1, &info), 0);
+    assert_false(info.there);
+    buf_free(&b);
+    free(p);
+    arena_free(&a);
+}
+
 static void test_malformed(void **state)
 {
     struct env *e = *state;
@@ -639,8 +680,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_put_get_have),      TEST(test_hash_mismatch), TEST(test_partial_batch),
         TEST(test_another_namespace), TEST(test_link),          TEST(test_link_by_copying),
-        TEST(test_capabilities),      TEST(test_malformed),     TEST(test_get_in_parts),
-        TEST(test_corrupt_block),     TEST(test_full_disk),     TEST(test_restart_and_trace),
+        TEST(test_capabilities),      TEST(test_relay),         TEST(test_malformed),
+        TEST(test_get_in_parts),      TEST(test_corrupt_block), TEST(test_full_disk),
+        TEST(test_restart_and_trace),
     };
     return cmocka_run_group_tests_name("service", tests, NULL, NULL);
 }

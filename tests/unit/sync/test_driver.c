@@ -126,6 +126,23 @@ static void a_failed_target_is_replaced_and_the_question_asked_anew(void **state
     answer(call_wait("have"), &m_put_ans_desc, &probe);
 }
 
+static struct fake_call *call_wait_at(const char *method, const char *url)
+{
+    struct fake_call *found = NULL;
+    int64_t end = now_ms() + WAIT_MS;
+    while (!found && now_ms() < end) {
+        pthread_mutex_lock(&net_lock);
+        for (size_t i = 0; i < calls_n && !found; i++)
+            if (calls[i].open && !strcmp(calls[i].method, method) && !strcmp(calls[i].url, url))
+                found = &calls[i];
+        pthread_mutex_unlock(&net_lock);
+        usleep(500);
+    }
+    if (!found)
+        fail_msg("no %s at %s", method, url);
+    return found;
+}
+
 static size_t calls_to(const char *url)
 {
     size_t n = 0;
@@ -198,6 +215,43 @@ static void a_namespace_that_stays_is_not_brought_elsewhere(void **state)
     assert_int_equal(r[1].err, -EIO);
     assert_int_equal(calls_to("http://cloud"), 0);
     assert_true(calls_to("http://hq") >= 2);
+}
+
+/* Two copies are wanted and one server cannot be reached: the other passes the blocks on to it, and
+ * the receipt is that server's own. What was not passed on is not claimed. */
+static void blocks_are_passed_on_to_who_cannot_be_reached(void **state)
+{
+    (void)state;
+    struct arena cleanup_arena a = {0};
+    struct result r = {0};
+    struct m_put_head h;
+    struct bytes head, raw;
+    fs.opt.copies = 2;
+    start();
+    node_add(100, "hello");
+    barrier(100, &r);
+    for (int k = 0; k < 2; k++) { /* a question for each */
+        struct fake_call *c = call_wait("diff");
+        struct m_diff_req q;
+        assert_int_equal(
+            msg_decode(&m_diff_req_desc, &q, c->body.p, c->body.n, MSG_STRICT, &a, NULL), 0);
+        answer_diff_missing(c, q.target);
+    }
+    answer_put(call_wait_at("put", "http://hq"), "hq");
+    answer_error(call_wait_at("put", "http://cloud"), -EHOSTUNREACH);
+    struct fake_call *c = call_wait_at("put", "http://hq");
+    assert_int_equal(frame_split(bytes_of(c->body.p, c->body.n), &head, &raw), 0);
+    assert_int_equal(msg_decode(&m_put_head_desc, &h, head.p, head.n, MSG_STRICT, &a, NULL), 0);
+    assert_int_equal(h.relay, 12);
+    assert_int_equal(h.relay_capability.n, 3);
+    answer_put(c, "cloud");
+    c = call_wait("commit");
+    struct m_commit_req q = commit_of(c, &a);
+    assert_int_equal(q.targets_n, 2);
+    assert_int_equal(q.receipts_n, 2);
+    answer_committed(c, 1);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(r.err, 0);
 }
 
 /* Back where it is better as soon as it answers, and asked there anew. */
@@ -1082,23 +1136,6 @@ static void a_server_that_refuses_good_bytes_is_left(void **state)
 }
 
 /* ---- races ---- */
-static struct fake_call *call_wait_at(const char *method, const char *url)
-{
-    struct fake_call *found = NULL;
-    int64_t end = now_ms() + WAIT_MS;
-    while (!found && now_ms() < end) {
-        pthread_mutex_lock(&net_lock);
-        for (size_t i = 0; i < calls_n && !found; i++)
-            if (calls[i].open && !strcmp(calls[i].method, method) && !strcmp(calls[i].url, url))
-                found = &calls[i];
-        pthread_mutex_unlock(&net_lock);
-        usleep(500);
-    }
-    if (!found)
-        fail_msg("no %s at %s", method, url);
-    return found;
-}
-
 static void fetch(const struct block_id *id, struct result *r)
 {
     pthread_mutex_lock(&fs.lock);
@@ -1630,6 +1667,7 @@ int main(void)
         T(a_probe_goes_by_a_namespace_that_is_there),
         T(a_failed_target_is_replaced_and_the_question_asked_anew),
         T(a_namespace_that_stays_is_not_brought_elsewhere),
+        T(blocks_are_passed_on_to_who_cannot_be_reached),
         T(a_better_candidate_is_gone_back_to),
         T(what_candidates_lack_decides_between_equals),
         T(a_choice_is_made_without_the_counts_too),
