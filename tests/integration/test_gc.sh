@@ -6,7 +6,7 @@
 # shellcheck source=tests/integration/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-lab_up --premises hq,cloud --gc-grace 3 --history-min 1
+lab_up --premises hq,cloud --gc-grace 2 --history-min 1
 lab_mount a
 admin() { lab steadfs admin admin "$@"; }
 disk() { find "$lab/blockd-$1/blocks" -type f -printf '%s\n' | awk '{ n += $1 } END { print n + 0 }'; }
@@ -47,7 +47,7 @@ children+=("$writing")
 # 5 and 6 go, whatever happens meanwhile
 has() { lab blocks "$1" | grep -q "^$(ids_of "$work/src/$2") "; }
 has_not() { ! has "$@"; }
-for ((i = 0; i < 3; i++)); do
+for ((i = 0; i < 2; i++)); do
     for p in hq cloud; do
         must lab kill "blockd-$p"
         must lab start "blockd-$p"
