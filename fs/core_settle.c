@@ -569,6 +569,25 @@ static int request_ended(struct core *c, uint64_t ns, const struct m_request_sta
     return err == -ENOENT ? 0 : err; /* acknowledged already: the tree does not know it */
 }
 
+/* What the tree knows to be committed up to `at`, though the journal was not read so far: if the
+ * server has been told that it is known, it says nothing of it any more. */
+static int settle_known(struct core *c, uint64_t ns, uint64_t at)
+{
+    cleanup_ids struct ids requests = {0}, sjids = {0};
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT request, sjid FROM sent WHERE ns = ?1 AND sjid != 0"
+                                      " AND sjid <= ?2 ORDER BY sjid");
+    sqlite3_bind_int64(s, 1, (int64_t)ns);
+    sqlite3_bind_int64(s, 2, (int64_t)at);
+    int rc;
+    while ((rc = tree_step(c->t, s)) == 1) {
+        ids_add(&requests, (uint64_t)sqlite3_column_int64(s, 0));
+        ids_add(&sjids, (uint64_t)sqlite3_column_int64(s, 1));
+    }
+    for (size_t i = 0; !rc && i < requests.n; i++)
+        rc = settle_request(c, requests.v[i], sjids.v[i]);
+    return rc;
+}
+
 int core_requests_answer(struct core *c, uint64_t ns, const struct m_requests_ans *a, uint64_t at,
                          struct core_effects *fx)
 {
@@ -577,5 +596,7 @@ int core_requests_answer(struct core *c, uint64_t ns, const struct m_requests_an
         return err;
     for (size_t i = 0; !err && i < a->requests_n; i++)
         err = request_ended(c, ns, &a->requests[i], at, fx);
+    if (!err)
+        err = settle_known(c, ns, at);
     return core_leave(c, err);
 }

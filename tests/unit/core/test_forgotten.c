@@ -128,6 +128,39 @@ static void test_made_by_a_commit_that_both_forgot(void **state)
     made_and_forgotten(*state, true);
 }
 
+/* The answer said where it was committed; that the journal was read up to there is lost, and the
+ * server says no more how the request ended. */
+static void test_an_answer_that_outlived_the_journal(void **state)
+{
+    struct pair *p = *state;
+    struct device *here = &p->d[HERE], *there = &p->d[THERE];
+    struct simvfs *kept = simvfs_new("kept");
+    struct dump last;
+    simvfs_reset(kept, 1);
+    pair_begin(p, true);
+    make(p, here, pair_base(p, "d"), "new", NODE_REG);
+    assert_true(device_plan(p, here));
+    make(p, there, pair_base(p, "e"), "theirs", NODE_REG);
+    device_commit(p, there);
+    device_send(p, here); /* it is not the next record */
+    simvfs_copy(kept, here->disk);
+    device_follow(p, here);
+    make(p, here, pair_base(p, "d"), "more", NODE_REG);
+    device_commit(p, here);
+    device_lose(p, here, kept);
+    pair_forget(p);
+    device_follow(p, here);
+    assert_int_equal(here->resyncs, 1);
+    assert_same(p, 0, &last);
+    assert_non_null(dump_find(&last, "d/more"));
+    sqlite3_stmt *s = tree_stmt(here->tree, "SELECT count(*) FROM sent");
+    assert_int_equal(tree_step(here->tree, s), 1);
+    assert_int_equal(sqlite3_column_int(s, 0), 0);
+    sqlite3_reset(s);
+    pair_end(p);
+    simvfs_free(kept);
+}
+
 /* It has a name here that the server knows by another one. */
 static void test_made_elsewhere_by_a_commit_that_both_forgot(void **state)
 {
@@ -365,6 +398,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(test_made_by_a_commit_that_both_forgot),
+        T(test_an_answer_that_outlived_the_journal),
         T(test_made_elsewhere_by_a_commit_that_both_forgot),
         T(test_made_and_removed_by_commits_that_both_forgot),
         T(test_a_copy_of_what_has_grown),
