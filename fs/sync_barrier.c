@@ -50,24 +50,24 @@ static void barrier_drop(struct sync *s, struct waiter *w)
     upload_set_free(&b->set);
 }
 
-uint64_t sync_barrier(struct sync *s, uint64_t node, bool local, sync_done done, void *arg,
-                      int *err)
+static struct barrier *barrier_begin(struct sync *s, uint64_t node, bool local, sync_done done,
+                                     void *arg, int *err)
 {
     struct core_barrier cb;
     struct core_attr a;
     struct core_need need;
     *err = core_barrier(s->fs->core, node, &cb);
     if (*err)
-        return 0;
+        return NULL;
     if (cb.parked || (!cb.dirty && !cb.request)) {
         *err = local ? 0 : cb.parked;
         if (!local || !cb.parked)
-            return 0;
+            return NULL;
     }
     int r = core_getattr(s->fs->core, node, &a, &need);
     if (r || s->waiters_n >= SYNC_WAITERS_MAX) {
         *err = r < 0 ? r : -EAGAIN;
-        return 0;
+        return NULL;
     }
     struct barrier *b = calloc(1, sizeof *b);
     if (!b)
@@ -79,23 +79,40 @@ uint64_t sync_barrier(struct sync *s, uint64_t node, bool local, sync_done done,
     b->w.drop = barrier_drop;
     b->w.flush = true;
     sync_wake(s);
-    if (local) /* flushed at once */
-        return waiter_add(s, &b->w, 0, 0);
+    if (local) { /* flushed at once */
+        waiter_add(s, &b->w, 0, 0);
+        return b;
+    }
     b->ns = sync_ns_need(s, a.ns);
     b->state = BARRIER_CHECK;
     TAILQ_INSERT_TAIL(&b->ns->barriers, b, ns_link);
-    return waiter_add(s, &b->w, s->fs->opt.fsync_timeout_ms, -ETIMEDOUT);
+    waiter_add(s, &b->w, s->fs->opt.fsync_timeout_ms, -ETIMEDOUT);
+    return b;
 }
 
-/* ---- all of a namespace ---- */
+uint64_t sync_barrier(struct sync *s, uint64_t node, bool local, sync_done done, void *arg,
+                      int *err)
+{
+    const struct barrier *b = barrier_begin(s, node, local, done, arg, err);
+    return b ? b->w.id : 0;
+}
+
+/* ---- all of a namespace ----
+ * Many may want that at once, of many files. What they wait for of a file is a barrier of it that
+ * they share until it is part of a commit: so there are never more than a few of each file.
+ */
 struct all_wait {
     struct waiter w;
     struct all_parts *parts;
 };
-struct all_parts { /* outlives the waiter: its barriers go on */
-    struct sync *s;
+struct all_parts {         /* outlives the waiter: its barriers go on */
     struct all_wait *wait; /* NULL: it has ended */
     size_t left;
+};
+struct all_part { /* a shared barrier */
+    struct sync *s;
+    struct all_parts **v;
+    size_t n, cap;
 };
 
 static void all_drop(struct sync *s, struct waiter *w)
@@ -106,33 +123,92 @@ static void all_drop(struct sync *s, struct waiter *w)
 
 static void part_done(void *arg, int err)
 {
-    struct all_parts *p = arg;
-    struct sync *s = p->s;
+    struct all_part *part = arg;
+    struct sync *s = part->s;
     struct fs *fs = s->fs;
     (void)err; /* an fsync of it gives the same */
     pthread_mutex_lock(&fs->lock);
-    if (--p->left == 0) {
+    for (size_t i = 0; i < part->n; i++) {
+        struct all_parts *p = part->v[i];
+        if (--p->left > 0)
+            continue;
         if (p->wait)
             waiter_end(s, &p->wait->w, 0);
         free(p);
         sync_wake(s);
     }
     pthread_mutex_unlock(&fs->lock);
+    free(part->v);
+    free(part);
+}
+
+static int by_node(const void *a, const void *b)
+{
+    const struct barrier *const *x = a, *const *y = b;
+    return ((*x)->node > (*y)->node) - ((*x)->node < (*y)->node);
+}
+
+/* Those of the namespace that one who comes now may share, by node; malloc'd. */
+static struct barrier **shared_ones(struct sync *s, uint64_t ns, size_t *n)
+{
+    struct sync_ns *at = sync_ns_find(s, ns);
+    struct barrier *b, **v = malloc((s->waiters_n + 1) * sizeof(struct barrier *));
+    *n = 0;
+    if (!v)
+        abort();
+    if (at)
+        TAILQ_FOREACH(b, &at->barriers, ns_link)
+    if (b->shared && b->state != BARRIER_SENT && b->w.expiry == EXPIRY_NONE)
+        v[(*n)++] = b;
+    qsort(v, *n, sizeof *v, by_node);
+    return v;
+}
+
+/* One part of what p waits for: the shared barrier, which now has the time that p has, or (NULL) a
+ * new one. */
+static void part_add(struct sync *s, struct all_parts *p, struct barrier *b, uint64_t node)
+{
+    int err;
+    struct all_part *part = b ? b->shared : calloc(1, sizeof *part);
+    if (!part)
+        abort();
+    if (b) {
+        b->w.deadline = s->clock() + s->fs->opt.fsync_timeout_ms;
+    } else {
+        part->s = s;
+        b = barrier_begin(s, node, false, part_done, part, &err);
+        if (!b) {
+            free(part);
+            return;
+        }
+        b->shared = part;
+    }
+    if (part->n == part->cap) {
+        part->cap = part->cap ? 2 * part->cap : 4;
+        part->v = realloc(part->v, part->cap * sizeof(struct all_parts *));
+        if (!part->v)
+            abort();
+    }
+    part->v[part->n++] = p;
+    p->left++;
 }
 
 uint64_t sync_barrier_all(struct sync *s, uint64_t ns, sync_done done, void *arg)
 {
-    uint64_t *nodes = malloc(BARRIER_ALL_MAX * sizeof *nodes), id = 0;
+    uint64_t *nodes = malloc(BARRIER_ALL_MAX * sizeof *nodes);
     struct all_parts *p = calloc(1, sizeof *p);
-    size_t n = 0;
-    int err;
+    size_t n = 0, shared_n = 0;
     if (!nodes || !p)
         abort();
-    p->s = s;
     if (core_pending_nodes(s->fs->core, ns, nodes, BARRIER_ALL_MAX, &n))
         n = 0;
-    for (size_t i = 0; i < n; i++) /* none ends before the lock is given back */
-        p->left += sync_barrier(s, nodes[i], false, part_done, p, &err) != 0;
+    struct barrier **shared = shared_ones(s, ns, &shared_n);
+    for (size_t i = 0; i < n; i++) { /* none ends before the lock is given back */
+        struct barrier key = {.node = nodes[i]}, *at = &key;
+        struct barrier **b = bsearch(&at, shared, shared_n, sizeof(struct barrier *), by_node);
+        part_add(s, p, b ? *b : NULL, nodes[i]);
+    }
+    free(shared);
     free(nodes);
     if (p->left == 0) {
         free(p);
@@ -146,8 +222,7 @@ uint64_t sync_barrier_all(struct sync *s, uint64_t ns, sync_done done, void *arg
     w->w.arg = arg;
     w->w.drop = all_drop;
     p->wait = w;
-    id = waiter_add(s, &w->w, s->fs->opt.fsync_timeout_ms, -ETIMEDOUT);
-    return id;
+    return waiter_add(s, &w->w, s->fs->opt.fsync_timeout_ms, -ETIMEDOUT);
 }
 
 static void barrier_log(struct sync *s, const struct barrier *b, const char *text)

@@ -245,6 +245,7 @@ struct barrier {
     uint64_t request;
     int64_t again_at; /* HELD: looks again then at the latest */
     bool traced;
+    struct all_part *shared; /* those who wait for it as a part of everything, or NULL */
 };
 TAILQ_HEAD(barriers, barrier);
 

@@ -264,6 +264,41 @@ static void those_who_wait(void **state)
     assert_int_equal(calls_of("lookup") + calls_of("get"), 0);
 }
 
+/* Those who wait for everything share barriers: each takes one place, not one of each file. Who
+ * comes when they are part of a commit waits for what was written since. */
+static void barriers_for_everything_are_shared(void **state)
+{
+    (void)state;
+    static struct result r[100], late;
+    struct m_diff_ans none = {0};
+    start();
+    node_add(100, "hello");
+    node_add(200, "world");
+    pthread_mutex_lock(&fs.lock);
+    size_t before = fs.sync->waiters_n;
+    for (size_t i = 0; i < 100; i++)
+        assert_true(sync_barrier_all(fs.sync, NS, result_done, &r[i]) != 0);
+    assert_int_equal(fs.sync->waiters_n - before, 100 + 2);
+    pthread_mutex_unlock(&fs.lock);
+    answer(call_wait("diff"), &m_diff_ans_desc, &none);
+    struct fake_call *c = call_wait("commit");
+    node_add(300, "more");
+    pthread_mutex_lock(&fs.lock);
+    assert_true(sync_barrier_all(fs.sync, NS, result_done, &late) != 0);
+    assert_int_equal(fs.sync->waiters_n - before, 100 + 2 + 1 + 3);
+    pthread_mutex_unlock(&fs.lock);
+    answer_committed(c, 1);
+    for (size_t i = 0; i < 100; i++)
+        WAIT_FOR(CALLED(r[i]));
+    assert_false(CALLED(late));
+    answer(call_wait("diff"), &m_diff_ans_desc, &none);
+    answer_committed(call_wait("commit"), 2);
+    WAIT_FOR(CALLED(late));
+    pthread_mutex_lock(&fs.lock);
+    assert_int_equal(fs.sync->waiters_n, before);
+    pthread_mutex_unlock(&fs.lock);
+}
+
 static size_t nodes_of(const struct fake_call *c)
 {
     struct arena cleanup_arena a = {0};
@@ -330,6 +365,7 @@ int main(void)
         T(loads_in_flight),
         T(those_who_wait),
         T(barriers_of_one_commit),
+        T(barriers_for_everything_are_shared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
