@@ -233,6 +233,23 @@ lab kill blockd-hq CONT
 hears one ok
 sees_new DDDD ex un
 
+# who writes to a version that another mount has overtaken has a copy of its own, and no lock of the file any more
+echo old >"$a/forked"
+settled
+does one open k "$a/forked" ok
+does two open k "$b/forked" ok
+does one ex k ok
+does two write k theirs ok
+eventually 20 grep -q theirs "$a/forked"
+does one write k mine ok
+does two ex k ok
+does two read k theirs
+does two un k ok
+for n in one two; do does "$n" close k ok; done
+settled
+same "conflicted copies" "$(cat "$a"/forked*conflicted*)" mine
+rm "$a"/forked*
+
 # flock(1), and a file that is opened under the lock; that of the lock is new
 flock "$a/count.lock" true || fail "flock"
 eventually 20 test -e "$b/count.lock"

@@ -62,7 +62,8 @@ static const char usage[] =
     "  --history-min SECONDS how long at least what was changed or removed can be read, and a\n"
     "                        device be offline and go on from where it was (2592000: 30 days)\n"
     "  --lock-lease SECONDS  what a mount holds locked against others is released when it was not\n"
-    "                        heard of for so long (15)\n"
+    "                        heard of for so long (15); before a start with a shorter one,\n"
+    "                        wait for the longer one\n"
     "  --no-tls              plain HTTP; only on a loopback address\n";
 
 static int wrong(const char *fmt, const char *what)
