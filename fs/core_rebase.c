@@ -454,8 +454,8 @@ int rebase_cycles(struct core *c, uint64_t dir, struct core_effects *fx)
             break;
         ids_add(&chain, at);
     }
-    if (at != dir)
-        return -ELOOP;
+    if (at != dir) /* above it is a cycle that it is not part of: undone by way of who is */
+        return 0;
     for (size_t i = 0; i < chain.n; i++) {
         cleanup_ids struct ids bases = {0};
         int err = entry_ids(c, BY_BASE, chain.v[i], &bases);

@@ -253,6 +253,34 @@ static void test_a_copy_of_what_has_grown(void **state)
     pair_end(p);
 }
 
+static int move(struct pair *p, struct device *d, uint64_t from, const char *name, uint64_t to,
+                const char *as)
+{
+    uint64_t replaced;
+    d->who.now += 1000;
+    return DO(d, core_rename(d->core, &d->who, from, bytes_str(name), to, bytes_str(as), 0,
+                             &replaced, &d->need));
+}
+
+/* Moves that make a cycle, and a new directory below it that is looked at first. */
+static void test_a_new_directory_below_a_cycle(void **state)
+{
+    struct pair *p = *state;
+    struct device *here = &p->d[HERE], *there = &p->d[THERE];
+    struct dump last;
+    pair_begin(p, true);
+    uint64_t new = make(p, here, pair_base(p, "d/s"), "new", NODE_DIR);
+    assert_int_equal(move(p, here, p->root, "e", new, "e"), 0);
+    make(p, there, pair_base(p, "e"), "a", NODE_DIR);
+    assert_int_equal(move(p, there, p->root, "d", pair_base(p, "e"), "d"), 0);
+    device_commit(p, there);
+    pair_forget(p);
+    device_follow(p, here);
+    assert_int_equal(here->resyncs, 1);
+    assert_same(p, 0, &last);
+    pair_end(p);
+}
+
 /* Times that are pending here do not hide later ones there. */
 static void test_pending_times_meet_later_ones(void **state)
 {
@@ -402,6 +430,7 @@ int main(void)
         T(test_made_elsewhere_by_a_commit_that_both_forgot),
         T(test_made_and_removed_by_commits_that_both_forgot),
         T(test_a_copy_of_what_has_grown),
+        T(test_a_new_directory_below_a_cycle),
         T(test_pending_times_meet_later_ones),
         T(test_the_past_of_a_copy_is_forgotten),
         T(test_the_source_of_a_copy_is_forgotten),
