@@ -49,7 +49,7 @@ passed() {
 
 # The command must succeed; its output is shown only if it does not.
 must() {
-    "$@" >"$work/out" 2>&1 || { cat "$work/out"; fail "$*"; }
+    "$@" >"$work/out" 2>&1 || { say "exit status $?"; cat "$work/out"; fail "$*"; }
 }
 
 # The command must fail, and what it prints must match the pattern.

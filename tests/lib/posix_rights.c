@@ -245,7 +245,8 @@ static int errnos(void)
     int fd = open("f", O_RDWR);
     off_t more = (off_t)(st.f_bavail + 1024 * 1024) * (off_t)st.f_bsize;
     MUST(fd >= 0);
-    FAILS(fallocate(fd, 0, 0, more), st.f_type == 0xef53 && more >= 1ll << 44 ? EFBIG : ENOSPC);
+    if (st.f_type == 0x65735546) /* others may take all that there is before they say so */
+        FAILS(fallocate(fd, 0, 0, more), ENOSPC);
     FAILS(fallocate(fd, FALLOC_FL_COLLAPSE_RANGE, 0, 1),
           st.f_type == 0x65735546 ? EOPNOTSUPP : EINVAL);
     FAILS(setxattr("f", "strange.name", "x", 1, 0), EOPNOTSUPP);
