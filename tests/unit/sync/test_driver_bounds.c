@@ -71,7 +71,7 @@ static void questions_gather_and_one_place_is_for_barriers(void **state)
 {
     (void)state;
     struct arena cleanup_arena a = {0};
-    struct result r[2] = {0};
+    static struct result r[2]; /* the end of the driver ends it, too */
     struct m_diff_req q;
     start();
     for (unsigned k = 0; k + 1 < DIFFS_INFLIGHT_MAX; k++) {
@@ -122,7 +122,7 @@ static void puts_in_flight(void **state)
 static void memory_of_puts(void **state)
 {
     (void)state;
-    struct result r = {0};
+    static struct result r;
     start();
     pthread_mutex_lock(&fs.lock);
     fs.sync->put_bytes += PUT_INFLIGHT_BYTES;
@@ -169,7 +169,7 @@ static void blocks_uploaded_ahead(void **state)
 static void gets_in_flight_and_their_size(void **state)
 {
     (void)state;
-    struct result r = {0}, more = {0};
+    static struct result r, more;
     struct block_id ids[GETS_INFLIGHT_MAX * GET_BATCH_BLOCKS + 1];
     size_t n = sizeof ids / sizeof *ids;
     start();
@@ -190,7 +190,7 @@ static void gets_in_flight_and_their_size(void **state)
 static void blocks_wanted(void **state)
 {
     (void)state;
-    struct result r = {0}, more = {0};
+    static struct result r, more;
     struct block_id *v = calloc(FETCHES_MAX, sizeof *v), one = far_block(1);
     start();
     for (uint32_t k = 0; k < FETCHES_MAX; k++)
@@ -231,7 +231,7 @@ static void loads_in_flight(void **state)
     }
     WAIT_FOR(calls_of("lookup") == LOADS_INFLIGHT_MAX);
     node_add(100, "hello");
-    struct result b = {0};
+    static struct result b;
     barrier(100, &b);
     call_wait("diff"); /* a turn later */
     assert_int_equal(calls_of("lookup"), LOADS_INFLIGHT_MAX);
@@ -243,7 +243,7 @@ static void those_who_wait(void **state)
 {
     (void)state;
     static struct result r;
-    struct result load = {0}, get = {0};
+    static struct result load, get;
     struct core_need need = {.kind = NEED_NODE, .ns = NS, .node = 1};
     struct block_id id = far_block(1);
     int err = 0;
