@@ -295,6 +295,7 @@ void httpd_free(struct httpd *h)
         bufferevent_rate_limit_group_free(h->rate);
     event_free(h->drain_tick);
     event_free(h->drain_end);
+    event_base_loop(h->base, EVLOOP_NONBLOCK); /* connections go once their last events are run */
     event_base_free(h->base);
     SSL_CTX_free(h->ssl);
     close(h->wake_fd);
