@@ -3,6 +3,7 @@
  * but a storage keeps small and large blocks differently. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 
 #include <cmocka.h>
@@ -503,7 +504,7 @@ struct rival {
     struct storage *s;
     unsigned number;
     int errors;
-    volatile bool *stop;
+    atomic_bool *stop;
 };
 
 enum { RIVALS = 4, RIVAL_BLOCKS = 6, RIVAL_ROUNDS = 60 };
@@ -563,7 +564,7 @@ static void test_collect_against_puts(void **state)
     struct env *e = *state;
     pthread_t threads[RIVALS + 1];
     struct rival w[RIVALS + 1];
-    volatile bool stop = false;
+    atomic_bool stop = false;
     for (unsigned i = 0; i <= RIVALS; i++) {
         w[i] = (struct rival){.s = e->s, .number = i, .stop = &stop};
         assert_int_equal(

@@ -311,7 +311,7 @@ int tree_get(struct tree *t, const char *key, int64_t *value)
 /* ---- the core ---- */
 struct fake_node nodes[NODES_MAX];
 size_t nodes_n;
-uint64_t cursor, need_answers, need_refusals;
+_Atomic uint64_t cursor, need_answers, need_refusals;
 bool background_ok;
 static uint64_t next_request;
 static bool known;
@@ -563,7 +563,7 @@ int core_need_request(struct core *c, struct core_need *need, const char **metho
     buf_append(body, "x", 1);
     return 0;
 }
-unsigned rest_pages; /* that a directory has left */
+_Atomic unsigned rest_pages; /* that a directory has left */
 int core_dir_rest(struct core *c, uint64_t dir, struct core_need *need)
 {
     (void)c;
@@ -591,7 +591,7 @@ int core_need_answer(struct core *c, const struct core_need *need, struct bytes 
     return 0;
 }
 
-unsigned pasts_forgotten;
+_Atomic unsigned pasts_forgotten;
 int core_past_forgotten(struct core *c, const struct core_need *need)
 {
     (void)c;
@@ -605,7 +605,7 @@ struct core_resync {
     uint64_t at;
     unsigned asked, answered;
 };
-unsigned comparisons, open_requests, answers_not_taken;
+_Atomic unsigned comparisons, open_requests, answers_not_taken;
 
 int core_requests_from(struct core *c, uint64_t ns, uint64_t *from)
 {
@@ -669,7 +669,7 @@ int core_resync_apply(struct core_resync *r, int64_t now, struct core_effects *f
 }
 
 /* ---- what programs do ---- */
-unsigned locks_lost;
+_Atomic unsigned locks_lost;
 void vfs_locks_lost(struct vfs *v, uint64_t node)
 {
     (void)v;
@@ -742,11 +742,14 @@ int setup(void **state)
                              .copies = 1}};
     pthread_mutex_init(&fs.lock, NULL);
     calls_n = store_n = nodes_n = flushes = 0;
-    cursor = next_request = need_answers = need_refusals = 0;
+    next_request = 0;
+    cursor = 0;
+    need_answers = need_refusals = 0;
     known = background_ok = log_long = equal_ranks = onsite = session_second = false;
     rest_pages = 0;
     checkpoints = checkpoint_ends = damaged = 0;
-    comparisons = open_requests = pasts_forgotten = 0;
+    comparisons = open_requests = 0;
+    pasts_forgotten = 0;
     session_role = ROLE_OWNER;
     session_candidates = 2;
     session_copies = 1;

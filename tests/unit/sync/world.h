@@ -82,12 +82,12 @@ extern struct fake_node {
     bool dirty, conflict, parked, held;
 } nodes[NODES_MAX];
 extern size_t nodes_n;
-extern uint64_t cursor, need_answers, need_refusals;
+extern _Atomic uint64_t cursor, need_answers, need_refusals;
 extern bool background_ok, log_long, log_held; /* log_held: a checkpoint does not end */
-extern unsigned comparisons, open_requests, answers_not_taken, pasts_forgotten;
-extern unsigned rest_pages;                       /* that a directory has left */
+extern _Atomic unsigned comparisons, open_requests, answers_not_taken, pasts_forgotten;
+extern _Atomic unsigned rest_pages;               /* that a directory has left */
 extern int checkpoints, checkpoint_ends, damaged; /* how often */
-extern unsigned locks_lost;
+extern _Atomic unsigned locks_lost;
 void node_add(uint64_t node, const char *text);
 size_t node_find(uint64_t node);
 
