@@ -82,13 +82,16 @@ static void test_copied_aside(void **state)
     for (time_t end = time(NULL) + WAIT_S; size_of(f->db) == before; usleep(1000))
         if (time(NULL) > end)
             fail_msg("nobody copies the log");
-    /* one or two finish what the keeper left, then it begins anew */
-    for (int i = 0; i < 20; i++)
-        one_commit(db);
-    off_t log = size_of(f->wal);
-    for (int i = 0; i < PAGES / 4; i++)
-        one_commit(db);
-    assert_int_equal(size_of(f->wal), log);
+    /* once the keeper is through, a commit finishes what it left, and the next begins anew */
+    off_t log;
+    do {
+        log = size_of(f->wal);
+        usleep(100000);
+        for (int i = 0; i < 8; i++)
+            one_commit(db);
+    } while (size_of(f->wal) != log);
+    assert_true(log <
+                3 * PAGES * (4096 + 24)); /* the writer alone would begin at four times that */
     walkeeper_free(k);
     sqlite3_close(db);
 }
