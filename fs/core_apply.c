@@ -471,9 +471,7 @@ static int apply_entry(struct apply *w, const struct m_entry *m)
     }
     if (err)
         return err;
-    bool clean = e.node == e.base_node && !e.request;
-    if (clean || (w->supersedes && e.old)) {
-        e.request = 0;
+    if (e.node == e.base_node || (w->supersedes && e.old)) {
         err = apply_to_clean(w, &e, m);
     } else {
         e.base_node = m->node;
@@ -503,7 +501,6 @@ static int rescue(struct apply *w, uint64_t dir)
         err = entry_by_id(w->c, names.v[i], &e);
         uint64_t node = e.node;
         uint32_t type = e.type;
-        e.request = 0;
         if (!err)
             err = entry_assign(w->c, &e, 0, NODE_NONE, w->now);
         if (!err && node)

@@ -214,8 +214,7 @@ int rebase_restore(struct core *c, uint64_t node, struct core_effects *fx)
             return err;
         if (e.request && e.sent_base != node) /* not removed: its name waits for an answer */
             return 0;
-        e.request = 0; /* a removal under way will be refused for the same reason */
-        if (e.node) {  /* its place was taken meanwhile: that goes aside */
+        if (e.node) { /* its place was taken meanwhile: that goes aside */
             uint64_t other = e.node;
             uint32_t type = e.type;
             err = rebase_aside(c, e.ns, e.parent, erow_name(&e), other, type, n.changed, fx);
@@ -357,17 +356,23 @@ static int merge_dirs(struct core *c, uint64_t local, uint64_t server, int64_t n
 }
 
 /* A pending name is taken back: what the server has there returns, unless it lives elsewhere by
- * now. */
+ * now; or what it will have there, if a commit is under way that gives the name to something else.
+ */
 static int give_up(struct core *c, struct erow *e, int64_t now, struct core_effects *fx)
 {
     size_t names = 0;
+    struct nrow n;
     uint64_t back = e->base_node;
+    uint32_t type = e->base_type;
+    if (e->request && e->sent_node != e->node) {
+        back = node_get(c, e->sent_node, &n) == 0 ? e->sent_node : 0;
+        type = n.type;
+    }
     int err = back ? node_names(c, back, &names) : 0;
     if (names)
         back = 0;
-    e->request = 0;
     if (!err)
-        err = entry_assign(c, e, back, e->base_type, now);
+        err = entry_assign(c, e, back, type, now);
     effect_entry(fx, e->ns, e->parent, erow_name(e), back);
     return !err && back ? rebase_restore(c, e->parent, fx) : err;
 }
@@ -429,7 +434,6 @@ int rebase_undo_move(struct core *c, uint64_t dir, struct core_effects *fx)
         return err;
     uint64_t other = old.node;
     uint32_t type = old.type;
-    old.request = 0;
     err = entry_assign(c, &old, dir, n.type, n.changed);
     effect_entry(fx, old.ns, old.parent, erow_name(&old), dir);
     if (!err && other) /* its place was taken meanwhile: that goes aside */

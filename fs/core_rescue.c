@@ -22,7 +22,6 @@ static int drop_names(struct core *c, uint64_t node, int64_t now, struct core_ef
         err = entry_by_id(c, names.v[i], &e);
         if (err || e.base_node == node)
             continue;
-        e.request = 0;
         err = entry_assign(c, &e, 0, NODE_NONE, now);
         effect_entry(fx, e.ns, e.parent, erow_name(&e), 0);
     }
@@ -98,7 +97,6 @@ static int rescue_names(struct core *c, uint64_t ns, uint64_t dir, const struct 
         uint32_t type = e.type;
         if (err || !node)
             continue;
-        e.request = 0;
         err = entry_assign(c, &e, 0, NODE_NONE, now);
         effect_entry(fx, ns, dir, erow_name(&e), 0);
         if (!err && !idset_has(gone, node))

@@ -5,6 +5,8 @@
  * (the usual case), otherwise when the journal gets there; until then its rows stay marked as sent.
  * What was sent is read back from `sent`, word for word, so that what programs did meanwhile does
  * not matter: the server's state of each row is what the message said, whatever the row says now.
+ * Therefore a name that is sent keeps the request's number until then, whoever changes it: without
+ * it the row could go, and with it what the commit did.
  *
  * A conflict makes all rows pending again; those whose base the journal has changed are rebased,
  * the namespace waits for the rest of the journal. A refusal parks the nodes that it names.
@@ -98,7 +100,7 @@ static int settle_entry(struct core *c, const struct m_entry_change *m, uint64_t
         if (err)
             return err;
     }
-    if (e.request == request) /* otherwise given up here meanwhile, and done all the same */
+    if (e.request == request) /* otherwise the tree was damaged */
         e.request = 0;
     err = entry_settle(c, &e);
     return err || !gone ? err : node_purge(c, gone);

@@ -71,6 +71,39 @@ static const struct {
 };
 /* clang-format on */
 
+/* Every name that a commit under way carries remembers it, whatever became of it here since:
+ * otherwise what the commit did would never be known. */
+static void verify_sent(struct client *c, uint64_t request, struct bytes changes)
+{
+    cleanup_arena struct arena ar = {0};
+    struct m_changes m;
+    sqlite3_stmt *s =
+        tree_stmt(c->tree, "SELECT 1 FROM entry WHERE parent = ?1 AND name = ?2 AND request = ?3");
+    if (msg_decode(&m_changes_desc, &m, changes.p, changes.n, MSG_STRICT, &ar, NULL))
+        sim_fail(c->s, "client %u: its own changes cannot be read", c->index);
+    for (size_t i = 0; !c->s->failed && i < m.entries_n; i++) {
+        const struct m_entry_change *e = &m.entries[i];
+        sqlite3_bind_int64(s, 1, (int64_t)e->parent);
+        sqlite3_bind_blob64(s, 2, e->name.p, e->name.n, SQLITE_STATIC);
+        sqlite3_bind_int64(s, 3, (int64_t)request);
+        if (tree_step(c->tree, s) != 1)
+            sim_fail(c->s,
+                     "client %u: a name does not remember that it was sent: %llx/%.*s in %llu",
+                     c->index, (unsigned long long)e->parent, (int)e->name.n,
+                     (const char *)e->name.p, (unsigned long long)request);
+        sqlite3_reset(s);
+    }
+}
+
+static void verify_all_sent(struct client *c)
+{
+    sqlite3_stmt *s = tree_stmt(c->tree, "SELECT request, changes FROM sent");
+    while (!c->s->failed && tree_step(c->tree, s) == 1)
+        verify_sent(c, (uint64_t)sqlite3_column_int64(s, 0),
+                    bytes_of(sqlite3_column_blob(s, 1), (size_t)sqlite3_column_bytes(s, 1)));
+    sqlite3_reset(s);
+}
+
 void verify_tree(struct client *c)
 {
     if (!c->core || c->s->failed || simvfs_crashed(c->disk))
@@ -92,6 +125,7 @@ void verify_tree(struct client *c)
         if (c->s->failed)
             return;
     }
+    verify_all_sent(c);
     c->at.verified = now;
 }
 

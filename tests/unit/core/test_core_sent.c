@@ -3,6 +3,7 @@
 #include "world.h"
 
 #include <errno.h>
+#include <linux/fs.h>
 #include <stdlib.h>
 
 static int setup(void **state)
@@ -182,6 +183,13 @@ static void test_conflict_waits_for_the_journal(void **state)
     assert_false(sent_entry(w, ROOT, "f", 0, f));
 }
 
+static uint64_t committed(struct world *w, const char *name, enum node_type type)
+{
+    uint64_t node = make(w, ROOT, name, type);
+    commit_all(w);
+    return node;
+}
+
 static void test_a_name_taken_and_freed_while_under_way(void **state)
 {
     struct world *w = *state;
@@ -198,6 +206,70 @@ static void test_a_name_taken_and_freed_while_under_way(void **state)
     commit_all(w);
     assert_clean(w);
     assert_names(w, ROOT, "f");
+}
+
+/* A name under way that is given up here meanwhile is the server's all the same: it is taken back
+ * when the answer is there. */
+static void test_a_name_under_way_is_given_up(void **state)
+{
+    struct world *w = *state;
+    theirs_make(w, ROOT, "a", THEIRS(1), NODE_DIR);
+    uint64_t f = make(w, ROOT, "d", NODE_REG);
+    planned(w, f);
+    assert_int_equal(rename_to(w, ROOT, "d", ROOT, "a", RENAME_EXCHANGE), 0);
+    rec_begin(w); /* the directory that is `d` here by now is elsewhere */
+    rec_inode(w, THEIRS(1), NODE_DIR, 2);
+    rec_entry(w, ROOT, "a", 0, NODE_NONE);
+    rec_entry(w, ROOT, "b", THEIRS(1), NODE_DIR);
+    apply(w);
+    assert_names(w, ROOT, "a b");
+    answer_committed(w);
+    assert_int_equal(attr(w, f).nlink, 1);
+    planned(w, 0);
+    assert_true(sent_entry(w, ROOT, "d", f, 0));
+    assert_true(sent_entry(w, ROOT, "a", 0, f));
+    answer_committed(w);
+    commit_all(w);
+    assert_clean(w);
+    assert_names(w, ROOT, "a b");
+    assert_int_equal(attr(w, f).nlink, 1);
+}
+
+/* Nobody wants the name any more: what the commit under way puts there is what returns. */
+static void test_a_move_onto_what_is_under_way_is_given_up(void **state)
+{
+    struct world *w = *state;
+    theirs_make(w, ROOT, "a", THEIRS(1), NODE_DIR);
+    uint64_t d = make(w, ROOT, "d", NODE_DIR);
+    planned(w, d);
+    assert_int_equal(rename_to(w, ROOT, "a", ROOT, "d", 0), 0);
+    rec_begin(w);
+    rec_inode(w, THEIRS(1), NODE_DIR, 2);
+    rec_entry(w, ROOT, "a", 0, NODE_NONE);
+    rec_entry(w, ROOT, "b", THEIRS(1), NODE_DIR);
+    apply(w);
+    assert_names(w, ROOT, "b d");
+    assert_int_equal(node_at(w, ROOT, "d"), d);
+    answer_committed(w);
+    commit_all(w);
+    assert_clean(w);
+    assert_names(w, ROOT, "b d");
+}
+
+/* What is as the server has it follows the server, though a commit under way says otherwise. */
+static void test_a_change_taken_back_while_under_way(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = committed(w, "f", NODE_REG);
+    assert_int_equal(rename_to(w, ROOT, "f", ROOT, "g", 0), 0);
+    planned(w, 0);
+    assert_int_equal(rename_to(w, ROOT, "g", ROOT, "f", 0), 0);
+    theirs_remove(w, ROOT, "f", f);
+    assert_names(w, ROOT, "");
+    assert_int_equal(answer(w, COMMIT_CONFLICT, ROW_ENTRY, ROOT, "f", REFUSED_BASE), 0);
+    commit_all(w);
+    assert_clean(w);
+    assert_names(w, ROOT, "");
 }
 
 static void test_resend_after_restart(void **state)
@@ -371,13 +443,6 @@ static void test_a_directory_that_a_forgotten_commit_took_away_is_gone(void **st
     assert_clean(w);
     struct core_attr a;
     assert_int_equal(core_getattr(w->core, d, &a, &w->need), -ESTALE);
-}
-
-static uint64_t committed(struct world *w, const char *name, enum node_type type)
-{
-    uint64_t node = make(w, ROOT, name, type);
-    commit_all(w);
-    return node;
 }
 
 /* Times that are on their way to a directory when its removal is settled come to nothing there:
@@ -715,6 +780,9 @@ int main(void)
         T(test_unlinked_while_under_way_and_refused),
         T(test_conflict_waits_for_the_journal),
         T(test_a_name_taken_and_freed_while_under_way),
+        T(test_a_name_under_way_is_given_up),
+        T(test_a_move_onto_what_is_under_way_is_given_up),
+        T(test_a_change_taken_back_while_under_way),
         T(test_resend_after_restart),
         T(test_a_kill_loses_nothing),
         T(test_what_was_sent_is_lost),
