@@ -22,6 +22,7 @@
 #define RELAY_AGAIN_MS 5000     /* after another server did not pass a batch on */
 #define PUT_BARRIER_BYTES PUT_BATCH_BYTES
 #define PUT_BACKGROUND_BYTES (8u << 20)
+#define PUT_RELAYED_BYTES (1u << 20) /* or one block: the link between the servers may be slow */
 #define PUT_EAGER_BYTES (64u << 10)
 #define PUT_TIMEOUT_MS 20000
 #define PUT_SLOWEST 64 /* bytes per ms that a put may take long for: 64 KiB/s */
@@ -230,8 +231,9 @@ static void batch_send(struct sync *s, struct batch *b)
         r->put_turn = s->turns;
         sync_at(s, s->clock());
     }
+    unsigned timeout_ms = PUT_TIMEOUT_MS + (unsigned)(b->bytes / PUT_SLOWEST);
     call_server(c, b->via ? b->via->server : r->server, "put", bytes_of(head.p, head.n), b->raw,
-                b->items_n, PUT_TIMEOUT_MS + (unsigned)(b->bytes / PUT_SLOWEST));
+                b->items_n, b->via ? 2 * timeout_ms : timeout_ms); /* it goes over two links */
 }
 
 static void batch_was_read(struct sync *s, struct sync_event *e)
@@ -272,6 +274,8 @@ static struct batch *batch_of_queue(struct route *r, enum upload_class class)
 {
     size_t max = class == UPLOAD_BARRIER ? PUT_BARRIER_BYTES : PUT_BACKGROUND_BYTES, n = 0,
            bytes = 0;
+    if (r->via)
+        max = PUT_RELAYED_BYTES;
     struct upload *u;
     TAILQ_FOREACH(u, &r->put[class], link)
     {

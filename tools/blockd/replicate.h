@@ -37,7 +37,8 @@ void replicate_arrived(struct replicate *r, uint64_t ns, const struct block_id *
  */
 void replicate_look(struct replicate *r);
 /* Passes a framed put on to another server of the namespace. 0 or -errno, in res too; -ENOENT: that
- * is none. The caller frees res->body. Any thread, which it keeps for 20 s at most; r may be NULL.
+ * is none. The caller frees res->body. Any thread, which it keeps for 20 s and a
+ * second for every 64 KiB at most; r may be NULL.
  */
 struct rpc_result;
 int replicate_relay(struct replicate *r, uint64_t ns, uint64_t server, struct bytes head,

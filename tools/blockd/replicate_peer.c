@@ -61,6 +61,12 @@ static void peer_worked(struct peer *p)
         log_printf(p->r->o.log, LOG_L_INFO, "replication with %s: it answers", premises);
 }
 
+/* How long a call that moves so many bytes may take in all. */
+static unsigned peer_deadline_ms(size_t bytes)
+{
+    return PEER_TIMEOUT_MS + (unsigned)(bytes / PEER_SLOWEST);
+}
+
 /* A call to the peer; 0 or what failed, which is noted. */
 static int ask(struct peer *p, const char *method, struct bytes head, const struct bytes *raw,
                size_t raw_n, size_t bytes, struct rpc_result *res)
@@ -69,16 +75,15 @@ static int ask(struct peer *p, const char *method, struct bytes head, const stru
     pthread_mutex_lock(&p->r->lock);
     memcpy(url, p->url, sizeof url);
     pthread_mutex_unlock(&p->r->lock);
-    int err = call_raw(
-        p->r, p->r->peers_rpc, &p->call,
-        &(struct rpc_call){.url = url,
-                           .method = method,
-                           .head = head,
-                           .bodies = raw,
-                           .bodies_n = raw_n,
-                           .anonymous = true,
-                           .timeout_ms = PEER_TIMEOUT_MS + (unsigned)(bytes / PEER_SLOWEST)},
-        res);
+    int err = call_raw(p->r, p->r->peers_rpc, &p->call,
+                       &(struct rpc_call){.url = url,
+                                          .method = method,
+                                          .head = head,
+                                          .bodies = raw,
+                                          .bodies_n = raw_n,
+                                          .anonymous = true,
+                                          .timeout_ms = peer_deadline_ms(bytes)},
+                       res);
     if (err == -EACCES || err == -EPERM) { /* a fresh capability may help */
         pthread_mutex_lock(&p->r->lock);
         p->r->refresh_at = 0;
@@ -318,7 +323,7 @@ int replicate_relay(struct replicate *r, uint64_t ns, uint64_t server, struct by
                                        .head = head,
                                        .body = raw,
                                        .anonymous = true,
-                                       .timeout_ms = PEER_TIMEOUT_MS},
+                                       .timeout_ms = peer_deadline_ms(raw.n)},
                     res);
 }
 

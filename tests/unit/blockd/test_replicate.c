@@ -206,7 +206,9 @@ static int set_up(void **state)
     assert_int_equal(storage_dir_open(&e->s.storage, e->dir, err), 0);
     struct replicate_options o = {
         .dir = e->dir, .identity = &e->identity, .storage = e->s.storage, .log = e->log};
-    assert_int_equal(replicate_start(&e->s.replicate, &o, err), 0);
+    struct replicate *r;
+    assert_int_equal(replicate_start(&r, &o, err), 0);
+    e->s.replicate = r;
     struct httpd_options h = {.ctx = &e->s, .metrics = service_metrics, .name = "steadfs_blockd"};
     assert_int_equal(httpd_new(&e->h, &h, err), 0);
     service_routes(e->h);
@@ -281,6 +283,48 @@ static void test_offer(void **state)
     assert_int_equal(offer(e, &a, capability(e, &a, 9, 3), &id, &ans), 0);
     assert_int_equal(ans.accepted_n + ans.later_n, 0); /* it is here */
     arena_free(&a);
+}
+
+/* ---- passing on ----------------------------------------------------------------------------- */
+static atomic_uint deadline_ms; /* of the last call */
+
+uint64_t __real_rpc_start(struct rpc *r, const struct rpc_call *c);
+uint64_t __wrap_rpc_start(struct rpc *r, const struct rpc_call *c);
+uint64_t __wrap_rpc_start(struct rpc *r, const struct rpc_call *c)
+{
+    if (!strcmp(c->method, "put"))
+        atomic_store(&deadline_ms, c->timeout_ms);
+    return __real_rpc_start(r, c);
+}
+
+/* What is passed on may take as long as its bytes need over a slow link. */
+static void test_passing_on_takes_as_long_as_its_bytes(void **state)
+{
+    struct env *e = *state;
+    struct replicate *r = e->s.replicate;
+    struct peer *p = calloc(1, sizeof *p);
+    struct group *g = calloc(1, sizeof *g);
+    struct rpc_result res = {0};
+    uint8_t *raw = calloc(1, 8u << 20);
+    *p = (struct peer){.r = r, .id = 77, .url = "http://127.0.0.1:9"}; /* nobody is there */
+    pthread_cond_init(&p->cond, NULL);
+    assert_int_equal(pthread_create(&p->thread, NULL, peer_main, p), 0);
+    *g = (struct group){.ns = 4, .members = calloc(1, sizeof *g->members), .members_n = 1};
+    g->members[0].server = 77;
+    assert_int_equal(replicate_relay(r, 4, 77, bytes_str("x"), bytes_str("y"), &res), -ENOENT);
+    pthread_mutex_lock(&r->lock);
+    r->peers[r->peers_n++] = p; /* ended with the others */
+    r->groups = g;
+    r->groups_n = 1;
+    pthread_mutex_unlock(&r->lock);
+    static const size_t sizes[] = {1, 1u << 20, 8u << 20};
+    for (size_t i = 0; i < 3; i++) {
+        atomic_store(&deadline_ms, 0);
+        assert_true(replicate_relay(r, 4, 77, bytes_str("x"), bytes_of(raw, sizes[i]), &res) < 0);
+        buf_free(&res.body);
+        assert_int_equal(atomic_load(&deadline_ms), 20000 + sizes[i] / 64);
+    }
+    free(raw);
 }
 
 /* ---- the rate ------------------------------------------------------------------------------- */
@@ -418,6 +462,8 @@ int main(void)
         cmocka_unit_test(test_rests),
         cmocka_unit_test(test_inbound),
         cmocka_unit_test_setup_teardown(test_offer, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_passing_on_takes_as_long_as_its_bytes, set_up,
+                                        tear_down),
         cmocka_unit_test(test_rate_plans),
         cmocka_unit_test_setup_teardown(test_closed_hours, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_wait_ends_with_the_hour, set_up, tear_down),

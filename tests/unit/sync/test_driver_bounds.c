@@ -118,6 +118,76 @@ static void puts_in_flight(void **state)
     WAIT_FOR(calls_of("put") == PUTS_INFLIGHT_MAX + 1);
 }
 
+/* Answers a put, but not yet one to be passed on, unless it may; how many blocks that were, which
+ * are looked at. */
+static size_t put_answered(struct fake_call *c, bool pass_on)
+{
+    struct arena cleanup_arena a = {0};
+    struct m_put_head h;
+    struct bytes head, raw;
+    assert_int_equal(frame_split(bytes_of(c->body.p, c->body.n), &head, &raw), 0);
+    assert_int_equal(msg_decode(&m_put_head_desc, &h, head.p, head.n, MSG_STRICT, &a, NULL), 0);
+    if (!strcmp(c->url, "http://cloud")) {
+        answer_error(c, -EHOSTUNREACH);
+        return 0;
+    }
+    if (h.relay && !pass_on)
+        return 0;
+    if (h.relay) {
+        assert_true(h.items_n == 1 || raw.n <= 1u << 20);
+        assert_true(c->timeout_ms >= 2 * (20000 + raw.n / 64)); /* over two links of 64 KiB/s */
+    }
+    answer_put(c, h.relay ? "cloud" : "hq");
+    return h.relay ? h.items_n : 0;
+}
+
+/* What another server is to pass on goes in small portions, which a slow link can bring in time. */
+static void blocks_passed_on_at_a_time(void **state)
+{
+    (void)state;
+    static struct result r[4];
+    static const uint32_t sizes[] = {400000, 400000, 400000, 1500000};
+    static const char *const names[] = {"a", "b", "c", "d"};
+    size_t passed_on = 0, committed = 0, asked = 0;
+    bool queued = false;
+    fs.opt.copies = 2;
+    start();
+    for (unsigned k = 0; k < 4; k++) {
+        node_long(100 + k, names[k], sizes[k]);
+        barrier(100 + k, &r[k]);
+    }
+    while (!CALLED(r[0]) || !CALLED(r[1]) || !CALLED(r[2]) || !CALLED(r[3])) {
+        struct fake_call *c;
+        if ((c = call_open("diff"))) {
+            struct arena cleanup_arena a = {0};
+            struct m_diff_req q;
+            assert_int_equal(
+                msg_decode(&m_diff_req_desc, &q, c->body.p, c->body.n, MSG_STRICT, &a, NULL), 0);
+            asked += q.target == 12 ? q.ids_n : 0;
+            answer_diff_missing(c, q.target);
+        }
+        struct fake_call *puts[CALLS_MAX];
+        size_t n = 0;
+        pthread_mutex_lock(&net_lock);
+        for (size_t i = 0; i < calls_n; i++)
+            if (calls[i].open && !strcmp(calls[i].method, "put"))
+                puts[n++] = &calls[i];
+        pthread_mutex_unlock(&net_lock);
+        for (size_t i = 0; i < n; i++)
+            passed_on += put_answered(puts[i], queued);
+        if (asked == 4 && !queued) { /* all but the first of them wait for their turn together */
+            turn_passes();
+            queued = true;
+        }
+        if ((c = call_open("commit")))
+            answer_committed(c, ++committed);
+        usleep(500);
+    }
+    for (unsigned k = 0; k < 4; k++)
+        assert_int_equal(r[k].err, 0);
+    assert_int_equal(passed_on, 4);
+}
+
 /* The background waits when puts hold much memory; a barrier does not. */
 static void memory_of_puts(void **state)
 {
@@ -357,6 +427,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(questions_gather_and_one_place_is_for_barriers),
         T(puts_in_flight),
+        T(blocks_passed_on_at_a_time),
         T(memory_of_puts),
         T(blocks_uploaded_ahead),
         T(gets_in_flight_and_their_size),

@@ -95,7 +95,11 @@ uint64_t rpc_start(struct rpc *r, const struct rpc_call *q)
                            !strcmp(q->method, "have") || !strcmp(q->method, "link");
     assert_int_equal(q->anonymous, to_block_server);
     struct fake_call *c = &calls[calls_n];
-    *c = (struct fake_call){.id = calls_n + 1, .done = q->done, .arg = q->arg, .open = true};
+    *c = (struct fake_call){.id = calls_n + 1,
+                            .timeout_ms = q->timeout_ms,
+                            .done = q->done,
+                            .arg = q->arg,
+                            .open = true};
     snprintf(c->url, sizeof c->url, "%s", q->url);
     snprintf(c->method, sizeof c->method, "%s", q->method);
     buf_append(&c->body, q->head.p, q->head.n);
@@ -171,16 +175,29 @@ static size_t store_find(const struct block_id *id)
 
 struct block_id store_add(const char *text, bool here)
 {
-    struct block_id id;
-    block_id_of(&id, text, strlen(text));
+    return store_long(text, (uint32_t)strlen(text), here);
+}
+
+/* Its bytes from off on; more than it has room for repeat. */
+static void store_bytes(const struct fake_block *f, uint32_t off, uint8_t *p, uint32_t len)
+{
+    for (uint32_t i = 0; i < len; i++)
+        p[i] = f->data[(off + i) % sizeof f->data];
+}
+
+struct block_id store_long(const char *text, uint32_t len, bool here)
+{
+    struct fake_block f = {.len = len, .here = here};
+    uint8_t *bytes = malloc(len + 1);
+    assert_true(bytes && strlen(text) <= sizeof f.data);
+    memcpy(f.data, text, strlen(text));
+    store_bytes(&f, 0, bytes, len);
+    block_id_of(&f.id, bytes, len);
+    free(bytes);
     pthread_mutex_lock(&store_lock);
-    store[store_n].id = id;
-    store[store_n].here = here;
-    store[store_n].len = (uint32_t)strlen(text);
-    memcpy(store[store_n].data, text, strlen(text));
-    store_n++;
+    store[store_n++] = f;
     pthread_mutex_unlock(&store_lock);
-    return id;
+    return f.id;
 }
 
 bool blocks_has(struct blocks *b, const struct block_id *id, uint32_t *len)
@@ -202,7 +219,7 @@ int blocks_read(struct blocks *b, const struct block_id *id, uint32_t off, void 
     size_t i = store_find(id);
     int r = i < store_n && store[i].here ? 0 : -ENOENT;
     if (!r)
-        memcpy(p, store[i].data + off, len);
+        store_bytes(&store[i], off, p, len);
     pthread_mutex_unlock(&store_lock);
     return r;
 }
@@ -818,12 +835,17 @@ void start(void)
 
 void node_add(uint64_t node, const char *text)
 {
-    struct block_id id = store_add(text, true);
+    node_long(node, text, (uint32_t)strlen(text));
+}
+
+void node_long(uint64_t node, const char *text, uint32_t len)
+{
+    struct block_id id = store_long(text, len, true);
     pthread_mutex_lock(&fs.lock);
     nodes[nodes_n].node = node;
     nodes[nodes_n].sent = 0;
     nodes[nodes_n].id = id;
-    nodes[nodes_n].len = (uint32_t)strlen(text);
+    nodes[nodes_n].len = len;
     nodes[nodes_n].dirty = true;
     nodes[nodes_n].parked = nodes[nodes_n].held = nodes[nodes_n].conflict = false;
     nodes_n++;

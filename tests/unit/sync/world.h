@@ -36,6 +36,7 @@ int64_t now_ms(void);
 struct fake_call {
     uint64_t id;
     char url[64], method[16];
+    unsigned timeout_ms;
     struct buf body;
     rpc_done done;
     void *arg;
@@ -72,6 +73,8 @@ extern struct fake_block {
 extern size_t store_n, flushes;
 extern pthread_mutex_t store_lock;
 struct block_id store_add(const char *text, bool here);
+/* As many bytes, the text's first. */
+struct block_id store_long(const char *text, uint32_t len, bool here);
 
 /* ---- the core and its tree ---- */
 #define NODES_MAX 512
@@ -89,6 +92,7 @@ extern _Atomic unsigned rest_pages;               /* that a directory has left *
 extern int checkpoints, checkpoint_ends, damaged; /* how often */
 extern _Atomic unsigned locks_lost;
 void node_add(uint64_t node, const char *text);
+void node_long(uint64_t node, const char *text, uint32_t len);
 size_t node_find(uint64_t node);
 
 /* ---- one driver ---- */
