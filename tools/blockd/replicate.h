@@ -7,6 +7,7 @@
 #ifndef REPLICATE_H
 #define REPLICATE_H
 
+#include "checked.h"
 #include "identity.h"
 #include "inbound.h"
 #include "storage.h"
@@ -24,7 +25,8 @@ struct replicate_options {
     unsigned (*hour)(int64_t *left_ms);
     void (*woken)(void *arg); /* somebody gave the metadata server a command; may be NULL */
     void *arg;
-    unsigned refresh_ms; /* how often the table of namespaces is asked for; 0: 10 s */
+    struct checked_told told; /* what damage giving blocks to others finds */
+    unsigned refresh_ms;      /* how often the table of namespaces is asked for; 0: 10 s */
 };
 
 /* What is pointed to must outlive it. 0 or -errno with a line in err (512 bytes). */

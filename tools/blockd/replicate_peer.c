@@ -175,13 +175,8 @@ static int batch_add(struct batch *b, const struct task *t)
     struct replicate *r = b->p->r;
     size_t start = b->data.n;
     uint64_t logical = 0;
-    int err = r->o.storage->ops->get(r->o.storage, b->ns, &t->block, &b->data, &logical);
-    if (!err && !block_id_matches(&t->block, b->data.p + start, b->data.n - start))
-        err = -EUCLEAN;
-    if (err == -EUCLEAN)
-        r->o.storage->ops->set_aside(r->o.storage, &t->block);
+    int err = checked_get(r->o.storage, &r->o.told, b->ns, &t->block, &b->data, &logical);
     if (err) {
-        b->data.n = start;
         return err == -EIO ? tasks_later(r->tasks, t, 1, mono_ms() + REFUSED_LATER_MS)
                            : tasks_done(r->tasks, t, 1);
     }
@@ -405,6 +400,15 @@ static void wants_give(struct peer *p, struct want *const *v, const bool *arrive
     pthread_mutex_unlock(&r->lock);
 }
 
+/* The bytes are the block's, and as long as is said, since the length is reported, too. */
+static bool item_right(const struct m_get_item *m, const uint8_t *bytes)
+{
+    if (m->block.b[0] == BLOCK_KIND_SHA256 && m->logical_len != m->stored_len)
+        return false;
+    return m->stored_len && m->logical_len && m->logical_len <= BLOCK_MAX &&
+           block_id_matches(&m->block, bytes, m->stored_len);
+}
+
 /* Stores what the answer brings of the wanted blocks. */
 static void take_blocks(struct peer *p, uint64_t ns, struct bytes body, struct want *const *v,
                         bool *arrived, bool *full, size_t n)
@@ -428,7 +432,7 @@ static void take_blocks(struct peer *p, uint64_t ns, struct bytes body, struct w
         if (k == n || arrived[k])
             continue;
         *full |= m->error == ERR_UNAVAILABLE;
-        if (m->error || !m->stored_len || !block_id_matches(&m->block, bytes, m->stored_len))
+        if (m->error || !item_right(m, bytes))
             continue;
         arrived[k] = true;
         of[puts_n] = k;
@@ -439,6 +443,8 @@ static void take_blocks(struct peer *p, uint64_t ns, struct bytes body, struct w
     if (puts_n)
         r->o.storage->ops->put(r->o.storage, ns, puts, puts_n);
     for (size_t i = 0; i < puts_n; i++) {
+        if (puts[i].damaged && r->o.told.lost)
+            r->o.told.lost(r->o.told.arg, &puts[i].id, 0);
         arrived[of[i]] = !puts[i].err;
         if (puts[i].err)
             continue;

@@ -19,6 +19,7 @@
 #include "service.h"
 
 #include "blockid.h"
+#include "checked.h"
 #include "frame.h"
 #include "rpc.h"
 
@@ -84,6 +85,12 @@ void service_lost(void *arg, const struct block_id *id, int err)
         return;
     beat_now(s->beat);
     replicate_look(s->replicate);
+}
+
+void service_doubt(void *arg, const struct block_id *id)
+{
+    struct service *s = arg;
+    scrub_doubt(s->scrub, id);
 }
 
 static unsigned code_of(int err)
@@ -251,36 +258,20 @@ static void handle_put(void *ctx, struct httpd_req *q)
 
 /* ---- get ----------------------------------------------------------------------------------- */
 
-static void report_corrupt(struct service *s, const struct block_id *id)
-{
-    int r = s->storage->ops->set_aside(s->storage, id);
-    if (r != -EALREADY)
-        service_lost(s, id, r);
-    if (r && r != -EALREADY)
-        scrub_doubt(s->scrub, id);
-}
-
 /* One block of a get: appended to raw, or an error in it. */
 static void get_item(struct service *s, uint64_t ns, const struct block_id *id, struct buf *raw,
                      struct m_get_item *it)
 {
+    const struct checked_told told = {.lost = service_lost, .doubt = service_doubt, .arg = s};
     size_t start = raw->n;
     *it = (struct m_get_item){.block = *id};
-    int r = s->storage->ops->get(s->storage, ns, id, raw, &it->logical_len);
-    size_t n = raw->n - start;
-    if (!r && !block_id_matches(id, raw->p + start, n))
-        r = -EUCLEAN;
-    if (r == -EUCLEAN)
-        report_corrupt(s, id);
-    else if (r == -EIO)
-        scrub_doubt(s->scrub, id);
+    int r = checked_get(s->storage, &told, ns, id, raw, &it->logical_len);
     if (r) {
-        raw->n = start;
         it->logical_len = 0;
         it->error = r == -ENOENT || r == -EUCLEAN ? ERR_NOT_FOUND : ERR_INTERNAL;
         return;
     }
-    it->stored_len = n;
+    it->stored_len = raw->n - start;
 }
 
 static void handle_get(void *ctx, struct httpd_req *q)

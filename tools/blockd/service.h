@@ -17,11 +17,11 @@ struct service {
     struct storage *storage;
     struct access access;
     struct log *log;
-    struct beat *beat;           /* told of losses; NULL: nobody is */
-    struct scrub *scrub;         /* told what cannot be read; may be NULL */
-    struct collect *collect;     /* for the metrics; may be NULL */
-    struct replicate *replicate; /* NULL: offers are refused */
-    atomic_int relays;           /* puts being passed on */
+    struct beat *beat;                   /* told of losses; NULL: nobody is */
+    struct scrub *_Atomic scrub;         /* told what cannot be read; may be NULL */
+    struct collect *collect;             /* for the metrics; may be NULL */
+    struct replicate *_Atomic replicate; /* NULL: offers are refused */
+    atomic_int relays;                   /* puts being passed on */
     atomic_uint_least64_t put_bytes, get_bytes, corrupt, unreadable, refused, put_failed;
 };
 
@@ -29,6 +29,8 @@ struct service {
 void service_routes(struct httpd *h);
 /* A damaged block was found; set aside unless err. arg is the service; any thread. */
 void service_lost(void *arg, const struct block_id *id, int err);
+/* A block cannot be read now. Likewise. */
+void service_doubt(void *arg, const struct block_id *id);
 /* httpd_options.metrics */
 void service_metrics(void *ctx, struct buf *out);
 #endif
