@@ -35,11 +35,13 @@ static bool overlap(const struct lock *l, uint64_t off, uint64_t end)
 
 const struct lock *locks_conflict(const struct locks *s, const struct lock *want)
 {
+    const struct lock *first = NULL;
     for (const struct lock *l = s->head; l != NULL; l = l->next)
         if (l->whole == want->whole && l->owner != want->owner &&
-            (l->exclusive || want->exclusive) && overlap(l, want->off, want->end))
-            return l;
-    return NULL;
+            (l->exclusive || want->exclusive) && overlap(l, want->off, want->end) &&
+            (first == NULL || l->off < first->off))
+            first = l;
+    return first;
 }
 
 bool locks_drop(struct locks *s, bool whole, uint64_t owner, uint64_t off, uint64_t end)

@@ -28,7 +28,8 @@ struct locks {
 };
 void locks_free(struct locks *s);
 
-/* The first lock of another owner that does not allow this one; NULL: none. */
+/* The lock of another owner that does not allow this one, of several the one that begins first, as
+ * F_GETLK tells it; NULL: none. */
 const struct lock *locks_conflict(const struct locks *s, const struct lock *want);
 /* The owner's locks of this kind in [off, end) end; parts outside stay. Whether there were any. */
 bool locks_drop(struct locks *s, bool whole, uint64_t owner, uint64_t off, uint64_t end);

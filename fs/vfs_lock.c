@@ -25,11 +25,13 @@
 static const struct lock *conflict(struct vfs *v, const struct handle *with,
                                    const struct lock *want)
 {
-    const struct lock *found = NULL;
-    for (struct handle *h = handle_of(v->handles, with->node); h != NULL && found == NULL;
-         h = handle_next_of(h))
-        found = locks_conflict(&h->locks, want);
-    return found;
+    const struct lock *first = NULL;
+    for (struct handle *h = handle_of(v->handles, with->node); h != NULL; h = handle_next_of(h)) {
+        const struct lock *l = locks_conflict(&h->locks, want);
+        if (l != NULL && (first == NULL || l->off < first->off))
+            first = l;
+    }
+    return first;
 }
 
 /* Releases what the owner has in the range, in whichever version. */

@@ -166,6 +166,24 @@ static int open_file_locks(void)
     return close(b);
 }
 
+/* Of several locks in the way, F_GETLK tells the one that begins first, whichever was taken last.
+ */
+static int first_in_the_way(void)
+{
+    int a = open("f", O_CREAT | O_RDWR, 0644), b = open("f", O_RDWR);
+    static const off_t begin[] = {20, 10, 30};
+    MUST(a >= 0 && b >= 0);
+    for (size_t i = 0; i < sizeof begin / sizeof *begin; i++) {
+        struct flock l = span(i == 1 ? F_WRLCK : F_RDLCK, begin[i], 5);
+        MUST(!fcntl(a, F_OFD_SETLK, &l));
+    }
+    struct flock l = span(F_WRLCK, 0, 0), m = span(F_WRLCK, 15, 0), n = span(F_RDLCK, 10, 1);
+    MUST(!fcntl(b, F_OFD_GETLK, &l) && l.l_type == F_WRLCK && l.l_start == 10 && l.l_len == 5);
+    MUST(!fcntl(b, F_OFD_GETLK, &m) && m.l_type == F_RDLCK && m.l_start == 20 && m.l_len == 5);
+    MUST(!fcntl(b, F_OFD_GETLK, &n) && n.l_type == F_WRLCK && n.l_start == 10);
+    return close(a) || close(b) ? -1 : 0;
+}
+
 static int with_shared(int (*check)(void))
 {
     released =
@@ -187,5 +205,6 @@ const struct check checks_locks[] = {
     {"locks-of-the-killed", killed_holders},
     {"lock-circles", circles},
     {"open-file-locks", open_file_locks},
+    {"first-lock-in-the-way", first_in_the_way},
     {NULL, NULL},
 };

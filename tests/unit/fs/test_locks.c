@@ -41,6 +41,25 @@ static void conflicts(void **state)
     locks_free(&s);
 }
 
+/* In whichever order they were taken. */
+static void the_first_of_several(void **state)
+{
+    (void)state;
+    struct locks s = {0};
+    struct lock want = range(9, true, 0, LOCK_END);
+    static const uint64_t begin[] = {30, 10, 50, 20};
+    for (unsigned i = 0; i < sizeof begin / sizeof *begin; i++) {
+        struct lock l = range(1 + i % 2, false, begin[i], begin[i] + 5);
+        locks_add(&s, &l);
+    }
+    assert_int_equal(locks_conflict(&s, &want)->off, 10);
+    want.off = 15;
+    assert_int_equal(locks_conflict(&s, &want)->off, 20);
+    want.off = 40;
+    assert_int_equal(locks_conflict(&s, &want)->off, 50);
+    locks_free(&s);
+}
+
 static void files_end(void **state)
 {
     (void)state;
@@ -104,6 +123,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(conflicts),
+        cmocka_unit_test(the_first_of_several),
         cmocka_unit_test(files_end),
         cmocka_unit_test(against_a_map),
     };
