@@ -587,15 +587,17 @@ static int lost_ids(struct core *c, const char *sql, struct ids *out)
 int rebase_unsend_lost(struct core *c)
 {
     cleanup_ids struct ids nodes = {0}, entries = {0};
-    int err = lost_ids(c,
-                       "SELECT id FROM node WHERE request != 0 AND request NOT IN"
-                       " (SELECT request FROM sent)",
-                       &nodes);
+    int err =
+        lost_ids(c,
+                 "SELECT id FROM node INDEXED BY node_request WHERE request != 0 AND request NOT IN"
+                 " (SELECT request FROM sent)",
+                 &nodes);
     if (!err)
-        err = lost_ids(c,
-                       "SELECT id FROM entry WHERE request != 0 AND request NOT IN"
-                       " (SELECT request FROM sent)",
-                       &entries);
+        err = lost_ids(
+            c,
+            "SELECT id FROM entry INDEXED BY entry_request WHERE request != 0 AND request NOT IN"
+            " (SELECT request FROM sent)",
+            &entries);
     for (size_t i = 0; !err && i < nodes.n; i++)
         err = unsend_node(c, nodes.v[i]);
     for (size_t i = 0; !err && i < entries.n; i++) {
@@ -608,9 +610,10 @@ int rebase_unsend_lost(struct core *c)
             err = entry_settle(c, &e);
     }
     if (!err)
-        err = tree_step(c->t, tree_stmt(c->t, "UPDATE xattr SET pend = 1, request = 0"
-                                              " WHERE request != 0 AND request NOT IN"
-                                              " (SELECT request FROM sent)"));
+        err = tree_step(
+            c->t, tree_stmt(c->t, "UPDATE xattr INDEXED BY xattr_pending SET pend = 1, request = 0"
+                                  " WHERE request != 0 AND request NOT IN"
+                                  " (SELECT request FROM sent)"));
     for (size_t i = 0; !err && i < nodes.n; i++)
         err = unsend_purge(c, nodes.v[i]);
     return err;

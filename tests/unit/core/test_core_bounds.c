@@ -127,6 +127,71 @@ static void test_a_save_costs_the_same_in_a_large_tree(void **state)
     assert_int_equal(scanned_by_a_save(w, "third"), small);
 }
 
+/* Steps of SQLite's machine in all statements of connections opened since it was asked for: what a
+ * start costs, whoever runs it. */
+static uint64_t steps;
+
+static int count_steps(unsigned type, void *ctx, void *stmt, void *ns)
+{
+    (void)type;
+    (void)ctx;
+    (void)ns;
+    steps += (uint64_t)sqlite3_stmt_status(stmt, SQLITE_STMTSTATUS_VM_STEP, 1);
+    return 0;
+}
+
+static int count_steps_of(sqlite3 *db, char **msg, const struct sqlite3_api_routines *api)
+{
+    (void)msg;
+    (void)api;
+    return sqlite3_trace_v2(db, SQLITE_TRACE_PROFILE, count_steps, NULL);
+}
+
+static uint64_t steps_of_a_start(struct world *w, enum world_end how)
+{
+    if (how != END_CLEAN)
+        world_session(w, w->head, ROLE_EDITOR); /* or the start before was unclean, too */
+    steps = 0;
+    world_restart(w, how);
+    return steps;
+}
+
+/* Of the same changes that are pending or under way, after everything else that is known. */
+static void test_a_start_costs_what_is_pending(void **state)
+{
+    struct world *w = *state;
+    char name[16];
+    uint64_t cost[2][2];
+    assert_int_equal(sqlite3_auto_extension((void (*)(void))count_steps_of), SQLITE_OK);
+    world_restart(w, END_CLEAN); /* the end that a start follows counts too */
+    make(w, ROOT, "sent", NODE_REG);
+    assert_int_equal(set_xattr(w, node_at(w, ROOT, "sent"), "user.x", "y", 0), 0);
+    write_block(w, node_at(w, ROOT, "sent"), 0, 10, 1);
+    for (int large = 0; large < 2; large++) {
+        for (unsigned i = 0; large && i < 500; i++) {
+            snprintf(name, sizeof name, "n%u", i);
+            uint64_t f = make(w, ROOT, name, NODE_REG);
+            write_block(w, f, 0, 10, 2 + i);
+            assert_int_equal(set_xattr(w, f, "user.x", "y", 0), 0);
+        }
+        commit_all(w);
+        write_block(w, node_at(w, ROOT, "sent"), 0, 10, 10000);
+        planned(w, node_at(w, ROOT, "sent"));
+        uint64_t f = make(w, ROOT, large ? "large" : "small", NODE_REG);
+        write_block(w, f, 0, 10, 10001);
+        assert_int_equal(set_xattr(w, f, "user.x", "y", 0), 0);
+        cost[large][0] = steps_of_a_start(w, END_CLEAN);
+        cost[large][1] = steps_of_a_start(w, END_KILL);
+        world_session(w, w->head, ROLE_EDITOR);
+        struct m_commit_ans a = {.status = COMMIT_COMMITTED, .sjid = ++w->head, .head = w->head};
+        assert_int_equal(core_commit_answer(w->core, NS, w->plan.request, &a, &w->fx), 0);
+    }
+    sqlite3_reset_auto_extension();
+    assert_true(cost[0][0] > 0 && cost[0][1] > cost[0][0]);
+    assert_int_equal(cost[1][0], cost[0][0]);
+    assert_int_equal(cost[1][1], cost[0][1]);
+}
+
 /* One commit is durable and waits for the journal only; another is unanswered. */
 static void test_fsync_waits_for_the_unanswered_one(void **state)
 {
@@ -157,6 +222,7 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(test_a_save_costs_the_same_in_a_large_tree, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(test_a_start_costs_what_is_pending, setup, teardown),
         cmocka_unit_test_setup_teardown(test_fsync_waits_for_the_unanswered_one, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
