@@ -63,19 +63,7 @@ static uint64_t gc(struct world *w)
 static struct m_commit_ans commit_with(struct world *w, const struct block_id *b, const char *name,
                                        int s, uint64_t generation)
 {
-    struct plan p;
-    plan_new(w, &w->alice, &p);
-    uint64_t node = world_node_id(&w->alice);
-    struct m_receipt r = world_receipt(w, w->alice.ns, b, 100, s);
-    r.generation = generation;
-    p.targets[0] = w->server[s];
-    plan_range(&p, plan_create(&p, node, NODE_REG), 0, 100, b, 0);
-    plan_entry(&p, w->alice.root, name, 0, 0, node);
-    plan_id(&p, b, 100);
-    if (generation)
-        plan_receipt(w, &p, &r, &w->key[s]);
-    struct m_commit_ans a = world_commit(w, &w->alice, &p);
-    plan_free(&p);
+    struct m_commit_ans a = world_commit_with(w, b, name, s, generation);
     expect_exact(w);
     return a;
 }
@@ -91,16 +79,6 @@ static void remove_name(struct world *w, const char *name)
     expect_exact(w);
 }
 
-static uint64_t stored(struct world *w, int s, const struct block_id *b, uint64_t generation)
-{
-    struct m_stored one = {.ns = w->alice.ns, .block = *b, .len = 100, .generation = generation};
-    struct m_stored_req q = {
-        .incarnation = bytes_of(w->incarnation[s], 16), .blocks = &one, .blocks_n = 1};
-    struct m_stored_ans a;
-    assert_int_equal(meta_stored(w->m, &w->server_who[s], &q, w->now, &a, &w->ar, w->why), 0);
-    return a.recorded;
-}
-
 static struct m_collect_ans collect(struct world *w, int s, uint64_t generation,
                                     struct m_lost *done, size_t done_n)
 {
@@ -112,23 +90,6 @@ static struct m_collect_ans collect(struct world *w, int s, uint64_t generation,
     assert_int_equal(meta_collect(w->m, &w->server_who[s], &q, w->now, &a, &w->ar, w->why), 0);
     assert_false(a.more);
     return a;
-}
-
-static uint64_t told_by_beat(struct world *w, int s)
-{
-    struct m_beat_req q = {.incarnation = bytes_of(w->incarnation[s], 16),
-                           .url = bytes_str("https://localhost:1")};
-    struct m_beat_ans a;
-    assert_int_equal(meta_beat(w->m, &w->server_who[s], &q, w->now, &a, &w->ar, w->why), 0);
-    return a.collect;
-}
-
-static size_t holders(struct world *w, const struct block_id *b)
-{
-    struct m_locate_req q = {.ns = w->alice.ns, .ids = (struct block_id *)(uintptr_t)b, .ids_n = 1};
-    struct m_locate_ans a;
-    assert_int_equal(meta_locate(w->m, &w->alice.who, &q, &a, &w->ar, w->why), 0);
-    return a.locations[0].servers_n;
 }
 
 static bool is_missing(struct world *w, const struct block_id *b, int s)
@@ -146,7 +107,7 @@ static struct block_id unused_block(struct world *w, bool at_cloud)
     struct block_id b = world_block(w);
     expect_committed(commit_with(w, &b, "was", HQ, 5));
     if (at_cloud)
-        assert_int_equal(stored(w, CLOUD, &b, 5), 1);
+        assert_int_equal(world_stored(w, CLOUD, w->alice.ns, &b, 100, 5), 1);
     remove_name(w, "was");
     later(w, 2 * KEEP_MS);
     prune(w);
@@ -160,7 +121,7 @@ static struct block_id absent_block(struct world *w, bool at_cloud)
     struct block_id b = unused_block(w, at_cloud);
     later(w, GC_GRACE_MS + 1);
     assert_int_equal(gc(w), 1);
-    assert_int_equal(holders(w, &b), 0);
+    assert_int_equal(world_holders(w, &b), 0);
     assert_true(is_missing(w, &b, HQ));
     return b;
 }
@@ -171,7 +132,7 @@ static void what_is_referred_to_stays(void **state)
     struct world *w = *state;
     struct block_id b = world_block(w);
     expect_committed(commit_with(w, &b, "a", HQ, 5));
-    expect_committed(commit_with(w, &b, "b", HQ, 0));
+    expect_committed(commit_with(w, &b, "b", HQ, WORLD_NO_RECEIPT));
     later(w, 10 * GC_GRACE_MS);
     prune(w);
     assert_int_equal(gc(w), 0);
@@ -179,7 +140,7 @@ static void what_is_referred_to_stays(void **state)
     later(w, 10 * GC_GRACE_MS);
     prune(w);
     assert_int_equal(gc(w), 0);
-    assert_int_equal(holders(w, &b), 1);
+    assert_int_equal(world_holders(w, &b), 1);
     remove_name(w, "b"); /* history has it */
     later(w, KEEP_MS / 2);
     prune(w);
@@ -194,15 +155,15 @@ static void what_is_referred_to_stays(void **state)
     later(w, 2);
     assert_int_equal(gc(w), 1);
     assert_true(is_missing(w, &b, HQ));
-    assert_int_equal(told_by_beat(w, HQ), 1);
-    assert_int_equal(told_by_beat(w, CLOUD), 0);
+    assert_int_equal(world_beat(w, HQ, NULL, 0).collect, 1);
+    assert_int_equal(world_beat(w, CLOUD, NULL, 0).collect, 0);
     struct m_collect_ans a = collect(w, HQ, 9, NULL, 0);
     assert_int_equal(a.blocks_n, 1);
     assert_int_equal(a.blocks[0].ns, w->alice.ns);
     assert_memory_equal(&a.blocks[0].block, &b, sizeof b);
     assert_int_equal(a.blocks[0].generation, 9);
     assert_int_equal(collect(w, HQ, 10, a.blocks, 1).blocks_n, 0);
-    assert_int_equal(told_by_beat(w, HQ), 0);
+    assert_int_equal(world_beat(w, HQ, NULL, 0).collect, 0);
     assert_int_equal(collect(w, CLOUD, 10, NULL, 0).blocks_n, 0);
 }
 
@@ -212,7 +173,7 @@ static void a_reference_ends_the_grace(void **state)
     struct world *w = *state;
     struct block_id b = unused_block(w, false);
     later(w, GC_GRACE_MS - 10);
-    expect_committed(commit_with(w, &b, "again", HQ, 0)); /* it is present */
+    expect_committed(commit_with(w, &b, "again", HQ, WORLD_NO_RECEIPT)); /* it is present */
     later(w, 100);
     assert_int_equal(gc(w), 0);
     remove_name(w, "again");
@@ -221,7 +182,7 @@ static void a_reference_ends_the_grace(void **state)
     assert_int_equal(gc(w), 0);
     later(w, GC_GRACE_MS - 10);
     assert_int_equal(gc(w), 0);
-    assert_int_equal(holders(w, &b), 1);
+    assert_int_equal(world_holders(w, &b), 1);
     later(w, 100);
     assert_int_equal(gc(w), 1);
 }
@@ -239,7 +200,7 @@ static void an_abandoned_commit_leaves_garbage(void **state)
     p.q.changes = bytes_str("part");
     assert_int_equal(meta_commit(w->m, &w->alice.who, &p.q, w->now, &a, &w->ar, w->why), 0);
     assert_int_equal(a.status, COMMIT_COMMITTED);
-    assert_int_equal(holders(w, &b), 1);
+    assert_int_equal(world_holders(w, &b), 1);
     assert_int_equal(gc(w), 0);
     later(w, GC_GRACE_MS - 1);
     /* sent again: its grace begins anew */
@@ -264,7 +225,7 @@ static void present_just_before_is_missing(void **state)
     assert_false(is_missing(w, &b, HQ));
     later(w, GC_GRACE_MS + 1);
     assert_int_equal(gc(w), 1);
-    struct m_commit_ans a = commit_with(w, &b, "again", HQ, 0);
+    struct m_commit_ans a = commit_with(w, &b, "again", HQ, WORLD_NO_RECEIPT);
     assert_int_equal(a.status, COMMIT_MISSING);
     assert_int_equal(a.missing_n, 1);
     assert_int_equal(world_lookup(w, &w->alice, w->alice.root, "again", 0).node, 0);
@@ -277,8 +238,8 @@ static void a_receipt_before_the_order_ends_it(void **state)
     struct world *w = *state;
     struct block_id b = absent_block(w, false);
     expect_committed(commit_with(w, &b, "again", HQ, 5));
-    assert_int_equal(holders(w, &b), 1);
-    assert_int_equal(told_by_beat(w, HQ), 0);
+    assert_int_equal(world_holders(w, &b), 1);
+    assert_int_equal(world_beat(w, HQ, NULL, 0).collect, 0);
     assert_int_equal(collect(w, HQ, 9, NULL, 0).blocks_n, 0);
 }
 
@@ -291,12 +252,12 @@ static void a_receipt_after_the_order_must_be_newer(void **state)
     assert_int_equal(a.blocks_n, 1);
     assert_int_equal(commit_with(w, &b, "again", HQ, 8).status, COMMIT_MISSING);
     expect_committed(commit_with(w, &b, "again", HQ, 9)); /* put since the server raised it */
-    assert_int_equal(holders(w, &b), 1);
+    assert_int_equal(world_holders(w, &b), 1);
     /* a crash before it told: it asks again, and must not be told to remove what was put since */
     assert_int_equal(collect(w, HQ, 12, NULL, 0).blocks_n, 0);
     assert_int_equal(collect(w, HQ, 13, a.blocks, 1).blocks_n, 0); /* late */
-    assert_int_equal(holders(w, &b), 1);
-    expect_committed(commit_with(w, &b, "more", HQ, 0));
+    assert_int_equal(world_holders(w, &b), 1);
+    expect_committed(commit_with(w, &b, "more", HQ, WORLD_NO_RECEIPT));
 }
 
 /* Asked again after a crash, the order is given again, of the new generation. */
@@ -324,12 +285,12 @@ static void who_was_not_told_keeps_it(void **state)
 {
     struct world *w = *state;
     struct block_id b = absent_block(w, true);
-    assert_int_equal(told_by_beat(w, HQ) + told_by_beat(w, CLOUD), 2);
+    assert_int_equal(world_beat(w, HQ, NULL, 0).collect + world_beat(w, CLOUD, NULL, 0).collect, 2);
     expect_committed(commit_with(w, &b, "again", HQ, 6));
     assert_int_equal(collect(w, CLOUD, 9, NULL, 0).blocks_n, 0);
-    assert_int_equal(stored(w, CLOUD, &b, 5),
+    assert_int_equal(world_stored(w, CLOUD, w->alice.ns, &b, 100, 5),
                      1); /* it finds the block in its backlog, and at home */
-    assert_int_equal(holders(w, &b), 2);
+    assert_int_equal(world_holders(w, &b), 2);
 }
 
 /* … or after: it must remove what it has, and get it again. */
@@ -339,8 +300,9 @@ static void who_was_told_gets_it_again(void **state)
     struct block_id b = absent_block(w, true);
     assert_int_equal(collect(w, CLOUD, 9, NULL, 0).blocks_n, 1);
     expect_committed(commit_with(w, &b, "again", HQ, 6));
-    assert_int_equal(stored(w, CLOUD, &b, 5), 0); /* replication under way all the while */
-    assert_int_equal(holders(w, &b), 1);
+    assert_int_equal(world_stored(w, CLOUD, w->alice.ns, &b, 100, 5),
+                     0); /* replication under way all the while */
+    assert_int_equal(world_holders(w, &b), 1);
     struct m_backlog_req q = {.ns = w->alice.ns, .server = w->server[CLOUD]};
     struct m_backlog_ans lacking;
     assert_int_equal(meta_backlog(w->m, &w->server_who[CLOUD], &q, &lacking, &w->ar, w->why), 0);
@@ -348,8 +310,8 @@ static void who_was_told_gets_it_again(void **state)
     struct m_collect_ans a = collect(w, CLOUD, 10, NULL, 0); /* it crashed before it did */
     assert_int_equal(a.blocks_n, 1);
     assert_int_equal(collect(w, CLOUD, 11, a.blocks, 1).blocks_n, 0);
-    assert_int_equal(stored(w, CLOUD, &b, 11), 1);
-    assert_int_equal(holders(w, &b), 2);
+    assert_int_equal(world_stored(w, CLOUD, w->alice.ns, &b, 100, 11), 1);
+    assert_int_equal(world_holders(w, &b), 2);
 }
 
 /* A version of the past that can be read can be restored at any time. */
@@ -364,11 +326,11 @@ static void history_that_is_kept_is_whole(void **state)
     gc(w);
     later(w, 2 * GC_GRACE_MS);
     gc(w); /* nothing was pruned meanwhile */
-    assert_int_equal(holders(w, &b), 1);
-    expect_committed(commit_with(w, &b, "restored", HQ, 0));
+    assert_int_equal(world_holders(w, &b), 1);
+    expect_committed(commit_with(w, &b, "restored", HQ, WORLD_NO_RECEIPT));
     prune(w);
     assert_int_equal(gc(w), 0);
-    assert_int_equal(holders(w, &b), 1);
+    assert_int_equal(world_holders(w, &b), 1);
 }
 
 /* ---- the rest -------------------------------------------------------------------------------- */
@@ -407,7 +369,7 @@ static void only_the_storage_that_was_told_counts(void **state)
     assert_int_not_equal(meta_collect(w->m, &w->server_who[HQ], &q, w->now, &a, &w->ar, w->why), 0);
     /* a disk that was replaced has nothing to remove */
     memset(w->incarnation[HQ], 0x77, 16);
-    assert_int_equal(told_by_beat(w, HQ), 0);
+    assert_int_equal(world_beat(w, HQ, NULL, 0).collect, 0);
     assert_int_equal(collect(w, HQ, 9, NULL, 0).blocks_n, 0);
 }
 
@@ -557,12 +519,12 @@ static void people_are_told(void **state)
     later(w, GC_GRACE_MS + 1);
     text = world_command(w, &world_admin, 0, "admin gc --dry-run alice");
     assert_non_null(strstr(text, "1 blocks (100 bytes), 1 (100 bytes) of them for the grace"));
-    assert_int_equal(holders(w, &b), 2); /* that changed nothing */
+    assert_int_equal(world_holders(w, &b), 2); /* that changed nothing */
     text = world_command(w, &world_admin, 0, "admin gc alice");
     assert_non_null(strstr(text, "1 blocks (100 bytes) declared absent"));
     assert_non_null(strstr(text, "(hq) has yet to remove 1 blocks"));
     assert_non_null(strstr(text, "(cloud) has yet to remove 1 blocks"));
-    assert_int_equal(holders(w, &b), 0);
+    assert_int_equal(world_holders(w, &b), 0);
     text = world_command(w, &world_admin, 0, "admin gc --json alice");
     assert_non_null(strstr(text, "\"unused_blocks\": 0"));
     assert_non_null(strstr(text, "\"to_remove\": 1}"));

@@ -8,23 +8,6 @@
 static const struct block_id first = {{0}};
 static struct block_id last;
 
-static struct m_commit_ans commit_with(struct world *w, const struct block_id *b, const char *name,
-                                       uint64_t generation)
-{
-    struct plan p;
-    plan_new(w, &w->alice, &p);
-    uint64_t node = world_node_id(&w->alice);
-    struct m_receipt r = world_receipt(w, w->alice.ns, b, 100, HQ);
-    r.generation = generation;
-    plan_range(&p, plan_create(&p, node, NODE_REG), 0, 100, b, 0);
-    plan_entry(&p, w->alice.root, name, 0, 0, node);
-    plan_id(&p, b, 100);
-    plan_receipt(w, &p, &r, &w->key[HQ]);
-    struct m_commit_ans a = world_commit(w, &w->alice, &p);
-    plan_free(&p);
-    return a;
-}
-
 static struct m_held held(struct world *w, const struct block_id *b, uint64_t generation)
 {
     return (struct m_held){.ns = w->alice.ns, .block = *b, .len = 100, .generation = generation};
@@ -44,14 +27,6 @@ static struct m_inventory_ans compare(struct world *w, int s, struct m_held *v, 
     struct m_inventory_ans a;
     assert_int_equal(meta_inventory(w->m, &w->server_who[s], &q, w->now, &a, &w->ar, w->why), 0);
     return a;
-}
-
-static size_t holders(struct world *w, const struct block_id *b)
-{
-    struct m_locate_req q = {.ns = w->alice.ns, .ids = (struct block_id *)(uintptr_t)b, .ids_n = 1};
-    struct m_locate_ans a;
-    assert_int_equal(meta_locate(w->m, &w->alice.who, &q, &a, &w->ar, w->why), 0);
-    return a.locations[0].servers_n;
 }
 
 static size_t to_remove(struct world *w, int s, uint64_t generation)
@@ -76,14 +51,14 @@ static void what_is_there_is_recorded(void **state)
 {
     struct world *w = *state;
     struct block_id b = world_block(w);
-    expect_committed(commit_with(w, &b, "a", 5));
+    expect_committed(world_commit_with(w, &b, "a", HQ, 5));
     assert_int_equal(lacking(w, CLOUD), 1);
     struct m_held h = held(w, &b, 4);
     h.len = 99; /* another block by that name would be */
     assert_int_equal(compare(w, CLOUD, &h, 1, 9, 0).announced, 0);
     h.len = 100;
     assert_int_equal(compare(w, CLOUD, &h, 1, 9, 0).announced, 1);
-    assert_int_equal(holders(w, &b), 2);
+    assert_int_equal(world_holders(w, &b), 2);
     assert_int_equal(lacking(w, CLOUD), 0);
     assert_int_equal(compare(w, CLOUD, &h, 1, 10, 9).announced, 0); /* once */
     assert_int_equal(to_remove(w, CLOUD, 11), 0);
@@ -95,16 +70,10 @@ static void what_was_lost_since_is_not(void **state)
     struct world *w = *state;
     struct block_id b = world_block(w);
     struct m_held h = held(w, &b, 4);
-    expect_committed(commit_with(w, &b, "a", 5));
-    struct m_lost lost = {.ns = w->alice.ns, .block = b, .generation = 6};
-    struct m_beat_req q = {.incarnation = bytes_of(w->incarnation[CLOUD], 16),
-                           .url = bytes_str("https://localhost:1"),
-                           .lost = &lost,
-                           .lost_n = 1};
-    struct m_beat_ans a;
-    assert_int_equal(meta_beat(w->m, &w->server_who[CLOUD], &q, w->now, &a, &w->ar, w->why), 0);
+    expect_committed(world_commit_with(w, &b, "a", HQ, 5));
+    world_lose(w, CLOUD, &b, 6);
     assert_int_equal(compare(w, CLOUD, &h, 1, 9, 0).announced, 0);
-    assert_int_equal(holders(w, &b), 1);
+    assert_int_equal(world_holders(w, &b), 1);
     h.generation = 6;
     assert_int_equal(compare(w, CLOUD, &h, 1, 9, 0).announced, 1);
 }
@@ -116,18 +85,19 @@ static void what_is_not_there_is_lost(void **state)
     struct block_id b[3] = {world_block(w), world_block(w), world_block(w)};
     const char *names[] = {"a", "b", "c"};
     for (int k = 0; k < 3; k++)
-        expect_committed(commit_with(w, &b[k], names[k], k == 2 ? 9 : 5));
+        expect_committed(world_commit_with(w, &b[k], names[k], HQ, k == 2 ? 9 : 5));
     struct m_held h = held(w, &b[0], 5);
     assert_int_equal(lacking(w, HQ), 0);
     struct m_inventory_ans a = compare(w, HQ, &h, 1, 9, 0);
     assert_int_equal(a.lost, 1);
     assert_memory_equal(&a.upto, &last, sizeof last);
-    assert_int_equal(holders(w, &b[0]), 1);
-    assert_int_equal(holders(w, &b[1]), 0);
-    assert_int_equal(holders(w, &b[2]), 1); /* put since the pass began: the page may be older */
+    assert_int_equal(world_holders(w, &b[0]), 1);
+    assert_int_equal(world_holders(w, &b[1]), 0);
+    assert_int_equal(world_holders(w, &b[2]),
+                     1); /* put since the pass began: the page may be older */
     assert_int_equal(lacking(w, HQ), 1);
-    assert_int_equal(commit_with(w, &b[1], "again", 8).status, COMMIT_MISSING);
-    expect_committed(commit_with(w, &b[1], "again", 9));
+    assert_int_equal(world_commit_with(w, &b[1], "again", HQ, 8).status, COMMIT_MISSING);
+    expect_committed(world_commit_with(w, &b[1], "again", HQ, 9));
 }
 
 /* Only the range that the page is of. */
@@ -135,8 +105,8 @@ static void a_page_says_nothing_of_others(void **state)
 {
     struct world *w = *state;
     struct block_id b[2] = {world_block(w), world_block(w)};
-    expect_committed(commit_with(w, &b[0], "a", 5));
-    expect_committed(commit_with(w, &b[1], "b", 5));
+    expect_committed(world_commit_with(w, &b[0], "a", HQ, 5));
+    expect_committed(world_commit_with(w, &b[1], "b", HQ, 5));
     bool rising = memcmp(&b[0], &b[1], sizeof b[0]) < 0;
     const struct block_id *low = &b[rising ? 0 : 1], *high = &b[rising ? 1 : 0];
     struct m_held h = held(w, low, 5);
@@ -155,7 +125,7 @@ static void a_page_says_nothing_of_others(void **state)
     q.blocks_n = 0;
     assert_int_equal(meta_inventory(w->m, &w->server_who[HQ], &q, w->now, &a, &w->ar, w->why), 0);
     assert_int_equal(a.lost, 0);
-    assert_int_equal(holders(w, low) + holders(w, high), 2);
+    assert_int_equal(world_holders(w, low) + world_holders(w, high), 2);
     q.blocks_n = 1; /* out of its range */
     assert_int_not_equal(meta_inventory(w->m, &w->server_who[HQ], &q, w->now, &a, &w->ar, w->why),
                          0);
@@ -180,8 +150,8 @@ static void what_nobody_refers_to_goes(void **state)
     assert_int_equal(compare(w, HQ, h, 2, 12, 9).unneeded, 1);
     assert_int_equal(compare(w, HQ, h, 2, 13, 9).unneeded, 0); /* once */
     assert_int_equal(to_remove(w, HQ, 14), 1);
-    assert_int_equal(commit_with(w, &b, "late", 13).status, COMMIT_MISSING);
-    expect_committed(commit_with(w, &young, "young", 14));
+    assert_int_equal(world_commit_with(w, &b, "late", HQ, 13).status, COMMIT_MISSING);
+    expect_committed(world_commit_with(w, &young, "young", HQ, 14));
 }
 
 /* A commit comes at last, before the server was told. */
@@ -191,9 +161,9 @@ static void unless_it_is_committed_after_all(void **state)
     struct block_id b = world_block(w);
     struct m_held h = held(w, &b, 5);
     assert_int_equal(compare(w, HQ, &h, 1, 12, 9).unneeded, 1);
-    expect_committed(commit_with(w, &b, "late", 5));
+    expect_committed(world_commit_with(w, &b, "late", HQ, 5));
     assert_int_equal(to_remove(w, HQ, 14), 0);
-    assert_int_equal(holders(w, &b), 1);
+    assert_int_equal(world_holders(w, &b), 1);
     assert_int_equal(compare(w, HQ, &h, 1, 15, 12).unneeded, 0);
 }
 
@@ -207,19 +177,13 @@ static void what_was_left_behind_goes(void **state)
         h[0] = held(w, &only, 5);
         h[1] = held(w, &b, 5);
     }
-    expect_committed(commit_with(w, &b, "a", 5));
-    expect_committed(commit_with(w, &only, "only", 5));
-    struct m_lost lost = {.ns = w->alice.ns, .block = only, .generation = 6};
+    expect_committed(world_commit_with(w, &b, "a", HQ, 5));
+    expect_committed(world_commit_with(w, &only, "only", HQ, 5));
     assert_int_equal(compare(w, ATTIC, h, 2, 12, 0).unneeded, 0);
-    struct m_beat_req q = {.incarnation = bytes_of(w->incarnation[HQ], 16),
-                           .url = bytes_str("https://localhost:1"),
-                           .lost = &lost,
-                           .lost_n = 1};
-    struct m_beat_ans a;
-    assert_int_equal(meta_beat(w->m, &w->server_who[HQ], &q, w->now, &a, &w->ar, w->why), 0);
+    world_lose(w, HQ, &only, 6);
     assert_int_equal(compare(w, ATTIC, h, 2, 13, 12).unneeded, 1);
     assert_int_equal(to_remove(w, ATTIC, 14), 1);
-    assert_int_equal(holders(w, &b), 1);
+    assert_int_equal(world_holders(w, &b), 1);
 }
 
 int main(void)

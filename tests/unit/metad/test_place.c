@@ -33,22 +33,6 @@ static size_t replicas(struct world *w, int s, size_t *others)
     return 0;
 }
 
-static uint64_t stored(struct world *w, int s, const struct block_id *b, uint64_t len)
-{
-    struct m_stored one = {.ns = w->alice.ns, .block = *b, .len = len};
-    struct m_stored_req q = {
-        .incarnation = bytes_of(w->incarnation[s], 16), .blocks = &one, .blocks_n = 1};
-    struct m_stored_ans a;
-    assert_int_equal(meta_stored(w->m, &w->server_who[s], &q, w->now, &a, &w->ar, w->why), 0);
-    return a.recorded;
-}
-
-static struct block_id make(struct world *w, const char *name)
-{
-    uint64_t node = world_make(w, &w->alice, w->alice.root, name, NODE_REG, 100);
-    return world_extents(w, &w->alice, node, 0).extents[0].block;
-}
-
 /* ---- onsite --------------------------------------------------------------------------------- */
 static void an_operator_cannot_bring_it_out(void **state)
 {
@@ -93,7 +77,7 @@ static void a_row_made_by_hand_leads_nowhere(void **state)
     assert_int_equal(meta_change_begin(w->m), 0);
     assert_int_equal(w->m->st->ops->assign(w->m->st, w->alice.ns, w->server[CLOUD], 0), 0);
     assert_int_equal(meta_change_end(w->m, 0), 0);
-    struct block_id b = make(w, "a");
+    struct block_id b = world_make_block(w, "a");
     struct m_session_ans a = session(w, &w->alice); /* no capability there */
     assert_int_equal(a.namespaces[0].candidates_n, 1);
     assert_int_equal(a.namespaces[0].candidates[0].server, w->server[HQ]);
@@ -101,7 +85,8 @@ static void a_row_made_by_hand_leads_nowhere(void **state)
     assert_int_equal(replicas(w, CLOUD, &others), 0); /* nothing replicated there … */
     assert_int_equal(replicas(w, HQ, &others), 1);    /* … and no way from here */
     assert_int_equal(others, 0);
-    assert_int_equal(stored(w, CLOUD, &b, 100), 0); /* what it says it has does not count */
+    assert_int_equal(world_stored(w, CLOUD, w->alice.ns, &b, 100, 0),
+                     0); /* what it says it has does not count */
     struct m_backlog_req bq = {.ns = w->alice.ns, .server = w->server[CLOUD]};
     struct m_backlog_ans ba;
     assert_int_equal(meta_backlog(w->m, &w->server_who[CLOUD], &bq, &ba, &w->ar, w->why), -EACCES);
@@ -188,7 +173,7 @@ static void words_that_name_no_premises_are_refused(void **state)
 static void all_goes_to_others(void **state)
 {
     struct world *w = *state;
-    struct block_id b = make(w, "a"), c = make(w, "b");
+    struct block_id b = world_make_block(w, "a"), c = world_make_block(w, "b");
     size_t others;
     char *text = world_command(w, &world_admin, 6, "admin evacuate hq");
     assert_non_null(strstr(text, "1 namespaces are still at hq: others lack 2 blocks, 200 bytes"));
@@ -201,10 +186,10 @@ static void all_goes_to_others(void **state)
     assert_int_equal(a.namespaces[0].candidates_n, 2);
     assert_true(a.namespaces[0].candidates[1].leaving);
     assert_int_equal(a.namespaces[0].candidates[1].server, w->server[HQ]);
-    stored(w, CLOUD, &b, 100);
+    world_stored(w, CLOUD, w->alice.ns, &b, 100, 0);
     text = world_command(w, &world_admin, 6, "admin evacuate 1 --json");
     assert_non_null(strstr(text, "\"namespaces_left\": 1, \"lacking_blocks\": 1"));
-    stored(w, CLOUD, &c, 100); /* asking is enough to let it go */
+    world_stored(w, CLOUD, w->alice.ns, &c, 100, 0); /* asking is enough to let it go */
     text = world_command(w, &world_admin, 0, "admin evacuate hq");
     assert_non_null(strstr(text, "admin server remove"));
     assert_int_equal(replicas(w, HQ, &others), 0);
@@ -225,13 +210,13 @@ static void all_goes_to_others(void **state)
 static void copies_hold_it_back(void **state)
 {
     struct world *w = *state;
-    struct block_id b = make(w, "a");
+    struct block_id b = world_make_block(w, "a");
     world_command(w, &world_admin, 0, "admin assign alice attic");
-    stored(w, CLOUD, &b, 100);
+    world_stored(w, CLOUD, w->alice.ns, &b, 100, 0);
     world_command(w, &world_admin, 0, "admin copies alice 2");
     world_command(w, &world_admin, 6, "admin evacuate hq"); /* one of two is elsewhere */
     assert_non_null(strstr(world_command(w, &world_admin, 6, "admin evacuate hq"), "1 blocks"));
-    stored(w, ATTIC, &b, 100);
+    world_stored(w, ATTIC, w->alice.ns, &b, 100, 0);
     world_command(w, &world_admin, 0, "admin evacuate hq");
 }
 
@@ -239,11 +224,11 @@ static void copies_hold_it_back(void **state)
 static void fewer_than_the_copies_never_stay(void **state)
 {
     struct world *w = *state;
-    struct block_id b = make(w, "a");
+    struct block_id b = world_make_block(w, "a");
     size_t others;
     bool blocked;
     char line[64];
-    stored(w, CLOUD, &b, 100);
+    world_stored(w, CLOUD, w->alice.ns, &b, 100, 0);
     world_command(w, &world_admin, 0, "admin copies alice 2");
     assert_non_null(strstr(world_command(w, &world_admin, 1, "admin unassign alice hq"), "alice"));
     snprintf(line, sizeof line, "admin server drain %llu", (unsigned long long)w->server[HQ]);
@@ -266,7 +251,7 @@ static void fewer_than_the_copies_never_stay(void **state)
     assert_int_equal(meta_change_end(w->m, 0), 0);
     world_command(w, &world_admin, 6, "admin evacuate hq --to cloud,attic");
     assert_int_equal(session(w, &w->alice).namespaces[0].candidates_n, 3);
-    stored(w, ATTIC, &b, 100);
+    world_stored(w, ATTIC, w->alice.ns, &b, 100, 0);
     world_command(w, &world_admin, 0, "admin evacuate hq");
     assert_int_equal(replicas(w, HQ, &others), 0);
 }
@@ -274,7 +259,7 @@ static void fewer_than_the_copies_never_stay(void **state)
 static void who_has_no_other_is_named_and_stays(void **state)
 {
     struct world *w = *state;
-    struct block_id b = make(w, "a");
+    struct block_id b = world_make_block(w, "a");
     size_t others;
     world_command(w, &world_admin, 0, "admin unassign alice cloud");
     char *text = world_command(w, &world_admin, 1, "admin evacuate hq");
@@ -282,7 +267,7 @@ static void who_has_no_other_is_named_and_stays(void **state)
     assert_false(session(w, &w->alice).namespaces[0].candidates[0].leaving); /* still written to */
     world_command(w, &world_admin, 6, "admin evacuate hq --to cloud,attic");
     assert_int_equal(session(w, &w->alice).namespaces[0].candidates_n, 3);
-    stored(w, ATTIC, &b, 100);
+    world_stored(w, ATTIC, w->alice.ns, &b, 100, 0);
     world_command(w, &world_admin, 0, "admin evacuate hq");
     assert_int_equal(replicas(w, HQ, &others), 0);
     /* all premises at once: nobody is left to go to */

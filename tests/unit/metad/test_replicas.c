@@ -10,30 +10,12 @@
 #include "schema.sql.h"
 
 /* A file of one block at hq; its block. */
-static struct block_id make(struct world *w, const char *name)
-{
-    uint64_t node = world_make(w, &w->alice, w->alice.root, name, NODE_REG, 100);
-    struct m_range r = world_extents(w, &w->alice, node, 0);
-    assert_int_equal(r.extents_n, 1);
-    return r.extents[0].block;
-}
-
 static struct m_backlog_ans backlog(struct world *w, int who, int of)
 {
     struct m_backlog_req q = {.ns = w->alice.ns, .server = w->server[of]};
     struct m_backlog_ans a;
     assert_int_equal(meta_backlog(w->m, &w->server_who[who], &q, &a, &w->ar, w->why), 0);
     return a;
-}
-
-static uint64_t stored(struct world *w, int s, uint64_t ns, const struct block_id *b, uint64_t len)
-{
-    struct m_stored one = {.ns = ns, .block = *b, .len = len};
-    struct m_stored_req q = {
-        .incarnation = bytes_of(w->incarnation[s], 16), .blocks = &one, .blocks_n = 1};
-    struct m_stored_ans a;
-    assert_int_equal(meta_stored(w->m, &w->server_who[s], &q, w->now, &a, &w->ar, w->why), 0);
-    return a.recorded;
 }
 
 /* The namespace of alice as the server sees it. */
@@ -69,7 +51,7 @@ static struct m_list_ans list(struct world *w, int s, struct bytes cursor)
 static void what_is_at_one_server_the_other_lacks(void **state)
 {
     struct world *w = *state;
-    struct block_id b = make(w, "a");
+    struct block_id b = world_make_block(w, "a");
     struct m_backlog_ans a = backlog(w, CLOUD, CLOUD);
     assert_int_equal(a.blocks_n, 1);
     assert_true(block_id_equal(&a.blocks[0].block, &b));
@@ -80,7 +62,7 @@ static void what_is_at_one_server_the_other_lacks(void **state)
     assert_int_equal(backlog(w, HQ, HQ).blocks_n, 0);
     assert_int_equal(replica(w, HQ, CLOUD)->lacking, 1);
     assert_int_equal(replica(w, CLOUD, HQ)->lacking, 0);
-    assert_int_equal(stored(w, CLOUD, w->alice.ns, &b, 100), 1);
+    assert_int_equal(world_stored(w, CLOUD, w->alice.ns, &b, 100, 0), 1);
     assert_int_equal(backlog(w, CLOUD, CLOUD).blocks_n, 0);
     assert_int_equal(replica(w, HQ, CLOUD)->lacking, 0);
     /* now it counts as presence: a commit may name cloud for it */
@@ -117,11 +99,12 @@ static void the_capabilities_are_for_the_asking_server(void **state)
 static void a_report_proves_nothing_more_than_it_may(void **state)
 {
     struct world *w = *state;
-    struct block_id b = make(w, "a"), foreign = world_block(w);
-    assert_int_equal(stored(w, CLOUD, w->alice.ns, &foreign, 100), 0); /* nobody refers to it */
-    assert_int_equal(stored(w, CLOUD, w->bob.ns, &b, 100), 0);         /* not bob's */
-    assert_int_equal(stored(w, CLOUD, w->alice.ns, &b, 99), 0);        /* another length */
-    assert_int_equal(stored(w, ATTIC, w->alice.ns, &b, 100), 0);       /* not assigned */
+    struct block_id b = world_make_block(w, "a"), foreign = world_block(w);
+    assert_int_equal(world_stored(w, CLOUD, w->alice.ns, &foreign, 100, 0),
+                     0);                                                  /* nobody refers to it */
+    assert_int_equal(world_stored(w, CLOUD, w->bob.ns, &b, 100, 0), 0);   /* not bob's */
+    assert_int_equal(world_stored(w, CLOUD, w->alice.ns, &b, 99, 0), 0);  /* another length */
+    assert_int_equal(world_stored(w, ATTIC, w->alice.ns, &b, 100, 0), 0); /* not assigned */
     assert_int_equal(backlog(w, CLOUD, CLOUD).blocks_n, 1);
     struct m_stored one = {.ns = w->alice.ns, .block = b, .len = 100};
     struct m_stored_req q = {
@@ -141,18 +124,18 @@ static void completion_out_of_order_loses_no_entry(void **state)
     uint64_t got[4];
     size_t n = 0;
     for (int k = 0; k < 4; k++)
-        b[k] = make(w, (char[]){(char)('a' + k), 0});
+        b[k] = world_make_block(w, (char[]){(char)('a' + k), 0});
     struct m_list_ans a = list(w, CLOUD, bytes_of(NULL, 0));
     assert_int_equal(a.records_n, 0);
     assert_false(a.more);
     for (int k = 0; k < 4; k++) { /* the cursor moves on after each */
-        stored(w, CLOUD, w->alice.ns, &b[order[k] - 1], 100);
+        world_stored(w, CLOUD, w->alice.ns, &b[order[k] - 1], 100, 0);
         a = list(w, CLOUD, a.cursor);
         assert_int_equal(a.records_n, 1);
         got[n++] = a.records[0].sjid;
     }
     assert_memory_equal(got, order, sizeof order);
-    stored(w, CLOUD, w->alice.ns, &b[0], 100); /* again: no new number */
+    world_stored(w, CLOUD, w->alice.ns, &b[0], 100, 0); /* again: no new number */
     assert_int_equal(list(w, CLOUD, a.cursor).records_n, 0);
     a = (struct m_list_ans){0};
     n = 0;
@@ -189,7 +172,7 @@ static void commits_without_blocks_are_complete_everywhere(void **state)
 static void all_blocks_of_a_commit_count(void **state)
 {
     struct world *w = *state;
-    struct block_id first = make(w, "a"), second = world_block(w);
+    struct block_id first = world_make_block(w, "a"), second = world_block(w);
     struct plan p;
     plan_new(w, &w->alice, &p);
     uint64_t node = world_node_id(&w->alice);
@@ -201,9 +184,9 @@ static void all_blocks_of_a_commit_count(void **state)
     struct m_commit_ans c = world_commit(w, &w->alice, &p);
     expect_committed(c);
     plan_free(&p);
-    stored(w, CLOUD, w->alice.ns, &second, 50);
+    world_stored(w, CLOUD, w->alice.ns, &second, 50, 0);
     assert_int_equal(list(w, CLOUD, bytes_of(NULL, 0)).records_n, 0);
-    stored(w, CLOUD, w->alice.ns, &first, 100); /* completes both */
+    world_stored(w, CLOUD, w->alice.ns, &first, 100, 0); /* completes both */
     struct m_list_ans a = list(w, CLOUD, bytes_of(NULL, 0));
     assert_int_equal(a.records_n, 2);
     assert_int_equal(a.records[0].sjid + a.records[1].sjid, 3);
@@ -214,7 +197,7 @@ static void a_new_server_lacks_all_the_newest_first(void **state)
     struct world *w = *state;
     struct block_id b[3];
     for (int k = 0; k < 3; k++)
-        b[k] = make(w, (char[]){(char)('a' + k), 0});
+        b[k] = world_make_block(w, (char[]){(char)('a' + k), 0});
     world_command(w, &world_admin, 0, "admin assign alice attic");
     assert_int_equal(replica(w, ATTIC, ATTIC)->lacking, 3);
     struct m_backlog_ans a = backlog(w, ATTIC, ATTIC);
@@ -223,10 +206,10 @@ static void a_new_server_lacks_all_the_newest_first(void **state)
         assert_true(block_id_equal(&a.blocks[k].block, &b[2 - k]));
     assert_int_equal(list(w, ATTIC, bytes_of(NULL, 0)).records_n, 0);
     for (int k = 0; k < 3; k++) /* these commits were before its time: they get no number */
-        stored(w, ATTIC, w->alice.ns, &b[k], 100);
+        world_stored(w, ATTIC, w->alice.ns, &b[k], 100, 0);
     assert_int_equal(list(w, ATTIC, bytes_of(NULL, 0)).records_n, 0);
-    struct block_id later = make(w, "later");
-    stored(w, ATTIC, w->alice.ns, &later, 100);
+    struct block_id later = world_make_block(w, "later");
+    world_stored(w, ATTIC, w->alice.ns, &later, 100, 0);
     assert_int_equal(list(w, ATTIC, bytes_of(NULL, 0)).records_n, 1);
 }
 
@@ -236,7 +219,7 @@ static void filling_goes_in_slices(void **state)
     struct m_backlog_ans a;
     bool more = true;
     for (int k = 0; k < 6; k++)
-        make(w, (char[]){(char)('a' + k), 0});
+        world_make_block(w, (char[]){(char)('a' + k), 0});
     assert_int_equal(meta_change_begin(w->m), 0);
     assert_int_equal(w->m->st->ops->assign(w->m->st, w->alice.ns, w->server[ATTIC], 9), 0);
     assert_int_equal(w->m->st->ops->fill_begin(w->m->st, w->alice.ns, w->server[ATTIC]), 0);
@@ -254,43 +237,32 @@ static void filling_goes_in_slices(void **state)
     assert_false(replica(w, ATTIC, ATTIC)->filling);
 }
 
-static struct m_beat_ans beat(struct world *w, int s, struct m_lost *lost, size_t n)
-{
-    struct m_beat_req q = {.incarnation = bytes_of(w->incarnation[s], 16),
-                           .url = bytes_str("https://localhost:1"),
-                           .lost = lost,
-                           .lost_n = n};
-    struct m_beat_ans a;
-    assert_int_equal(meta_beat(w->m, &w->server_who[s], &q, w->now, &a, &w->ar, w->why), 0);
-    return a;
-}
-
 static void what_is_lost_is_lacking_again(void **state)
 {
     struct world *w = *state;
-    struct block_id b = make(w, "a"), c = make(w, "b");
-    stored(w, CLOUD, w->alice.ns, &b, 100);
-    stored(w, CLOUD, w->alice.ns, &c, 100);
+    struct block_id b = world_make_block(w, "a"), c = world_make_block(w, "b");
+    world_stored(w, CLOUD, w->alice.ns, &b, 100, 0);
+    world_stored(w, CLOUD, w->alice.ns, &c, 100, 0);
     struct m_lost lost[] = {{.ns = w->alice.ns, .block = b}, {.ns = w->bob.ns, .block = b}};
-    beat(w, CLOUD, lost, 2);
+    world_beat(w, CLOUD, lost, 2);
     assert_int_equal(backlog(w, CLOUD, CLOUD).blocks_n, 1);
     struct bytes cursor = list(w, CLOUD, bytes_of(NULL, 0)).cursor;
-    stored(w, CLOUD, w->alice.ns, &b, 100);
+    world_stored(w, CLOUD, w->alice.ns, &b, 100, 0);
     assert_int_equal(backlog(w, CLOUD, CLOUD).blocks_n, 0);
     assert_int_equal(list(w, CLOUD, cursor).records_n, 0); /* it keeps its number */
     w->incarnation[CLOUD][0]++;                            /* an empty disk */
-    beat(w, CLOUD, NULL, 0);
+    world_beat(w, CLOUD, NULL, 0);
     assert_int_equal(replica(w, CLOUD, CLOUD)->lacking, 2);
     assert_int_equal(backlog(w, CLOUD, CLOUD).blocks_n, 2);
-    beat(w, CLOUD, NULL, 0);
-    stored(w, CLOUD, w->alice.ns, &b, 100);
+    world_beat(w, CLOUD, NULL, 0);
+    world_stored(w, CLOUD, w->alice.ns, &b, 100, 0);
     assert_int_equal(replica(w, CLOUD, CLOUD)->lacking, 1); /* not counted anew */
 }
 
 static void a_server_leaves_when_others_have_it_all(void **state)
 {
     struct world *w = *state;
-    struct block_id b = make(w, "a");
+    struct block_id b = world_make_block(w, "a");
     struct m_session_req q = {
         .incarnation = bytes_of(w->alice.incarnation, 16), .requests_used = 100, .nodes_used = 100};
     struct m_session_ans s;
@@ -312,7 +284,7 @@ static void a_server_leaves_when_others_have_it_all(void **state)
     plan_free(&p);
     assert_true(replica(w, CLOUD, HQ)->leaving);
     assert_non_null(replicas(w, HQ)); /* it goes on giving */
-    stored(w, CLOUD, w->alice.ns, &b, 100);
+    world_stored(w, CLOUD, w->alice.ns, &b, 100, 0);
     assert_null(replicas(w, HQ)); /* gone, and the answer that lets it go gives it nothing */
     assert_non_null(replicas(w, CLOUD));
     assert_int_equal(meta_session(w->m, &w->alice.who, &q, w->now, &s, &w->ar, w->why), 0);
@@ -322,7 +294,7 @@ static void a_server_leaves_when_others_have_it_all(void **state)
 static void the_last_one_stays(void **state)
 {
     struct world *w = *state;
-    make(w, "a");
+    world_make_block(w, "a");
     world_command(w, &world_admin, 0, "admin unassign alice hq cloud");
     assert_non_null(replicas(w, HQ)); /* it has the only copy */
     world_command(w, &world_admin, 0, "admin assign alice hq");
@@ -333,14 +305,14 @@ static void the_last_one_stays(void **state)
 static void a_number_is_never_given_out_again(void **state)
 {
     struct world *w = *state;
-    struct block_id b = make(w, "a");
+    struct block_id b = world_make_block(w, "a");
     char line[64];
     uint64_t attic = w->server[ATTIC], hq = w->server[HQ];
     snprintf(line, sizeof line, "admin server remove %llu", (unsigned long long)hq);
     world_command(w, &world_admin, 1, line); /* it serves namespaces */
     snprintf(line, sizeof line, "admin server drain %llu", (unsigned long long)hq);
     assert_non_null(strstr(world_command(w, &world_admin, 0, line), "leaves 1 namespace"));
-    stored(w, CLOUD, w->alice.ns, &b, 100);
+    world_stored(w, CLOUD, w->alice.ns, &b, 100, 0);
     replicas(w, CLOUD); /* asking is what lets it go */
     snprintf(line, sizeof line, "admin server remove %llu", (unsigned long long)attic);
     world_command(w, &world_admin, 0, line);
@@ -381,7 +353,7 @@ static void copies_are_a_minimum(void **state)
 static void blocks_not_held_count_by_copies(void **state)
 {
     struct world *w = *state;
-    struct block_id b = make(w, "a");
+    struct block_id b = world_make_block(w, "a");
     struct plan p;
     plan_new(w, &w->alice, &p);
     uint64_t node = world_node_id(&w->alice);
@@ -396,7 +368,7 @@ static void blocks_not_held_count_by_copies(void **state)
     assert_int_equal(a.status, COMMIT_MISSING);
     assert_int_equal(a.elsewhere_n, 1);
     assert_int_equal(a.elsewhere[0].server, w->server[CLOUD]);
-    stored(w, CLOUD, w->alice.ns, &b, 100);
+    world_stored(w, CLOUD, w->alice.ns, &b, 100, 0);
     a = world_commit(w, &w->alice, &p);
     expect_committed(a);
     plan_free(&p);

@@ -310,6 +310,70 @@ uint64_t world_make(struct world *w, struct user *u, uint64_t parent, const char
     return node;
 }
 
+struct block_id world_make_block(struct world *w, const char *name)
+{
+    uint64_t node = world_make(w, &w->alice, w->alice.root, name, NODE_REG, 100);
+    struct m_range r = world_extents(w, &w->alice, node, 0);
+    assert_int_equal(r.extents_n, 1);
+    return r.extents[0].block;
+}
+
+struct m_commit_ans world_commit_with(struct world *w, const struct block_id *b, const char *name,
+                                      int s, uint64_t generation)
+{
+    struct plan p;
+    plan_new(w, &w->alice, &p);
+    uint64_t node = world_node_id(&w->alice);
+    struct m_receipt r = world_receipt(w, w->alice.ns, b, 100, s);
+    r.generation = generation;
+    p.targets[0] = w->server[s];
+    plan_range(&p, plan_create(&p, node, NODE_REG), 0, 100, b, 0);
+    plan_entry(&p, w->alice.root, name, 0, 0, node);
+    plan_id(&p, b, 100);
+    if (generation != WORLD_NO_RECEIPT)
+        plan_receipt(w, &p, &r, &w->key[s]);
+    struct m_commit_ans a = world_commit(w, &w->alice, &p);
+    plan_free(&p);
+    return a;
+}
+
+/* ---- what block servers say ---- */
+struct m_beat_ans world_beat(struct world *w, int s, struct m_lost *lost, size_t n)
+{
+    struct m_beat_req q = {.incarnation = bytes_of(w->incarnation[s], 16),
+                           .url = bytes_str("https://localhost:1"),
+                           .lost = lost,
+                           .lost_n = n};
+    struct m_beat_ans a;
+    assert_int_equal(meta_beat(w->m, &w->server_who[s], &q, w->now, &a, &w->ar, w->why), 0);
+    return a;
+}
+
+void world_lose(struct world *w, int s, const struct block_id *b, uint64_t generation)
+{
+    struct m_lost lost = {.ns = w->alice.ns, .block = *b, .generation = generation};
+    world_beat(w, s, &lost, 1);
+}
+
+uint64_t world_stored(struct world *w, int s, uint64_t ns, const struct block_id *b, uint64_t len,
+                      uint64_t generation)
+{
+    struct m_stored one = {.ns = ns, .block = *b, .len = len, .generation = generation};
+    struct m_stored_req q = {
+        .incarnation = bytes_of(w->incarnation[s], 16), .blocks = &one, .blocks_n = 1};
+    struct m_stored_ans a;
+    assert_int_equal(meta_stored(w->m, &w->server_who[s], &q, w->now, &a, &w->ar, w->why), 0);
+    return a.recorded;
+}
+
+size_t world_holders(struct world *w, const struct block_id *b)
+{
+    struct m_locate_req q = {.ns = w->alice.ns, .ids = (struct block_id *)(uintptr_t)b, .ids_n = 1};
+    struct m_locate_ans a;
+    assert_int_equal(meta_locate(w->m, &w->alice.who, &q, &a, &w->ar, w->why), 0);
+    return a.locations[0].servers_n;
+}
+
 uint64_t world_head(struct world *w, struct user *u)
 {
     uint64_t head;
@@ -362,6 +426,12 @@ uint64_t world_used(struct world *w, struct user *u, uint64_t *nodes)
     if (nodes)
         *nodes = row.used_nodes;
     return row.used_bytes;
+}
+
+void expect_text(const char *text, const char *part)
+{
+    if (!strstr(text, part))
+        fail_msg("'%s' is not in: %s", part, text);
 }
 
 void expect_row(const struct m_commit_ans *a, enum commit_status status, enum row_kind kind,

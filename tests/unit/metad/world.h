@@ -84,6 +84,23 @@ struct m_receipt world_receipt(struct world *w, uint64_t ns, const struct block_
 /* Creates an entry with a new node; a file with one block of len bytes unless len is 0. */
 uint64_t world_make(struct world *w, struct user *u, uint64_t parent, const char *name,
                     enum node_type type, uint64_t len);
+/* Alice makes a file of one block of 100 bytes: in HQ … */
+struct block_id world_make_block(struct world *w, const char *name);
+/* … or of this block, with a receipt of that generation from server s. */
+#define WORLD_NO_RECEIPT UINT64_MAX
+struct m_commit_ans world_commit_with(struct world *w, const struct block_id *b, const char *name,
+                                      int s, uint64_t generation);
+
+/* ---- what block servers say ---- */
+struct m_beat_ans world_beat(struct world *w, int s, struct m_lost *lost, size_t n);
+/* The server has lost a block of alice's. */
+void world_lose(struct world *w, int s, const struct block_id *b, uint64_t generation);
+/* It has stored one; how many were recorded. */
+uint64_t world_stored(struct world *w, int s, uint64_t ns, const struct block_id *b, uint64_t len,
+                      uint64_t generation);
+/* How many servers are recorded to have a block of alice's. */
+size_t world_holders(struct world *w, const struct block_id *b);
+
 /* As of at (0: the head). inode.node is 0 when absent. */
 struct m_inode world_inode(struct world *w, struct user *u, uint64_t node, uint64_t at);
 struct m_entry world_lookup(struct world *w, struct user *u, uint64_t parent, const char *name,
@@ -92,6 +109,8 @@ uint64_t world_head(struct world *w, struct user *u);
 struct m_range world_extents(struct world *w, struct user *u, uint64_t node, uint64_t at);
 uint64_t world_used(struct world *w, struct user *u, uint64_t *nodes);
 
+/* The text has the part. */
+void expect_text(const char *text, const char *part);
 /* Expects exactly one row. */
 void expect_row(const struct m_commit_ans *a, enum commit_status status, enum row_kind kind,
                 uint64_t node, enum refusal reason);
