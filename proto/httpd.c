@@ -218,9 +218,15 @@ bool httpd_decode(struct httpd_req *q, const struct msg_desc *d, void *msg)
     int r = msg_decode(d, msg, q->body.p, q->body.n, MSG_STRICT, &q->arena, &why);
     if (!r)
         return true;
-    httpd_reply_error(q, r == -EMSGSIZE ? ERR_TOO_LARGE : ERR_BAD_MESSAGE, "%s: %s",
-                      r == -EMSGSIZE ? "message over a limit" : "malformed message",
-                      why ? why : d->name);
+    if (r == -EPROTO)
+        httpd_reply_error(q, ERR_BAD_MESSAGE,
+                          "this server is older than the program that asks it (%s): upgrade the "
+                          "metadata server first, then the block servers, then the mounts",
+                          why ? why : d->name);
+    else
+        httpd_reply_error(q, r == -EMSGSIZE ? ERR_TOO_LARGE : ERR_BAD_MESSAGE, "%s: %s",
+                          r == -EMSGSIZE ? "message over a limit" : "malformed message",
+                          why ? why : d->name);
     return false;
 }
 

@@ -202,6 +202,7 @@ static bool beat_once(struct beat *b)
     uint64_t ids[KEYRING_MAX];
     q.keys = ids;
     q.keys_n = keyring_ids(b->o.keys, ids);
+    q.check_set = check_report(b->o.check, &q.check);
     uint64_t serial = name_lost(b, &q, &a);
     struct m_beat_ans ans;
     int64_t sent = mono_ms();
@@ -219,6 +220,8 @@ static bool beat_once(struct beat *b)
         feed_reached(b->o.feed, reached(r));
     else
         collect_heard(b->o.collect, ans.collect > 0, ans.gc_grace_ms);
+    if (!r)
+        check_heard(b->o.check, ans.check, ans.check_read, ans.check_mend);
     log_change(b, r, message);
     bool more = !r && serial && forget_lost(b, &q, serial);
     return more || told;

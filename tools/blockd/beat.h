@@ -5,6 +5,7 @@
 #ifndef BEAT_H
 #define BEAT_H
 
+#include "check.h"
 #include "collect.h"
 #include "feed.h"
 #include "identity.h"
@@ -21,6 +22,7 @@ struct beat_options {
     struct keyring *keys;
     struct feed *feed;
     struct collect *collect; /* told when there is something to remove; may be NULL */
+    struct check *check;     /* told what was ordered, and tells; may be NULL */
     struct log *log;
     unsigned every_ms; /* 0: 5000 */
 };

@@ -145,20 +145,30 @@ static int round_all(struct collect *c)
 
 /* ---- comparing ----------------------------------------------------------------------------- */
 
-/* What was put before the last pass began is old enough to be garbage if that is the grace time
- * ago. */
+uint64_t collect_before(struct collect *c)
+{
+    if (!c)
+        return 0;
+    pthread_mutex_lock(&c->lock);
+    bool old = c->began_with && mono_ms() - c->began_at >= (int64_t)c->grace_ms;
+    uint64_t before = old ? c->began_with : 0;
+    pthread_mutex_unlock(&c->lock);
+    return before;
+}
+
 static void compare(struct collect *c)
 {
     struct inventory_sums sums = {0};
     char message[512] = "";
     uint64_t generation = 0;
     int64_t now = mono_ms();
-    pthread_mutex_lock(&c->lock);
-    bool old = c->began_with && now - c->began_at >= (int64_t)c->grace_ms;
-    uint64_t before = old ? c->began_with : 0;
-    pthread_mutex_unlock(&c->lock);
-    int r = inventory_pass(c->o.storage, c->rpc, c->o.identity->meta, before, &generation,
-                           &c->stopping, &sums, message);
+    struct inventory_options o = {.storage = c->o.storage,
+                                  .rpc = c->rpc,
+                                  .meta = c->o.identity->meta,
+                                  .before = collect_before(c),
+                                  .stop = &c->stopping};
+    bool old = o.before != 0;
+    int r = inventory_pass(&o, &generation, &sums, message);
     pthread_mutex_lock(&c->lock);
     c->compared.blocks += sums.blocks;
     c->compared.announced += sums.announced;

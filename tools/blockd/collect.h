@@ -25,6 +25,9 @@ int collect_start(struct collect **out, const struct collect_options *o);
 void collect_heard(struct collect *c, bool something, uint64_t grace_ms);
 /* Compares all that is here with what is recorded, at once. */
 void collect_compare(struct collect *c);
+/* What was put before this generation is old enough to be garbage: a pass began with it the grace
+ * time ago or longer. 0: there was none. */
+uint64_t collect_before(struct collect *c);
 /* Appends Prometheus text. */
 void collect_print(struct collect *c, struct buf *out);
 void collect_stop(struct collect *c);

@@ -284,6 +284,14 @@ int dir_files_read(struct dir_files *f, const char *name, uint64_t len, struct b
     return r;
 }
 
+int dir_files_probe(struct dir_files *f, const char *name, uint64_t len)
+{
+    struct stat st;
+    if (fstatat(f->blocks_fd, name, &st, 0))
+        return cannot_open(f, name, errno);
+    return (uint64_t)st.st_size == len ? 0 : -EUCLEAN;
+}
+
 void dir_files_move_aside(struct dir_files *f, const char *name)
 {
     renameat(f->blocks_fd, name, f->corrupt_fd, base_of(name));

@@ -36,6 +36,9 @@ void dir_files_remove(struct dir_files *f, const char *name);
  * while its directory is there. -ENODATA: the disk fails to read this file, others it reads. -EIO:
  * it cannot be read now, which tells nothing about it. */
 int dir_files_read(struct dir_files *f, const char *name, uint64_t len, struct buf *out);
+/* Whether the file is there and has this length: 0; -EUCLEAN as above; -EIO: it cannot be told now.
+ */
+int dir_files_probe(struct dir_files *f, const char *name, uint64_t len);
 /* Moves a file to DIR/corrupt. */
 void dir_files_move_aside(struct dir_files *f, const char *name);
 /* Puts bytes into DIR/corrupt. */

@@ -32,10 +32,10 @@ static size_t cut_page(const struct storage_held *v, size_t n, struct block_id *
     return whole;
 }
 
-int inventory_pass(struct storage *s, struct rpc *rpc, const char *meta, uint64_t before,
-                   uint64_t *generation, const atomic_bool *stop, struct inventory_sums *sums,
-                   char *message)
+int inventory_pass(const struct inventory_options *o, uint64_t *generation,
+                   struct inventory_sums *sums, char *message)
 {
+    struct storage *s = o->storage;
     struct storage_held *v = malloc(PAGE * sizeof *v);
     struct m_held *rows = malloc(PAGE * sizeof *rows);
     struct block_id after = {{0}}, end;
@@ -50,11 +50,12 @@ int inventory_pass(struct storage *s, struct rpc *rpc, const char *meta, uint64_
         struct m_inventory_ans ans;
         struct m_inventory_req q = {.incarnation = bytes_of(incarnation, sizeof incarnation),
                                     .generation = *generation,
-                                    .before = before,
+                                    .before = o->before,
+                                    .look = o->look,
                                     .after = after,
                                     .blocks = rows};
         size_t n;
-        r = atomic_load(stop) ? -ECANCELED : s->ops->held(s, &after, v, PAGE, &n);
+        r = atomic_load(o->stop) ? -ECANCELED : s->ops->held(s, &after, v, PAGE, &n);
         if (r)
             break;
         q.blocks_n = cut_page(v, n, &q.upto);
@@ -66,8 +67,8 @@ int inventory_pass(struct storage *s, struct rpc *rpc, const char *meta, uint64_
         bool partial = q.blocks_n == PAGE && block_id_equal(&v[0].id, &v[PAGE - 1].id);
         if (partial)
             q.after = q.upto;
-        r = rpc_wait(rpc, meta, "inventory", &m_inventory_req_desc, &q, &m_inventory_ans_desc, &ans,
-                     &a, CALL_MS, message);
+        r = rpc_wait(o->rpc, o->meta, "inventory", &m_inventory_req_desc, &q, &m_inventory_ans_desc,
+                     &ans, &a, CALL_MS, message);
         if (r || block_id_compare(&ans.upto, &after) <= 0) {
             r = r ? r : -EBADMSG;
             break;
@@ -77,6 +78,9 @@ int inventory_pass(struct storage *s, struct rpc *rpc, const char *meta, uint64_
         sums->announced += ans.announced;
         sums->lost += ans.lost;
         sums->unneeded += ans.unneeded;
+        sums->unknown += ans.unknown;
+        if (o->page_done)
+            o->page_done(o->arg, sums);
     }
     if (r && r != -ECANCELED && !*message)
         snprintf(message, 512, "the inventory failed: %s", strerror(-r));

@@ -11,13 +11,24 @@
 #include <stdatomic.h>
 
 struct inventory_sums {
-    uint64_t blocks, announced, lost, unneeded;
+    uint64_t blocks, announced, lost, unneeded, unknown;
 };
 
-/* One pass. before: the generation that the last one began with, the grace time ago or longer; 0:
- * there was none. *generation: that of this one. Ends early when stop becomes true: -ECANCELED.
- * Else 0 or -errno with a line in message (512 bytes). */
-int inventory_pass(struct storage *s, struct rpc *rpc, const char *meta, uint64_t before,
-                   uint64_t *generation, const atomic_bool *stop, struct inventory_sums *sums,
-                   char *message);
+struct inventory_options {
+    struct storage *storage;
+    struct rpc *rpc;
+    const char *meta;
+    uint64_t
+        before; /* the generation that a pass began with, the grace time ago or longer; 0: none */
+    bool look;  /* nothing is to be changed by it */
+    const atomic_bool *stop;
+    /* After each page; may be NULL. */
+    void (*page_done)(void *arg, const struct inventory_sums *sums);
+    void *arg;
+};
+
+/* One pass. *generation: what it began with. Ends early when stop becomes true: -ECANCELED. Else 0
+ * or -errno with a line in message (512 bytes). */
+int inventory_pass(const struct inventory_options *o, uint64_t *generation,
+                   struct inventory_sums *sums, char *message);
 #endif

@@ -65,6 +65,7 @@ struct program {
     struct httpd *httpd;
     struct beat *beat;
     struct collect *collect;
+    struct check *check;
     struct scrub *scrub;
     struct replicate *replicate;
 };
@@ -422,6 +423,14 @@ static void woken(void *beat)
     beat_now(beat);
 }
 
+/* An ordered check is done, and what was found not to be here may be lacking now. */
+static void check_told(void *arg)
+{
+    struct service *s = arg;
+    beat_now(s->beat);
+    replicate_look(s->replicate);
+}
+
 /* What goes on beside serving, in the order in which one needs the other. */
 static int start_threads(struct program *p, char *err)
 {
@@ -433,11 +442,23 @@ static int start_threads(struct program *p, char *err)
         return r;
     }
     p->service.collect = p->collect;
+    r = check_new(&p->check, &(struct check_options){.identity = &p->identity,
+                                                     .storage = p->storage,
+                                                     .collect = p->collect,
+                                                     .log = p->log,
+                                                     .lost = service_lost,
+                                                     .told = check_told,
+                                                     .arg = &p->service});
+    if (r) {
+        snprintf(err, 512, "cannot prepare checks: %s", strerror(-r));
+        return r;
+    }
     r = beat_start(&p->beat, &(struct beat_options){.dir = p->o.data,
                                                     .url = p->url,
                                                     .identity = &p->identity,
                                                     .storage = p->storage,
                                                     .collect = p->collect,
+                                                    .check = p->check,
                                                     .keys = p->keys,
                                                     .feed = p->feed,
                                                     .log = p->log});
@@ -471,6 +492,8 @@ static int start_threads(struct program *p, char *err)
                                                             .arg = &p->service})))
         snprintf(err, 512, "cannot start scrubbing: %s", strerror(-r));
     p->service.scrub = p->scrub;
+    if (!r && (r = check_start(p->check)))
+        snprintf(err, 512, "cannot start the thread that checks: %s", strerror(-r));
     return r;
 }
 
@@ -550,9 +573,11 @@ static int run(struct program *p, char *err)
         pthread_join(signals, NULL);
     }
     httpd_free(p->httpd);
+    check_stop(p->check);
     scrub_stop(p->scrub);
     replicate_stop(p->replicate);
     beat_stop(p->beat);
+    check_free(p->check);
     collect_stop(p->collect);
     feed_free(p->feed);
     keyring_free(p->keys);

@@ -89,6 +89,10 @@ struct storage_ops {
      * and keeps the bytes for people to look at: 0. -EALREADY: the bytes are right, or the block is
      * gone; -EIO: they cannot be read now. */
     int (*set_aside)(struct storage *s, const struct block_id *id);
+    /* Whether the block's bytes are there, as far as that is told without reading them: 0;
+     * -EUCLEAN: set_aside is to look; -ENOENT: the block is gone; -EIO: that cannot be told now.
+     * NULL: this storage tells nothing without reading. */
+    int (*probe)(struct storage *s, const struct block_id *id);
     /* Raises the generation, durably: what is put from now on is told from what was. */
     int (*raise)(struct storage *s, uint64_t *generation);
     /* Takes blocks away from the namespace, durably, but not those put for it in that generation or

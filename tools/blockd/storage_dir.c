@@ -138,6 +138,16 @@ static int set_aside(struct storage *s, const struct block_id *id)
     return r;
 }
 
+static int probe(struct storage *s, const struct block_id *id)
+{
+    struct dir_place p;
+    bool found;
+    int r = dir_db_find(self(s)->db, 0, id, 1, &p, &found);
+    if (r || !found)
+        return r ? r : -ENOENT;
+    return p.file[0] ? dir_files_probe(self(s)->files, p.file, p.stored_len) : 0;
+}
+
 /* ---- put ----------------------------------------------------------------------------------- */
 
 /* The working arrays of one put. */
@@ -450,6 +460,7 @@ static const struct storage_ops ops = {
     .link = link_blocks,
     .have = have,
     .set_aside = set_aside,
+    .probe = probe,
     .raise = raise_generation,
     .collect = collect,
     .after = after,

@@ -43,7 +43,13 @@ static const struct command {
     {{"admin", "server", "remove"}, true, 1, 1, "", "NUMBER", cmd_server_remove},
     {{"admin", "rotate-key"}, true, 0, 1, " at-once", "[NUMBER] [--at-once]", cmd_rotate_key},
     {{"admin", "replication"}, true, 0, 1, "", "[NAMESPACE]", cmd_replication, true},
-    {{"admin", "fsck"}, true, 0, 1, " from=", "[NAMESPACE]", cmd_fsck, true},
+    {{"admin", "fsck"},
+     true,
+     0,
+     1,
+     " repair read recorded from=",
+     "[--repair] [--read] [--recorded] [NAMESPACE]",
+     cmd_fsck},
     {{"admin", "gc"}, true, 0, 1, " dry-run from=", "[--dry-run] [NAMESPACE]", cmd_gc},
     {{"admin", "namespace", "list"}, true, 0, 0, "", "", cmd_admin_ns_list, true},
     {{"admin", "assign"}, true, 2, CMD_WORDS_MAX, "", "NAMESPACE PREMISES…", cmd_assign},
@@ -293,7 +299,9 @@ int meta_command(struct meta *m, const struct meta_caller *who, const struct m_c
     if (r == LAST_STATUS_UNDO)
         r = 0;
     a->exit_status = c->status;
-    a->unchanged = c->unchanged;
+    a->unchanged = c->unchanged || (c->status && !c->keep);
+    a->pause_ms = c->pause_ms;
+    a->progress = bytes_of(arena_copy(ar, c->progress, sizeof c->progress), strlen(c->progress));
     a->text = arena_bytes(ar, c->out.p, c->out.n);
     a->again = bytes_of(arena_copy(ar, c->again, sizeof c->again), strlen(c->again));
     buf_free(&c->out);

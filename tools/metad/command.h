@@ -31,7 +31,9 @@ struct cmd {
     bool unchanged; /* nothing was */
     bool keep;      /* what was changed, although the status is not 0 */
     struct buf out;
-    char again[256]; /* not empty: where the same command goes on (--from) */
+    char again[256];    /* not empty: where the same command goes on (--from) … */
+    uint64_t pause_ms;  /* … no sooner than that */
+    char progress[256]; /* … and how far it is */
 };
 
 #define COMMAND_TEXT_MAX (MSG_BODY_MAX - (64u << 10)) /* with its frame, one message */

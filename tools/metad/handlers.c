@@ -24,7 +24,7 @@
 /* After a command all waiters ask again. A script of commands must not make them do nothing else:
  * so many of them a millisecond, on average. */
 #define RELEASED_PER_MS 10
-#define EXIT_STILL_PENDING 6 /* of a command that has changed something all the same */
+#define EXIT_STILL_PENDING 6
 
 int64_t service_now_ms(void)
 {
@@ -383,10 +383,10 @@ static void done_command(struct service *s, const struct meta_caller *who, const
     while (line < a->text.n && line < 200 && a->text.p[line] != '\n')
         line++;
     if (a->exit_status && a->exit_status != EXIT_STILL_PENDING)
-        log_printf(s->log, LOG_L_WARN, "command of %s %llu refused: %.*s",
+        log_printf(s->log, LOG_L_WARN, "command of %s %llu ended with status %llu: %.*s",
                    who->admin ? "administrator" : "device", (unsigned long long)who->device,
-                   (int)line, (const char *)a->text.p);
-    else if (!meta_command_looks(req) && !a->unchanged)
+                   (unsigned long long)a->exit_status, (int)line, (const char *)a->text.p);
+    if (!meta_command_looks(req) && !a->unchanged)
         httpd_post(s->httpd, release_soon, s);
 }
 

@@ -10,6 +10,8 @@
  *                                 to be removed, if it was put before the last pass began, which is
  *                                 the grace time ago or longer
  *
+ * A pass that is part of a check that is to change nothing (audit.h) only counts and notes.
+ *
  * Removing goes the way of all garbage (gc.c), so every race with a commit is decided there. */
 #include "gc.h"
 
@@ -73,14 +75,15 @@ static int is_elsewhere(struct inventory *v, const struct m_held *h, bool *yes)
 static int unneeded(struct inventory *v, const struct m_held *h, bool known)
 {
     const struct store_ops *ops = v->m->st->ops;
-    bool left, elsewhere = true;
-    if (!v->q->before || h->generation >= v->q->before)
+    bool left, elsewhere = true, young = !v->q->before || h->generation >= v->q->before;
+    int r = known && !young ? is_elsewhere(v, h, &elsewhere) : 0;
+    if (r)
+        return r;
+    v->a->unknown += young || !elsewhere;
+    v->a->unneeded += !young && elsewhere;
+    if (young || !elsewhere || v->q->look)
         return 0;
-    int seen = known ? is_elsewhere(v, h, &elsewhere) : 0;
-    if (seen || !elsewhere)
-        return seen;
-    v->a->unneeded++;
-    int r = ops->presence_drop(v->m->st, h->ns, &h->block, v->s.id, v->q->generation, &left);
+    r = ops->presence_drop(v->m->st, h->ns, &h->block, v->s.id, v->q->generation, &left);
     return r ? r : ops->gone_due(v->m->st, h->ns, &h->block, v->s.id, v->now_ms);
 }
 
@@ -104,6 +107,8 @@ static int compare_one(struct inventory *v, const struct m_held *h)
     if (r || is_recorded(v, rows, n) || len != h->len || h->generation < least)
         return r;
     v->a->announced++;
+    if (v->q->look)
+        return ops->finding_put(v->m->st, h->ns, &h->block, v->s.id, true, h->generation);
     r = gone_proved(v->m, h->ns, &v->s, &h->block, h->generation, v->now_ms);
     return r ? r : replicas_present(v->m, h->ns, v->s.id, &h->block);
 }
@@ -143,7 +148,9 @@ static int find_lost(struct inventory *v, uint64_t ns)
             continue;
         struct m_lost lost = {.ns = ns, .block = rows[k], .generation = v->q->generation};
         v->a->lost++;
-        r = gone_lost(v->m, &v->s, &lost, v->now_ms);
+        r = v->q->look ? v->m->st->ops->finding_put(v->m->st, ns, &rows[k], v->s.id, false,
+                                                    v->q->generation)
+                       : gone_lost(v->m, &v->s, &lost, v->now_ms);
     }
     return r;
 }

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "audit.h"
 #include "gone.h"
 #include "keys.h"
 #include "replicas.h"
@@ -312,6 +313,8 @@ static int beat(struct meta *m, const struct meta_caller *who, const struct m_be
         r = replicas_renewed(m, s.id);
     if (!r && renewed)
         r = m->st->ops->gone_renewed(m->st, s.id);
+    if (!r && renewed)
+        r = m->st->ops->audit_renewed(m->st, s.id);
     if (!r && moved)
         r = touch_all_accounts(m, ar);
     for (size_t k = 0; k < q->lost_n && !r; k++)
@@ -322,6 +325,8 @@ static int beat(struct meta *m, const struct meta_caller *who, const struct m_be
         r = keys_tell_revoked(m, s.id, a, ar);
     if (!r)
         r = m->st->ops->gone_count(m->st, s.id, 0, COLLECT_COUNTED, &a->collect);
+    if (!r)
+        r = audit_beat(m, s.id, q, now_ms, a);
     if (r)
         return r;
     a->now_ms = (uint64_t)now_ms;

@@ -86,11 +86,19 @@ struct extent_row {
     struct m_extent e;
     uint64_t from; /* SJID that opened it */
 };
-struct extent_place {
-    uint64_t node, off, n;
+struct piece_row { /* of a file */
+    uint64_t node, off, len;
+    struct block_id block;
 };
-struct unheld_row {
-    uint64_t node, len;
+struct found_row {
+    uint64_t server;
+    bool recorded; /* false: the newest check found it there, and no presence says so */
+};
+struct audit_row { /* the newest check that was ordered of a block server */
+    bool read, mend;
+    bool told;        /* the server has reported of it */
+    uint64_t at_ms;   /* it was ordered, or got on, then */
+    struct m_check c; /* order 0: none was */
 };
 struct holder_row {
     uint64_t server, generation;
@@ -328,10 +336,23 @@ struct store_ops {
     int (*gone_forget)(struct store *s, uint64_t before_ms, size_t max);
     int (*gone_renewed)(struct store *s, uint64_t server);
 
-    /* Looks at no more than limit open extents that come after (at->node, at->off), which becomes
-     * the place of the last one; at->n: how many. Gives those whose block is present nowhere. */
-    int (*extent_unheld)(struct store *s, uint64_t ns, struct extent_place *at, size_t limit,
-                         struct unheld_row **v, size_t *n, struct arena *ar);
+    /* Ordered checks (9.sql). order: what the one before found is forgotten; report: unless it is
+     * of an older order, or that one is done; end: what a check found is forgotten; renewed: of one
+     * server; finding_put: another state than is recorded. */
+    int (*audit_order)(struct store *s, uint64_t server, uint64_t number, bool read, bool mend,
+                       int64_t now_ms);
+    int (*audit_report)(struct store *s, uint64_t server, const struct m_check *c, int64_t now_ms);
+    int (*audit_get)(struct store *s, uint64_t server, struct audit_row *a);
+    int (*audit_end)(struct store *s, uint64_t number);
+    int (*audit_renewed)(struct store *s, uint64_t server);
+    int (*finding_put)(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
+                       bool there, uint64_t generation);
+    /* At most limit open extents that come after (node, off). */
+    int (*extent_page)(struct store *s, uint64_t ns, uint64_t node, uint64_t off, size_t limit,
+                       struct piece_row **v, size_t *n, struct arena *ar);
+    /* Where the block is: recorded and not found otherwise, or found only. */
+    int (*block_at)(struct store *s, uint64_t ns, const struct block_id *b,
+                    struct found_row v[2 * CANDIDATES_MAX], size_t *n);
 
     /* What servers lack: 2.sql has the rules. take removes a block's rows and gives the commits
      * that waited for it; list begins with the newest commit; sum looks at `max` rows, from the
@@ -348,6 +369,13 @@ struct store_ops {
     int (*lack_sum)(struct store *s, uint64_t ns, uint64_t server, size_t max,
                     struct lack_sum *sum);
     int (*lack_drop)(struct store *s, uint64_t ns, uint64_t server);
+    /* Whether it is known that the server lacks the block, or it is still being looked up. */
+    int (*lack_noted)(struct store *s, uint64_t ns, uint64_t server, const struct block_id *b,
+                      bool *yes);
+    /* Whether any of what it lacks is at another server of the namespace that was heard of since;
+     * true also where it lacks max blocks or more. */
+    int (*lack_curable)(struct store *s, uint64_t ns, uint64_t server, uint64_t heard_ms,
+                        size_t max, bool *yes);
     /* Begins to look up what an assigned server lacks of all there is; step: about so many blocks
      * more. */
     int (*fill_begin)(struct store *s, uint64_t ns, uint64_t server);

@@ -233,15 +233,31 @@ int sq_lack_of(struct store *s, uint64_t ns, uint64_t server, uint64_t sjid, boo
 int sq_lack_list(struct store *s, uint64_t ns, uint64_t server, size_t limit, struct lack_row **v,
                  size_t *n, struct arena *ar);
 int sq_lack_sum(struct store *s, uint64_t ns, uint64_t server, size_t max, struct lack_sum *sum);
-int sq_extent_unheld(struct store *s, uint64_t ns, struct extent_place *at, size_t limit,
-                     struct unheld_row **v, size_t *n, struct arena *ar);
 int sq_lack_drop(struct store *s, uint64_t ns, uint64_t server);
 int sq_fill_begin(struct store *s, uint64_t ns, uint64_t server);
 int sq_fill_step(struct store *s, uint64_t ns, uint64_t server, size_t blocks, bool *more);
+int sq_lack_noted(struct store *s, uint64_t ns, uint64_t server, const struct block_id *b,
+                  bool *yes);
+int sq_lack_curable(struct store *s, uint64_t ns, uint64_t server, uint64_t heard_ms, size_t max,
+                    bool *yes);
 int sq_complete_begin(struct store *s, uint64_t ns, uint64_t server);
 int sq_complete_add(struct store *s, uint64_t ns, uint64_t server, uint64_t sjid);
 int sq_complete_last(struct store *s, uint64_t ns, uint64_t server, uint64_t *seq);
 int sq_complete_next(struct store *s, uint64_t ns, uint64_t server, uint64_t after,
                      struct run_row *run);
+
+/* store_sqlite_audit.c */
+int sq_audit_order(struct store *s, uint64_t server, uint64_t number, bool read, bool mend,
+                   int64_t now_ms);
+int sq_audit_report(struct store *s, uint64_t server, const struct m_check *c, int64_t now_ms);
+int sq_audit_get(struct store *s, uint64_t server, struct audit_row *a);
+int sq_audit_end(struct store *s, uint64_t number);
+int sq_audit_renewed(struct store *s, uint64_t server);
+int sq_finding_put(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
+                   bool there, uint64_t generation);
+int sq_extent_page(struct store *s, uint64_t ns, uint64_t node, uint64_t off, size_t limit,
+                   struct piece_row **v, size_t *n, struct arena *ar);
+int sq_block_at(struct store *s, uint64_t ns, const struct block_id *b,
+                struct found_row v[2 * CANDIDATES_MAX], size_t *n);
 
 #endif

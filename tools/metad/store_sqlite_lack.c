@@ -285,30 +285,3 @@ int sq_ns_of_server(struct store *s, uint64_t server, uint64_t after, size_t lim
     sq_done(st);
     return r;
 }
-
-/* ---- what nobody has ------------------------------------------------------------------------ */
-int sq_extent_unheld(struct store *s, uint64_t ns, struct extent_place *at, size_t limit,
-                     struct unheld_row **v, size_t *n, struct arena *ar)
-{
-    sqlite3_stmt *st =
-        sq_bind(s,
-                "SELECT node, off, len, EXISTS (SELECT 1 FROM presence JOIN server ON "
-                "server.id = presence.server AND server.generation = presence.generation "
-                "WHERE presence.ns = extent.ns AND presence.block = extent.block) "
-                "FROM extent WHERE ns = ? AND (node, off) > (?, ?) ORDER BY node, off LIMIT ?",
-                "iiii", ns, at->node, at->off, (uint64_t)limit);
-    int r;
-    *v = NULL;
-    *n = at->n = 0;
-    while ((r = sq_step(s, st)) > 0) {
-        at->node = sq_u64(st, 0);
-        at->off = sq_u64(st, 1);
-        at->n++;
-        if (sq_u64(st, 3))
-            continue;
-        sq_grow(*v, *n, ar);
-        (*v)[(*n)++] = (struct unheld_row){.node = at->node, .len = sq_u64(st, 2)};
-    }
-    sq_done(st);
-    return r;
-}

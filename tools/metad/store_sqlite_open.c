@@ -26,6 +26,7 @@
 #include "6.sql.h"
 #include "7.sql.h"
 #include "8.sql.h"
+#include "9.sql.h"
 #include "schema.sql.h"
 #include "walfile.h"
 #include "walkeeper.h"
@@ -36,8 +37,8 @@
 #define WHY_LEN 512
 
 static const struct migration migrations[] = {
-    {1, sql_schema}, {2, sql_2}, {3, sql_3}, {4, sql_4},
-    {5, sql_5},      {6, sql_6}, {7, sql_7}, {8, sql_8},
+    {1, sql_schema}, {2, sql_2}, {3, sql_3}, {4, sql_4}, {5, sql_5},
+    {6, sql_6},      {7, sql_7}, {8, sql_8}, {9, sql_9},
 };
 
 static int sq_errno(int rc)
@@ -452,7 +453,16 @@ const struct store_ops sq_ops = {
     .lack_of = sq_lack_of,
     .lack_list = sq_lack_list,
     .lack_sum = sq_lack_sum,
-    .extent_unheld = sq_extent_unheld,
+    .audit_order = sq_audit_order,
+    .audit_report = sq_audit_report,
+    .audit_get = sq_audit_get,
+    .audit_end = sq_audit_end,
+    .audit_renewed = sq_audit_renewed,
+    .finding_put = sq_finding_put,
+    .extent_page = sq_extent_page,
+    .block_at = sq_block_at,
+    .lack_noted = sq_lack_noted,
+    .lack_curable = sq_lack_curable,
     .lack_drop = sq_lack_drop,
     .fill_begin = sq_fill_begin,
     .fill_step = sq_fill_step,

@@ -25,6 +25,7 @@
 #define APPEARS_STEP_MS 20u
 #define WORDS_MAX 256
 #define WAIT_STEP_MS 1000u
+#define PAUSE_MAX_MS 60000u
 
 struct words {
     const char *v[WORDS_MAX];
@@ -59,19 +60,35 @@ static int collect(const struct subcommand *c, int argc, char **argv, const char
     return EXIT_DONE;
 }
 
-/* One question; prints what is answered. again (256 bytes): where to go on, empty: nowhere. Exit
- * status. */
+/* How a long command goes on. */
+struct going {
+    char again[256]; /* where; empty: it does not */
+    uint64_t pause_ms;
+    char progress[256]; /* what was said last */
+};
+
+/* Said once: what is waited for. */
+static void tell_progress(struct going *g, struct bytes line)
+{
+    char text[256];
+    snprintf(text, sizeof text, "%.*s", (int)line.n, (const char *)line.p);
+    if (*text && strcmp(text, g->progress) != 0)
+        fprintf(stderr, "%s\n", text);
+    snprintf(g->progress, sizeof g->progress, "%s", text);
+}
+
+/* One question; prints what is answered. Exit status. */
 static int send_once(const struct subcommand *c, struct rpc *rpc, const struct identity *id,
-                     const struct words *w, char *again)
+                     const struct words *w, struct going *g)
 {
     cleanup_arena struct arena a = {0};
     struct m_command_req q = {.words_n = w->n};
     q.words = arena_alloc(&a, (w->n + 2) * sizeof *q.words);
     for (size_t i = 0; i < w->n; i++)
         q.words[i].text = bytes_str(w->v[i]);
-    if (*again) {
+    if (*g->again) {
         q.words[q.words_n++].text = bytes_str("--from");
-        q.words[q.words_n++].text = bytes_str(arena_str(&a, bytes_str(again)));
+        q.words[q.words_n++].text = bytes_str(arena_str(&a, bytes_str(g->again)));
     }
     struct m_command_ans ans;
     char message[512] = "";
@@ -80,10 +97,13 @@ static int send_once(const struct subcommand *c, struct rpc *rpc, const struct i
     if (err)
         return cli_fail(c, cli_rpc_status(err), "%s", message[0] ? message : strerror(-err));
     FILE *to = ans.exit_status ? stderr : stdout;
+    fflush(stdout); /* in one file with what comes now, it stands before that */
     fwrite(ans.text.p, 1, ans.text.n, to);
     if (ans.text.n && ans.text.p[ans.text.n - 1] != '\n')
         fputc('\n', to);
-    snprintf(again, 256, "%.*s", (int)ans.again.n, (const char *)ans.again.p);
+    tell_progress(g, ans.progress);
+    snprintf(g->again, sizeof g->again, "%.*s", (int)ans.again.n, (const char *)ans.again.p);
+    g->pause_ms = ans.pause_ms < PAUSE_MAX_MS ? ans.pause_ms : PAUSE_MAX_MS;
     return (int)ans.exit_status;
 }
 
@@ -91,13 +111,14 @@ static int send_words(const struct subcommand *c, const struct identity *id, con
 {
     struct rpc *rpc;
     struct rpc_options o = {.ca_pem = id->ca_pem, .credential = id->credential};
-    char again[256] = "";
+    struct going g = {0};
     int status, err = rpc_new(&rpc, &o);
     if (err)
         return cli_fail(c, EXIT_FAILED, "%s", strerror(-err));
-    do
-        status = send_once(c, rpc, id, w, again);
-    while (status == EXIT_DONE && *again);
+    do {
+        usleep((useconds_t)g.pause_ms * 1000);
+        status = send_once(c, rpc, id, w, &g);
+    } while (status == EXIT_DONE && *g.again);
     rpc_free(rpc);
     return status;
 }
@@ -302,7 +323,9 @@ const struct subcommand cmd_admin = {
         "  where NAMESPACE[:PATH] | PATH [--copies N]\n"
         "                           which premises hold how much of it\n"
         "  namespace list\n"
-        "  fsck [NAMESPACE]         which files lack content that no block server has\n"
+        "  fsck [--repair] [--read] [--recorded] [NAMESPACE]\n"
+        "                           compares files, records and disks: which files lack content, "
+        "and where\n"
         "  gc [--dry-run] [NAMESPACE]\n"
         "                           what nothing refers to any more, and who has yet to remove it\n"
         "  quota NAMESPACE [--bytes N] [--nodes N]\n"

@@ -602,6 +602,27 @@ static void test_collect_against_puts(void **state)
     }
 }
 
+/* What can be told without reading; a storage that tells nothing so says that. */
+static void test_probe(void **state)
+{
+    struct env *e = *state;
+    struct block_id id[SIZES], other;
+    uint8_t *p = block_make(7, 99, &other);
+    free(p);
+    if (!e->s->ops->probe)
+        return;
+    for (size_t i = 0; i < SIZES; i++) {
+        p = block_make(sizes[i], (unsigned)i, &id[i]);
+        assert_int_equal(put_one(e->s, 1, &id[i], p, sizes[i]), 0);
+        free(p);
+        assert_int_equal(e->s->ops->probe(e->s, &id[i]), 0);
+    }
+    assert_int_equal(e->s->ops->probe(e->s, &other), -ENOENT);
+    reopen(e);
+    for (size_t i = 0; i < SIZES; i++)
+        assert_int_equal(e->s->ops->probe(e->s, &id[i]), 0);
+}
+
 static void test_incarnation(void **state)
 {
     struct env *e = *state;
@@ -737,6 +758,7 @@ int conformance_run(const struct storage_fixture *f)
         TEST(test_namespaces),
         TEST(test_have_many),
         TEST(test_damage),
+        TEST(test_probe),
         TEST(test_incarnation),
         TEST(test_concurrent),
         TEST(test_put_over_damage),

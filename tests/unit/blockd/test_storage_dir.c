@@ -277,12 +277,16 @@ static void test_unreadable(void **state)
     assert_int_equal(rename(numbered, away), 0);
     assert_int_equal(s->ops->get(s, 1, &id, &b, &logical), -EIO);
     assert_int_equal(s->ops->set_aside(s, &id), -EIO);
+    assert_int_equal(s->ops->probe(s, &id), -EIO);
     assert_int_equal(rename(away, numbered), 0);
     expect_block(s, 1, &id, p, 300000);
     assert_int_equal(files_in(dir, "corrupt"), 0);
     /* the file alone is gone: that is a loss */
     char *file = file_of(dir, &id);
+    assert_int_equal(truncate(file, 299999), 0);
+    assert_int_equal(s->ops->probe(s, &id), -EUCLEAN);
     assert_int_equal(unlink(file), 0);
+    assert_int_equal(s->ops->probe(s, &id), -EUCLEAN);
     assert_int_equal(s->ops->get(s, 1, &id, &b, &logical), -EUCLEAN);
     assert_int_equal(s->ops->set_aside(s, &id), 0);
     expect_absent(s, 1, &id);

@@ -214,77 +214,12 @@ static void text_is_escaped(void **state)
     has(world_command(w, &w->alice.who, 0, "namespace list"), "/q\"\\?\xc3\xa4");
 }
 
-/* The whole of it: asks until there is no more. */
-static const char *fsck(struct world *w, const char *ns, uint64_t want_status)
-{
-    struct buf text = {0};
-    struct m_word words[8] = {{bytes_str("admin")}, {bytes_str("fsck")}};
-    struct m_command_req q = {.words = words, .words_n = 2};
-    struct m_command_ans a;
-    if (ns)
-        words[q.words_n++].text = bytes_str(ns);
-    size_t own = q.words_n;
-    do {
-        assert_int_equal(meta_command(w->m, &world_admin, &q, w->now, &a, &w->ar), 0);
-        buf_append(&text, a.text.p, a.text.n);
-        q.words_n = own;
-        words[q.words_n++].text = bytes_str("--from");
-        words[q.words_n++].text = a.again;
-    } while (a.again.n);
-    assert_int_equal(a.exit_status, want_status);
-    const char *copy = arena_str(&w->ar, bytes_of(text.p, text.n));
-    buf_free(&text);
-    return copy;
-}
-
-static void lose(struct world *w, int server, uint64_t node)
-{
-    struct m_lost lost = {.ns = w->alice.ns,
-                          .block = world_extents(w, &w->alice, node, 0).extents[0].block};
-    struct m_beat_req b = {.incarnation = bytes_of(w->incarnation[server], 16),
-                           .url = bytes_str("https://localhost:1"),
-                           .lost = &lost,
-                           .lost_n = 1};
-    struct m_beat_ans ba;
-    assert_int_equal(meta_beat(w->m, &w->server_who[server], &b, w->now, &ba, &w->ar, w->why), 0);
-}
-
-static void fsck_names_files(void **state)
-{
-    struct world *w = *state;
-    uint64_t dir = world_make(w, &w->alice, w->alice.root, "d", NODE_DIR, 0);
-    uint64_t f = world_make(w, &w->alice, dir, "f", NODE_REG, 5000);
-    world_make(w, &w->alice, w->alice.root, "g", NODE_REG, 700);
-    world_make(w, &w->alice, w->alice.root, "empty", NODE_REG, 0);
-    has(fsck(w, NULL, 0), "all content is at a block server (2 pieces looked at)");
-    lose(w, HQ, f);
-    const char *text = fsck(w, NULL, 1);
-    has(text, "alice:/d/f: 5000 bytes in 1 pieces are at no block server\n");
-    has(text, "1 files lack 5000 bytes");
-    assert_null(strstr(text, "/g"));
-    has(fsck(w, "alice", 1), "alice:/d/f");
-    has(fsck(w, "bob", 0), "(0 pieces looked at)");
-    fails(w, &world_admin, 1, "admin fsck nobody");
-    fails(w, &world_admin, 2, "admin fsck --from nonsense");
-    fails(w, &w->alice.who, 5, "admin fsck");
-    /* a storage that is another one has nothing of it */
-    struct m_beat_req b = {.incarnation = bytes_str("another storage!"),
-                           .url = bytes_str("https://localhost:1")};
-    struct m_beat_ans ba;
-    assert_int_equal(meta_beat(w->m, &w->server_who[HQ], &b, w->now, &ba, &w->ar, w->why), 0);
-    has(fsck(w, NULL, 1), "2 files lack 5700 bytes");
-    /* who is silent is named */
-    w->now += 100000;
-    has(fsck(w, NULL, 1), "(hq) was last heard of 100 s ago");
-}
-
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, world_setup, world_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(usage_is_told), TEST(each_to_his_own), TEST(accounts),
-        TEST(assignments),   TEST(quotas),          TEST(mounts),
-        TEST(shares),        TEST(text_is_escaped), TEST(fsck_names_files),
+        TEST(usage_is_told), TEST(each_to_his_own), TEST(accounts), TEST(assignments),
+        TEST(quotas),        TEST(mounts),          TEST(shares),   TEST(text_is_escaped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

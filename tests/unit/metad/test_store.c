@@ -64,9 +64,9 @@ static void namespaces_of_a_server_are_found_by_an_index(void **state)
     sqlite3_stmt *st;
     bool found = false;
     meta_close(w->m);
-    run_sql(w->path,
-            "DROP INDEX assignment_of_server; ALTER TABLE device DROP COLUMN starts;"
-            " ALTER TABLE device DROP COLUMN run; DELETE FROM migration WHERE version > 6");
+    run_sql(w->path, "DROP INDEX assignment_of_server; ALTER TABLE device DROP COLUMN starts;"
+                     " ALTER TABLE device DROP COLUMN run; DROP TABLE audit; DROP TABLE finding;"
+                     " DELETE FROM migration WHERE version > 6");
     assert_int_equal(reopen(w, false), 0);
     assert_int_equal(sqlite3_open(w->path, &db), SQLITE_OK);
     assert_int_equal(sqlite3_prepare_v2(db,

@@ -106,6 +106,7 @@ _steadfs() {
                     onsite) words+=" --anywhere" ;;
                     evacuate) words+=" --to --wait --cancel" ;;
                     gc) words+=" --dry-run" ;;
+                    fsck) words+=" --repair --read --recorded" ;;
                     quota) words+=" --bytes --nodes" ;;
                     esac
                 fi
