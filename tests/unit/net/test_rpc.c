@@ -76,6 +76,11 @@ static void test_messages_and_credential(void **state)
                               &ans, &a, 0, message),
                      -EBADMSG);
     assert_non_null(strstr(message, "malformed message"));
+    /* a key that a later version of the message has */
+    static const uint8_t newer[] = {0x85, 1, 1, 2, 2, 3, 0xc4, 1, 'n', 4, 4, 99, 1};
+    struct answer later;
+    assert_int_equal(call(r, s->url, "lookup", bytes_of(newer, sizeof newer), &later), -EBADMSG);
+    assert_non_null(strstr(later.r.message, "upgrade the metadata server first"));
     /* an answer that is no m_lookup_ans */
     assert_int_equal(rpc_wait(r, s->url, "ca", &m_lookup_ans_desc, &(struct m_lookup_ans){0},
                               &m_lookup_ans_desc, &ans, &a, 0, message),
