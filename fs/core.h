@@ -92,6 +92,9 @@ struct core_hooks {
     bool (*may_commit)(void *ctx, uint64_t node);
     /* Whether a kernel handle or an open file still uses the node: an unlinked one is kept then. */
     bool (*in_use)(void *ctx, uint64_t node);
+    /* Whether this name was made just now by somebody who waits to hear whether another device was
+     * first: then it is taken back, and no copy is made. May be NULL. */
+    bool (*claimed)(void *ctx, uint64_t parent, struct bytes name);
 };
 
 struct core_options {

@@ -392,10 +392,22 @@ int rebase_one_name(struct core *c, uint64_t dir, int64_t now, struct core_effec
     return err;
 }
 
+/* What was claimed is somebody else's: the node is what it was before, or nothing. */
+static int claim_lost(struct core *c, uint64_t node, struct core_effects *fx)
+{
+    size_t names;
+    int err = node_names(c, node, &names);
+    if (!err && !names)
+        err = rebase_restore(c, node, fx);
+    return err ? err : node_purge(c, node);
+}
+
 int rebase_entry(struct core *c, struct erow *e, int64_t now, struct core_effects *fx)
 {
     uint64_t local = e->node;
     uint32_t local_type = e->type;
+    bool claimed =
+        local && c->hooks.claimed && c->hooks.claimed(c->hooks.ctx, e->parent, erow_name(e));
     e->request = 0;
     if (e->node == e->base_node ||
         !e->base_node) /* the same; or removed there: ours is added anew */
@@ -407,13 +419,15 @@ int rebase_entry(struct core *c, struct erow *e, int64_t now, struct core_effect
     if (!err && is_dir(e->base_type))
         err = rebase_one_name(c, e->base_node, now, fx);
     effect_entry(fx, e->ns, e->parent, erow_name(e), e->base_node);
-    bool merged = local && e->base_type == NODE_DIR && new_dir(c, local);
+    bool merged = local && !claimed && e->base_type == NODE_DIR && new_dir(c, local);
     size_t names = 0;
-    if (!err && merged)
+    if (!err && claimed)
+        err = claim_lost(c, local, fx);
+    else if (!err && merged)
         err = merge_dirs(c, local, e->base_node, now, fx);
     else if (!err && local && is_dir(local_type))
         err = node_names(c, local, &names); /* it may have got its old one back */
-    if (!err && local && !merged && !names)
+    if (!err && local && !claimed && !merged && !names)
         err = step_aside(c, e, local, local_type, now, fx);
     return !err && is_dir(e->base_type) ? rebase_cycles(c, e->base_node, fx) : err;
 }

@@ -281,6 +281,14 @@ uint64_t notify_passed(struct notify *n)
     return a < b ? a : b;
 }
 
+uint64_t notify_inodes_passed(struct notify *n)
+{
+    pthread_mutex_lock(&n->lock);
+    uint64_t passed = n->lines[1].passed;
+    pthread_mutex_unlock(&n->lock);
+    return passed;
+}
+
 void notify_unblocked(struct notify *n)
 {
     pthread_mutex_lock(&n->lock);

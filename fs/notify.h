@@ -43,6 +43,7 @@ void notify_inode(struct notify *n, uint64_t nodeid, int64_t off);
  * is set aside holds it up. Rising numbers; notify_passed: the highest one passed. */
 uint64_t notify_mark(struct notify *n);
 uint64_t notify_passed(struct notify *n);
+uint64_t notify_inodes_passed(struct notify *n); /* … of attributes and content alone */
 /* A request ended for which `blocked` may have been true. */
 void notify_unblocked(struct notify *n);
 /* Whether more should be queued; what one applied record makes may pass the bound. */

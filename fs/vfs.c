@@ -224,7 +224,7 @@ static bool begin_wait(struct vfs *v, struct vfs_op *op, int *rc)
         break;
     case VFS_BARRIER:
         if (op->barrier_all)
-            op->wait_id = sync_barrier_all(v->fs->sync, op->file->ns, waited, op);
+            op->wait_id = sync_barrier_all(v->fs->sync, op->barrier_ns, waited, op);
         else
             op->wait_id =
                 sync_barrier(v->fs->sync, op->barrier_node, op->barrier_local, waited, op, &err);

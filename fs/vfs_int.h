@@ -22,9 +22,11 @@
 #define VFS_GLOBAL 7       /* for op->range, which other devices may hold */
 #define VFS_LINK 9         /* for block servers to have the blocks op->refs for namespace refs_ns */
 #define VFS_TOLD 8         /* for the metadata server to know what is not locked any more */
+#define VFS_PARK 10        /* for nothing: it is to be among the parked ones when it goes on */
 _Static_assert(VFS_NEED == 1 && VFS_WB == 2, "results that wait are distinct");
 
 #define READ_TRIES_MAX 4 /* times a block may vanish between looking and reading */
+#define VFS_LATE_MAX 64  /* threads at a time that were not the first to make a name */
 
 struct vfs_file {
     struct vfs_file *next, **prev; /* of all open ones */
@@ -51,7 +53,9 @@ struct vfs {
     size_t parked_n;
     pthread_cond_t none_parked;
     bool stopping;
-    uint64_t turn; /* counts vfs_effects */
+    uint64_t turn;               /* counts vfs_effects */
+    uint64_t late[VFS_LATE_MAX]; /* who makes a name again; vfs_name_global.c */
+    size_t late_next;
     void *serving; /* fuse_front's, while it serves */
 
     /* Waking those who wait for a lock, and ending the waits of those who are killed; vfs_lock.c.
@@ -111,6 +115,26 @@ int vfs_locks_good(struct vfs *v, struct vfs_file *f);
  * it; F_GETLK of them. */
 int vfs_lock_global(struct vfs *v, struct vfs_op *op);
 int vfs_getlock_global(struct vfs_op *op);
+/* Names that count against other mounts, with locks=global (vfs_name_global.c). */
+/* Whether op makes one. It is parked (VFS_PARK) before it does. */
+bool vfs_claims(const struct vfs *v, const struct vfs_op *op);
+/* Whether a parked operation has made this name and waits for the server's word. */
+bool vfs_claimed(struct vfs *v, uint64_t parent, struct bytes name);
+/* op gave the name it makes to node: fsync of `commit` tells the server. 0: it is the server's, *a
+ * who has it; VFS_BARRIER, VFS_LOCK; -EEXIST: another device had it first,
+ * ours is taken back, and *a is theirs; -errno: so it is because of that. Without locks=global: 0,
+ * and *a stays. */
+int vfs_claim(struct vfs *v, struct vfs_op *op, uint64_t node, uint64_t commit,
+              struct core_attr *a);
+/* The answer to op, which makes a name that exists, of which the kernel does not know: -EEXIST or,
+ * with locks=global, -ESTALE once: then it looks the name up, and its caller sees what exists. */
+int vfs_name_exists(struct vfs *v, const struct vfs_op *op);
+/* The kernel has looked up a name of the directory that exists. */
+void vfs_name_found(struct vfs *v, const struct vfs_op *op, uint64_t parent);
+/* Before op takes a name of the directory away: what is pending in its namespace is committed, and
+ * after it: so is that. As far as the server can be reached. 0 or what to wait for */
+int vfs_name_goes(struct vfs *v, struct vfs_op *op, uint64_t dir);
+int vfs_name_told(struct vfs *v, struct vfs_op *op, uint64_t dir);
 /* Programs released something: what they do not need, other devices may have. */
 void vfs_locks_trim(struct vfs *v, uint64_t node);
 /* A lock operation is about to ask other devices. */

@@ -121,6 +121,7 @@ static int commits(struct vfs *v, struct vfs_op *op, bool all)
             op->barrier_node = node;
             op->barrier_local = false;
             op->barrier_all = all;
+            op->barrier_ns = op->file->ns;
             return VFS_BARRIER;
         }
     }

@@ -74,6 +74,9 @@ struct vfs_op {
     bool lock_asked;    /* lock: other devices were, and may have been refused it since */
     bool lock_quiet;    /* what was written under it is committed, or will not be waited for */
     bool lock_told;     /* the server was told of its end */
+    uint64_t claimed;   /* the node to which it gave a name that other mounts may want, too */
+    bool ordered;       /* what was pending before a name goes is committed */
+    bool changed;       /* the name is gone here; the server is being told */
 
     /* The answer. */
     uint64_t entry;        /* nodeid; 0: a negative entry */
@@ -93,7 +96,7 @@ struct vfs_op {
     bool signalled;              /* a signal reached the thread: it may be killed */
     bool heap, interrupted, waits_wb, waits_lock, woken, barrier_done;
     bool fresh;         /* all that was committed when it came is applied here */
-    bool barrier_all;   /* the barrier is for all that is pending in the file's namespace */
+    bool barrier_all;   /* the barrier is for all that is pending in namespace barrier_ns */
     bool barrier_local; /* the barrier waits for outbox and tree on disk, not for a commit */
     int barrier_err;
     uint64_t wait_id, ticket, ticket2, ticket_all, mark;
@@ -101,7 +104,7 @@ struct vfs_op {
     struct core_need need;
     struct block_id *ids; /* blocks to fetch; malloc'd */
     size_t ids_n;
-    uint64_t ids_ns, barrier_node, fresh_ns;
+    uint64_t ids_ns, barrier_node, barrier_ns, fresh_ns;
     struct m_block_ref *refs; /* blocks to link; malloc'd */
     size_t refs_n;
     uint64_t refs_ns;

@@ -16,16 +16,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "acl.h"
 #include "vfs_int.h"
-
-#define COOKIE_DOT 1
-#define COOKIE_DOTDOT 2      /* those of the core follow, shifted by it */
-#define DIRENT_BYTES 24      /* struct fuse_dirent without the name */
-#define DIRENTPLUS_BYTES 152 /* struct fuse_direntplus */
 
 struct handle *vfs_handle(struct vfs *v, uint64_t nodeid)
 {
@@ -207,8 +201,10 @@ int vfs_lookup(struct vfs *v, struct vfs_op *op)
     int rc = vfs_newest(v, op, dir->node);
     if (rc == 0)
         rc = core_lookup(v->fs->core, dir->node, op->name, &a, &op->need);
-    if (rc == 0)
+    if (rc == 0) {
         vfs_entry(v, op, dir->node, op->name, &a);
+        vfs_name_found(v, op, dir->node);
+    }
     return rc == -ENOENT ? 0 : rc; /* a negative entry */
 }
 
@@ -224,7 +220,7 @@ int vfs_getattr(struct vfs *v, struct vfs_op *op)
         rc = vfs_newest(v, op, h->node);
     if (rc == 0)
         rc = vfs_attr(v, h, &op->attr, &op->need);
-    if (rc == 0)
+    if (rc == 0 && !h->unlinked)
         h->stale = false;
     return rc;
 }
@@ -436,11 +432,15 @@ int vfs_mknod(struct vfs *v, struct vfs_op *op)
         return -ESTALE;
     if (S_ISLNK(op->mode) && op->data.n > TARGET_LEN_MAX)
         return -ENAMETOOLONG;
-    struct core_attr a;
-    int rc = make(v, op, dir, &a);
+    if (vfs_claims(v, op) && !op->heap)
+        return VFS_PARK;
+    struct core_attr a = {.node = op->claimed};
+    int rc = op->claimed != 0 ? 0 : make(v, op, dir, &a);
+    if (rc == 0)
+        rc = vfs_claim(v, op, a.node, a.node, &a);
     if (rc == 0)
         vfs_entry(v, op, dir->node, op->name, &a);
-    return rc;
+    return rc == -EEXIST ? vfs_name_exists(v, op) : rc;
 }
 
 /* Whether an account may change the namespace: 0, -EROFS. */
@@ -457,9 +457,13 @@ int vfs_create(struct vfs *v, struct vfs_op *op)
     struct handle *dir = vfs_handle(v, op->nodeid);
     if (dir == NULL)
         return -ESTALE;
-    struct core_attr a;
+    if (vfs_claims(v, op) && !op->heap)
+        return VFS_PARK;
+    struct core_attr a = {.node = op->claimed};
     struct core_ns ns;
-    int rc = make(v, op, dir, &a);
+    int rc = op->claimed != 0 ? 0 : make(v, op, dir, &a);
+    if (rc == 0)
+        rc = vfs_claim(v, op, a.node, a.node, &a);
     bool exists = rc == -EEXIST && (op->flags & O_EXCL) == 0;
     if (exists) /* another device was first, and the kernel does not know yet */
         rc = core_lookup(v->fs->core, dir->node, op->name, &a, &op->need);
@@ -470,7 +474,7 @@ int vfs_create(struct vfs *v, struct vfs_op *op)
     if (rc == 0 && exists && (op->flags & O_TRUNC) != 0)
         rc = vfs_truncate(v, op, handle_get(v->handles, a.node), 0);
     if (rc != 0)
-        return rc;
+        return rc == -EEXIST ? vfs_name_exists(v, op) : rc;
     vfs_entry(v, op, dir->node, op->nameless ? (struct bytes){0} : op->name, &a);
     struct handle *h = handle_find(v->handles, op->entry);
     h->unlinked = h->unlinked || op->nameless;
@@ -507,11 +511,8 @@ int vfs_open(struct vfs *v, struct vfs_op *op)
     return rc;
 }
 
-int vfs_unlink(struct vfs *v, struct vfs_op *op)
+static int unlink_here(struct vfs *v, struct vfs_op *op, const struct handle *dir)
 {
-    struct handle *dir = vfs_handle(v, op->nodeid);
-    if (dir == NULL)
-        return -ESTALE;
     struct core_who who = vfs_who(op);
     uint64_t node = 0;
     int rc = core_unlink(v->fs->core, &who, dir->node, op->name, op->dir, &node, &op->need);
@@ -525,6 +526,17 @@ int vfs_unlink(struct vfs *v, struct vfs_op *op)
     return 0;
 }
 
+int vfs_unlink(struct vfs *v, struct vfs_op *op)
+{
+    struct handle *dir = vfs_handle(v, op->nodeid);
+    if (dir == NULL)
+        return -ESTALE;
+    int rc = op->changed ? 0 : vfs_name_goes(v, op, dir->node);
+    if (rc == 0 && !op->changed)
+        rc = unlink_here(v, op, dir);
+    return rc != 0 ? rc : vfs_name_told(v, op, dir->node);
+}
+
 /* A name of a file moves with it. */
 static void name_moved(struct vfs *v, uint64_t node, uint64_t from, struct bytes old, uint64_t to,
                        struct bytes name)
@@ -536,11 +548,9 @@ static void name_moved(struct vfs *v, uint64_t node, uint64_t from, struct bytes
     handle_name_add(h, to, name);
 }
 
-int vfs_rename(struct vfs *v, struct vfs_op *op)
+static int rename_here(struct vfs *v, struct vfs_op *op, const struct handle *from,
+                       const struct handle *to)
 {
-    struct handle *from = vfs_handle(v, op->nodeid), *to = vfs_handle(v, op->nodeid2);
-    if (from == NULL || to == NULL)
-        return -ESTALE;
     struct core_attr a = {0}, b = {0};
     struct core_who who = vfs_who(op);
     int rc = core_lookup(v->fs->core, from->node, op->name, &a, &op->need);
@@ -553,6 +563,7 @@ int vfs_rename(struct vfs *v, struct vfs_op *op)
                      &replaced, &op->need);
     if (rc != 0)
         return rc;
+    op->claimed = vfs_claims(v, op) ? a.node : 0;
     name_moved(v, a.node, from->node, op->name, to->node, op->name2);
     if ((op->flags & RENAME_EXCHANGE) != 0) {
         name_moved(v, b.node, to->node, op->name2, from->node, op->name);
@@ -566,117 +577,48 @@ int vfs_rename(struct vfs *v, struct vfs_op *op)
     return 0;
 }
 
+int vfs_rename(struct vfs *v, struct vfs_op *op)
+{
+    struct handle *from = vfs_handle(v, op->nodeid), *to = vfs_handle(v, op->nodeid2);
+    if (from == NULL || to == NULL)
+        return -ESTALE;
+    if (vfs_claims(v, op) && !op->heap)
+        return VFS_PARK;
+    int rc = op->changed ? 0 : vfs_name_goes(v, op, from->node);
+    if (rc == 0 && !op->changed)
+        rc = rename_here(v, op, from, to);
+    if (rc != 0)
+        return rc == -EEXIST ? vfs_name_exists(v, op) : rc;
+    op->changed = true;
+    if (!vfs_claims(v, op))
+        return vfs_name_told(v, op, from->node);
+    struct core_attr a;
+    uint64_t node = op->claimed;
+    rc = vfs_claim(v, op, node, from->node, &a);
+    if (rc < 0) /* it has its old name again */
+        name_moved(v, node, to->node, op->name2, from->node, op->name);
+    return rc == -EEXIST ? vfs_name_exists(v, op) : rc;
+}
+
 int vfs_link(struct vfs *v, struct vfs_op *op)
 {
     struct handle *h = vfs_handle(v, op->nodeid), *dir = vfs_handle(v, op->nodeid2);
     if (h == NULL || dir == NULL)
         return -ESTALE;
+    if (vfs_claims(v, op) && !op->heap)
+        return VFS_PARK;
     struct core_who who = vfs_who(op);
-    struct core_attr a;
-    int rc = core_link(v->fs->core, &who, h->node, dir->node, op->name, &a, &op->need);
+    struct core_attr a = {.node = op->claimed};
+    int rc = op->claimed != 0
+                 ? 0
+                 : core_link(v->fs->core, &who, h->node, dir->node, op->name, &a, &op->need);
+    if (rc == 0)
+        rc = vfs_claim(v, op, a.node, dir->node, &a);
     if (rc != 0)
-        return rc;
+        return rc == -EEXIST ? vfs_name_exists(v, op) : rc;
     for (struct handle *i = handle_of(v->handles, h->node); i != NULL; i = handle_next_of(i))
         i->unlinked = false;
     vfs_entry(v, op, dir->node, op->name, &a);
     sync_kick(v->fs->sync);
-    return 0;
-}
-
-int vfs_opendir(struct vfs *v, struct vfs_op *op)
-{
-    struct handle *h = vfs_handle(v, op->nodeid);
-    if (h == NULL)
-        return -ESTALE;
-    int rc = vfs_newest(v, op, h->node);
-    if (rc != 0)
-        return rc;
-    struct core_ns none = {0};
-    vfs_file_open(v, op, h, &none, true);
-    return 0;
-}
-
-/* ---- reading directories -------------------------------------------------------------------- */
-
-struct fill {
-    struct vfs_op *op;
-    size_t cap, left; /* left: bytes of the kernel's buffer */
-};
-
-static bool add_entry(struct fill *f, uint64_t cookie, uint64_t node, enum node_type type,
-                      struct bytes name)
-{
-    struct vfs_op *op = f->op;
-    size_t bytes = ((op->plus ? DIRENTPLUS_BYTES : DIRENT_BYTES) + name.n + 7) & ~(size_t)7;
-    if (bytes > f->left)
-        return false;
-    if (op->entries_n == f->cap) {
-        f->cap = f->cap == 0 ? 64 : f->cap * 2;
-        op->entries = realloc(op->entries, f->cap * sizeof(*op->entries));
-        if (op->entries == NULL)
-            abort();
-    }
-    char *copy = malloc(name.n + 1);
-    if (copy == NULL)
-        abort();
-    memcpy(copy, name.p, name.n);
-    copy[name.n] = '\0';
-    op->entries[op->entries_n++] =
-        (struct vfs_dirent){.cookie = cookie, .node = node, .type = type, .name = copy};
-    f->left -= bytes;
-    return true;
-}
-
-static bool on_entry(void *arg, const struct core_dirent *e)
-{
-    return add_entry(arg, e->cookie + COOKIE_DOTDOT, e->node, e->type, e->name);
-}
-
-/* Attributes and a lookup for what readdirplus lists; what is not loaded is listed without. */
-static void look_up(struct vfs *v, struct handle *dir, struct vfs_dirent *e)
-{
-    struct core_need need;
-    if (e->cookie <= COOKIE_DOTDOT || core_getattr(v->fs->core, e->node, &e->attr, &need) != 0)
-        return;
-    struct handle *h = handle_get(v->handles, e->attr.node);
-    h->nlookup++;
-    e->nodeid = h->nodeid;
-    vfs_attr(v, h, &e->attr, &need);
-    if (e->attr.type == NODE_REG)
-        handle_name_add(h, dir->node, bytes_str(e->name));
-}
-
-int vfs_readdir(struct vfs *v, struct vfs_op *op)
-{
-    struct handle *dir = vfs_handle(v, op->nodeid);
-    if (dir == NULL)
-        return -ESTALE;
-    struct fill f = {.op = op, .left = op->len};
-    uint64_t parent = dir->node, from = op->off;
-    if (from < COOKIE_DOT) {
-        add_entry(&f, COOKIE_DOT, dir->node, NODE_DIR, bytes_str("."));
-        from = COOKIE_DOT;
-    }
-    if (from < COOKIE_DOTDOT) {
-        core_parent(v->fs->core, dir->node, &parent);
-        add_entry(&f, COOKIE_DOTDOT, parent, NODE_DIR, bytes_str(".."));
-        from = COOKIE_DOTDOT;
-    }
-    int rc = core_readdir(v->fs->core, dir->node, from - COOKIE_DOTDOT, on_entry, &f, &op->need);
-    if (rc == 0 && op->plus)
-        for (size_t i = 0; i < op->entries_n; i++)
-            look_up(v, dir, &op->entries[i]);
-    return rc;
-}
-
-int vfs_statfs(struct vfs *v, struct vfs_op *op)
-{
-    struct statvfs st;
-    if (statvfs(v->fs->opt.state, &st) != 0)
-        return -errno;
-    op->all_bytes = (uint64_t)st.f_blocks * st.f_frsize;
-    op->free_bytes = (uint64_t)st.f_bavail * st.f_frsize;
-    op->all_nodes = (uint64_t)st.f_files;
-    op->free_nodes = (uint64_t)st.f_favail;
     return 0;
 }

@@ -180,10 +180,19 @@ static bool in_use(void *ctx, uint64_t node)
     return v != NULL && (handle_in_use(v->handles, node) || wb_dirty(v->wb, node));
 }
 
+static bool claimed(void *ctx, uint64_t parent, struct bytes name)
+{
+    struct vfs *v = ((struct fs *)ctx)->vfs;
+    return v != NULL && vfs_claimed(v, parent, name);
+}
+
 void vfs_core_hooks(struct fs *fs, struct core_hooks *out)
 {
-    *out = (struct core_hooks){
-        .ctx = fs, .content_changes = content_changes, .may_commit = may_commit, .in_use = in_use};
+    *out = (struct core_hooks){.ctx = fs,
+                               .content_changes = content_changes,
+                               .may_commit = may_commit,
+                               .in_use = in_use,
+                               .claimed = claimed};
 }
 
 /* ---- effects -------------------------------------------------------------------------------- */
@@ -252,8 +261,12 @@ static void entry_changed(struct vfs *v, const struct core_effect *e)
 
 static void gone(struct vfs *v, uint64_t node)
 {
+    struct core_attr a;
+    struct core_need need;
+    bool file = core_getattr(v->fs->core, node, &a, &need) == 0 && a.type == NODE_REG;
     for (struct handle *h = handle_of(v->handles, node); h != NULL; h = handle_next_of(h)) {
         h->unlinked = true;
+        h->stale = file && h->opens == 0; /* until the kernel knows, its name leads to it */
         inval_inode(v, h, -1);
     }
 }

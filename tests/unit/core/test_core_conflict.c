@@ -229,6 +229,51 @@ static void test_rename_onto_what_they_created(void **state)
     assert_int_equal(node_at(w, ROOT, "a"), 0);
 }
 
+/* Whoever made it hears of it and goes away: no copy, no merging, not the same thing either. */
+static void test_a_claimed_name_is_taken_back(void **state)
+{
+    struct world *w = *state;
+    const struct {
+        enum node_type ours, theirs;
+    } kinds[] = {{NODE_REG, NODE_REG}, {NODE_DIR, NODE_DIR}, {NODE_SYMLINK, NODE_SYMLINK}};
+    w->claim = "x";
+    for (unsigned i = 0; i < 3; i++) {
+        uint64_t ours = make(w, ROOT, "x", kinds[i].ours);
+        struct core_attr a;
+        theirs_make(w, ROOT, "x", THEIRS(i + 1), kinds[i].theirs);
+        assert_int_equal(node_at(w, ROOT, "x"), THEIRS(i + 1));
+        assert_names(w, ROOT, "x");
+        assert_int_equal(core_getattr(w->core, ours, &a, &w->need), -ESTALE);
+        rec_begin(w);
+        rec_entry(w, ROOT, "x", 0, NODE_NONE);
+        apply(w);
+    }
+    planned(w, 0); /* the directory's times */
+    assert_int_equal(w->changes.entries_n, 0);
+}
+
+/* What was renamed to a claimed name has its old one again, a link is gone, the file is not. */
+static void test_what_was_to_have_a_claimed_name_stays(void **state)
+{
+    struct world *w = *state;
+    struct core_attr a;
+    theirs_make(w, ROOT, "old", THEIRS(1), NODE_REG);
+    theirs_make(w, ROOT, "dir", THEIRS(2), NODE_DIR);
+    w->claim = "x";
+    assert_int_equal(rename_to(w, ROOT, "old", ROOT, "x", RENAME_NOREPLACE), 0);
+    theirs_make(w, ROOT, "x", THEIRS(3), NODE_REG);
+    assert_int_equal(node_at(w, ROOT, "old"), THEIRS(1));
+    w->claim = "y";
+    assert_int_equal(rename_to(w, ROOT, "dir", ROOT, "y", RENAME_NOREPLACE), 0);
+    theirs_make(w, ROOT, "y", THEIRS(4), NODE_DIR);
+    assert_int_equal(node_at(w, ROOT, "dir"), THEIRS(2));
+    w->claim = "z";
+    assert_int_equal(core_link(w->core, &w->who, THEIRS(1), ROOT, name_of("z"), &a, &w->need), 0);
+    theirs_make(w, ROOT, "z", THEIRS(5), NODE_REG);
+    assert_names(w, ROOT, "dir old x y z");
+    assert_int_equal(attr(w, THEIRS(1)).nlink, 1);
+}
+
 static void test_rename_rename_file(void **state)
 {
     struct world *w = *state;
@@ -553,6 +598,8 @@ int main(void)
         T(test_create_create_directories),
         T(test_directories_merge_at_every_depth),
         T(test_rename_onto_what_they_created),
+        T(test_a_claimed_name_is_taken_back),
+        T(test_what_was_to_have_a_claimed_name_stays),
         T(test_rename_rename_file),
         T(test_rename_rename_directory),
         T(test_exchange_given_up),

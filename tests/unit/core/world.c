@@ -28,6 +28,13 @@ static bool on_in_use(void *ctx, uint64_t node)
     return ((struct world *)ctx)->open_node == node;
 }
 
+static bool on_claimed(void *ctx, uint64_t parent, struct bytes name)
+{
+    const char *claim = ((struct world *)ctx)->claim;
+    (void)parent;
+    return claim && bytes_equal(name, bytes_str(claim));
+}
+
 static void start(struct world *w)
 {
     char why[512] = "";
@@ -39,7 +46,8 @@ static void start(struct world *w)
                              .hooks = {.ctx = w,
                                        .content_changes = on_content_changes,
                                        .may_commit = on_may_commit,
-                                       .in_use = on_in_use}};
+                                       .in_use = on_in_use,
+                                       .claimed = on_claimed}};
     assert_int_equal(core_new(&w->core, w->tree, &o), 0);
 }
 

@@ -36,6 +36,7 @@ struct world {
     uint64_t head;             /* SJID of the last record or commit */
     uint64_t open_node;        /* in_use says yes to it */
     bool unfinished;           /* may_commit says no */
+    const char *claim;         /* claimed says yes to this name, in any directory */
     bool changes_seen;         /* content_changes was called */
     /* the plan made last */
     struct core_plan plan;
