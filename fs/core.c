@@ -3,7 +3,9 @@
  *
  * Node counters and request numbers are taken from ranges reserved durably before use: after an
  * unclean end the rest of a range is skipped, so that no number is used twice even when power loss
- * took the newest transactions of the tree. core_begin reserves ahead, outside of any transaction.
+ * took the newest transactions of the tree. core_begin reserves ahead, outside of any transaction;
+ * a transaction that needs more takes it itself, and the next one makes that durable before it
+ * begins, so before any of these nodes is sent.
  */
 #include "core_int.h"
 
@@ -77,10 +79,12 @@ static int reserve(struct core *c)
         if (!err)
             c->request_limit += REQUEST_RANGE;
     }
-    if (!err && c->node_limit - c->node_next < NODE_RANGE / 2) {
+    if (!err && (c->node_limit_due || c->node_limit - c->node_next < NODE_RANGE / 2)) {
         err = tree_reserve(c->t, "node_limit", (int64_t)(c->node_limit + NODE_RANGE));
-        if (!err)
+        if (!err) {
             c->node_limit += NODE_RANGE;
+            c->node_limit_due = false;
+        }
     }
     return err;
 }
@@ -214,8 +218,13 @@ int core_leave(struct core *c, int r)
 
 int node_new_id(struct core *c, uint64_t *id)
 {
-    if (c->node_next >= c->node_limit)
-        return -EAGAIN; /* a transaction that created more than a whole range */
+    if (c->node_next >= c->node_limit) { /* one transaction that makes more than a whole range */
+        int err = tree_set(c->t, "node_limit", (int64_t)(c->node_limit + NODE_RANGE));
+        if (err)
+            return err;
+        c->node_limit += NODE_RANGE;
+        c->node_limit_due = true;
+    }
     *id = NODE_ID(c->device, c->node_next++);
     return 0;
 }

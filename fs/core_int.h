@@ -6,6 +6,7 @@
 #ifndef STEADFS_CORE_INT_H
 #define STEADFS_CORE_INT_H
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include "core.h"
@@ -27,6 +28,7 @@ struct core {
     unsigned depth;
     uint64_t request_next, request_limit; /* limit: reserved durably, exclusive */
     uint64_t node_next, node_limit;
+    bool node_limit_due; /* moved inside a transaction: not durable yet */
     struct core_bounds bounds;
     struct scan { /* where looking for background work goes on (core_plan.c) */
         uint64_t ns, entries, nodes;
@@ -81,10 +83,11 @@ static inline int64_t ctime_of(const struct nrow *n, int64_t now)
     return now > n->ctime ? now : n->ctime;
 }
 
-/* -errno of the refusal that keeps the node from being sent; 0. */
+/* -errno of the refusal that keeps the node from being sent, as fsync tells it; 0. Programs take
+ * EINVAL of fsync for a file that cannot be synced, and go on: EIO. */
 static inline int parked_for(const struct nrow *n)
 {
-    return n->parked < 0 ? n->parked : 0;
+    return n->parked >= 0 ? 0 : n->parked == -EINVAL ? -EIO : n->parked;
 }
 
 static inline struct bytes erow_name(const struct erow *e)

@@ -12,7 +12,8 @@
 #include <errno.h>
 #include <string.h>
 
-#define COPIES_MAX 10000 /* numbers tried for a conflicted copy's name */
+#define COPIES_IN_ORDER 1000 /* of one name and date: 2, 3, …; then any number that is free */
+#define COPY_NUMBERS 1000000000u
 
 int rebase_name(struct core *c, uint64_t parent, struct bytes name, int64_t now, uint8_t *out,
                 size_t *len)
@@ -20,16 +21,18 @@ int rebase_name(struct core *c, uint64_t parent, struct bytes name, int64_t now,
     struct copy_name copy;
     if (copyname_parse(name, &copy)) /* a copy of a copy is one of the original */
         name = bytes_of(copy.original, copy.original_len);
-    for (unsigned k = 1; k < COPIES_MAX; k++) {
+    for (unsigned k = 1;; k++) {
         struct erow e;
-        *len = copyname_make(name, c->device_name, now, k, out);
+        unsigned number = k;
+        if (k > COPIES_IN_ORDER) /* the counter of nodes: of what this device makes none has it */
+            number = COPIES_IN_ORDER + (unsigned)((c->node_next + k) % COPY_NUMBERS);
+        *len = copyname_make(name, c->device_name, now, number, out);
         int err = entry_get(c, parent, bytes_of(out, *len), &e);
         if (err == -ENOENT || (err == 0 && e.node == 0 && e.base_node == 0))
             return 0;
         if (err)
             return err;
     }
-    return -EEXIST;
 }
 
 int rebase_aside(struct core *c, uint64_t ns, uint64_t parent, struct bytes name, uint64_t node,

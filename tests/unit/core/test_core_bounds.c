@@ -7,9 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core_int.h"
 #include "tree.h"
 
 #define PUNCHES 60500 /* more than one commit takes */
+#define COPIES 10000  /* of one name and date */
 #define REFUSED 4100  /* more than one background batch looks at */
 
 static int setup(void **state)
@@ -212,6 +214,79 @@ static void test_fsync_waits_for_the_unanswered_one(void **state)
     assert_int_equal(b.request, open);
 }
 
+static void copy_put(struct world *w, unsigned number)
+{
+    sqlite3_stmt *s;
+    char name[128];
+    int n = number > 1
+                ? snprintf(name, sizeof name, "f (conflicted copy, mine, 2023-11-14 %u)", number)
+                : snprintf(name, sizeof name, "f (conflicted copy, mine, 2023-11-14)");
+    assert_int_equal(sqlite3_prepare_v2(tree_db(w->tree),
+                                        "INSERT INTO entry(ns, parent, name, node, type, base_node,"
+                                        " base_type, base_rev, pend, old, request, sent_node,"
+                                        " sent_base, since) VALUES(7, 1, ?1, ?2, 1, ?2, 1, 1, 0, 0,"
+                                        " 0, 0, 0, 0)",
+                                        -1, &s, NULL),
+                     SQLITE_OK);
+    sqlite3_bind_blob(s, 1, name, n, SQLITE_STATIC);
+    sqlite3_bind_int64(s, 2, (int64_t)THEIRS(1000 + number));
+    assert_int_equal(sqlite3_step(s), SQLITE_DONE);
+    sqlite3_finalize(s);
+}
+
+static void test_copies_of_one_name_and_date_have_no_end(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    commit_all(w);
+    assert_int_equal(core_begin(w->core), 0);
+    for (unsigned k = 1; k <= COPIES; k++)
+        copy_put(w, k);
+    assert_int_equal(core_end(w->core, true), 0);
+    for (int round = 0; round < 2; round++) {
+        write_block(w, f, 0, 10, 1 + (unsigned)round);
+        theirs_write(w, f, 20, 0, 20, 10 + (unsigned)round); /* a record that is refused stays */
+        const struct core_effect *fork = effect(w, EFFECT_FORK);
+        assert_non_null(fork);
+        uint64_t copy = fork->other;
+        cleanup_ids struct ids names = {0};
+        assert_int_equal(entry_ids(w->core, BY_NODE, copy, &names), 0);
+        assert_int_equal(names.n, 1);
+        commit_all(w);
+    }
+}
+
+static void test_one_transaction_makes_more_nodes_than_a_range(void **state)
+{
+    struct world *w = *state;
+    commit_all(w);
+    assert_int_equal(core_begin(w->core), 0);
+    w->core->node_next = w->core->node_limit - 1;
+    uint64_t last = make(w, ROOT, "last", NODE_REG), next = make(w, ROOT, "next", NODE_REG);
+    assert_int_equal(core_end(w->core, true), 0);
+    assert_true(next == last + 1);
+    planned(w, next); /* it is sent: never may another one have its number */
+    world_restart(w, END_POWER);
+    world_session(w, w->head, ROLE_EDITOR);
+    assert_true(make(w, ROOT, "other", NODE_REG) > next);
+}
+
+/* … and one that is rolled back after that leaves no number that is not reserved. */
+static void test_a_range_begun_in_vain_is_not_used(void **state)
+{
+    struct world *w = *state;
+    commit_all(w);
+    assert_int_equal(core_begin(w->core), 0);
+    w->core->node_next = w->core->node_limit;
+    make(w, ROOT, "vain", NODE_REG);
+    assert_int_equal(core_end(w->core, false), 0);
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    planned(w, f);
+    world_restart(w, END_POWER);
+    world_session(w, w->head, ROLE_EDITOR);
+    assert_true(make(w, ROOT, "other", NODE_REG) > f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -224,6 +299,11 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(test_a_start_costs_what_is_pending, setup, teardown),
         cmocka_unit_test_setup_teardown(test_fsync_waits_for_the_unanswered_one, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_copies_of_one_name_and_date_have_no_end, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_one_transaction_makes_more_nodes_than_a_range, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_a_range_begun_in_vain_is_not_used, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
