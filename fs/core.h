@@ -200,7 +200,8 @@ int core_readlink(struct core *c, uint64_t node, char *target, size_t cap, size_
 int core_getxattr(struct core *c, uint64_t node, struct bytes name, struct buf *value,
                   struct core_need *need); /* -ENODATA */
 int core_listxattr(struct core *c, uint64_t node, struct buf *names, struct core_need *need);
-/* flags: XATTR_CREATE, XATTR_REPLACE. value.p NULL: removes. -ENODATA, -EEXIST, -ERANGE, -E2BIG */
+/* flags: XATTR_CREATE, XATTR_REPLACE. value.p NULL: removes. -ENODATA, -EEXIST, -ERANGE, -E2BIG;
+ * -ENOSPC: it has XATTRS_MAX. */
 int core_setxattr(struct core *c, const struct core_who *who, uint64_t node, struct bytes name,
                   struct bytes value, unsigned flags, struct core_need *need);
 

@@ -41,7 +41,7 @@ int node_touch(struct core *c, struct nrow *n, uint32_t facets, int64_t now)
     n->pend |= facets;
     n->old &= ~facets;
     n->changed = now;
-    if (n->parked == -EDQUOT || n->parked == -EIO || n->parked == -E2BIG)
+    if (n->parked == -EDQUOT || n->parked == -EIO || n->parked == -E2BIG || n->parked == -EINVAL)
         n->parked = 0; /* the change may be what was asked for */
     if (!n->since)
         n->since = now;
@@ -56,7 +56,12 @@ static int touch_dir(struct core *c, uint64_t dir, int64_t now)
         return err;
     p.mtime = now;
     p.ctime = ctime_of(&p, now);
-    return node_touch(c, &p, FACET_TIMES, now);
+    int parked = p.parked;
+    err = node_touch(c, &p, FACET_TIMES, now);
+    if (err || parked != -EINVAL)
+        return err;
+    p.parked = parked; /* a name in it is not what was refused of it */
+    return node_put(c, &p);
 }
 
 int nlink_add(struct core *c, uint64_t node, int delta)
@@ -832,6 +837,20 @@ static int xattr_put(struct core *c, uint64_t node, struct bytes name, struct by
     return tree_step(c->t, s);
 }
 
+/* Whether the node may have one more: the server would refuse it. */
+static int xattr_room(struct core *c, uint64_t node)
+{
+    sqlite3_stmt *s =
+        tree_stmt(c->t, "SELECT count(*) FROM xattr WHERE node = ?1 AND value IS NOT NULL");
+    sqlite3_bind_int64(s, 1, (int64_t)node);
+    int rc = tree_step(c->t, s);
+    if (rc < 0)
+        return rc;
+    bool room = U(0) < XATTRS_MAX;
+    sqlite3_reset(s);
+    return room ? 0 : -ENOSPC;
+}
+
 int core_setxattr(struct core *c, const struct core_who *who, uint64_t node, struct bytes name,
                   struct bytes value, unsigned flags, struct core_need *need)
 {
@@ -856,6 +875,8 @@ int core_setxattr(struct core *c, const struct core_who *who, uint64_t node, str
             err = -EEXIST;
         else if (have == -ENODATA && (!value.p || (flags & XATTR_REPLACE)))
             err = -ENODATA;
+        else if (have == -ENODATA)
+            err = xattr_room(c, node);
     }
     if (!err)
         err = xattr_put(c, node, name, value);

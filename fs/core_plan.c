@@ -83,7 +83,7 @@ static int want_node(struct closure *w, const struct nrow *n, uint32_t facets)
 {
     bool added;
     if (parked_for(n))
-        return n->parked;
+        return parked_for(n);
     if (n->sent)
         return -EAGAIN;
     if ((n->pend & FACET_CREATE) || n->gone)
@@ -107,15 +107,14 @@ static int want_node(struct closure *w, const struct nrow *n, uint32_t facets)
     return added && named ? want_entries(w, BY_NODE, n->id) : 0;
 }
 
-/* The directory in which a pending name lies: there before the name is. */
+/* The directory in which a pending name lies: there before the name is. One that the server has
+ * holds nothing back, even if a change of its own was refused. */
 static int want_above(struct closure *w, uint64_t dir)
 {
     struct nrow p;
     int err = node_get(w->c, dir, &p);
     if (err) /* not loaded: the server has it */
         return err == -ENOENT ? 0 : err;
-    if (parked_for(&p))
-        return p.parked;
     if (p.sent & FACET_CREATE)
         return -EAGAIN;
     return (p.pend & FACET_CREATE) || p.gone ? want_node(w, &p, FACETS_ALL) : 0;
@@ -144,7 +143,7 @@ static int grow_child(struct closure *w, const struct erow *e)
     if (err)
         return err;
     if (parked_for(&y))
-        return y.parked;
+        return parked_for(&y);
     if (y.sent & FACET_CREATE)
         return -EAGAIN;
     if ((y.pend & FACET_CREATE) || y.gone)
@@ -434,11 +433,12 @@ static int write_content(struct writer *w, const struct nrow *n, struct m_node_c
     return err;
 }
 
+/* Removed ones first: they make room. */
 static int write_xattrs(struct writer *w, uint64_t node)
 {
     sqlite3_stmt *s =
         tree_stmt(w->c->t, "SELECT name, value, rev FROM xattr WHERE node = ?1 AND pend != 0"
-                           " AND request = 0");
+                           " AND request = 0 ORDER BY value IS NOT NULL, name");
     sqlite3_bind_int64(s, 1, (int64_t)node);
     int rc;
     while ((rc = tree_step(w->c->t, s)) == 1) {

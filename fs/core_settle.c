@@ -42,7 +42,7 @@ static int settle_node(struct core *c, const struct m_node_change *m, uint64_t r
     n.sent = 0;
     n.request = 0;
     n.tries = 0;
-    n.parked = parked_for(&n);
+    n.parked = n.parked < 0 ? n.parked : 0;
     return err ? err : node_put(c, &n);
 }
 
@@ -212,7 +212,8 @@ void effect_done(struct core_effects *fx, uint64_t ns, uint64_t request, enum co
 }
 
 /* ---- answers --------------------------------------------------------------------------------- */
-static int errno_of_refusal(uint64_t reason)
+/* told: by a server, not by the driver that gives up what is nowhere. */
+static int errno_of_refusal(uint64_t reason, bool told)
 {
     switch (reason) {
     case REFUSED_QUOTA:
@@ -224,6 +225,8 @@ static int errno_of_refusal(uint64_t reason)
         return -EACCES;
     case REFUSED_TOO_LARGE:
         return -E2BIG;
+    case REFUSED_INVALID:
+        return told ? -EINVAL : -EIO;
     default:
         return -EIO;
     }
@@ -297,6 +300,28 @@ int park_namespace(struct core *c, uint64_t ns, int err_no, struct core_effects 
     return rc;
 }
 
+/* Otherwise it is a conflict, told beside a refusal: it is left to the rebase. */
+static bool row_refused(const struct m_row_ref *row)
+{
+    return row->reason >= REFUSED_QUOTA;
+}
+
+static bool conflicts_beside(const struct m_commit_ans *a)
+{
+    for (size_t i = 0; i < a->rows_n; i++)
+        if (!row_refused(&a->rows[i]))
+            return true;
+    return false;
+}
+
+static const struct m_row_ref *first_refused(const struct m_commit_ans *a)
+{
+    for (size_t i = 0; i < a->rows_n; i++)
+        if (row_refused(&a->rows[i]))
+            return &a->rows[i];
+    return NULL;
+}
+
 struct sized {
     uint64_t size;
     const struct m_row_ref *row;
@@ -316,17 +341,21 @@ static int park_over_quota(struct core *c, uint64_t ns, const struct m_commit_an
     struct sized *v = calloc(a->rows_n + 1, sizeof *v);
     int err = v ? 0 : -ENOMEM;
     double all = 0, parked = 0;
+    size_t count = 0;
     for (size_t i = 0; !err && i < a->rows_n; i++) {
         struct nrow n;
-        v[i].row = &a->rows[i];
-        v[i].size = 1;
+        if (!row_refused(&a->rows[i]))
+            continue;
+        struct sized *k = &v[count++];
+        k->row = &a->rows[i];
+        k->size = 1;
         if (a->rows[i].kind != ROW_ENTRY && node_get(c, a->rows[i].node, &n) == 0)
-            v[i].size += n.size;
-        all += (double)v[i].size;
+            k->size += n.size;
+        all += (double)k->size;
     }
     if (!err)
-        qsort(v, a->rows_n, sizeof *v, larger_first);
-    for (size_t i = 0; !err && i < a->rows_n && parked < all / 2; i++) {
+        qsort(v, count, sizeof *v, larger_first);
+    for (size_t i = 0; !err && i < count && parked < all / 2; i++) {
         err = park_row(c, ns, v[i].row, -EDQUOT, fx);
         parked += (double)v[i].size;
     }
@@ -464,15 +493,17 @@ static int rows_gone(struct core *c, const struct m_commit_ans *a, struct idset 
 static int park_refused(struct core *c, uint64_t ns, uint64_t request, const struct m_commit_ans *a,
                         struct core_effects *fx)
 {
-    int why = a->rows_n ? errno_of_refusal(a->rows[0].reason) : -EIO, err = 0;
-    if (a->rows_n == 0 || why == -EROFS || why == -EACCES || why == -E2BIG)
+    const struct m_row_ref *first = first_refused(a);
+    int why = first ? errno_of_refusal(first->reason, a->head) : -EIO, err = 0;
+    if (!first || why == -EROFS || why == -EACCES || why == -E2BIG)
         err = park_request(c, ns, request, why, fx);
-    if (!err && a->rows_n && (why == -EROFS || why == -EACCES))
+    if (!err && first && (why == -EROFS || why == -EACCES))
         err = park_namespace(c, ns, why, fx);
     if (!err && why == -EDQUOT)
         err = park_over_quota(c, ns, a, fx);
     for (size_t i = 0; !err && why != -EDQUOT && i < a->rows_n; i++)
-        err = park_row(c, ns, &a->rows[i], errno_of_refusal(a->rows[i].reason), fx);
+        if (row_refused(&a->rows[i]))
+            err = park_row(c, ns, &a->rows[i], errno_of_refusal(a->rows[i].reason, a->head), fx);
     return err;
 }
 
@@ -529,7 +560,7 @@ int core_commit_answer(struct core *c, uint64_t ns, uint64_t request, const stru
     }
     if (!err)
         err = answer_undone(c, ns, request, a, fx);
-    if (!err && a->status == COMMIT_CONFLICT && a->head)
+    if (!err && a->head && (a->status == COMMIT_CONFLICT || conflicts_beside(a)))
         err = ns_set_hold(c, ns, a->head);
     if (!err)
         effect_done(fx, ns, request, (enum commit_status)a->status, 0);

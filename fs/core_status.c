@@ -184,7 +184,10 @@ int core_ns_pending(struct core *c, uint64_t ns, struct core_ns *out)
             c,
             tree_stmt(c->t,
                       "SELECT count(*) FROM entry e WHERE ns = ?1 AND pend != 0 AND NOT EXISTS"
-                      " (SELECT 1 FROM node n WHERE n.id = e.node AND n.pend != 0)"),
+                      " (SELECT 1 FROM node n WHERE n.id = e.node AND n.pend != 0) AND NOT EXISTS"
+                      /* the old name of what was moved, and refused, is part of that */
+                      " (SELECT 1 FROM node n WHERE e.node = 0 AND n.id = e.base_node"
+                      " AND n.parked < 0 AND n.nlink > 0)"),
             ns, &entries);
     out->pending_nodes += entries;
     if (!err) /* what is sent and not answered is pending too */

@@ -36,6 +36,10 @@ static const struct {
      "retry`, or take the changes out with `steadfs parked export DIR`"},
     {-E2BIG, "E2BIG", "it is too much for one change",
      "split it (fewer names, extents or attributes); then `steadfs parked retry`"},
+    {-EINVAL, "EINVAL",
+     "the servers' rules do not allow it (a directory too deep below others, too many extended "
+     "attributes, say)",
+     "move it up, or take attributes away; then `steadfs parked retry`"},
     {-EIO, "EIO",
      "its content is neither here nor at a server, or the server refuses it again and again",
      "write it anew, or remove it; `steadfs parked retry` tries once more"},

@@ -24,6 +24,7 @@
 #define TARGET_LEN_MAX 4095             /* bytes of a symbolic link's target */
 #define XATTR_NAME_MAX 255
 #define XATTR_VALUE_MAX 65536
+#define XATTRS_MAX 256 /* of a node: all of them fit in an answer to node */
 #define FILE_SIZE_MAX INT64_MAX
 
 #define DEVICE_BITS 23

@@ -20,7 +20,6 @@
 #define STAGE_PARTS_MAX 64              /* parts of a staged commit */
 #define STAGE_BYTES_MAX (64u << 20)     /* staged by one device in one namespace at a time */
 #define RECORD_BYTES_MAX (24u << 20)    /* a journal record must fit in an answer to list */
-#define XATTRS_MAX 256                  /* xattrs of a node: all of them fit in an answer to node */
 #define RECEIPT_SKEW_MS (2 * 60 * 1000) /* a receipt from further in the future is refused */
 
 enum node_state {

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What a refusal takes along, and what not. */
+#include "world.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int setup(void **state)
+{
+    *state = world_new(true);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    world_free(*state);
+    return 0;
+}
+
+static struct core_ns pending(struct world *w)
+{
+    struct core_ns n;
+    assert_int_equal(core_ns_pending(w->core, NS, &n), 0);
+    return n;
+}
+
+/* ---- refusals -------------------------------------------------------------------------------- */
+static void test_a_known_directory_that_is_refused_holds_nothing(void **state)
+{
+    struct world *w = *state;
+    struct core_barrier b;
+    uint64_t d = make(w, ROOT, "d", NODE_DIR);
+    make(w, d, "old", NODE_REG);
+    commit_all(w);
+    assert_int_equal(set_xattr(w, d, "user.no", "x", 0), 0);
+    planned(w, d);
+    assert_int_equal(answer(w, COMMIT_REFUSED, ROW_XATTR, d, "user.no", REFUSED_INVALID), 0);
+    assert_int_equal(effect(w, EFFECT_PARKED)->err, -EINVAL);
+    uint64_t f = make(w, d, "f", NODE_REG);
+    assert_int_equal(remove_name(w, d, "old", false), 0);
+    assert_int_equal(pending(w).parked, 1); /* a name in it is not what was refused */
+    planned(w, f);
+    assert_true(sent_entry(w, d, "f", 0, f));
+    answer_committed(w);
+    assert_int_equal(core_barrier(w->core, f, &b), 0);
+    assert_int_equal(b.parked, 0);
+    commit_all(w);
+    struct core_ns n = pending(w);
+    assert_int_equal(n.parked, 1);
+    assert_int_equal(n.pending_nodes, n.parked + n.held); /* nothing is waited for */
+    assert_int_equal(core_barrier(w->core, d, &b), 0);
+    assert_int_equal(b.parked, -EIO); /* what programs are told */
+    assert_int_equal(plan(w, d), -EIO);
+    assert_int_equal(set_xattr(w, d, "user.no", NULL, 0), 0); /* as was asked for */
+    assert_int_equal(pending(w).parked, 0);
+    commit_all(w);
+    assert_clean(w);
+}
+
+static void test_a_refused_move_is_one_change(void **state)
+{
+    struct world *w = *state;
+    uint64_t d = make(w, ROOT, "d", NODE_DIR), e = make(w, ROOT, "e", NODE_DIR);
+    commit_all(w);
+    assert_int_equal(rename_to(w, ROOT, "d", e, "deep", 0), 0);
+    planned(w, ROOT);
+    assert_true(sent_entry(w, e, "deep", 0, d));
+    assert_int_equal(answer(w, COMMIT_REFUSED, ROW_ENTRY, e, "deep", REFUSED_INVALID), 0);
+    uint64_t f = make(w, d, "f", NODE_REG);
+    commit_all(w);
+    struct core_ns n = pending(w);
+    assert_int_equal(n.parked, 1);
+    assert_int_equal(n.pending_nodes, n.parked + n.held);
+    struct core_barrier b;
+    assert_int_equal(core_barrier(w->core, f, &b), 0);
+    assert_false(b.dirty);
+}
+
+static void test_conflicts_beside_a_refusal_are_left_to_the_rebase(void **state)
+{
+    struct world *w = *state;
+    uint64_t d = make(w, ROOT, "d", NODE_DIR), f = make(w, ROOT, "f", NODE_REG);
+    commit_all(w);
+    assert_int_equal(remove_name(w, ROOT, "d", true), 0);
+    assert_int_equal(set_xattr(w, f, "user.no", "x", 0), 0);
+    planned(w, 0);
+    struct m_row_ref rows[] = {
+        {.kind = ROW_ENTRY, .node = ROOT, .name = bytes_str("d"), .reason = REFUSED_NOT_EMPTY},
+        {.kind = ROW_XATTR, .node = f, .name = bytes_str("user.no"), .reason = REFUSED_INVALID}};
+    struct m_commit_ans a = {
+        .status = COMMIT_REFUSED, .head = w->head + 1, .rows = rows, .rows_n = 2};
+    assert_int_equal(core_commit_answer(w->core, NS, w->plan.request, &a, &w->fx), 0);
+    assert_int_equal(pending(w).parked, 1);
+    assert_int_equal(effect(w, EFFECT_PARKED)->node, f);
+    assert_int_equal(plan(w, 0), -EAGAIN); /* what made it a conflict comes first */
+    theirs_make(w, d, "theirs", THEIRS(1), NODE_REG);
+    commit_all(w);
+    assert_int_equal(node_at(w, ROOT, "d"), d); /* the rule for it: the directory lives on */
+    struct core_ns n = pending(w);
+    assert_int_equal(n.parked, 1);
+    assert_int_equal(n.pending_nodes, 1);
+}
+
+static void test_one_xattr_too_many_is_refused_at_once(void **state)
+{
+    struct world *w = *state;
+    char name[16];
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    for (unsigned i = 0; i < XATTRS_MAX; i++) {
+        snprintf(name, sizeof name, "user.%u", i);
+        assert_int_equal(set_xattr(w, f, name, "x", 0), 0);
+    }
+    commit_all(w);
+    assert_int_equal(set_xattr(w, f, "user.more", "x", 0), -ENOSPC);
+    assert_int_equal(set_xattr(w, f, "user.7", "y", 0), 0);
+    assert_int_equal(set_xattr(w, f, "user.9", NULL, 0), 0);
+    assert_int_equal(set_xattr(w, f, "user.1more", "x", 0), 0); /* before 9 in any order of names */
+    planned(w, f);
+    assert_int_equal(w->changes.xattrs_n, 3);
+    assert_true(w->changes.xattrs[0].removed); /* the server counts as it goes */
+    answer_committed(w);
+    assert_clean(w);
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        T(test_a_known_directory_that_is_refused_holds_nothing),
+        T(test_a_refused_move_is_one_change),
+        T(test_conflicts_beside_a_refusal_are_left_to_the_rebase),
+        T(test_one_xattr_too_many_is_refused_at_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
