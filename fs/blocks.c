@@ -121,10 +121,13 @@ static void file_unref(struct blocks *b, struct file *f)
     oldest->refs--;
 }
 
-/* [b->lock] The file that takes the next blocks of a kind. */
-static struct file *writer(struct blocks *b, int kind, bool large)
+/* [b->lock] The file that takes the next blocks of a kind. Those that are to be durable at once
+ * have files of their own: what is written on after a sync is written with care, which would slow
+ * down all the others. */
+static struct file *writer(struct blocks *b, int kind, bool large, bool durable)
 {
-    struct file *f = b->writer[kind][large];
+    struct file **at = durable ? &b->durable[large] : &b->writer[kind][large];
+    struct file *f = *at;
     if (f != NULL && f->bytes >= SHARD_MAX) {
         f->full = true;
         f = NULL;
@@ -134,7 +137,7 @@ static struct file *writer(struct blocks *b, int kind, bool large)
         f = blocks_file_new(b, b->next_no++, kind, large, true);
         f->next = b->files;
         b->files = f;
-        b->writer[kind][large] = f;
+        *at = f;
     }
     return f;
 }
@@ -239,7 +242,8 @@ static int enter(struct blocks *b, struct file *f, const struct blocks_item *it,
 }
 
 /* Puts blocks of one size class that the index does not have. */
-static int put_new(struct blocks *b, const struct blocks_item *v, size_t n, int kind, bool large)
+static int put_new(struct blocks *b, const struct blocks_item *v, size_t n, int kind, bool large,
+                   bool durable)
 {
     if (n == 0)
         return 0;
@@ -253,7 +257,7 @@ static int put_new(struct blocks *b, const struct blocks_item *v, size_t n, int 
     if (row == NULL)
         return -ENOMEM;
     pthread_mutex_lock(&b->lock);
-    struct file *f = writer(b, kind, large);
+    struct file *f = writer(b, kind, large, durable);
     file_ref(b, f);
     pthread_mutex_unlock(&b->lock);
     pthread_mutex_lock(&f->lock);
@@ -271,7 +275,7 @@ static int put_new(struct blocks *b, const struct blocks_item *v, size_t n, int 
     return rc;
 }
 
-int blocks_put_unsynced(struct blocks *b, const struct blocks_item *v, size_t n)
+static int put_out(struct blocks *b, const struct blocks_item *v, size_t n, bool durable)
 {
     struct blocks_item *class[2] = {calloc(n, sizeof(*v)), calloc(n, sizeof(*v))};
     size_t count[2] = {0, 0};
@@ -286,10 +290,15 @@ int blocks_put_unsynced(struct blocks *b, const struct blocks_item *v, size_t n)
         rc = rc == -ENOENT ? 0 : rc;
     }
     for (int large = 0; rc == 0 && large < 2; large++)
-        rc = put_new(b, class[large], count[large], KIND_OUT, large != 0);
+        rc = put_new(b, class[large], count[large], KIND_OUT, large != 0, durable);
     free(class[0]);
     free(class[1]);
     return rc;
+}
+
+int blocks_put_unsynced(struct blocks *b, const struct blocks_item *v, size_t n)
+{
+    return put_out(b, v, n, false);
 }
 
 /* [b->lock] */
@@ -330,7 +339,7 @@ void blocks_put_cached(struct blocks *b, const struct blocks_item *v, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         if (!blocks_has(b, &v[i].id, NULL) &&
-            put_new(b, &v[i], 1, KIND_FETCHED, v[i].len >= SHARD_LARGE) != 0)
+            put_new(b, &v[i], 1, KIND_FETCHED, v[i].len >= SHARD_LARGE, false) != 0)
             spill(b, &v[i]);
     pthread_mutex_lock(&b->lock);
     keeper_call(b);
@@ -572,34 +581,87 @@ static int file_sync(struct blocks *b, struct file *f)
     return rc;
 }
 
+/* Makes one of the files durable, unless all that is unsynced in it was so already. */
+static int flush_file(struct blocks *b, struct file *f)
+{
+    pthread_mutex_lock(&b->lock);
+    bool dirty = f->dirty && f->unsynced > 0;
+    f->dirty = f->dirty && !dirty;
+    f->awake = f->awake || dirty;
+    pthread_mutex_unlock(&b->lock);
+    int rc = 0;
+    if (dirty) {
+        pthread_mutex_lock(&f->lock);
+        rc = file_sync(b, f);
+        pthread_mutex_unlock(&f->lock);
+    }
+    pthread_mutex_lock(&b->lock);
+    f->dirty = f->dirty || rc != 0;
+    pthread_mutex_unlock(&b->lock);
+    return rc;
+}
+
 int blocks_flush(struct blocks *b)
 {
     size_t n;
     int rc = 0;
+    pthread_mutex_lock(&b->flush_lock);
     pthread_mutex_lock(&b->lock);
     struct file **files = all_files(b, &n);
     pthread_mutex_unlock(&b->lock);
     for (size_t i = 0; i < n; i++) {
-        struct file *f = files[i];
+        int one = flush_file(b, files[i]);
         pthread_mutex_lock(&b->lock);
-        bool dirty = f->dirty && f->unsynced > 0;
-        f->dirty = f->dirty && !dirty;
-        f->awake = f->awake || dirty;
-        pthread_mutex_unlock(&b->lock);
-        int one = 0;
-        if (dirty) {
-            pthread_mutex_lock(&f->lock);
-            one = file_sync(b, f);
-            pthread_mutex_unlock(&f->lock);
-        }
-        pthread_mutex_lock(&b->lock);
-        f->dirty = f->dirty || one != 0;
-        file_unref(b, f);
+        file_unref(b, files[i]);
         pthread_mutex_unlock(&b->lock);
         rc = rc != 0 ? rc : one;
     }
     free(files);
-    return rc != 0 ? rc : sync_dir(b);
+    rc = rc != 0 ? rc : sync_dir(b);
+    pthread_mutex_unlock(&b->flush_lock);
+    return rc;
+}
+
+/* [b->lock] Whether all of the blocks lie in the files that are synced after every put. */
+static bool all_in_durable(const struct blocks *b, const struct blocks_item *v, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const struct block_at *at = block_index_find(&b->index, &v[i].id);
+        bool in = false;
+        for (int k = 0; k < 2 && at != NULL; k++)
+            in = in || (b->durable[k] != NULL && b->durable[k]->no == at->file);
+        if (!in)
+            return false;
+    }
+    return true;
+}
+
+int blocks_put_durable(struct blocks *b, const struct blocks_item *v, size_t n)
+{
+    int rc = put_out(b, v, n, true);
+    if (rc != 0)
+        return rc;
+    pthread_mutex_lock(&b->lock);
+    struct file *files[2] = {b->durable[0], b->durable[1]};
+    bool all = all_in_durable(b, v, n);
+    for (int k = 0; k < 2 && all; k++)
+        if (files[k] != NULL)
+            file_ref(b, files[k]);
+    pthread_mutex_unlock(&b->lock);
+    if (!all)
+        return blocks_flush(b); /* one of them was here already, or a file is full */
+    pthread_mutex_lock(&b->flush_lock);
+    for (int k = 0; k < 2; k++)
+        if (files[k] != NULL && rc == 0)
+            rc = flush_file(b, files[k]);
+    rc = rc != 0 ? rc : sync_dir(b);
+    pthread_mutex_unlock(&b->flush_lock);
+    pthread_mutex_lock(&b->lock);
+    for (int k = 0; k < 2; k++)
+        if (files[k] != NULL)
+            file_unref(b, files[k]);
+    pthread_mutex_unlock(&b->lock);
+    return rc;
 }
 
 /* ---- the keeper ---------------------------------------------------------------------------- */
@@ -702,6 +764,7 @@ int blocks_open(struct blocks **out, const struct blocks_options *o, size_t *los
     if (b == NULL || (b->dir = strdup(o->dir)) == NULL)
         abort();
     pthread_mutex_init(&b->lock, NULL);
+    pthread_mutex_init(&b->flush_lock, NULL);
     pthread_cond_init(&b->keeper_wake, NULL);
     b->log = o->log;
     b->cache_size = o->cache_size != 0 ? o->cache_size : CACHE_DEFAULT;
@@ -740,6 +803,7 @@ void blocks_close(struct blocks *b)
     block_index_free(&b->index);
     pthread_cond_destroy(&b->keeper_wake);
     pthread_mutex_destroy(&b->lock);
+    pthread_mutex_destroy(&b->flush_lock);
     free(b->dir);
     free(b);
 }

@@ -34,6 +34,8 @@ int blocks_open(struct blocks **out, const struct blocks_options *o, size_t *los
 void blocks_close(struct blocks *b);
 /* Puts blocks that are not on any server yet, all in one transaction. -ENOSPC, -EIO */
 int blocks_put_unsynced(struct blocks *b, const struct blocks_item *v, size_t n);
+/* The same; they are on disk when it returns 0. */
+int blocks_put_durable(struct blocks *b, const struct blocks_item *v, size_t n);
 /* Puts fetched ones; failure only means that they are fetched again. */
 void blocks_put_cached(struct blocks *b, const struct blocks_item *v, size_t n);
 /* Reads [off, off+len) of a block. 0, -ENOENT, -EIO (damaged: dropped if it was cached). */

@@ -41,6 +41,7 @@ TAILQ_HEAD(spill_list, spill);
 
 struct blocks {
     pthread_mutex_t lock;
+    pthread_mutex_t flush_lock; /* taken before the others: whoever flushes waits for who does */
     char *dir;
     struct log *log;
     uint64_t cache_size;
@@ -49,6 +50,7 @@ struct blocks {
     size_t spilled;           /* bytes */
     struct file *files;
     struct file *writer[KINDS][2]; /* [kind][large] */
+    struct file *durable[2];       /* [large]: of the outbox, synced after every put */
     uint32_t next_no;
     uint64_t clock; /* rises with every use of a file */
     pthread_t keeper;

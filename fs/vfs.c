@@ -373,9 +373,10 @@ void vfs_forget(struct vfs *v, uint64_t nodeid, uint64_t n)
 
 /* ---- what dirty data needs ------------------------------------------------------------------ */
 
-static int put_blocks(void *ctx, const struct blocks_item *v, size_t n)
+static int put_blocks(void *ctx, const struct blocks_item *v, size_t n, bool durable)
 {
-    return blocks_put_unsynced(((struct vfs *)ctx)->fs->blocks, v, n);
+    struct blocks *b = ((struct vfs *)ctx)->fs->blocks;
+    return durable ? blocks_put_durable(b, v, n) : blocks_put_unsynced(b, v, n);
 }
 
 /* The same bytes in other blocks: the times stay. */

@@ -229,12 +229,13 @@ int vfs_read_blocks(struct vfs *v, struct vfs_op *op)
 /* ---- writing -------------------------------------------------------------------------------- */
 
 /* What has to follow a change when it must be durable before the answer. */
-static int make_durable(struct vfs_op *op, uint64_t node, enum sync_mode mode)
+static int make_durable(struct vfs *v, struct vfs_op *op, uint64_t node, enum sync_mode mode)
 {
     if (op->barrier_done)
         return op->barrier_err;
     if (mode == SYNC_ASYNC)
         return 0;
+    wb_promise(v->wb, node);
     op->barrier_node = node;
     op->barrier_local = mode == SYNC_LOCAL;
     return VFS_BARRIER;
@@ -264,7 +265,7 @@ int vfs_write(struct vfs *v, struct vfs_op *op)
     if (!f->sync)
         return 0;
     int rc = wb_flush(v->wb, h->node, &op->ticket);
-    return rc != 0 ? rc : make_durable(op, h->node, v->fs->opt.fsync);
+    return rc != 0 ? rc : make_durable(v, op, h->node, v->fs->opt.fsync);
 }
 
 /* What the process that closes the file has locked of it ends. */
@@ -297,14 +298,14 @@ int vfs_flush(struct vfs *v, struct vfs_op *op)
     if (rc == 0 && v->fs->opt.close != SYNC_ASYNC && !op->barrier_done &&
         (v->stopping || op->interrupted))
         return v->stopping ? -ENOTCONN : -EINTR;
-    return rc != 0 ? rc : make_durable(op, node, v->fs->opt.close);
+    return rc != 0 ? rc : make_durable(v, op, node, v->fs->opt.close);
 }
 
 int vfs_fsync(struct vfs *v, struct vfs_op *op)
 {
     uint64_t node = op->file->h->node;
     int rc = op->file->dir || op->barrier_done ? 0 : wb_flush(v->wb, node, &op->ticket);
-    return rc != 0 ? rc : make_durable(op, node, v->fs->opt.fsync);
+    return rc != 0 ? rc : make_durable(v, op, node, v->fs->opt.fsync);
 }
 
 /* Waits until none of the node's dirty data is on its way. */

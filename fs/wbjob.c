@@ -131,9 +131,19 @@ static bool any_dirty(const struct seg *s, uint64_t off, uint64_t end)
     return false;
 }
 
+/* Whether some of its first len bytes are promised, and are not dirty again. */
+static bool holds_promised(const struct seg *s, size_t len)
+{
+    uint64_t at = s->off;
+    for (size_t i = 0; i < s->dirty.n && s->dirty.v[i].off <= at; i++)
+        at = s->dirty.v[i].end > at ? s->dirty.v[i].end : at;
+    return s->promised && at < s->off + len;
+}
+
 void wb_job_cut(struct wb *w, struct wb_node *n, struct seg *s, size_t len)
 {
     struct job *j = job_new(n, 1, true);
+    j->replaces = holds_promised(s, len);
     add_piece(j, s, 0, len, !any_dirty(s, s->off, s->off + len));
     submit(w, j);
 }
@@ -164,7 +174,8 @@ void wb_submit(struct wb *w, struct wb_node *n, bool finish)
         pieces += n->v[i]->dirty.n;
     for (size_t i = n->n; i-- > 0;) {
         struct seg *s = n->v[i];
-        if (finish && s->fresh) {
+        /* who holds the lock does not wait for the disk only for a better cut */
+        if (finish && s->fresh && !(w->hold && holds_promised(s, s->len))) {
             wb_seg_rescan(w, n, s);
             if (s->len > 0 && !s->whole && wb_seg_load(w, n, s) && s->len > 0) {
                 wb_job_cut(w, n, s, s->len);
@@ -201,7 +212,9 @@ static int store(struct wb *w, const struct job *first, struct blocks_item **ite
     if (v == NULL)
         return -ENOMEM;
     n = 0;
+    bool replaces = false;
     for (const struct job *j = first; j != NULL; j = j->queue_next) {
+        replaces = replaces || j->replaces;
         for (size_t i = 0; i < j->n; i++) {
             struct blocks_item *it = &v[n++];
             it->p = j->v[i].buf->p + j->v[i].at;
@@ -209,7 +222,7 @@ static int store(struct wb *w, const struct job *first, struct blocks_item **ite
             block_id_of(&it->id, it->p, it->len);
         }
     }
-    return w->owner.put(w->owner.ctx, v, n);
+    return w->owner.put(w->owner.ctx, v, n, replaces);
 }
 
 /* [lock] Notes what store made of one job; items: those of its pieces. */
@@ -351,6 +364,7 @@ int wb_flush_all(struct wb *w)
     struct wb_node *newer;
     for (struct wb_node *n = w->oldest; n != NULL; n = newer) {
         newer = n->newer;
+        wb_promise(w, n->id);
         int one = wb_dirty(w, n->id) ? wb_flush_now(w, n->id, false) : 0;
         rc = rc != 0 ? rc : one;
     }

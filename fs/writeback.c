@@ -294,6 +294,7 @@ static void seg_join(struct wb *w, struct wb_node *n, struct seg *s)
         return;
     for (size_t k = 0; k < next->dirty.n; k++)
         ranges_add(&s->dirty, next->dirty.v[k].off, next->dirty.v[k].end);
+    s->promised = s->promised || next->promised;
     struct wb_buf *bytes = next->buf;
     size_t len = next->len;
     next->buf = NULL;
@@ -460,6 +461,13 @@ void wb_close(struct wb *w, uint64_t node)
     if (--n->writers == 0)
         wb_submit(w, n, true);
     wb_release(w, n);
+}
+
+void wb_promise(struct wb *w, uint64_t node)
+{
+    struct wb_node *n = wb_find(w, node);
+    for (size_t i = 0; n != NULL && i < n->n; i++)
+        n->v[i]->promised = n->v[i]->promised || n->v[i]->len > 0;
 }
 
 static bool in_memory_only(const struct wb_node *n)

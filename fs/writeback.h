@@ -38,8 +38,9 @@ struct wb_extent {
 struct wb_owner {
     void *ctx;
     pthread_mutex_t *lock;
-    /* Puts blocks into the outbox. With or without the lock. */
-    int (*put)(void *ctx, const struct blocks_item *v, size_t n);
+    /* Puts blocks into the outbox; durable: they are on disk when it returns 0. With or without the
+     * lock. */
+    int (*put)(void *ctx, const struct blocks_item *v, size_t n, bool durable);
     /* [lock] Writes these extents into the tree, in one transaction. upload: they are final. */
     int (*apply)(void *ctx, uint64_t node, int64_t mtime, const struct wb_extent *v, size_t n,
                  bool final);
@@ -91,7 +92,11 @@ int wb_flush(struct wb *w, uint64_t node, uint64_t *ticket);
 int wb_flush_these(struct wb *w, bool (*of)(void *ctx, uint64_t node), void *ctx, uint64_t *ticket);
 /* wb_flush at once on this thread. finish: also ends the node's stretches. */
 int wb_flush_now(struct wb *w, uint64_t node, bool finish);
-int wb_flush_all(struct wb *w); /* first error */
+int wb_flush_all(struct wb *w); /* and promises all; first error */
+/* What was written until now is promised: a loss of power must not take it once its flush and what
+ * the owner does after it are done. Blocks that take the place of such bytes are on disk before the
+ * tree says so: its row may get there at any time, and those they replace are forgotten with it. */
+void wb_promise(struct wb *w, uint64_t node);
 /* Whether background sync may commit the node's content. */
 bool wb_may_commit(struct wb *w, uint64_t node);
 /* Whether the node has bytes here that are not in the tree. */

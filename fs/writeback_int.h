@@ -25,8 +25,9 @@ struct seg {
     size_t len;         /* 0: where a stretch goes on behind its last cut */
     struct wb_buf *buf; /* NULL: len is 0, or the bytes are in the tree only (nothing dirty) */
     bool fresh;
-    bool rescan; /* bytes that were scanned for a cut have changed */
-    bool whole;  /* the tree has exactly these bytes as one block */
+    bool rescan;   /* bytes that were scanned for a cut have changed */
+    bool whole;    /* the tree has exactly these bytes as one block */
+    bool promised; /* see wb_promise: of some of its bytes */
     struct cdc cdc;
     struct ranges dirty; /* not in the tree and not in a job; file offsets */
 };
@@ -49,6 +50,7 @@ struct job {
     struct wb_node *node;
     enum job_state state;
     bool final, taken; /* taken: wb_flush_now did it meanwhile; its thread frees it */
+    bool replaces;     /* what was promised: on disk before it is in the tree */
     int err;
     uint64_t seq;
     int64_t mtime;

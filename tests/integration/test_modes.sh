@@ -20,6 +20,10 @@ os.write(fd, b'%0*d' % (size, size))
 if how == 'fsync':
     os.fsync(fd)
     os._exit(0)  # what the kernel's close does is not the point
+if how == 'append':
+    os.fsync(fd)
+    input()
+    os.write(fd, b'%0*d' % (size, size))
 os.close(fd)
 PY
 save() { python3 "$work/write.py" "$@" 2>"$work/err"; }
@@ -36,7 +40,7 @@ device() { # OPTIONS [watched]
     c=m$n
     rm -f "$lab/env/$c"
     if [ "${2:-}" = watched ]; then
-        printf '%s\n' "LD_PRELOAD=$unsynced" "UNSYNCED_PREFIX=$lab/clients/$c" "UNSYNCED_STASH=$work/stash" \
+        printf '%s\n' "LD_PRELOAD=$unsynced" "UNSYNCED_PREFIX=$lab/clients/$c${WATCHED:-}" "UNSYNCED_STASH=$work/stash" \
             "UNSYNCED_TRACE=$work/trace" "UNSYNCED_IGNORE=${IGNORE:-}" >"$lab/env/$c"
     fi
     must lab mount "$c" "$a" -o "$1,drain=0.1"
@@ -99,6 +103,28 @@ servers KILL # so that the change cannot get away before
 power_off_without_servers=1 power_off
 ! whole "$a/$c/f" 5000 || fail "without the local syncs nothing was lost: this test is blind"
 over
+
+# what a later append puts in the place of fsynced bytes is on disk before the tree, whichever of the two a disk keeps
+for mode in commit local; do
+    WATCHED=/blocks device "fsync=$mode,timeout=2" watched
+    mkfifo "$work/go"
+    save append "$a/$c/log" 60000 <"$work/go" &
+    exec 7>"$work/go"
+    saved() { [ "$(stat -c %s "$a/$c/log" 2>/dev/null)" = "$1" ]; }
+    eventually 20 saved 60000
+    fsynced() { [ "$(stat -c %s "$b/$c/log" 2>/dev/null)" = 60000 ]; }
+    eventually 20 fsynced
+    servers STOP
+    echo >&7
+    exec 7>&-
+    wait $! || fail "appending: $(cat "$work/err")"
+    rm "$work/go"
+    power_off
+    servers CONT
+    [ "$(cat "$a/$c/log")" = "$(printf '%060000d%060000d' 60000 60000)" ] ||
+        fail "fsync=$mode: fsynced bytes are lost by an append, a close and power loss"
+    over
+done
 
 # fsync=commit, close=commit: the machine can go
 for how in fsync close; do

@@ -113,6 +113,46 @@ static void put_and_read(void **state)
     drop_item(&other);
 }
 
+/* Files of the outbox's directory. */
+static size_t shard_files(void)
+{
+    size_t n = 0;
+    DIR *d = opendir(dir);
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d)) != NULL;)
+        n += strstr(e->d_name, "-out-") != NULL && strstr(e->d_name, "journal") == NULL;
+    closedir(d);
+    return n;
+}
+
+/* What is durable at once lies in files of its own, whether it was here before or not, and is a
+ * block like others. */
+static void durable_at_once(void **state)
+{
+    (void)state;
+    struct blocks *b = open_store(0, NULL);
+    struct blocks_item v[] = {item(1, 100), item(2, SHARD_LARGE), item(3, 200), item(4, 300)};
+    assert_int_equal(blocks_put_unsynced(b, v, 1), 0);
+    assert_int_equal(shard_files(), 1);
+    assert_int_equal(blocks_put_durable(b, v, 3), 0); /* the first one was here */
+    assert_int_equal(shard_files(), 3);
+    assert_int_equal(blocks_put_unsynced(b, &v[3], 1), 0);
+    assert_int_equal(shard_files(), 3);
+    struct blocks_stat st;
+    blocks_stat(b, &st);
+    assert_int_equal(st.unsynced_blocks, 4);
+    blocks_synced(b, &v[1].id, 1);
+    blocks_close(b);
+    size_t lost;
+    b = open_store(0, &lost);
+    assert_int_equal(lost, 0);
+    for (int i = 0; i < 4; i++)
+        assert_holds(b, &v[i]);
+    blocks_close(b);
+    for (int i = 0; i < 4; i++)
+        drop_item(&v[i]);
+}
+
 static void survives_reopening(void **state)
 {
     (void)state;
@@ -451,6 +491,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(put_and_read, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(durable_at_once, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(survives_reopening, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(cache_is_bounded, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(damaged_outbox_is_salvaged, make_dir, remove_dir),
