@@ -276,6 +276,8 @@ int stored_count(struct core *c, struct nrow *n)
 {
     cleanup_spans struct spans unknown = {0};
     int err = span_gaps(c, n->id, SPAN_KNOWN, 0, n->size, &unknown);
+    if (!err && unknown.n && n->stored > n->size)
+        n->stored = n->size;
     if (err || unknown.n)
         return err;
     sqlite3_stmt *s = tree_stmt(c->t, "SELECT coalesce(sum(len), 0) FROM extent WHERE node = ?1");
@@ -288,9 +290,19 @@ int stored_count(struct core *c, struct nrow *n)
     return 0;
 }
 
-/* The range becomes `with`, here and now; marks it pending. *blind: what was there is not known, so
- * that n->stored is a guess. */
-static int content_change(struct core *c, struct nrow *n, uint64_t off, uint64_t end,
+/* How much of these ranges, which are not known, is stored, in a file of `size` bytes: as much as
+ * of all of it, which is exact where it has no holes or nothing else. */
+static uint64_t stored_guess(const struct nrow *n, uint64_t size, const struct spans *unknown)
+{
+    uint64_t len = 0;
+    for (size_t i = 0; i < unknown->n && unknown->v[i].off < size; i++)
+        len += (unknown->v[i].end < size ? unknown->v[i].end : size) - unknown->v[i].off;
+    return n->stored >= size ? len : (uint64_t)((double)len / (double)size * (double)n->stored);
+}
+
+/* The range becomes `with`, here and now, in what had `size` bytes; marks it pending. *blind: what
+ * was there is not known, so that n->stored is a guess. */
+static int content_change(struct core *c, struct nrow *n, uint64_t size, uint64_t off, uint64_t end,
                           const struct extent_list *with, bool *blind)
 {
     uint64_t before = 0, after = with ? extent_list_stored(with) : 0;
@@ -302,7 +314,7 @@ static int content_change(struct core *c, struct nrow *n, uint64_t off, uint64_t
     if (err)
         return err;
     *blind |= unknown.n > 0;
-    before = extent_list_stored(&old);
+    before = extent_list_stored(&old) + stored_guess(n, size, &unknown);
     n->stored = n->stored + after > before ? n->stored + after - before : 0;
     err = extents_put(c, n->id, off, end, with);
     if (!err)
@@ -324,13 +336,14 @@ int core_write(struct core *c, const struct core_who *who, uint64_t node, uint64
     err = node_get(c, node, &n);
     if (!err && n.type != NODE_REG)
         err = -EINVAL;
-    if (!err && grow && end > n.size) {
-        if (off > n.size) /* the gap is a hole, and known to be one */
-            err = content_change(c, &n, n.size, off, NULL, &blind);
+    uint64_t size = err ? 0 : n.size;
+    if (!err && grow && end > size) {
+        if (off > size) /* the gap is a hole, and known to be one */
+            err = content_change(c, &n, size, size, off, NULL, &blind);
         n.size = end;
     }
     if (!err)
-        err = content_change(c, &n, off, end, with, &blind);
+        err = content_change(c, &n, size, off, end, with, &blind);
     if (!err && blind)
         err = stored_count(c, &n);
     if (!err) {
@@ -358,8 +371,8 @@ int core_truncate(struct core *c, const struct core_who *who, uint64_t node, uin
     if (!err && n.type != NODE_REG)
         err = n.type == NODE_DIR ? -EISDIR : -EINVAL;
     if (!err && size != n.size)
-        err = content_change(c, &n, size < n.size ? size : n.size, size > n.size ? size : n.size,
-                             NULL, &blind);
+        err = content_change(c, &n, n.size, size < n.size ? size : n.size,
+                             size > n.size ? size : n.size, NULL, &blind);
     n.size = size;
     if (!err && blind)
         err = stored_count(c, &n);

@@ -163,6 +163,27 @@ static void test_a_load_does_not_undo_a_write(void **state)
     assert_int_equal(sent_node(w, f)->ranges[0].len, 50);
 }
 
+/* What is stored of a file of which most is not known: exactly, where it has no holes. */
+static void test_blind_changes_count_what_they_replace(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = half_known(w);
+    write_block(w, f, 200, 50, 7); /* over what is not known */
+    assert_int_equal(attr(w, f).stored, 1000);
+    write_block(w, f, 90, 20, 8); /* a half of it is */
+    assert_int_equal(attr(w, f).stored, 1000);
+    write_block(w, f, 980, 40, 9); /* over the end */
+    assert_int_equal(attr(w, f).stored, 1020);
+    assert_int_equal(core_truncate(w->core, &w->who, f, 400, &w->need), 0);
+    assert_int_equal(attr(w, f).stored, 400);
+    assert_int_equal(core_write(w->core, &w->who, f, 300, 100, NULL, true), 0); /* a hole */
+    assert_int_equal(attr(w, f).stored, 300);
+    write_block(w, f, 120, 28, 10); /* now it is a guess: a quarter of it may be holes */
+    assert_int_equal(attr(w, f).stored, 307);
+    assert_int_equal(core_truncate(w->core, &w->who, f, 150, &w->need), 0);
+    assert_in_range(attr(w, f).stored, 0, 150); /* never more than there can be */
+}
+
 static void test_bad_extents_are_refused(void **state)
 {
     struct world *w = *state;
@@ -256,6 +277,7 @@ int main(void)
         T(test_blocks_of_a_closure),
         T(test_unknown_ranges_are_asked_for),
         T(test_a_load_does_not_undo_a_write),
+        T(test_blind_changes_count_what_they_replace),
         T(test_bad_extents_are_refused),
         T(test_a_change_costs_what_it_touches),
         T(test_a_long_file_goes_in_several_commits),
