@@ -10,6 +10,7 @@
 #include "core_int.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #define COPIES_IN_ORDER 1000 /* of one name and date: 2, 3, …; then any number that is free */
@@ -48,6 +49,48 @@ int rebase_aside(struct core *c, uint64_t ns, uint64_t parent, struct bytes name
     }
     effect_entry(fx, ns, parent, erow_name(&e), node);
     return err;
+}
+
+/* Whether something can be named in the directory: it was not removed here. */
+static int is_named(struct core *c, uint64_t dir, uint64_t root, bool *yes)
+{
+    size_t names = 0;
+    struct nrow d;
+    int err = node_get(c, dir, &d);
+    *yes = dir == root || err == -ENOENT; /* not loaded: the server has it */
+    if (err || *yes)
+        return err == -ENOENT ? 0 : err;
+    err = node_names(c, dir, &names);
+    *yes = names > 0;
+    return err;
+}
+
+/* Names a copy of n: beside n, or, where the names that are known of it are gone, where one was.
+ * What is named only where nothing is known has its copy at the top. */
+static int name_copy(struct core *c, const struct nrow *n, const struct nrow *copy, int64_t now,
+                     struct core_effects *fx)
+{
+    cleanup_ids struct ids names = {0};
+    struct core_ns ns;
+    struct erow e;
+    bool yes = false;
+    int err = ns_get(c, n->ns, &ns);
+    if (!err)
+        err = entry_ids(c, BY_NODE, n->id, &names);
+    if (!err)
+        err = entry_ids(c, BY_BASE, n->id, &names);
+    for (size_t i = 0; !err && !yes && i < names.n; i++) {
+        err = entry_by_id(c, names.v[i], &e);
+        if (!err)
+            err = is_named(c, e.parent, ns.root, &yes);
+    }
+    if (!err && !yes) {
+        e.parent = ns.root;
+        e.name_len = (size_t)snprintf((char *)e.name, sizeof e.name, "recovered-%llx",
+                                      (unsigned long long)n->id);
+    }
+    return err ? err
+               : rebase_aside(c, n->ns, e.parent, erow_name(&e), copy->id, copy->type, now, fx);
 }
 
 /* ---- content --------------------------------------------------------------------------------- */
@@ -97,7 +140,6 @@ int rebase_fork(struct core *c, struct nrow *n, int64_t now, uint64_t *copy,
                 struct core_effects *fx)
 {
     cleanup_spans struct spans changed = {0};
-    cleanup_ids struct ids names = {0};
     struct core_ns ns;
     struct nrow k = *n;
     int err = ns_get(c, n->ns, &ns);
@@ -137,13 +179,7 @@ int rebase_fork(struct core *c, struct nrow *n, int64_t now, uint64_t *copy,
     if (!err)
         err = node_put(c, n);
     if (!err)
-        err = entry_ids(c, BY_NODE, n->id, &names);
-    if (!err && names.n) {
-        struct erow e;
-        err = entry_by_id(c, names.v[0], &e);
-        if (!err)
-            err = rebase_aside(c, n->ns, e.parent, erow_name(&e), k.id, k.type, now, fx);
-    }
+        err = name_copy(c, n, &k, now, fx);
     *copy = k.id;
     if (!err)
         effect_add(fx, EFFECT_FORK, n->ns, n->id)->other = k.id;
@@ -154,7 +190,6 @@ int core_fork(struct core *c, const struct core_who *who, uint64_t node,
               const struct extent_list *extents, uint64_t size, struct core_attr *out,
               struct core_effects *fx)
 {
-    cleanup_ids struct ids names = {0};
     struct nrow n, k;
     int err = core_begin(c);
     if (err)
@@ -182,14 +217,8 @@ int core_fork(struct core *c, const struct core_who *who, uint64_t node,
         err = span_mark(c, k.id, SPAN_KNOWN, 0, FILE_SIZE_MAX);
     if (!err)
         err = span_mark(c, k.id, SPAN_DIRTY, 0, FILE_SIZE_MAX);
-    if (!err)
-        err = entry_ids(c, BY_NODE, node, &names);
-    if (!err && names.n) {
-        struct erow e;
-        err = entry_by_id(c, names.v[0], &e);
-        if (!err)
-            err = rebase_aside(c, n.ns, e.parent, erow_name(&e), k.id, k.type, who->now, fx);
-    }
+    if (!err && n.nlink) /* otherwise nobody can ask for it, as for n */
+        err = name_copy(c, &n, &k, who->now, fx);
     if (!err)
         err = node_get(c, k.id, &k);
     if (!err)

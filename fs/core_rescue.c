@@ -36,7 +36,7 @@ static int rescue_file(struct core *c, struct nrow *n, int64_t now, struct core_
     struct nrow k;
     uint64_t copy;
     int err = entry_ids(c, BY_NODE, n->id, &names);
-    if (!err && names.n && ((n->pend | n->sent) & FACET_CONTENT)) {
+    if (!err && (names.n || n->nlink) && ((n->pend | n->sent) & FACET_CONTENT)) {
         err = rebase_fork(c, n, now, &copy, fx);
         if (!err)
             err = node_get(c, copy, &k);

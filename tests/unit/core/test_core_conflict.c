@@ -85,6 +85,76 @@ static void test_content_content_unknown_base(void **state)
     planned(w, copy);
 }
 
+/* A file of two names, of which one is known here. */
+static void theirs_linked(struct world *w, const char *name)
+{
+    rec_begin(w);
+    rec_inode(w, THEIRS(1), NODE_REG, 2);
+    rec_content(w, 0, 0, FILE_SIZE_MAX, 0);
+    rec_entry(w, ROOT, name, THEIRS(1), NODE_REG);
+    apply(w);
+}
+
+static void theirs_rewrite_linked(struct world *w, uint64_t nlink)
+{
+    rec_begin(w);
+    rec_inode(w, THEIRS(1), NODE_REG, nlink)->attr_rev = 1;
+    rec_content(w, 8, 0, 8, 2);
+    apply(w);
+}
+
+/* The name it was written under is gone, the file lives on where nothing is known. */
+static void test_content_content_without_a_known_name(void **state)
+{
+    struct world *w = *state;
+    theirs_linked(w, "a");
+    write_block(w, THEIRS(1), 0, 8, 1);
+    assert_int_equal(remove_name(w, ROOT, "a", false), 0);
+    theirs_rewrite_linked(w, 2);
+    assert_names(w, ROOT, "a" COPY);
+    assert_content(w, effect(w, EFFECT_FORK)->other, "0+8=1@0");
+    commit_all(w);
+    assert_clean(w);
+}
+
+static void test_content_content_without_any_name(void **state)
+{
+    struct world *w = *state;
+    theirs_linked(w, "a");
+    assert_int_equal(remove_name(w, ROOT, "a", false), 0);
+    w->open_node = THEIRS(1);
+    planned(w, ROOT);
+    answer_committed(w);
+    write_block(w, THEIRS(1), 0, 8, 1);
+    theirs_rewrite_linked(w, 1);
+    w->open_node = 0;
+    assert_names(w, ROOT, "recovered-20000000001" COPY);
+    assert_content(w, effect(w, EFFECT_FORK)->other, "0+8=1@0");
+    commit_all(w);
+    assert_clean(w);
+}
+
+/* Not in the directory that it was in, which is removed, too. */
+static void test_content_content_without_its_directory(void **state)
+{
+    struct world *w = *state;
+    theirs_make(w, ROOT, "d", THEIRS(2), NODE_DIR);
+    w->need = (struct core_need){.kind = NEED_PAGE, .ns = NS, .node = THEIRS(2)};
+    assert_int_equal(load_page(w, NULL, 0, false), 0);
+    rec_begin(w);
+    rec_inode(w, THEIRS(1), NODE_REG, 2);
+    rec_content(w, 0, 0, FILE_SIZE_MAX, 0);
+    rec_entry(w, THEIRS(2), "a", THEIRS(1), NODE_REG);
+    apply(w);
+    write_block(w, THEIRS(1), 0, 8, 1);
+    assert_int_equal(remove_name(w, THEIRS(2), "a", false), 0);
+    assert_int_equal(remove_name(w, ROOT, "d", true), 0);
+    theirs_rewrite_linked(w, 2);
+    assert_names(w, ROOT, "recovered-20000000001" COPY);
+    commit_all(w);
+    assert_clean(w);
+}
+
 static void test_same_bytes(void **state)
 {
     struct world *w = *state;
@@ -590,6 +660,9 @@ int main(void)
         T(test_content_content),
         T(test_content_content_disjoint),
         T(test_content_content_unknown_base),
+        T(test_content_content_without_a_known_name),
+        T(test_content_content_without_any_name),
+        T(test_content_content_without_its_directory),
         T(test_same_bytes),
         T(test_mtime_alone_makes_no_copy),
         T(test_create_create_files),
