@@ -38,9 +38,18 @@ static struct bytes receipt(struct sim *s, unsigned k, uint64_t ns, const struct
                           .len = w->len,
                           .incarnation = bytes_of(incarnation, sizeof incarnation),
                           .time_ms = (uint64_t)(s->now / 1000000 + s->blockd[k].skew_ms),
-                          .key_id = s->server.inst->key[k].id};
+                          .key_id = s->server.inst->key[k].id,
+                          .generation = w->proof[k]};
     receipt_seal(&r, &s->server.inst->key[k], &token);
     return arena_bytes(ar, token.p, token.n);
+}
+
+/* It is durable there from now on. */
+static void hold(struct sim *s, unsigned k, struct written *w)
+{
+    w->held[k] = true;
+    w->lost[k] = false;
+    w->proof[k] = s->blockd[k].raised;
 }
 
 static int put(struct sim *s, unsigned k, struct bytes body, struct buf *answer)
@@ -58,8 +67,7 @@ static int put(struct sim *s, unsigned k, struct bytes body, struct buf *answer)
         if (!ledger_find(&s->ledger, &h.items[i].block, &n))
             return ERR_BAD_MESSAGE;
         struct written *w = &s->ledger.w[n];
-        w->held[k] = true;
-        w->lost[k] = false;
+        hold(s, k, w);
         a.results[a.results_n++] =
             (struct m_put_result){.block = w->id, .receipt = receipt(s, k, h.ns, w, &ar)};
     }
@@ -103,58 +111,62 @@ static bool bring(struct sim *s, unsigned k, const struct block_id *id)
         return false;
     struct written *w = &s->ledger.w[n];
     for (unsigned j = 0; j < SERVERS_MAX && !w->held[k]; j++)
-        w->held[k] = w->held[j] && !s->blockd[j].down;
-    if (w->held[k])
-        w->lost[k] = false;
+        if (w->held[j] && !s->blockd[j].down)
+            hold(s, k, w);
     return w->held[k];
 }
 
-/* Tells the metadata server what is durable here now. */
-static void report(struct sim *s, unsigned k, struct m_stored *v, size_t n)
+/* Asks what there is to do: namespaces that it lacks much of are looked through, and what others
+ * have of one that it leaves is let go. */
+void blockd_replicas(struct sim *s, unsigned k)
 {
     cleanup_arena struct arena ar = {0};
     char why[512] = "";
-    uint8_t incarnation[16];
-    struct m_stored_ans a;
-    incarnation_of('b', k, s->blockd[k].generation, incarnation);
-    struct m_stored_req q = {
-        .incarnation = bytes_of(incarnation, sizeof incarnation), .blocks = v, .blocks_n = n};
-    int err = meta_stored(s->server.meta, &s->server.inst->server[k].who, &q, s->now / 1000000, &a,
-                          &ar, why);
-    sim_log(s, "block server %u reports %zu blocks that were brought: %d", k, n, err);
-    /* -EAGAIN: it has not said yet that its storage is another one */
-    if (err && err != -EAGAIN && !simvfs_crashed(s->server.disk))
-        sim_fail(s, "stored of block server %u: %s", k, why);
+    struct m_replicas_req q = {0};
+    struct m_replicas_ans a;
+    int err = meta_replicas(s->server.meta, &s->server.inst->server[k].who, &q, s->now / 1000000,
+                            &a, &ar, why);
+    if (simvfs_crashed(s->server.disk))
+        server_crash(s);
+    else if (err)
+        sim_fail(s, "replicas of block server %u: %s", k, why);
+    else
+        server_follow(s);
 }
 
-void blockd_replicate(struct sim *s, unsigned k, uint64_t ns, bool told)
+void blockd_replicate(struct sim *s, unsigned k, uint64_t ns, enum tell tell)
 {
     cleanup_arena struct arena ar = {0};
     char why[512] = "";
     struct m_backlog_ans a;
-    struct m_stored v[16];
-    size_t n = 0;
+    struct report r = {.server = k, .generation = s->blockd[k].generation, .at = s->now};
     uint64_t id = s->server.inst->server[k].id;
-    struct m_backlog_req q = {.ns = ns, .server = id, .limit = 16};
+    struct m_backlog_req q = {.ns = ns, .server = id, .limit = REPORT_BLOCKS};
     int err = meta_backlog(s->server.meta, &s->server.inst->server[k].who, &q, &a, &ar, why);
-    if (err == -EACCES) /* it is not assigned */
-        return;
-    if (err && !simvfs_crashed(s->server.disk))
-        sim_fail(s, "backlog of block server %u: %s", k, why);
-    for (size_t i = 0; !err && i < a.blocks_n && n < 16; i++)
-        if (bring(s, k, &a.blocks[i].block))
-            v[n++] =
-                (struct m_stored){.ns = ns, .block = a.blocks[i].block, .len = a.blocks[i].len};
-    s->count.brought += n;
-    if (n && told && !s->failed)
-        report(s, k, v, n);
-    if (simvfs_crashed(s->server.disk))
+    if (simvfs_crashed(s->server.disk)) {
         server_crash(s);
+        return;
+    }
+    if (err && err != -EACCES) /* not assigned */
+        sim_fail(s, "backlog of block server %u: %s", k, why);
+    for (size_t i = 0; !err && i < a.blocks_n && r.n < REPORT_BLOCKS; i++) {
+        uint32_t w = 0;
+        if (bring(s, k, &a.blocks[i].block) && ledger_find(&s->ledger, &a.blocks[i].block, &w))
+            r.v[r.n++] = (struct m_stored){.ns = ns,
+                                           .block = a.blocks[i].block,
+                                           .len = a.blocks[i].len,
+                                           .generation = s->ledger.w[w].proof[k]};
+    }
+    s->count.brought += r.n;
+    if (r.n && tell != TELL_NEVER && !s->failed)
+        garbage_report(s, &r, tell == TELL_LATE);
 }
 
 void blockd_lose(struct sim *s, unsigned k)
 {
     s->blockd[k].generation++;
+    s->blockd[k].raised = 1;
+    garbage_forget(&s->blockd[k]);
     s->count.lost++;
     sim_log(s, "block server %u loses its storage", k);
     for (uint32_t i = 0; i < s->ledger.n; i++) {

@@ -468,8 +468,8 @@ void client_effects(struct client *c, struct core_effects *fx)
         case EFFECT_PARKED:
             c->s->count.parked++;
             sim_log(c->s, "c%u parks %llx: %d", c->index, (unsigned long long)e->node, e->err);
-            if (!c->s->p.refuse || (e->err == -EIO && !c->gave_up) || e->err == -E2BIG ||
-                e->err == -EINVAL)
+            if ((!c->s->p.refuse && !c->gave_up) || (e->err == -EIO && !c->gave_up) ||
+                e->err == -E2BIG || e->err == -EINVAL)
                 sim_fail(c->s, "client %u: node %llx is parked: %s", c->index,
                          (unsigned long long)e->node, strerror(-e->err));
             break;

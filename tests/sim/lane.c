@@ -390,7 +390,7 @@ static void fsync_done(struct client *c, struct fsync_wait *f)
         if ((m->mask & w->live & ~w->reachable) && !ledger_weak(l, w->node))
             sim_fail(c->s, "client %u: fsync of %llx returned 0, but write %u is not at the server",
                      c->index, (unsigned long long)f->node, m->write);
-        else if ((m->mask & w->live & w->committed) && !at_servers(c, w))
+        else if ((m->mask & w->live & w->committed & w->reachable) && !at_servers(c, w))
             sim_fail(c->s, "client %u: fsync of %llx returned 0, but write %u has too few copies",
                      c->index, (unsigned long long)f->node, m->write);
     }

@@ -212,6 +212,8 @@ static void settle(struct sim *s, bool parked)
         s->now += 1000000000;
         if (k > 4 && quiet(s, parked))
             return;
+        if (s->p.gc)
+            garbage_step(s, &r);
         for (unsigned i = 0; i < s->opt.clients && !s->failed; i++)
             client_turn(&s->client[i], &r);
         for (unsigned n = 0; s->net_n && n < 100 && !s->failed; n++)
@@ -242,6 +244,8 @@ static void finish(struct sim *s)
         settle(s, false);
     if (!s->failed)
         verify_all(s);
+    if (!s->failed)
+        garbage_end(s);
 }
 
 /* ---- life
@@ -303,7 +307,7 @@ static void begin(struct sim *s, const struct installation *i)
     s->step = 0;
     s->healed = s->lifted = s->failed = false;
     s->hash = 0xcbf29ce484222325u;
-    s->log_n = 0;
+    s->log_n = s->reports_n = 0;
     memset(&s->count, 0, sizeof s->count);
     ledger_reset(&s->ledger);
     draw_size(s);

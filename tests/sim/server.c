@@ -18,7 +18,8 @@
 static int server_open(struct sim *s)
 {
     char why[512] = "";
-    struct meta_options o = {.path = DB, .vfs = simvfs_name(s->server.disk)};
+    struct meta_options o = {
+        .path = DB, .vfs = simvfs_name(s->server.disk), .gc_grace_ms = s->p.grace_ms};
     int err = meta_open(&s->server.meta, &o, why);
     if (err)
         sim_fail(s, "the metadata server does not start: %s", why);
@@ -121,8 +122,8 @@ static bool is_held(const struct sim *s, const struct written *w)
     return false;
 }
 
-/* What a record is the first to refer to is somewhere; anything else was, before a block server
- * lost its storage. */
+/* What a record is the first to refer to is somewhere; anything else is, too, or was before a
+ * block server lost its storage: it was not removed. */
 static void check_blocks(struct sim *s, const struct m_extent *v, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -130,7 +131,7 @@ static void check_blocks(struct sim *s, const struct m_extent *v, size_t n)
         if (!ledger_find(&s->ledger, &v[i].block, &w))
             sim_fail(s, "a record refers to a block that nobody wrote");
         else if (!blockd_had(&s->ledger.w[w]))
-            sim_fail(s, "a record refers to write %u, which no block server ever held", w);
+            sim_fail(s, "a record refers to write %u, which no block server holds", w);
         else if (!s->ledger.w[w].committed && !is_held(s, &s->ledger.w[w]))
             sim_fail(s, "a record refers to write %u, which was lost before", w);
     }

@@ -5,9 +5,10 @@
  * seed is a run.
  *
  * Reading order: simvfs.h (disks), warm.h (connections), this, ledger.c (what was written),
- * install.c, server.c, blockd.c, client.c (the driver in small), resync.c (a journal that does not
- * reach back), lane.c (its commits), upload.c (its blocks), program.c (what programs do), verify.c
- * (what must hold), weather.c (accidents), run.c (the scheduler), shrink.c, main.c (seeds, jobs).
+ * install.c, server.c, blockd.c, garbage.c, client.c (the driver in small), resync.c (a journal
+ * that does not reach back), lane.c (its commits), upload.c (its blocks), program.c (what programs
+ * do), verify.c (what must hold), weather.c (accidents), run.c (the scheduler), shrink.c, main.c
+ * (seeds, jobs).
  */
 #ifndef SIM_SIM_H
 #define SIM_SIM_H
@@ -30,7 +31,10 @@
 #define WRITES_MAX 4096  /* blocks of one run */
 #define BLOCK_LEN_MAX 64 /* bytes; one bit each in a mask */
 #define LOG_LINES 4000
-#define UNIT 8 /* offsets and lengths are multiples of it */
+#define ORDERS_MAX 64    /* removals that a block server has been told of */
+#define REPORT_BLOCKS 16 /* of one report */
+#define REPORTS_MAX 16   /* that wait */
+#define UNIT 8           /* offsets and lengths are multiples of it */
 
 struct sim;
 
@@ -47,13 +51,14 @@ struct ledger {
     struct written {
         struct block_id id;
         unsigned client, len;
-        uint64_t node;          /* written into */
-        uint8_t cached;         /* bit per client: has the bytes */
-        bool held[SERVERS_MAX]; /* durable there */
-        bool lost[SERVERS_MAX]; /* was, before the server lost its storage */
-        uint64_t live;          /* bytes that must be found at the end */
-        uint64_t committed;     /* bytes that some record of the journal carried */
-        uint64_t reachable;     /* bytes found by the last look at the server's tree */
+        uint64_t node;               /* written into */
+        uint8_t cached;              /* bit per client: has the bytes */
+        bool held[SERVERS_MAX];      /* durable there */
+        bool lost[SERVERS_MAX];      /* was, before the server lost its storage */
+        uint64_t proof[SERVERS_MAX]; /* generation of that storage in which it was put last */
+        uint64_t live;               /* bytes that must be found at the end */
+        uint64_t committed;          /* bytes that some record of the journal carried */
+        uint64_t reachable;          /* bytes found by the last look at the server's tree */
     } w[WRITES_MAX];
     uint32_t n;
     uint32_t slot[2 * WRITES_MAX]; /* index + 1 by id */
@@ -134,20 +139,41 @@ enum ns_index server_ns(const struct sim *s, uint64_t ns);
 /* Whether a record brought the entry (name.n 0: the node). */
 bool server_told(const struct sim *s, uint64_t parent, struct bytes name, uint64_t node);
 
-/* ---- block servers (blockd.c) ---------------------------------------------------------------- */
+/* ---- block servers (blockd.c, garbage.c) ----------------------------------------------------- */
 struct blockd {
     bool down, cut;      /* cut: from the metadata server */
-    unsigned generation; /* of its storage */
+    unsigned generation; /* which storage it has: counts the lost ones */
     unsigned reported;   /* the one that the metadata server has heard of */
+    uint64_t raised;     /* generation of that storage, as receipts name it */
     uint8_t revoked;     /* bit per device of the installation: heard of */
     int64_t skew_ms;
+    struct m_lost orders[ORDERS_MAX], done[ORDERS_MAX]; /* what it is to remove, has removed */
+    size_t orders_n, done_n;
+    int64_t ordered; /* when, ns */
+};
+struct report { /* of what replication brought */
+    unsigned server, generation;
+    int64_t at;
+    struct m_stored v[REPORT_BLOCKS];
+    size_t n;
 };
 /* As server_call, of block server `k`. */
 int blockd_call(struct sim *s, unsigned k, const char *method, struct bytes body,
                 struct buf *answer);
 void blockd_lose(struct sim *s, unsigned k); /* all that it stores */
-/* Brings what it lacks of a namespace from the others; told: and says so. */
-void blockd_replicate(struct sim *s, unsigned k, uint64_t ns, bool told);
+/* Asks what there is to do. */
+void blockd_replicas(struct sim *s, unsigned k);
+/* Brings what it lacks of a namespace from the others, and says so. */
+enum tell { TELL_NOW, TELL_LATE, TELL_NEVER };
+void blockd_replicate(struct sim *s, unsigned k, uint64_t ns, enum tell tell);
+/* late: it waits for a garbage_step. */
+void garbage_report(struct sim *s, const struct report *r, bool late);
+/* A step of the metadata server's or of a block server's collecting, or a late report. */
+void garbage_step(struct sim *s, struct rng *r);
+/* A block server has ended: what it was told to remove, and has removed, is not kept. */
+void garbage_forget(struct blockd *b);
+/* At the end: all reports come, everything is brought where it belongs, garbage goes. */
+void garbage_end(struct sim *s);
 /* Servers (a bit each) that hold the block or lost it. */
 unsigned blockd_had(const struct written *w);
 
@@ -398,7 +424,7 @@ struct options {
 };
 struct counts {
     unsigned long ops, commits, conflicts, fsyncs, crashes, records, missing, loads, copies,
-        refused, parked, lost, resyncs, brought;
+        refused, parked, lost, resyncs, brought, removed;
 };
 void counts_add(struct counts *sum, const struct counts *c);
 struct sim {
@@ -412,10 +438,13 @@ struct sim {
     struct client client[CLIENTS_MAX];
     struct packet net[PACKETS_MAX];
     size_t net_n;
+    struct report reports[REPORTS_MAX];
+    size_t reports_n;
     struct ledger ledger;
     struct { /* how likely what is in this run, percent or permille */
         unsigned program, turn, net, loss, twice, crash, power, offline, away, server_crash;
-        unsigned blockd, clock, refusal, prune, replicate, depth, names, assigned, copies;
+        unsigned blockd, clock, refusal, prune, gc, replicate, depth, names, assigned, copies;
+        unsigned grace_ms; /* of garbage collection, where there is any */
         struct core_bounds bounds;
         bool share;      /* two accounts, in one namespace */
         unsigned refuse; /* enum refusals */

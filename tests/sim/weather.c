@@ -12,11 +12,45 @@
 #define MS 1000000ll
 #define HOUR (3600000 * MS)
 #define HISTORY_MAX_MS 6000 /* kept, where anything is forgotten: a run takes about ten seconds */
-#define SKEW_MAX_MS 60000   /* of a block server's clock: half of what a receipt may be ahead */
+#define GRACE_MIN_MS 24000  /* of garbage collection: half of it is a receipt's life */
+#define GRACE_MORE_MS 40000
+#define SKEW_MAX_MS 60000 /* of a block server's clock: half of what a receipt may be ahead */
 
 static unsigned one_of(struct rng *r, const unsigned *v, unsigned n)
 {
     return v[rng_below(r, n)];
+}
+
+#define OPS(k) ((uint64_t)1 << OP_##k)
+
+/* In some runs programs want only what meets the others most: what random ones do seldom. */
+static void theme(struct sim *s, struct rng *r)
+{
+    uint64_t about = rng_below(r, 100);
+    if (s->p.gc) { /* content that goes, and is referred to from elsewhere */
+        s->p.ops = OPS(CREATE) | OPS(WRITE) | OPS(APPEND) | OPS(TRUNCATE) | OPS(CLONE) |
+                   OPS(UNLINK) | OPS(RENAME) | OPS(FSYNC) | OPS(OPEN) | OPS(CLOSE) | OPS(LINK);
+        s->p.names = 1 + rng_below(r, 3);
+        s->p.depth = rng_below(r, 2);
+        s->p.crash = s->p.crash > 20 ? 20 : s->p.crash;
+        s->p.loss = s->p.loss > 20 ? 5 : s->p.loss;
+    } else if (about < 8) { /* directories that are removed while something is made in them */
+        s->p.ops = OPS(MKDIR) | OPS(RMDIR) | OPS(UNLINK) | OPS(FSYNC_DIR) |
+                   (rng_percent(r, 50) ? OPS(CREATE) : 0) | (rng_percent(r, 30) ? OPS(RENAME) : 0);
+        s->p.names = 1 + rng_below(r, 2);
+        s->p.depth = 1 + rng_below(r, 2);
+    } else if (about < 16) { /* names of one file that go one by one, and are written through */
+        s->p.ops = OPS(CREATE) | OPS(LINK) | OPS(UNLINK) | OPS(WRITE) | OPS(APPEND) | OPS(FSYNC) |
+                   OPS(OPEN) | OPS(HANDLE_WRITE) | OPS(CLOSE) |
+                   (rng_percent(r, 50) ? OPS(RENAME) : 0);
+        s->p.names = 2 + rng_below(r, 2);
+        s->p.depth = 0;
+    } else if (about < 24) { /* moves of directories, each into the other's place */
+        s->p.ops = OPS(MKDIR) | OPS(RENAME) | OPS(FSYNC_DIR) |
+                   (rng_percent(r, 50) ? OPS(RMDIR) : 0) | (rng_percent(r, 50) ? OPS(CREATE) : 0);
+        s->p.names = 2 + rng_below(r, 2);
+        s->p.depth = 1 + rng_below(r, 2);
+    }
 }
 
 void weather_draw(struct sim *s)
@@ -50,7 +84,14 @@ void weather_draw(struct sim *s)
                                            .extents = 2 + rng_below(&r, 4)};
     s->p.ops = rng_percent(&r, 50) ? UINT64_MAX : rng_u64(&r) | 1u << OP_CREATE | 1u << OP_WRITE;
     s->p.prune = rng_percent(&r, 20) ? 5 + rng_below(&r, 20) : 0;
+    s->p.gc = s->p.grace_ms = 0;
+    if (rng_percent(&r, 15)) {
+        s->p.gc = 100 + rng_below(&r, 300);
+        s->p.grace_ms = GRACE_MIN_MS + rng_below(&r, GRACE_MORE_MS);
+        s->p.prune = 20 + rng_below(&r, 60);
+    }
     s->p.replicate = s->p.assigned > 1 && rng_percent(&r, 50) ? 50 + rng_below(&r, 150) : 0;
+    theme(s, &r);
 }
 
 static void command(struct sim *s, bool admin, const char *fmt, const char *a, const char *b)
@@ -67,8 +108,10 @@ void weather_begin(struct sim *s)
     struct rng r = rng_of(s->seed, 7, 0);
     memset(s->blockd, 0, sizeof s->blockd);
     for (unsigned k = 0; k < SERVERS_MAX; k++) {
+        unsigned skew = s->p.gc ? s->p.grace_ms / 8 : SKEW_MAX_MS;
         s->blockd[k].generation = s->blockd[k].reported = 1;
-        s->blockd[k].skew_ms = (int64_t)rng_below(&r, 2 * SKEW_MAX_MS) - SKEW_MAX_MS;
+        s->blockd[k].raised = 1;
+        s->blockd[k].skew_ms = (int64_t)rng_below(&r, 2 * skew) - skew;
     }
     for (unsigned k = 0; k < s->opt.clients; k++) {
         struct client *c = &s->client[k];
@@ -254,10 +297,16 @@ void weather_accidents(struct sim *s, struct rng *r)
         server_prune(s, rng_below(r, HISTORY_MAX_MS));
     unsigned k = rng_below(r, SERVERS_MAX);
     uint64_t ns = s->server.inst->ns[rng_below(r, NAMESPACES)];
-    bool told = rng_percent(r, 80);
+    unsigned luck = rng_below(r, 100);
+    enum tell tell = luck < 50 ? TELL_NOW : luck < 80 ? TELL_LATE : TELL_NEVER;
     if (rng_below(r, 1000) < s->p.replicate && !s->failed && !s->blockd[k].down &&
-        !s->blockd[k].cut)
-        blockd_replicate(s, k, ns, told);
+        !s->blockd[k].cut) {
+        blockd_replicas(s, k);
+        if (!s->failed)
+            blockd_replicate(s, k, ns, tell);
+    }
+    if (!s->failed)
+        garbage_step(s, r);
 }
 
 /* ---- the end --------------------------------------------------------------------------------- */
