@@ -20,6 +20,9 @@
 #define LACKING_COUNTED 1000u
 #define BACKLOG_DEFAULT 1024u
 #define BACKLOG_MAX 4096u
+#define BACKLOG_ROWS 1024u   /* read at a time */
+#define BACKLOG_LOOKED 8192u /* rows, in one call that finds little */
+#define PLACE_LEN (8u + BLOCK_ID_LEN)
 
 /* ---- lacking -------------------------------------------------------------------------------- */
 int replicas_commit(struct commit *c)
@@ -237,56 +240,129 @@ int meta_replicas(struct meta *m, const struct meta_caller *who, const struct m_
 }
 
 /* ---- backlog -------------------------------------------------------------------------------- */
-static int backlog(struct meta *m, const struct m_backlog_req *q, const struct server_row *servers,
-                   size_t servers_n, struct blocks *b, struct m_backlog_ans *a, struct arena *ar)
+struct backlog {
+    const struct m_backlog_req *q;
+    struct m_backlog_ans *a;
+    struct server_row *servers;
+    size_t servers_n, limit;
+    uint64_t holders; /* bits of servers; where holders are asked for, one must have a block */
+    struct blocks given;
+    struct arena *ar;
+};
+
+/* A place in a backlog: opaque to who asks. */
+static struct bytes place_make(const struct lack_row *row, struct arena *ar)
 {
-    size_t limit = q->limit ? q->limit : BACKLOG_DEFAULT, n;
-    struct lack_row *v;
-    if (limit > BACKLOG_MAX)
-        limit = BACKLOG_MAX;
-    int r = m->st->ops->lack_list(m->st, q->ns, q->server, limit, &v, &n, ar);
-    for (size_t k = 0; k < n && !r; k++)
-        blocks_add(b, &v[k].block)->claimed = v[k].len;
-    if (!r)
-        r = blocks_load(m->st, q->ns, servers, servers_n, b);
-    if (r)
-        return r;
-    a->more = n == limit;
-    a->blocks = arena_alloc(ar, (b->n + 1) * sizeof *a->blocks);
-    for (size_t k = 0; k < b->n; k++) {
-        struct m_lacking *l = &a->blocks[a->blocks_n++];
-        *l = (struct m_lacking){.block = b->v[k].id, .len = b->v[k].claimed};
-        l->servers = arena_alloc(ar, (servers_n + 1) * sizeof *l->servers);
-        for (size_t s = 0; s < servers_n; s++) {
-            if (b->v[k].present & 1ull << s)
-                l->servers[l->servers_n++] = servers[s].id;
-        }
+    uint8_t p[PLACE_LEN];
+    for (int k = 0; k < 8; k++)
+        p[k] = (uint8_t)(row->sjid >> (56 - 8 * k));
+    memcpy(p + 8, row->block.b, BLOCK_ID_LEN);
+    return arena_bytes(ar, p, sizeof p);
+}
+
+static bool place_parse(struct bytes place, struct lack_row *row)
+{
+    *row = (struct lack_row){0};
+    if (place.n != PLACE_LEN)
+        return false;
+    for (int k = 0; k < 8; k++)
+        row->sjid = row->sjid << 8 | place.p[k];
+    memcpy(row->block.b, place.p + 8, BLOCK_ID_LEN);
+    return row->sjid <= INT64_MAX;
+}
+
+/* Which of the servers are to be among a block's holders; 0: any or none. */
+static uint64_t asked_holders(const struct m_backlog_req *q, const struct server_row *servers,
+                              size_t servers_n)
+{
+    uint64_t bits = 0;
+    for (size_t k = 0; k < q->holders_n; k++)
+        for (size_t s = 0; s < servers_n; s++)
+            if (servers[s].id == q->holders[k])
+                bits |= 1ull << s;
+    return bits;
+}
+
+/* What the rows are about, each block once, unless it is in the answer already or none of the
+ * holders asked for has it; at most limit. *used: how many rows were needed for it. */
+static int backlog_rows(struct meta *m, struct backlog *g, const struct lack_row *v, size_t n,
+                        size_t *used)
+{
+    struct blocks b;
+    blocks_init(&b, m->seed);
+    for (size_t k = 0; k < n; k++)
+        blocks_add(&b, &v[k].block)->claimed = v[k].len;
+    int r = blocks_load(m->st, g->q->ns, g->servers, g->servers_n, &b);
+    for (*used = 0; !r && *used < n && g->a->blocks_n < g->limit; ++*used) {
+        const struct need *need = blocks_find(&b, &v[*used].block);
+        if ((g->q->holders_n && !(need->present & g->holders)) || blocks_find(&g->given, &need->id))
+            continue;
+        blocks_add(&g->given, &need->id);
+        struct m_lacking *l = &g->a->blocks[g->a->blocks_n++];
+        *l = (struct m_lacking){.block = need->id, .len = need->claimed};
+        l->servers = arena_alloc(g->ar, (g->servers_n + 1) * sizeof *l->servers);
+        for (size_t s = 0; s < g->servers_n; s++)
+            if (need->present & 1ull << s)
+                l->servers[l->servers_n++] = g->servers[s].id;
     }
+    blocks_free(&b);
+    return r;
+}
+
+/* Looks at rows until enough are found, or many were looked at in vain: the next call goes on
+ * there. */
+static int backlog(struct meta *m, struct backlog *g, const struct lack_row *after)
+{
+    struct lack_row last;
+    for (size_t looked = 0; looked < BACKLOG_LOOKED && g->a->blocks_n < g->limit;) {
+        cleanup_arena struct arena ar = {0};
+        struct lack_row *v;
+        size_t n, used, rows = g->limit - g->a->blocks_n;
+        if (g->q->holders_n || rows > BACKLOG_ROWS)
+            rows = BACKLOG_ROWS;
+        int r = m->st->ops->lack_list(m->st, g->q->ns, g->q->server, after, rows, &v, &n, &ar);
+        if (!r)
+            r = backlog_rows(m, g, v, n, &used);
+        if (r)
+            return r;
+        if (used == n && n < rows)
+            return 0; /* that was all */
+        looked += used;
+        last = v[used - 1];
+        after = &last;
+    }
+    g->a->more = true;
+    g->a->next = place_make(after, g->ar);
     return 0;
 }
 
 int meta_backlog(struct meta *m, const struct meta_caller *who, const struct m_backlog_req *q,
                  struct m_backlog_ans *a, struct arena *ar, char *why)
 {
-    struct server_row *servers;
+    struct backlog g = {.q = q, .a = a, .ar = ar, .limit = q->limit ? q->limit : BACKLOG_DEFAULT};
+    struct lack_row after;
     struct ns_row row;
-    struct blocks b;
     uint64_t role;
-    size_t n;
     memset(a, 0, sizeof *a);
+    if (g.limit > BACKLOG_MAX)
+        g.limit = BACKLOG_MAX;
+    if (q->after.n && !place_parse(q->after, &after))
+        return meta_fail(why, -EBADMSG, "backlog: not a place in a backlog");
     int r = meta_read_begin(m);
     if (r)
         return meta_store_fail(why, r, "cannot read");
-    blocks_init(&b, m->seed);
+    blocks_init(&g.given, m->seed);
+    a->blocks = arena_alloc(ar, (g.limit + 1) * sizeof *a->blocks);
     r = meta_access(m, who, q->ns, &row, &role, ar, why);
     if (!r) {
-        r = m->st->ops->assigned(m->st, q->ns, &servers, &n, ar);
+        r = m->st->ops->assigned(m->st, q->ns, &g.servers, &g.servers_n, ar);
+        g.holders = r ? 0 : asked_holders(q, g.servers, g.servers_n);
         if (!r)
-            r = backlog(m, q, servers, n, &b, a, ar);
+            r = backlog(m, &g, q->after.n ? &after : NULL);
         if (r)
             r = meta_store_fail(why, r, "cannot read");
     }
-    blocks_free(&b);
+    blocks_free(&g.given);
     return meta_read_end(m, r);
 }
 

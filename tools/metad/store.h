@@ -355,8 +355,9 @@ struct store_ops {
                     struct found_row v[2 * CANDIDATES_MAX], size_t *n);
 
     /* What servers lack: 2.sql has the rules. take removes a block's rows and gives the commits
-     * that waited for it; list begins with the newest commit; sum looks at `max` rows, from the
-     * oldest on; drop forgets all of a server's, its order of completion too. */
+     * that waited for it; list gives those behind `after` in the order of commits, the newest first
+     * (NULL: from the newest on), by block within one, a row for each commit; sum looks at `max`
+     * rows, from the oldest on; drop forgets all of a server's, its order of completion too. */
     int (*lack_put)(struct store *s, uint64_t ns, uint64_t server, const struct block_id *b,
                     uint64_t sjid);
     int (*lack_lost)(struct store *s, uint64_t ns, uint64_t server,
@@ -364,8 +365,8 @@ struct store_ops {
     int (*lack_take)(struct store *s, uint64_t ns, uint64_t server, const struct block_id *b,
                      uint64_t **sjids, size_t *n, struct arena *ar);
     int (*lack_of)(struct store *s, uint64_t ns, uint64_t server, uint64_t sjid, bool *any);
-    int (*lack_list)(struct store *s, uint64_t ns, uint64_t server, size_t limit,
-                     struct lack_row **v, size_t *n, struct arena *ar);
+    int (*lack_list)(struct store *s, uint64_t ns, uint64_t server, const struct lack_row *after,
+                     size_t limit, struct lack_row **v, size_t *n, struct arena *ar);
     int (*lack_sum)(struct store *s, uint64_t ns, uint64_t server, size_t max,
                     struct lack_sum *sum);
     int (*lack_drop)(struct store *s, uint64_t ns, uint64_t server);

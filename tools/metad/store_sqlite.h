@@ -230,8 +230,8 @@ int sq_lack_lost(struct store *s, uint64_t ns, uint64_t server, const struct blo
 int sq_lack_take(struct store *s, uint64_t ns, uint64_t server, const struct block_id *b,
                  uint64_t **sjids, size_t *n, struct arena *ar);
 int sq_lack_of(struct store *s, uint64_t ns, uint64_t server, uint64_t sjid, bool *any);
-int sq_lack_list(struct store *s, uint64_t ns, uint64_t server, size_t limit, struct lack_row **v,
-                 size_t *n, struct arena *ar);
+int sq_lack_list(struct store *s, uint64_t ns, uint64_t server, const struct lack_row *after,
+                 size_t limit, struct lack_row **v, size_t *n, struct arena *ar);
 int sq_lack_sum(struct store *s, uint64_t ns, uint64_t server, size_t max, struct lack_sum *sum);
 int sq_lack_drop(struct store *s, uint64_t ns, uint64_t server);
 int sq_fill_begin(struct store *s, uint64_t ns, uint64_t server);

@@ -54,14 +54,18 @@ int sq_lack_of(struct store *s, uint64_t ns, uint64_t server, uint64_t sjid, boo
     return r == -ENOENT ? 0 : r;
 }
 
-int sq_lack_list(struct store *s, uint64_t ns, uint64_t server, size_t limit, struct lack_row **v,
-                 size_t *n, struct arena *ar)
+int sq_lack_list(struct store *s, uint64_t ns, uint64_t server, const struct lack_row *after,
+                 size_t limit, struct lack_row **v, size_t *n, struct arena *ar)
 {
-    sqlite3_stmt *st = sq_bind(s,
-                               "SELECT lack.block, len, sjid FROM lack LEFT JOIN block ON "
-                               "block.ns = lack.ns AND block.block = lack.block "
-                               "WHERE lack.ns = ? AND server = ? ORDER BY sjid DESC LIMIT ?",
-                               "iii", ns, server, (uint64_t)limit);
+    static const struct lack_row first = {.sjid = INT64_MAX};
+    if (!after)
+        after = &first;
+    sqlite3_stmt *st =
+        sq_bind(s,
+                "SELECT lack.block, len, sjid FROM lack LEFT JOIN block ON block.ns = lack.ns AND "
+                "block.block = lack.block WHERE lack.ns = ? AND server = ? AND "
+                "(sjid, lack.block) < (?, ?) ORDER BY sjid DESC, lack.block DESC LIMIT ?",
+                "iiibi", ns, server, after->sjid, block_bytes(&after->block), (uint64_t)limit);
     int r;
     *v = NULL;
     *n = 0;

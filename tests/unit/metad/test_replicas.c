@@ -9,7 +9,6 @@
 #include "blockid.h"
 #include "schema.sql.h"
 
-/* A file of one block at hq; its block. */
 static struct m_backlog_ans backlog(struct world *w, int who, int of)
 {
     struct m_backlog_req q = {.ns = w->alice.ns, .server = w->server[of]};
@@ -213,6 +212,83 @@ static void a_new_server_lacks_all_the_newest_first(void **state)
     assert_int_equal(list(w, ATTIC, bytes_of(NULL, 0)).records_n, 1);
 }
 
+/* A page is no end: what nobody can give hides nothing, and is left out on request. */
+static void a_backlog_goes_on_behind_a_page(void **state)
+{
+    struct world *w = *state;
+    struct block_id b[5];
+    for (int k = 0; k < 5; k++)
+        b[k] = world_make_block(w, (char[]){(char)('a' + k), 0});
+    world_stored(w, CLOUD, w->alice.ns, &b[0], 100, 0);
+    world_command(w, &world_admin, 0, "admin assign alice attic"); /* it lacks all five */
+    uint64_t cloud = w->server[CLOUD], bob = 4711;
+    struct m_backlog_req q = {.ns = w->alice.ns, .server = w->server[ATTIC], .limit = 2};
+    struct m_backlog_ans a;
+    int got = 5;
+    do {
+        assert_int_equal(meta_backlog(w->m, &w->server_who[ATTIC], &q, &a, &w->ar, w->why), 0);
+        for (size_t k = 0; k < a.blocks_n; k++)
+            assert_true(block_id_equal(&a.blocks[k].block, &b[--got]));
+        assert_int_equal(a.more, a.next.n > 0);
+        q.after = a.next;
+    } while (a.more);
+    assert_int_equal(got, 0);
+    /* what cloud has is the oldest */
+    q = (struct m_backlog_req){
+        .ns = w->alice.ns, .server = w->server[ATTIC], .holders = &cloud, .holders_n = 1};
+    assert_int_equal(meta_backlog(w->m, &w->server_who[ATTIC], &q, &a, &w->ar, w->why), 0);
+    assert_int_equal(a.blocks_n, 1);
+    assert_true(block_id_equal(&a.blocks[0].block, &b[0]));
+    assert_int_equal(a.blocks[0].servers_n, 2); /* all holders are told */
+    assert_false(a.more);
+    q.holders = &bob; /* of nobody who is no server of it */
+    assert_int_equal(meta_backlog(w->m, &w->server_who[ATTIC], &q, &a, &w->ar, w->why), 0);
+    assert_int_equal(a.blocks_n, 0);
+    q.after = bytes_str("somewhere");
+    assert_int_equal(meta_backlog(w->m, &w->server_who[ATTIC], &q, &a, &w->ar, w->why), -EBADMSG);
+}
+
+/* More than one call looks at, all of them nowhere; the one that can be had lies behind them. */
+static void what_is_nowhere_hides_nothing(void **state)
+{
+    struct world *w = *state;
+    enum { NOWHERE = 20000 };
+    uint64_t hq = w->server[HQ];
+    struct block_id b = world_make_block(w, "a");
+    assert_int_equal(meta_change_begin(w->m), 0);
+    for (uint32_t k = 0; k < NOWHERE; k++) {
+        struct block_id id = world_block(w);
+        assert_int_equal(w->m->st->ops->block_put(w->m->st, w->alice.ns, &id, 10, 2), 0);
+        assert_int_equal(
+            w->m->st->ops->lack_put(w->m->st, w->alice.ns, w->server[CLOUD], &id, 2 + k % 3), 0);
+        if (k % 100 == 0) /* waited for by several commits: told once */
+            assert_int_equal(
+                w->m->st->ops->lack_put(w->m->st, w->alice.ns, w->server[CLOUD], &id, 2), 0);
+    }
+    assert_int_equal(meta_change_end(w->m, 0), 0);
+    struct m_backlog_req q = {
+        .ns = w->alice.ns, .server = w->server[CLOUD], .holders = &hq, .holders_n = 1};
+    struct m_backlog_ans a;
+    size_t calls = 0, got = 0;
+    do {
+        assert_int_equal(meta_backlog(w->m, &w->server_who[CLOUD], &q, &a, &w->ar, w->why), 0);
+        got += a.blocks_n;
+        q.after = a.next;
+        calls++;
+        assert_true(a.blocks_n == 0 || block_id_equal(&a.blocks[0].block, &b));
+    } while (a.more);
+    assert_int_equal(got, 1);
+    assert_int_equal(calls, 3); /* each looks at a bounded number */
+    q = (struct m_backlog_req){.ns = w->alice.ns, .server = w->server[CLOUD], .limit = 1000};
+    for (got = calls = 0; calls == 0 || a.more; calls++) {
+        assert_int_equal(meta_backlog(w->m, &w->server_who[CLOUD], &q, &a, &w->ar, w->why), 0);
+        assert_true(a.blocks_n <= 1000);
+        got += a.blocks_n;
+        q.after = a.next;
+    }
+    assert_in_range(got, NOWHERE + 1, NOWHERE + 1 + NOWHERE / 100);
+}
+
 static void filling_goes_in_slices(void **state)
 {
     struct world *w = *state;
@@ -410,13 +486,13 @@ static void a_database_of_version_1_is_brought_up(void **state)
     for (uint64_t s = 1; s <= 2; s++)
         assert_int_equal(m->st->ops->fill_step(m->st, 1, s, 100, &more), 0);
     assert_false(more);
-    assert_int_equal(m->st->ops->lack_list(m->st, 1, 2, 10, &v, &n, &w->ar), 0);
+    assert_int_equal(m->st->ops->lack_list(m->st, 1, 2, NULL, 10, &v, &n, &w->ar), 0);
     assert_int_equal(n, 3);
     assert_int_equal(v[0].sjid, 5);
     assert_int_equal(v[0].len, 20);
     assert_int_equal(v[1].sjid, 2);
     assert_int_equal(v[2].sjid, 0); /* nothing refers to it */
-    assert_int_equal(m->st->ops->lack_list(m->st, 1, 1, 10, &v, &n, &w->ar), 0);
+    assert_int_equal(m->st->ops->lack_list(m->st, 1, 1, NULL, 10, &v, &n, &w->ar), 0);
     assert_int_equal(n, 2); /* presence of an older generation does not count */
     assert_int_equal(m->st->ops->complete_add(m->st, 1, 1, 7), 0); /* has a number already */
     struct run_row run;
@@ -444,6 +520,8 @@ int main(void)
         TEST(commits_without_blocks_are_complete_everywhere),
         TEST(all_blocks_of_a_commit_count),
         TEST(a_new_server_lacks_all_the_newest_first),
+        TEST(a_backlog_goes_on_behind_a_page),
+        TEST(what_is_nowhere_hides_nothing),
         TEST(filling_goes_in_slices),
         TEST(what_is_lost_is_lacking_again),
         TEST(a_server_leaves_when_others_have_it_all),
