@@ -6,10 +6,7 @@
  *   - lists what became complete here (F1, F2), asks who lacks those blocks, and writes a task for
  *     each of them (F3), together with the cursor. In the order of completion, so that what was
  *     brought here by one server is passed on to a third which that one cannot reach;
- *   - looks, a little after a commit, at what this server still lacks, for the peers' threads to
- *     fetch (F8). What is here already is only reported;
- *   - looks at what other members lack, where the table says so, and writes tasks for what is here:
- *     for servers that are new, or have lost something.
+ *   - looks at what is lacking here and elsewhere: replicate_backlog.c.
  *
  * The backlog at the metadata server is exact, so nothing depends on the tasks being complete: they
  * make replication quick, the backlog makes it sure.
@@ -34,7 +31,7 @@ void follow_poke(struct replicate *r)
     pthread_cond_signal(&r->follow_cond);
 }
 
-static void failed(struct replicate *r, uint64_t ns, int err, const char *message)
+void follow_failed(struct replicate *r, uint64_t ns, int err, const char *message)
 {
     if (err == -ECANCELED)
         return;
@@ -187,176 +184,42 @@ static int follow_page(struct replicate *r, uint64_t ns, char *message)
 static void follow(struct replicate *r, uint64_t ns)
 {
     char message[512] = "";
-    int more;
-    while ((more = follow_page(r, ns, message)) > 0)
-        continue;
+    int more = 1;
+    for (int page = 0; page < FOLLOW_PAGES && more > 0; page++)
+        more = follow_page(r, ns, message);
     pthread_mutex_lock(&r->lock);
     struct group *g = table_find(r, ns);
-    if (more < 0 && g)
+    if (more && g) /* the others have their turn first */
         g->list_due = true;
     pthread_mutex_unlock(&r->lock);
     if (more < 0)
-        failed(r, ns, more, message);
-}
-
-/* ---- the backlogs -------------------------------------------------------------------------- */
-
-static int backlog(struct replicate *r, uint64_t ns, uint64_t server, struct m_backlog_ans *ans,
-                   struct arena *a)
-{
-    char message[512] = "";
-    struct m_backlog_req q = {.ns = ns, .server = server};
-    int err = call_meta(r, &r->follow_call, "backlog", &m_backlog_req_desc, &q, &m_backlog_ans_desc,
-                        ans, a, message);
-    if (err)
-        failed(r, ns, err, message);
-    return err;
-}
-
-/* [locked] */
-static bool is_wanted(const struct replicate *r, uint64_t ns, const struct block_id *id)
-{
-    for (const struct want *w = r->wants; w; w = w->next)
-        if (w->ns == ns && block_id_equal(&w->id, id))
-            return true;
-    return false;
-}
-
-/* [locked] Idle wants of the namespace are made anew from its backlog. */
-static void wants_clear(struct replicate *r, uint64_t ns)
-{
-    for (struct want **at = &r->wants; *at;) {
-        struct want *w = *at;
-        if (w->ns != ns || w->busy) {
-            at = &w->next;
-            continue;
-        }
-        *at = w->next;
-        if (r->wants_end == &w->next)
-            r->wants_end = at;
-        free(w);
-        r->wants_n--;
-    }
-}
-
-void want_free_all(struct replicate *r)
-{
-    struct want *w;
-    while ((w = r->wants)) {
-        r->wants = w->next;
-        free(w);
-    }
-}
-
-/* [locked] */
-static void want_add(struct replicate *r, uint64_t ns, const struct m_lacking *l)
-{
-    if (r->wants_n >= WANTED_MAX || is_wanted(r, ns, &l->block))
-        return;
-    struct want *w = calloc(1, sizeof *w);
-    if (!w)
-        abort();
-    w->ns = ns;
-    w->id = l->block;
-    for (size_t i = 0; i < l->servers_n && w->holders_n < 16; i++)
-        if (l->servers[i] != r->o.identity->server)
-            w->holders[w->holders_n++] = l->servers[i];
-    if (!w->holders_n) {
-        free(w);
-        return;
-    }
-    *r->wants_end = w;
-    r->wants_end = &w->next;
-    r->wants_n++;
-}
-
-/* What this server lacks: reported if it is here, else wanted. */
-static void look_here(struct replicate *r, uint64_t ns)
-{
-    struct arena a cleanup_arena = {0};
-    struct m_backlog_ans ans;
-    if (backlog(r, ns, r->o.identity->server, &ans, &a))
-        return;
-    struct block_id *ids = arena_alloc(&a, (ans.blocks_n + 1) * sizeof *ids);
-    struct storage_info *info = arena_alloc(&a, (ans.blocks_n + 1) * sizeof *info);
-    for (size_t i = 0; i < ans.blocks_n; i++)
-        ids[i] = ans.blocks[i].block;
-    if (r->o.storage->ops->have(r->o.storage, ns, ids, ans.blocks_n, info))
-        return;
-    for (size_t i = 0; i < ans.blocks_n; i++)
-        if (info[i].there)
-            replicate_arrived(r, ns, &ids[i], info[i].logical_len);
-    pthread_mutex_lock(&r->lock);
-    wants_clear(r, ns);
-    for (size_t i = 0; i < ans.blocks_n; i++)
-        if (!info[i].there)
-            want_add(r, ns, &ans.blocks[i]);
-    struct group *g = table_find(r, ns);
-    if (g && ans.blocks_n)
-        g->look_at = mono_ms() + LOOK_AGAIN_MS;
-    if (g)
-        g->lacking = ans.blocks_n > 0;
-    pthread_mutex_unlock(&r->lock);
-    poke_peers(r);
-}
-
-/* What a member lacks and this server has. */
-static void look_there(struct replicate *r, uint64_t ns, uint64_t server)
-{
-    struct arena a cleanup_arena = {0};
-    struct task_list tasks = {0};
-    struct m_backlog_ans ans;
-    if (backlog(r, ns, server, &ans, &a))
-        return;
-    for (size_t i = 0; i < ans.blocks_n; i++)
-        if (in_list(ans.blocks[i].servers, ans.blocks[i].servers_n, r->o.identity->server))
-            task_list_add(&tasks, server, &ans.blocks[i].block);
-    size_t added = 0;
-    int err = tasks_add(r->tasks, ns, bytes_of(NULL, 0), tasks.v, tasks.n, &added);
-    if (err)
-        failed(r, ns, err, "the log of tasks cannot be written");
-    free(tasks.v);
-    if (added)
-        poke_peers(r);
+        follow_failed(r, ns, more, message);
 }
 
 /* ---- what is due --------------------------------------------------------------------------- */
 
-enum due { DUE_LIST, DUE_LOOK, DUE_PUSH };
-
-/* The next thing to be done in any namespace; else when there may be one. */
-static bool next_due(struct replicate *r, uint64_t *ns, enum due *what, uint64_t *server,
-                     int64_t *until)
+/* The next thing to be done in any namespace, which take turns; else when there may be one. */
+static bool next_due(struct replicate *r, struct due *d, int64_t *until)
 {
     int64_t now = mono_ms();
     for (size_t i = 0; i < r->groups_n; i++) {
-        struct group *g = &r->groups[i];
-        *ns = g->ns;
+        size_t at = (r->turn + i) % r->groups_n;
+        struct group *g = &r->groups[at];
+        bool due = g->list_due;
         if (g->not_before > now || !g->members_n) {
             if (g->members_n && g->not_before < *until)
                 *until = g->not_before;
             continue;
         }
-        if (g->list_due) {
-            g->list_due = false;
-            *what = DUE_LIST;
+        g->list_due = false;
+        if (due)
+            *d = (struct due){.what = DUE_LIST, .ns = g->ns};
+        else
+            due = backlog_due(r, g, d, until);
+        if (due) {
+            r->turn = at + 1;
             return true;
         }
-        if (g->look_at && g->look_at <= now) {
-            g->look_at = 0;
-            *what = DUE_LOOK;
-            return true;
-        }
-        if (g->look_at && g->look_at < *until)
-            *until = g->look_at;
-        for (size_t k = 0; g->push_due && k < g->members_n; k++)
-            if (g->members[k].lacking && !g->members[k].leaving) {
-                g->members[k].lacking = false;
-                *server = g->members[k].server;
-                *what = DUE_PUSH;
-                return true;
-            }
-        g->push_due = false;
     }
     return false;
 }
@@ -427,8 +290,7 @@ static void *follow_main(void *arg)
     pthread_mutex_lock(&r->lock);
     while (!r->stop) {
         int64_t now = mono_ms(), until;
-        uint64_t ns = 0, server = 0;
-        enum due what = DUE_LIST;
+        struct due d;
         if (r->refresh_at <= now) {
             r->refresh_at = now + RETRY_MS; /* unless it succeeds */
             pthread_mutex_unlock(&r->lock);
@@ -437,14 +299,12 @@ static void *follow_main(void *arg)
             continue;
         }
         until = r->refresh_at;
-        if (next_due(r, &ns, &what, &server, &until)) {
+        if (next_due(r, &d, &until)) {
             pthread_mutex_unlock(&r->lock);
-            if (what == DUE_LIST)
-                follow(r, ns);
-            else if (what == DUE_LOOK)
-                look_here(r, ns);
+            if (d.what == DUE_LIST)
+                follow(r, d.ns);
             else
-                look_there(r, ns, server);
+                backlog_look(r, &d);
             pthread_mutex_lock(&r->lock);
             continue;
         }
@@ -475,9 +335,15 @@ void replicate_look(struct replicate *r)
         return;
     pthread_mutex_lock(&r->lock);
     int64_t at = mono_ms() + LOOK_AFTER_MS; /* the metadata server is being told now */
-    for (size_t i = 0; i < r->groups_n; i++)
-        if (!r->groups[i].look_at || r->groups[i].look_at > at)
-            r->groups[i].look_at = at;
+    for (size_t i = 0; i < r->groups_n; i++) {
+        struct group *g = &r->groups[i];
+        if (!g->look_at || g->look_at > at)
+            g->look_at = at;
+        group_lacks(g);
+        g->own.at = at;
+        for (size_t k = 0; k < g->members_n; k++)
+            g->members[k].pull.at = at;
+    }
     follow_poke(r);
     pthread_mutex_unlock(&r->lock);
 }
@@ -498,7 +364,7 @@ int replicate_start(struct replicate **out, const struct replicate_options *o, c
     if (!r)
         abort();
     r->o = *o;
-    r->wants_end = &r->wants;
+    r->wants = wants_new();
     r->inbound = inbound_new();
     pthread_mutex_init(&r->lock, NULL);
     cond_init(&r->follow_cond);
@@ -568,7 +434,7 @@ void replicate_stop(struct replicate *r)
         free(r->groups[i].members);
     free(r->groups);
     free(r->reports);
-    want_free_all(r);
+    wants_free(r->wants);
     tasks_close(r->tasks);
     inbound_free(r->inbound);
     pthread_cond_destroy(&r->follow_cond);

@@ -2,6 +2,7 @@
 /* What the files of replication share. [internal]
  *
  * replicate.c         starting and stopping; the thread that follows the metadata server
+ * replicate_backlog.c what this server lacks, and what others lack
  * replicate_table.c   the table of namespaces and peers that the metadata server gives
  * replicate_peer.c    the thread of one other server: offers, puts, gets
  * replicate_report.c  reports of what arrived; calls; the rate limit; what is measured
@@ -15,14 +16,14 @@
 #include "replicate.h"
 #include "rpc.h"
 #include "tasks.h"
+#include "wants.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 
 #define REFRESH_MS 10000
 #define LOOK_AFTER_MS 1500 /* what a commit left elsewhere is probably being offered meanwhile */
-#define LOOK_AGAIN_MS 3000
-#define RETRY_MS 1000 /* after a failed call to the metadata server */
+#define RETRY_MS 1000      /* after a failed call to the metadata server */
 #define META_TIMEOUT_MS 20000
 #define PEER_TIMEOUT_MS 20000
 #define PEER_SLOWEST 64       /* bytes per ms that a put or get may take long for: 64 KiB/s */
@@ -30,7 +31,7 @@
 #define OFFER_BLOCKS 256      /* per question */
 #define MOVE_BYTES (8u << 20) /* per put or get */
 #define PULL_BLOCKS 64        /* per get */
-#define WANTED_MAX 8192       /* blocks to be fetched, in memory */
+#define FOLLOW_PAGES 8        /* of one namespace before others have their turn */
 #define REPORTS_MAX 65536     /* above: found again in the backlog */
 #define REPORT_BLOCKS 4096    /* m_stored_req.blocks */
 #define PEER_BACKOFF_MAX_MS 30000
@@ -38,12 +39,26 @@
 #define LATER_MS 2000          /* another server is bringing it */
 #define REFUSED_LATER_MS 10000 /* no room there … */
 
+/* Going through a backlog page by page; zeroed: it begins, now. */
+struct walk {
+    uint8_t place[64]; /* where it goes on; none: at the newest */
+    size_t place_n;
+    int64_t at;       /* not before */
+    int64_t began;    /* 0: it has not */
+    int64_t pause_ms; /* after the last one that found nothing */
+    bool found;       /* something, since it began */
+    unsigned resets;
+};
+
 /* A server of a namespace. */
 struct member {
     uint64_t server;
     uint8_t cap[1024];
     size_t cap_n;
     bool lacking, leaving;
+    struct peer *peer; /* or NULL, if there are too many */
+    struct walk pull;  /* what it can give */
+    struct walk push;  /* what it lacks */
 };
 
 struct group { /* a namespace assigned to this server */
@@ -52,9 +67,10 @@ struct group { /* a namespace assigned to this server */
     size_t members_n;
     bool lacking;       /* this one lacks something */
     bool list_due;      /* its own order may have grown */
-    bool push_due;      /* the backlog of other members is to be looked at */
-    int64_t look_at;    /* … and its own, then; 0: not */
+    int64_t look_at;    /* when the newest of what it lacks is to be looked at; 0: not */
     int64_t not_before; /* after a failure */
+    struct walk own;    /* all that is lacking here */
+    size_t turn;        /* of members */
 };
 
 struct peer {
@@ -65,6 +81,7 @@ struct peer {
     pthread_t thread;
     pthread_cond_t cond;
     bool poked;
+    bool idle; /* no task for it is due */
     unsigned fails;
     int64_t retry_at;
     uint64_t call; /* under way; 0: none */
@@ -72,14 +89,16 @@ struct peer {
     atomic_ullong sent, received; /* bytes of blocks */
 };
 
-/* A block that this server lacks and others have. */
-struct want {
-    struct want *next;
-    uint64_t ns;
-    struct block_id id;
-    uint64_t holders[16], tried[16];
-    size_t holders_n, tried_n;
-    bool busy;
+enum due_kind { DUE_LIST, DUE_NEWEST, DUE_OWN, DUE_PULL, DUE_PUSH };
+
+/* Something to be done in a namespace. */
+struct due {
+    enum due_kind what;
+    uint64_t ns, server; /* server: DUE_PULL, DUE_PUSH */
+    struct walk walk;    /* as it stands */
+    size_t limit;
+    uint64_t holders[64]; /* DUE_NEWEST */
+    size_t holders_n;
 };
 
 struct replicate {
@@ -97,8 +116,8 @@ struct replicate {
     size_t groups_n;
     struct peer *peers[PEERS_MAX];
     size_t peers_n;
-    struct want *wants, **wants_end;
-    size_t wants_n;
+    size_t turn; /* of groups */
+    struct wants *wants;
     int64_t refresh_at, renew_at;
     uint64_t follow_call, report_call, wait_call;
     bool waiting, wait_ended, meta_failed;
@@ -119,7 +138,21 @@ struct member *table_member(struct replicate *r, uint64_t ns, uint64_t server);
 /* ---- replicate.c ---- */
 /* [locked] The follower looks at what is due. */
 void follow_poke(struct replicate *r);
-void want_free_all(struct replicate *r);
+/* Something in the namespace failed: it is left alone for a while. */
+void follow_failed(struct replicate *r, uint64_t ns, int err, const char *message);
+
+/* ---- replicate_backlog.c ---- */
+/* [locked] What is to be looked at in the namespace now; until: when there may be something. */
+bool backlog_due(struct replicate *r, struct group *g, struct due *d, int64_t *until);
+void backlog_look(struct replicate *r, const struct due *d);
+/* [locked] Something is lacking here that was not. */
+void group_lacks(struct group *g);
+/* [locked] It answers, or stands elsewhere. */
+void backlog_peer_back(struct peer *p);
+/* [locked] From the newest on, now. */
+void walk_reset(struct walk *w);
+/* A page was looked at; next: where it goes on, none: it was the last. */
+void walk_on(struct walk *w, struct bytes next, bool found, int64_t now);
 
 /* ---- replicate_peer.c ---- */
 void *peer_main(void *arg);

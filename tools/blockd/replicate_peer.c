@@ -40,6 +40,7 @@ static void peer_failed(struct peer *p, const char *message)
         pause = PEER_BACKOFF_MAX_MS;
     p->retry_at = mono_ms() + pause / 2 + (int64_t)(random % (uint32_t)(pause / 2 + 1));
     bool news = !p->fails++ || strcmp(p->error, message) != 0;
+    wants_drop_holder(p->r->wants, p->id);
     char premises[sizeof p->premises];
     memcpy(premises, p->premises, sizeof premises);
     snprintf(p->error, sizeof p->error, "%s", message);
@@ -54,11 +55,21 @@ static void peer_worked(struct peer *p)
     bool news = p->fails > 0;
     p->fails = 0;
     p->retry_at = 0;
+    if (news)
+        backlog_peer_back(p);
     char premises[sizeof p->premises];
     memcpy(premises, p->premises, sizeof premises);
     pthread_mutex_unlock(&p->r->lock);
     if (news)
         log_printf(p->r->o.log, LOG_L_INFO, "replication with %s: it answers", premises);
+}
+
+static unsigned peer_fails(struct peer *p)
+{
+    pthread_mutex_lock(&p->r->lock);
+    unsigned fails = p->fails;
+    pthread_mutex_unlock(&p->r->lock);
+    return fails;
 }
 
 /* How long a call that moves so many bytes may take in all. */
@@ -284,8 +295,16 @@ static bool push_once(struct peer *p, int64_t *next_ms)
     struct arena a cleanup_arena = {0};
     struct task v[OFFER_BLOCKS];
     size_t n;
-    if (tasks_due(p->r->tasks, p->id, mono_ms(), OFFER_BLOCKS, v, &n, next_ms) || !n)
+    if (tasks_due(p->r->tasks, p->id, mono_ms(), OFFER_BLOCKS, v, &n, next_ms))
         return false;
+    if (!n) {
+        pthread_mutex_lock(&p->r->lock);
+        if (!p->idle)
+            follow_poke(p->r);
+        p->idle = true;
+        pthread_mutex_unlock(&p->r->lock);
+        return false;
+    }
     if (!rate_take(p->r, 0)) /* nothing is offered that cannot be brought now */
         return false;
     struct bytes cap = capability_of(p, v[0].ns, true, &a);
@@ -324,79 +343,38 @@ int replicate_relay(struct replicate *r, uint64_t ns, uint64_t server, struct by
 
 /* ---- pull ---------------------------------------------------------------------------------- */
 
-static bool number_in(const uint64_t *v, size_t n, uint64_t x)
-{
-    for (size_t i = 0; i < n; i++)
-        if (v[i] == x)
-            return true;
-    return false;
-}
-
-/* [locked] */
-static bool want_fits(const struct peer *p, const struct want *w)
-{
-    return !w->busy && number_in(w->holders, w->holders_n, p->id) &&
-           !number_in(w->tried, w->tried_n, p->id);
-}
-
 static bool wants_any(struct peer *p)
 {
-    bool any = false;
     pthread_mutex_lock(&p->r->lock);
-    for (struct want *w = p->r->wants; w && !any; w = w->next)
-        any = want_fits(p, w);
+    bool any = wants_of(p->r->wants, p->id) > 0;
     pthread_mutex_unlock(&p->r->lock);
     return any;
 }
 
-/* Claims blocks of one namespace that the peer has; the wants are busy from now on. */
-static size_t wants_take(struct peer *p, struct want **v, uint64_t *ns)
+static bool claim(void *arg, const struct block_id *id)
+{
+    return inbound_claim(arg, id, mono_ms());
+}
+
+/* Blocks of one namespace that the peer has; nobody else brings them from now on. */
+static size_t pull_take(struct peer *p, struct want **v)
 {
     struct replicate *r = p->r;
-    size_t n = 0;
     pthread_mutex_lock(&r->lock);
-    for (struct want *w = r->wants; w && n < PULL_BLOCKS; w = w->next) {
-        if (!want_fits(p, w) || (n && w->ns != *ns) ||
-            !inbound_claim(r->inbound, &w->id, mono_ms()))
-            continue;
-        w->busy = true;
-        *ns = w->ns;
-        v[n++] = w;
-    }
+    size_t n = wants_take(r->wants, p->id, claim, r->inbound, v, PULL_BLOCKS);
     pthread_mutex_unlock(&r->lock);
     return n;
 }
 
 /* The wants are no longer busy; those that arrived, or that nobody is left for, go. */
-static void wants_give(struct peer *p, struct want *const *v, const bool *arrived, size_t n,
-                       bool again)
+static void pull_give(struct peer *p, struct want *const *v, const enum want_end *end, size_t n)
 {
     struct replicate *r = p->r;
     for (size_t i = 0; i < n; i++)
         inbound_release(r->inbound, &v[i]->id);
     pthread_mutex_lock(&r->lock);
-    for (size_t i = 0; i < n; i++) {
-        struct want *w = v[i];
-        w->busy = false;
-        if (!arrived[i] && !again && w->tried_n < 16)
-            w->tried[w->tried_n++] = p->id;
-        if (!arrived[i] && w->tried_n < w->holders_n)
-            continue;
-        struct want **at = &r->wants;
-        while (*at != w)
-            at = &(*at)->next;
-        *at = w->next;
-        if (r->wants_end == &w->next)
-            r->wants_end = at;
-        uint64_t ns = w->ns;
-        free(w);
-        r->wants_n--;
-        struct group *g = r->wants_n ? NULL : table_find(r, ns);
-        if (g) { /* the next page */
-            g->look_at = mono_ms();
-            follow_poke(r);
-        }
-    }
+    wants_give(r->wants, p->id, v, end, n);
+    follow_poke(r); /* there is room for more */
     pthread_mutex_unlock(&r->lock);
 }
 
@@ -411,12 +389,13 @@ static bool item_right(const struct m_get_item *m, const uint8_t *bytes)
 
 /* Stores what the answer brings of the wanted blocks. */
 static void take_blocks(struct peer *p, uint64_t ns, struct bytes body, struct want *const *v,
-                        bool *arrived, bool *full, size_t n)
+                        enum want_end *end, size_t n)
 {
     struct arena a cleanup_arena = {0};
     struct replicate *r = p->r;
     struct storage_put puts[PULL_BLOCKS];
     size_t at = 0, of[PULL_BLOCKS], puts_n = 0;
+    bool seen[PULL_BLOCKS] = {0};
     struct bytes head, raw;
     struct m_get_head h;
     if (frame_split(body, &head, &raw) ||
@@ -429,12 +408,13 @@ static void take_blocks(struct peer *p, uint64_t ns, struct bytes body, struct w
         at += m->stored_len;
         while (k < n && !block_id_equal(&v[k]->id, &m->block))
             k++;
-        if (k == n || arrived[k])
+        if (k == n || seen[k])
             continue;
-        *full |= m->error == ERR_UNAVAILABLE;
+        if (m->error == ERR_UNAVAILABLE)
+            end[k] = WANT_AGAIN;
         if (m->error || !item_right(m, bytes))
             continue;
-        arrived[k] = true;
+        seen[k] = true;
         of[puts_n] = k;
         puts[puts_n++] = (struct storage_put){.id = m->block,
                                               .stored = bytes_of(bytes, m->stored_len),
@@ -445,12 +425,34 @@ static void take_blocks(struct peer *p, uint64_t ns, struct bytes body, struct w
     for (size_t i = 0; i < puts_n; i++) {
         if (puts[i].damaged && r->o.told.lost)
             r->o.told.lost(r->o.told.arg, &puts[i].id, 0);
-        arrived[of[i]] = !puts[i].err;
         if (puts[i].err)
             continue;
+        end[of[i]] = WANT_ARRIVED;
         atomic_fetch_add(&p->received, puts[i].stored.n);
         replicate_arrived(r, ns, &puts[i].id, puts[i].logical_len);
     }
+}
+
+/* Those that came meanwhile, by a client's put, are reported; the others are to be asked for. */
+static size_t pull_still(struct peer *p, uint64_t ns, struct want *const *v, size_t n,
+                         enum want_end *end, struct block_id *ids)
+{
+    struct replicate *r = p->r;
+    struct storage_info info[PULL_BLOCKS];
+    size_t left = 0;
+    for (size_t i = 0; i < n; i++)
+        ids[i] = v[i]->id;
+    if (r->o.storage->ops->have(r->o.storage, ns, ids, n, info))
+        return 0;
+    for (size_t i = 0; i < n; i++) {
+        if (!info[i].there) {
+            ids[left++] = v[i]->id;
+            continue;
+        }
+        end[i] = WANT_ARRIVED;
+        replicate_arrived(r, ns, &v[i]->id, info[i].logical_len);
+    }
+    return left;
 }
 
 static bool pull_once(struct peer *p)
@@ -460,28 +462,49 @@ static bool pull_once(struct peer *p)
     struct rpc_result res = {0};
     struct want *v[PULL_BLOCKS];
     struct block_id ids[PULL_BLOCKS];
-    bool arrived[PULL_BLOCKS] = {0}, full = false;
-    uint64_t ns = 0;
+    enum want_end end[PULL_BLOCKS] = {0};
     /* the wait may take hours: nothing is claimed, and no capability kept, meanwhile */
-    size_t n = wants_any(p) && rate_take(p->r, 0) ? wants_take(p, v, &ns) : 0;
+    size_t n = wants_any(p) && rate_take(p->r, 0) ? pull_take(p, v) : 0;
     if (!n)
         return false;
-    struct m_get_req q = {.ns = ns, .capability = capability_of(p, ns, false, &a)};
-    for (size_t i = 0; i < n; i++)
-        ids[i] = v[i]->id;
-    q.blocks = ids;
-    q.blocks_n = n;
+    uint64_t ns = v[0]->ns;
+    struct m_get_req q = {.ns = ns, .capability = capability_of(p, ns, false, &a), .blocks = ids};
+    q.blocks_n = pull_still(p, ns, v, n, end, ids);
     msg_encode(&m_get_req_desc, &q, &b);
     int err = q.capability.n ? 0 : -ECANCELED;
-    if (!err)
+    if (!err && q.blocks_n)
         err = ask(p, "get", bytes_of(b.p, b.n), NULL, 0, PUT_BATCH_BYTES, &res);
-    if (!err) {
-        take_blocks(p, ns, bytes_of(res.body.p, res.body.n), v, arrived, &full, n);
+    if (!err && q.blocks_n) {
+        take_blocks(p, ns, bytes_of(res.body.p, res.body.n), v, end, n);
         rate_take(p->r, res.body.n);
     }
     buf_free(&res.body);
-    wants_give(p, v, arrived, n, full);
+    pull_give(p, v, end, n);
     return !err;
+}
+
+/* Whether a peer that failed answers again, where nothing else asks it: nothing is wanted of one
+ * that does not. */
+static void probe(struct peer *p)
+{
+    struct arena a cleanup_arena = {0};
+    struct buf b cleanup_buf = {0};
+    struct rpc_result res = {0};
+    struct m_get_req q = {0};
+    pthread_mutex_lock(&p->r->lock);
+    for (size_t i = 0; i < p->r->groups_n && !q.capability.n; i++) {
+        const struct member *m = table_member(p->r, p->r->groups[i].ns, p->id);
+        if (!m)
+            continue;
+        q.ns = p->r->groups[i].ns;
+        q.capability = arena_bytes(&a, m->cap, m->cap_n);
+    }
+    pthread_mutex_unlock(&p->r->lock);
+    if (!q.capability.n)
+        return;
+    msg_encode(&m_get_req_desc, &q, &b);
+    ask(p, "get", bytes_of(b.p, b.n), NULL, 0, 0, &res);
+    buf_free(&res.body);
 }
 
 /* ---- the thread ---------------------------------------------------------------------------- */
@@ -502,10 +525,13 @@ void *peer_main(void *arg)
     while (!r->stop) {
         int64_t next = INT64_MAX;
         if (p->wanted && p->retry_at <= mono_ms()) {
+            unsigned fails = p->fails;
             p->poked = false;
             pthread_mutex_unlock(&r->lock);
             bool more = push_once(p, &next);
             more |= pull_once(p);
+            if (fails && peer_fails(p) == fails)
+                probe(p);
             pthread_mutex_lock(&r->lock);
             if (more || p->poked)
                 continue;

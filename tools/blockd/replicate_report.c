@@ -171,6 +171,7 @@ void replicate_arrived(struct replicate *r, uint64_t ns, const struct block_id *
         if (!(r->reports = realloc(r->reports, r->reports_cap * sizeof *r->reports)))
             abort();
     }
+    wants_arrived(r->wants, ns, id);
     if (r->reports_n < r->reports_cap)
         r->reports[r->reports_n++] = (struct m_stored){.ns = ns, .block = *id, .len = len};
     pthread_cond_signal(&r->report_cond);
@@ -289,7 +290,7 @@ void replicate_print(struct replicate *r, struct buf *out)
     buf_printf(out, "# TYPE " NAME "_tasks gauge\n");
     tasks_count(r->tasks, print_tasks, out);
     pthread_mutex_lock(&r->lock);
-    buf_printf(out, "# TYPE " NAME "_wanted gauge\n" NAME "_wanted %zu\n", r->wants_n);
+    buf_printf(out, "# TYPE " NAME "_wanted gauge\n" NAME "_wanted %zu\n", wants_count(r->wants));
     buf_printf(out, "# TYPE " NAME "_reachable gauge\n# TYPE " NAME "_sent_bytes_total counter\n"
                     "# TYPE " NAME "_received_bytes_total counter\n");
     for (size_t i = 0; i < r->peers_n; i++) {

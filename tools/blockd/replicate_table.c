@@ -61,7 +61,6 @@ static void group_build(struct replicate *r, struct group *g, const struct m_rep
                              .leaving = p->leaving,
                              .cap_n = p->capability.n};
         memcpy(m->cap, p->capability.p, m->cap_n);
-        g->push_due |= m->lacking && !m->leaving;
     }
 }
 
@@ -75,20 +74,42 @@ static void group_inherit(struct replicate *r, struct group *g)
     g->not_before = old ? old->not_before : 0;
     if (g->lacking && !g->look_at)
         g->look_at = mono_ms();
+    if (!old)
+        return;
+    g->own = old->own;
+    g->turn = old->turn;
+    for (size_t k = 0; k < g->members_n; k++) {
+        struct member *m = &g->members[k];
+        const struct member *before = table_member(r, g->ns, m->server);
+        if (!before)
+            continue;
+        m->pull = before->pull;
+        m->push = before->push;
+        if (m->lacking && !before->lacking)
+            walk_reset(&m->push);
+    }
+    if (g->lacking && !old->lacking)
+        group_lacks(g);
 }
 
-static struct peer *peer_need(struct replicate *r, uint64_t id)
+static struct peer *peer_find(const struct replicate *r, uint64_t id)
 {
     for (size_t i = 0; i < r->peers_n; i++)
         if (r->peers[i]->id == id)
             return r->peers[i];
-    if (r->peers_n == PEERS_MAX)
-        return NULL;
-    struct peer *p = calloc(1, sizeof *p);
-    if (!p)
+    return NULL;
+}
+
+static struct peer *peer_need(struct replicate *r, uint64_t id)
+{
+    struct peer *p = peer_find(r, id);
+    if (p || r->peers_n == PEERS_MAX)
+        return p;
+    if (!(p = calloc(1, sizeof *p)))
         abort();
     p->r = r;
     p->id = id;
+    p->idle = true;
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -121,12 +142,16 @@ static void update_peers(struct replicate *r, const struct m_replicas_ans *a)
             memcpy(p->url, url, sizeof url);
             p->fails = 0;
             p->retry_at = 0;
+            backlog_peer_back(p);
         }
         snprintf(p->premises, sizeof p->premises, "%.*s", (int)s->premises.n,
                  (const char *)s->premises.p);
         p->wanted = true;
         peer_poke(p);
     }
+    for (size_t i = 0; i < r->groups_n; i++)
+        for (size_t k = 0; k < r->groups[i].members_n; k++)
+            r->groups[i].members[k].peer = peer_find(r, r->groups[i].members[k].server);
 }
 
 static void groups_free(struct group *v, size_t n)

@@ -415,10 +415,10 @@ static void test_nothing_is_claimed_in_closed_hours(void **state)
 {
     struct env *e = *state;
     struct replicate *r = e->s.replicate;
-    struct want *w = calloc(1, sizeof *w);
     struct peer *p = calloc(1, sizeof *p);
+    struct block_id id = id_of("w");
+    uint64_t holder = 77;
     bool there = true;
-    *w = (struct want){.ns = 9, .id = id_of("w"), .holders = {77}, .holders_n = 1};
     *p = (struct peer){.r = r, .id = 77, .wanted = true};
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
@@ -430,9 +430,7 @@ static void test_nothing_is_claimed_in_closed_hours(void **state)
     pthread_mutex_lock(&r->lock);
     r->o.hour = shut_hour;
     r->o.rate.hour[3] = RATE_NONE;
-    r->wants = w;
-    r->wants_end = &w->next;
-    r->wants_n = 1;
+    assert_true(wants_add(r->wants, 9, &id, &holder, 1, false));
     assert_int_equal(pthread_create(&p->thread, NULL, peer_main, p), 0);
     r->peers[r->peers_n++] = p; /* ended with the others */
     for (int k = 0; k < 10000 && atomic_load(&hours_asked) < 3; k++) {
@@ -441,11 +439,11 @@ static void test_nothing_is_claimed_in_closed_hours(void **state)
         pthread_mutex_lock(&r->lock);
     }
     assert_true(atomic_load(&hours_asked) >= 3); /* it waits */
-    assert_int_equal(r->wants_n, 1);
-    assert_false(w->busy);
+    assert_int_equal(wants_count(r->wants), 1);
+    assert_int_equal(inbound_count(r->inbound), 0);
     atomic_store(&hour_open, true);
     for (int k = 0; k < 10000 && there; k++) { /* claimed now, and given up without a capability */
-        there = r->wants_n > 0;
+        there = wants_count(r->wants) > 0;
         pthread_mutex_unlock(&r->lock);
         usleep(1000);
         pthread_mutex_lock(&r->lock);
