@@ -32,6 +32,7 @@ struct core {
     struct core_bounds bounds;
     struct scan { /* where looking for background work goes on (core_plan.c) */
         uint64_t ns, entries, nodes;
+        uint64_t late_entry, late_node; /* did not fit any more: comes first */
     } scan[SCANS];
 };
 
