@@ -24,6 +24,7 @@
 
 #include "sync_internal.h"
 #include "token.h"
+#include "vfs.h"
 
 #define COMMIT_TIMEOUT_MS 30000
 #define MISSING_ROUNDS_MAX 8    /* answers `missing` in a row, then a pause */
@@ -238,7 +239,9 @@ static void answer_final(struct sync *s, struct sync_ns *ns, const struct m_comm
 {
     struct lane *l = &ns->lane;
     struct core_effects fx = {0};
-    int err = core_commit_answer(s->fs->core, ns->id, l->plan.request, a, &fx);
+    int err = a->status == COMMIT_COMMITTED ? 0 : vfs_before_answer(s->fs->vfs, a);
+    if (!err)
+        err = core_commit_answer(s->fs->core, ns->id, l->plan.request, a, &fx);
     if (err) { /* the server keeps its answer under the number: asked again */
         core_effects_free(&fx);
         ns_error(s, ns, "recording a commit in %s: %s", s->fs->opt.state, strerror(-err));

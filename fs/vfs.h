@@ -34,6 +34,9 @@ bool vfs_keeps_block(struct vfs *v, const struct block_id *id);
  * so that the core sees them. 0 or -errno: then the record must not be applied, as what was
  * written would be merged into it without anybody knowing. */
 int vfs_before_apply(struct vfs *v, const struct m_record *r);
+/* [fs.lock held] The same before the answer to a commit that did not happen: a file of which
+ * nothing is left at the server goes on as a copy, and what is dirty belongs to that. */
+int vfs_before_answer(struct vfs *v, const struct m_commit_ans *a);
 /* [fs.lock held] Whether the kernel keeps up with invalidations; otherwise records wait. */
 bool vfs_has_room(struct vfs *v);
 /* [fs.lock held] What this device had locked of the node others may have now: programs that

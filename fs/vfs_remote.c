@@ -208,7 +208,7 @@ static int flush_before(struct vfs *v, uint64_t node)
     if (rc != 0)
         log_printf(v->fs->log, LOG_L_ERROR,
                    "data written to node %llu cannot be put on disk before a change by another "
-                   "device, which waits: %s",
+                   "device or a refusal, which waits: %s",
                    (unsigned long long)node, strerror(-rc));
     return rc;
 }
@@ -220,6 +220,14 @@ int vfs_before_apply(struct vfs *v, const struct m_record *r)
         rc = flush_before(v, r->contents[i].node);
     for (size_t i = 0; rc == 0 && i < r->inodes_n; i++) /* a new size comes without contents */
         rc = flush_before(v, r->inodes[i].node);
+    return rc;
+}
+
+int vfs_before_answer(struct vfs *v, const struct m_commit_ans *a)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < a->rows_n; i++)
+        rc = flush_before(v, a->rows[i].node); /* a name's is its directory: nothing is dirty */
     return rc;
 }
 

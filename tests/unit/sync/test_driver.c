@@ -1488,6 +1488,25 @@ static void answer_refused(struct fake_call *c, enum refusal reason)
     answer(c, &m_commit_ans_desc, &m);
 }
 
+/* Dirty data that cannot be put on disk before a refusal is recorded: it is asked for again. */
+static void a_refusal_waits_for_dirty_data(void **state)
+{
+    (void)state;
+    struct result r = {0};
+    start();
+    node_add(100, "hello");
+    barrier(100, &r);
+    answer_diff_missing(call_wait("diff"), 11);
+    answer_put(call_wait("put"), "x");
+    answers_not_taken_in = 1;
+    answer_refused(call_wait("commit"), REFUSED_QUOTA);
+    answer_refused(call_wait("commit"), REFUSED_QUOTA);
+    WAIT_FOR(CALLED(r));
+    assert_int_not_equal(r.err, 0);
+    assert_int_equal(answers_not_taken_in, 0);
+    assert_int_equal(calls_of("commit"), 2);
+}
+
 /* The account's assignments or roles changed. */
 static void answer_account_changed(void)
 {
@@ -1718,6 +1737,7 @@ int main(void)
         T(a_linked_block_is_not_put),
         T(what_is_not_here_is_sought_at_its_target),
         T(a_lost_block_holds_nothing_else_back),
+        T(a_refusal_waits_for_dirty_data),
         T(what_may_only_be_read_is_sent_to_be_refused),
         T(a_drain_says_what_was_refused),
         T(a_refused_put_is_tried_again_after_a_pause),

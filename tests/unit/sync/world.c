@@ -523,10 +523,12 @@ static void effect(struct core_effects *fx, struct core_effect e)
     fx->v = realloc(fx->v, (fx->n + 1) * sizeof e);
     fx->v[fx->n++] = e;
 }
+static const struct m_commit_ans *announced; /* to who has dirty data */
 int core_commit_answer(struct core *c, uint64_t ns, uint64_t request, const struct m_commit_ans *a,
                        struct core_effects *fx)
 {
     (void)c;
+    assert_true(a->status == COMMIT_COMMITTED || announced == a);
     if (a->status == COMMIT_COMMITTED)
         cursor = a->sjid;
     for (size_t i = 0; i < nodes_n; i++)
@@ -703,6 +705,13 @@ int vfs_before_apply(struct vfs *v, const struct m_record *r)
     (void)v;
     (void)r;
     return 0;
+}
+int answers_not_taken_in;
+int vfs_before_answer(struct vfs *v, const struct m_commit_ans *a)
+{
+    (void)v;
+    announced = a;
+    return answers_not_taken_in && answers_not_taken_in-- ? -ENOSPC : 0;
 }
 bool vfs_has_room(struct vfs *v)
 {

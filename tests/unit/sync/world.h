@@ -88,6 +88,8 @@ extern size_t nodes_n;
 extern _Atomic uint64_t cursor, need_answers, need_refusals;
 extern bool background_ok, log_long, log_held; /* log_held: a checkpoint does not end */
 extern _Atomic unsigned comparisons, open_requests, answers_not_taken, pasts_forgotten;
+extern int
+    answers_not_taken_in; /* dirty data that cannot be put on disk before an answer: so often */
 extern _Atomic unsigned rest_pages;               /* that a directory has left */
 extern int checkpoints, checkpoint_ends, damaged; /* how often */
 extern _Atomic unsigned locks_lost;
