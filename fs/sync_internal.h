@@ -30,7 +30,8 @@
 #define PUTS_INFLIGHT_MAX 4           /* per namespace, server and class */
 #define PUT_INLINE_BYTES (128u << 10) /* smaller batches are read on the driver thread */
 #define PUT_INFLIGHT_BYTES                                                                         \
-    (96u << 20) /* in memory for puts, over all servers; then only barriers */
+    (96u << 20) /* in memory for puts; one server's background as much at most as it leaves free   \
+                 */
 #define GETS_INFLIGHT_MAX 8
 #define RACES_MAX 4  /* further gets, of what was asked of another server that is late */
 #define SLOW_MS 5000 /* a server that lost a race is not asked first for so long */
@@ -119,6 +120,7 @@ struct sync_server {
     struct backoff backoff; /* fails > 0: left alone until a probe succeeds */
     bool probing;
     struct sync_calls calls; /* under way */
+    uint64_t put_bytes;      /* of sync.put_bytes those for it */
     int64_t heard;           /* when it last answered, or the first of them was sent */
     double rtt_ms;
     struct pace pace;

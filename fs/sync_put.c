@@ -47,6 +47,7 @@ struct batch {
 static void batch_free(struct sync *s, struct batch *b)
 {
     s->put_bytes -= b->bytes;
+    b->route->server->put_bytes -= b->bytes;
     free(b->data);
     free(b->raw);
     free(b->items);
@@ -248,6 +249,7 @@ static void batch_start(struct sync *s, struct batch *b)
 {
     b->route->puts[b->class]++;
     s->put_bytes += b->bytes;
+    b->route->server->put_bytes += b->bytes;
     if (b->bytes <= PUT_INLINE_BYTES) {
         batch_read(s, &b->job);
         batch_send(s, b);
@@ -296,6 +298,13 @@ static struct batch *batch_of_queue(struct route *r, enum upload_class class)
     return b;
 }
 
+/* The background may have as much under way to one server as it leaves free for the others: so any
+ * number of servers that stand still leave a share to the next one. */
+static bool put_room(const struct sync *s, const struct route *r)
+{
+    return s->put_bytes + r->server->put_bytes < PUT_INFLIGHT_BYTES;
+}
+
 void put_step(struct sync *s, struct route *r)
 {
     if ((r->server->backoff.fails && !r->via) || !r->cap_n)
@@ -307,7 +316,7 @@ void put_step(struct sync *s, struct route *r)
     unsigned max = r->via ? 1 : PUTS_INFLIGHT_MAX; /* passing on keeps the other server waiting */
     for (enum upload_class c = 0; c < UPLOAD_CLASSES; c++)
         while (!TAILQ_EMPTY(&r->put[c]) && r->puts[c] < max &&
-               (s->put_bytes < PUT_INFLIGHT_BYTES || c == UPLOAD_BARRIER))
+               (put_room(s, r) || c == UPLOAD_BARRIER))
             batch_start(s, batch_of_queue(r, c));
 }
 

@@ -188,15 +188,24 @@ static void blocks_passed_on_at_a_time(void **state)
     assert_int_equal(passed_on, 4);
 }
 
-/* The background waits when puts hold much memory; a barrier does not. */
+static void puts_under_way(int64_t bytes, bool to_this_one)
+{
+    pthread_mutex_lock(&fs.lock);
+    fs.sync->put_bytes += (uint64_t)bytes;
+    for (size_t i = 0; to_this_one && i < fs.sync->servers_n; i++)
+        fs.sync->servers[i]->put_bytes += (uint64_t)bytes;
+    sync_wake(fs.sync);
+    pthread_mutex_unlock(&fs.lock);
+}
+
+/* The background waits when puts hold much memory, or those to one server half of what there is; a
+ * barrier does not, nor what goes to another server. */
 static void memory_of_puts(void **state)
 {
     (void)state;
     static struct result r;
     start();
-    pthread_mutex_lock(&fs.lock);
-    fs.sync->put_bytes += PUT_INFLIGHT_BYTES;
-    pthread_mutex_unlock(&fs.lock);
+    puts_under_way(PUT_INFLIGHT_BYTES, false);
     upload(1);
     answer_diff_missing(call_wait("diff"), 11);
     turn_passes();
@@ -208,11 +217,20 @@ static void memory_of_puts(void **state)
     answer_committed(call_wait("commit"), 1);
     WAIT_FOR(CALLED(r));
     assert_int_equal(calls_of("put"), 1);
-    pthread_mutex_lock(&fs.lock);
-    fs.sync->put_bytes -= PUT_INFLIGHT_BYTES;
-    sync_wake(fs.sync);
-    pthread_mutex_unlock(&fs.lock);
+    puts_under_way(-(int64_t)PUT_INFLIGHT_BYTES, false);
     answer_put(call_wait("put"), "x");
+    puts_under_way(PUT_INFLIGHT_BYTES / 2, true);
+    upload(2);
+    answer_diff_missing(call_wait("diff"), 11);
+    turn_passes();
+    assert_int_equal(calls_of("put"), 2);
+    puts_under_way(-(int64_t)PUT_INFLIGHT_BYTES / 2, true);
+    answer_put(call_wait("put"), "x");
+    puts_under_way(PUT_INFLIGHT_BYTES - 1, false); /* to others */
+    upload(3);
+    answer_diff_missing(call_wait("diff"), 11);
+    answer_put(call_wait("put"), "x");
+    puts_under_way(1 - (int64_t)PUT_INFLIGHT_BYTES, false);
 }
 
 static void blocks_uploaded_ahead(void **state)
