@@ -29,9 +29,8 @@
 #define DIFFS_INFLIGHT_MAX 4          /* per namespace and server; questions gather meanwhile */
 #define PUTS_INFLIGHT_MAX 4           /* per namespace, server and class */
 #define PUT_INLINE_BYTES (128u << 10) /* smaller batches are read on the driver thread */
-#define PUT_INFLIGHT_BYTES                                                                         \
-    (96u << 20) /* in memory for puts; one server's background as much at most as it leaves free   \
-                 */
+/* in memory for puts; of the background to one server at most as much as that leaves free */
+#define PUT_INFLIGHT_BYTES (96u << 20)
 #define GETS_INFLIGHT_MAX 8
 #define RACES_MAX 4  /* further gets, of what was asked of another server that is late */
 #define SLOW_MS 5000 /* a server that lost a race is not asked first for so long */
