@@ -21,7 +21,6 @@
 #define STRICT_S 0.0         /* … or, with coherence=strict, looked for at each use */
 #define MAX_WRITE (1u << 20) /* the largest request Linux makes by default */
 #define MAX_BACKGROUND 64    /* reads ahead and the like under way in the kernel */
-#define STAT_BLOCK 4096      /* in st_blksize and statfs */
 
 static struct front *front_of(fuse_req_t req)
 {
@@ -81,14 +80,14 @@ static void stat_of(fuse_req_t req, const struct core_attr *attr, struct stat *s
         .st_gid = a->gid,
         .st_rdev = a->rdev,
         .st_size = (off_t)(a->type == NODE_SYMLINK ? a->target_len : a->size),
-        .st_blksize = STAT_BLOCK,
+        .st_blksize = VFS_BLOCK,
         .st_blocks = (blkcnt_t)((a->stored + 511) / 512),
         .st_atim = time_of(a->atime),
         .st_mtim = time_of(a->mtime),
         .st_ctim = time_of(a->ctime),
     };
     if (a->type == NODE_DIR && st->st_size == 0)
-        st->st_size = STAT_BLOCK;
+        st->st_size = VFS_BLOCK;
 }
 
 static double timeout_of(fuse_req_t req)
@@ -129,11 +128,11 @@ static int reply_entries(fuse_req_t req, const struct vfs_op *op)
 static int reply_statfs(fuse_req_t req, const struct vfs_op *op)
 {
     struct statvfs st = {
-        .f_bsize = STAT_BLOCK,
-        .f_frsize = STAT_BLOCK,
-        .f_blocks = op->all_bytes / STAT_BLOCK,
-        .f_bfree = op->free_bytes / STAT_BLOCK,
-        .f_bavail = op->free_bytes / STAT_BLOCK,
+        .f_bsize = VFS_BLOCK,
+        .f_frsize = VFS_BLOCK,
+        .f_blocks = op->all_bytes / VFS_BLOCK,
+        .f_bfree = op->free_bytes / VFS_BLOCK,
+        .f_bavail = op->free_bytes / VFS_BLOCK,
         .f_files = op->all_nodes,
         .f_ffree = op->free_nodes,
         .f_favail = op->free_nodes,

@@ -9,6 +9,10 @@
 #ifndef STEADFS_VFS_H
 #define STEADFS_VFS_H
 
+/* What programs take for the size of a block (st_blksize, statfs). SEEK_HOLE and SEEK_DATA tell of
+ * whole ones, as they do of a disk. */
+#define VFS_BLOCK 4096
+
 #include "fs.h"
 
 struct vfs;

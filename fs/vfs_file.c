@@ -509,21 +509,29 @@ static int next_data(struct vfs *v, struct vfs_op *op, const struct handle *h, u
     return *next < old->size ? 0 : -ENXIO;
 }
 
-/* The first offset from `at` on that is in a hole; the end of the file counts as one. */
-static int next_hole(struct vfs *v, struct vfs_op *op, const struct handle *h, uint64_t at,
+static uint64_t block_begin(uint64_t off)
+{
+    return off / VFS_BLOCK * VFS_BLOCK;
+}
+
+/* The first offset from `off` on that is in a block without data; the end of the file counts as
+ * one. */
+static int next_hole(struct vfs *v, struct vfs_op *op, const struct handle *h, uint64_t off,
                      uint64_t size)
 {
-    uint64_t end = at;
+    uint64_t at = block_begin(off), end = at;
     while (at == end && at < size) {
         cleanup_extents struct extent_list l = {0};
         end = size - at > SEEK_STEP ? at + SEEK_STEP : size;
         int rc = extents_of(v, op, h, at, end, &l);
         if (rc != 0)
             return rc;
-        for (size_t i = 0; i < l.n && l.v[i].off == at; i++)
-            at = l.v[i].off + l.v[i].len;
+        for (size_t i = 0; i < l.n && block_begin(l.v[i].off) <= at; i++) {
+            uint64_t last = block_begin(l.v[i].off + l.v[i].len - 1);
+            at = size - last > VFS_BLOCK ? last + VFS_BLOCK : size;
+        }
     }
-    op->result = at;
+    op->result = at > off ? at : off;
     return 0;
 }
 
@@ -540,6 +548,10 @@ int vfs_lseek(struct vfs *v, struct vfs_op *op)
         return -ENXIO;
     if (op->flags != SEEK_DATA && op->flags != SEEK_HOLE)
         return -EINVAL;
-    return op->flags == SEEK_DATA ? next_data(v, op, h, op->off, &op->result)
-                                  : next_hole(v, op, h, op->off, a.size);
+    if (op->flags == SEEK_HOLE)
+        return next_hole(v, op, h, op->off, a.size);
+    rc = next_data(v, op, h, block_begin(op->off), &op->result);
+    op->result = block_begin(op->result);
+    op->result = op->result > op->off ? op->result : op->off;
+    return rc;
 }

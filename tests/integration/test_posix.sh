@@ -28,6 +28,25 @@ if not (1 << 50) - (4 << 20) < found <= 1 << 50:
     sys.exit("data found at %d" % found)
 EOF
 must rm "$a/sparse"
+# holes are told in blocks of st_blksize, as of a disk
+must python3 - "$a/sparse" <<'EOF'
+import os, sys
+fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+block = os.fstat(fd).st_blksize
+a, b, c = 10, block + block // 2, 5 * block + 7
+for at in a, b, c:
+    os.pwrite(fd, b"x", at)
+os.ftruncate(fd, c + 100)
+for whence, at, want in (
+        (os.SEEK_HOLE, 0, 2 * block), (os.SEEK_HOLE, a, 2 * block), (os.SEEK_HOLE, b + 1, 2 * block),
+        (os.SEEK_HOLE, 3 * block + 5, 3 * block + 5), (os.SEEK_HOLE, c, c + 100),
+        (os.SEEK_DATA, 0, 0), (os.SEEK_DATA, b + 1, b + 1), (os.SEEK_DATA, 2 * block, 5 * block),
+        (os.SEEK_DATA, 3 * block + 5, 5 * block), (os.SEEK_DATA, c + 1, c + 1)):
+    got = os.lseek(fd, at, whence)
+    if got != want:
+        sys.exit("whence %d from %d: %d instead of %d" % (whence, at, got, want))
+EOF
+must rm "$a/sparse"
 
 # what the second device sees of what is left is the same tree
 must cp -a "$top/tests" "$a/tests"
