@@ -523,8 +523,8 @@ static int answer_undone(struct core *c, uint64_t ns, uint64_t request,
     struct idset gone = {0};
     struct core_ns info;
     int err = ns_get(c, ns, &info);
-    stale |= !err && invalid && planned < info.cursor;
     bool informed = planned >= a->head;
+    stale |= !err && invalid && (planned < info.cursor || !informed);
     if (!err && conflict && informed)
         err = count_tries(c, ns, a, fx);
     if (!err && (conflict || invalid) && !stale)
@@ -536,8 +536,10 @@ static int answer_undone(struct core *c, uint64_t ns, uint64_t request,
     for (size_t i = 0; !err && conflict && informed && i < a->rows_n; i++)
         if (a->rows[i].reason == REFUSED_CYCLE && a->rows[i].kind == ROW_ENTRY)
             err = undo_cycle(c, &a->rows[i], fx);
-    if (!err && gone.ids.n)
-        err = informed ? rescue_refused(c, ns, &gone, fx) : ns_set_hold(c, ns, a->head);
+    if (!err && gone.ids.n && informed)
+        err = rescue_refused(c, ns, &gone, fx);
+    else if (!err && !informed && (invalid || gone.ids.n)) /* the journal may say why */
+        err = ns_set_hold(c, ns, a->head);
     idset_free(&gone);
     return err;
 }

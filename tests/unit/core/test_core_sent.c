@@ -566,6 +566,29 @@ static void test_what_the_driver_gives_up_is_parked_whatever_came_since(void **s
     assert_clean(w);
 }
 
+/* What was refused may be for what the journal tells next: a node that is forgotten there. */
+static void test_a_refusal_with_news_waits_for_them(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = committed(w, "f", NODE_REG);
+    struct core_attr a;
+    assert_int_equal(core_link(w->core, &w->who, f, ROOT, bytes_str("g"), &a, &w->need), 0);
+    planned(w, 0);
+    w->head++;
+    assert_int_equal(answer(w, COMMIT_REFUSED, ROW_ENTRY, ROOT, "g", REFUSED_INVALID), 0);
+    w->head--;
+    assert_int_equal(parked(w), 0);
+    assert_int_equal(plan(w, 0), -EAGAIN);
+    theirs_remove(w, ROOT, "f", f); /* and forgotten */
+    assert_int_equal(node_at(w, ROOT, "g"), f);
+    planned(w, 0);
+    assert_int_equal(answer(w, COMMIT_REFUSED, ROW_ENTRY, ROOT, "g", REFUSED_INVALID), 0);
+    assert_int_equal(parked(w), 0);
+    assert_int_equal(lookup(w, ROOT, "g", &a), -ENOENT); /* nothing was written into it */
+    commit_all(w);
+    assert_clean(w);
+}
+
 static void test_a_session_lets_go_what_it_allows(void **state)
 {
     struct world *w = *state;
@@ -796,6 +819,7 @@ int main(void)
         T(test_a_file_that_kept_a_name_is_not_gone),
         T(test_refusals_park),
         T(test_what_the_driver_gives_up_is_parked_whatever_came_since),
+        T(test_a_refusal_with_news_waits_for_them),
         T(test_a_session_lets_go_what_it_allows),
         T(test_what_a_parked_directory_holds_is_told),
         T(test_the_rest_goes_on_without_the_parked),
