@@ -215,8 +215,10 @@ static int load_page(struct core *c, const struct core_need *need, struct bytes 
         return err;
     if (m.more && !m.entries_n)
         return -EBADMSG;
+    err = node_get(c, need->node, &d); /* names that met others here have changed its links */
     d.complete = !m.more;
-    err = node_put(c, &d);
+    if (!err)
+        err = node_put(c, &d);
     if (!err) {
         sqlite3_stmt *s = tree_stmt(c->t, "UPDATE node SET loaded_upto = ?2 WHERE id = ?1");
         sqlite3_bind_int64(s, 1, (int64_t)d.id);

@@ -149,6 +149,28 @@ static void test_bad_pages(void **state)
     assert_int_equal(lookup(w, ROOT, "b", &a), CORE_NEED); /* nothing of them was taken in */
 }
 
+/* A directory that merges with one that the page tells of is counted once. */
+static void test_a_page_that_merges_counts_links_once(void **state)
+{
+    struct world *w = *state;
+    uint64_t d;
+    assert_int_equal(try_make(w, ROOT, "d", NODE_DIR, &d), CORE_NEED);
+    assert_int_equal(load_name(w, 0, NODE_NONE), 0);
+    d = make(w, ROOT, "d", NODE_DIR);
+    uint64_t n = make(w, d, "s", NODE_DIR);
+    rec_begin(w);
+    rec_inode(w, THEIRS(1), NODE_DIR, 3);
+    rec_entry(w, ROOT, "d", THEIRS(1), NODE_DIR);
+    apply(w); /* merged: of what is in it nothing is known yet */
+    assert_int_equal(node_at(w, ROOT, "d"), THEIRS(1));
+    assert_int_equal(node_at(w, THEIRS(1), "s"), n);
+    struct m_entry v[] = {page_entry(THEIRS(1), "s", THEIRS(2), NODE_DIR)};
+    w->need = (struct core_need){.kind = NEED_PAGE, .ns = NS, .node = THEIRS(1)};
+    assert_int_equal(load_page(w, v, 1, false), 0);
+    assert_int_equal(node_at(w, THEIRS(1), "s"), THEIRS(2));
+    assert_int_equal(attr(w, THEIRS(1)).nlink, 3);
+}
+
 static void test_a_load_of_another_time_is_refused(void **state)
 {
     struct world *w = *state;
@@ -273,6 +295,7 @@ int main(void)
         T(test_the_rest_of_a_directory),
         T(test_a_page_meets_local_names),
         T(test_bad_pages),
+        T(test_a_page_that_merges_counts_links_once),
         T(test_a_load_of_another_time_is_refused),
         T(test_records_for_unknown_parts_are_skipped),
         T(test_a_loaded_node_moves_into_an_unknown_part),
