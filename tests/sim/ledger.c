@@ -53,6 +53,15 @@ int ledger_write(struct ledger *l, uint64_t seed, unsigned client, uint64_t node
     return (int)l->n++;
 }
 
+void ledger_again(struct ledger *l, uint32_t write, uint64_t node)
+{
+    struct written *w = &l->w[write];
+    w->node = node;
+    w->times++;
+    w->live = mask_of(0, w->len);
+    w->committed = 0; /* not yet with what it is now */
+}
+
 bool ledger_find(const struct ledger *l, const struct block_id *id, uint32_t *write)
 {
     uint32_t i = slot_of(l, id);
@@ -108,8 +117,8 @@ void ledger_committed(struct ledger *l, const struct m_extent *v, size_t n)
 void ledger_power_lost(struct ledger *l, unsigned client)
 {
     for (uint32_t i = 0; i < l->n; i++)
-        if (l->w[i].client == client)
-            l->w[i].live &= l->w[i].committed;
+        if (l->w[i].client == client) /* written once more: which of them was is not known */
+            l->w[i].live &= l->w[i].times ? 0 : l->w[i].committed;
 }
 
 void ledger_weaken(struct ledger *l, uint64_t node)

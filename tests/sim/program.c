@@ -188,24 +188,49 @@ static bool new_block(struct attempt *t, uint64_t node, uint64_t off, uint64_t l
     return *write >= 0;
 }
 
+/* What this client has written before into the namespace, to be written once more: the same bytes
+ * are the same block, which may be garbage by now, or on its way there. */
+static bool old_block(struct attempt *t, uint64_t ns, uint64_t *len, int *write)
+{
+    struct ledger *l = &t->c->s->ledger;
+    if (!t->c->s->p.gc || !rng_percent(&t->r, 30) || !l->n)
+        return false;
+    *write = (int)rng_below(&t->r, l->n);
+    const struct written *w = &l->w[*write];
+    if (w->client != t->c->index || w->ns != ns || ledger_weak(l, w->node))
+        return false;
+    *len = w->len;
+    return true;
+}
+
 static int write_at(struct attempt *t, uint64_t node, uint64_t off, uint64_t len)
 {
+    struct ledger *l = &t->c->s->ledger;
     struct marks before = {0};
     struct m_extent e;
     struct core_attr a;
-    int write;
-    if (!sees(t, node, off, off + len, &before) || !new_block(t, node, off, len, &e, &write)) {
+    int write, err = core_getattr(t->core, node, &a, &t->need);
+    if (err)
+        return err;
+    bool again = old_block(t, a.ns, &len, &write);
+    if (!sees(t, node, off, off + len, &before) ||
+        (!again && !new_block(t, node, off, len, &e, &write))) {
         marks_free(&before);
         return -ENOSPC;
     }
+    l->w[write].ns = a.ns;
+    if (again)
+        e = (struct m_extent){.off = off, .len = len, .block = l->w[write].id};
     const struct extent_list with = {.v = &e, .n = 1};
-    int err = core_write(t->core, &t->who, node, off, len, &with, true);
+    err = core_write(t->core, &t->who, node, off, len, &with, true);
     if (!err)
         err = core_getattr(t->core, node, &a, &t->need);
     if (!err)
-        ledger_consume(&t->c->s->ledger, &before);
+        ledger_consume(l, &before);
+    if (!err && again)
+        ledger_again(l, (uint32_t)write, node);
     if (err || a.nlink == 0) /* nobody can ask for it later */
-        t->c->s->ledger.w[write].live = 0;
+        l->w[write].live = 0;
     say(t, "node", node);
     say(t, "off", off);
     say(t, "write", (uint64_t)write);

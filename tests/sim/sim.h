@@ -50,8 +50,8 @@ struct marks { /* zero-initialise; owns v */
 struct ledger {
     struct written {
         struct block_id id;
-        unsigned client, len;
-        uint64_t node;               /* written into */
+        unsigned client, len, times; /* times: written once more */
+        uint64_t node, ns;           /* written into */
         uint8_t cached;              /* bit per client: has the bytes */
         bool held[SERVERS_MAX];      /* durable there */
         bool lost[SERVERS_MAX];      /* was, before the server lost its storage */
@@ -69,6 +69,8 @@ void ledger_reset(struct ledger *l);
 /* A new block of len bytes, unlike any other; -1 when the run has too many. */
 int ledger_write(struct ledger *l, uint64_t seed, unsigned client, uint64_t node, unsigned len,
                  struct block_id *id);
+/* The client writes the block once more: its bytes count anew. */
+void ledger_again(struct ledger *l, uint32_t write, uint64_t node);
 /* Whether the block was made here; len is its length. */
 bool ledger_find(const struct ledger *l, const struct block_id *id, uint32_t *write);
 void marks_add(struct ledger *l, struct marks *m, const struct m_extent *v, size_t n);
