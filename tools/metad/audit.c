@@ -14,11 +14,6 @@ int audit_order(struct meta *m, const struct server_row *servers, size_t n, bool
     return r;
 }
 
-bool audit_hears(const struct server_row *s, int64_t now_ms)
-{
-    return (uint64_t)now_ms <= s->beat_ms + AUDIT_SILENT_MS;
-}
-
 int audit_state(struct meta *m, const struct server_row *s, uint64_t number, int64_t now_ms,
                 struct audit_row *a, enum audit_state *state)
 {
@@ -27,7 +22,7 @@ int audit_state(struct meta *m, const struct server_row *s, uint64_t number, int
         return r;
     uint64_t patience = a->told ? GETS_ON_MS : ANSWERS_MS;
     bool gets_on = (uint64_t)now_ms <= a->at_ms + patience;
-    *state = a->c.order >= number && gets_on && audit_hears(s, now_ms) ? AUDIT_WAIT : AUDIT_SILENT;
+    *state = a->c.order >= number && gets_on && meta_hears(s, now_ms) ? AUDIT_WAIT : AUDIT_SILENT;
     if (a->c.order >= number && a->c.done)
         *state = AUDIT_DONE;
     return 0;

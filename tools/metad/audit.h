@@ -26,8 +26,5 @@ int audit_state(struct meta *m, const struct server_row *s, uint64_t number, int
 /* A beat came: takes what it tells, and adds to the answer what is ordered. */
 int audit_beat(struct meta *m, uint64_t server, const struct m_beat_req *q, int64_t now_ms,
                struct m_beat_ans *a);
-/* Whether the server was heard of lately: one reports itself every few seconds. */
-bool audit_hears(const struct server_row *s, int64_t now_ms);
-#define AUDIT_SILENT_MS 60000
 
 #endif

@@ -80,6 +80,8 @@ int cmd_servers_at(struct cmd *c, const struct bytes *words, size_t words_n,
 int cmd_servers_of_option(struct cmd *c, const char *option, struct server_row **out, size_t *n);
 /* Whether the namespace may be at these servers; else the command fails. */
 int cmd_may_be_at(struct cmd *c, const struct ns_row *ns, const struct server_row *v, size_t n);
+/* Names the block servers that are silent, which is why these may be waited for; none: nothing. */
+int cmd_say_silent(struct cmd *c, const struct server_row *leaving, size_t n);
 /* How many of those assigned stay when these go. */
 size_t cmd_staying(const struct server_row *v, size_t n, const struct server_row *going,
                    size_t going_n);

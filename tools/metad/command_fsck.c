@@ -82,7 +82,7 @@ static int print_silent(struct cmd *c, struct fsck *f)
     bool found;
     int r = fsck_servers(c, &v, &n, &found);
     for (size_t i = 0; !r && found && i < n; i++) {
-        if (audit_hears(&v[i], c->now_ms))
+        if (meta_hears(&v[i], c->now_ms))
             continue;
         f->silent++;
         if (!c->json)

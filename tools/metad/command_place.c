@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LACKING_COUNTED 1000u
+#define LACKING_SUMMED 1000u /* blocks whose lengths are looked up */
 
 /* ---- which servers -------------------------------------------------------------------------- */
 static bool has(const struct server_row *v, size_t n, uint64_t id)
@@ -26,6 +26,21 @@ size_t cmd_staying(const struct server_row *v, size_t n, const struct server_row
     for (size_t k = 0; k < n; k++)
         stay += !v[k].leaving && !has(going, going_n, v[k].id);
     return stay;
+}
+
+int cmd_say_silent(struct cmd *c, const struct server_row *leaving, size_t n)
+{
+    struct server_row *v;
+    size_t v_n;
+    int r = c->m->st->ops->server_list(c->m->st, &v, &v_n, c->ar);
+    for (size_t k = 0; k < v_n && !r; k++)
+        if (!meta_hears(&v[k], c->now_ms) && !has(leaving, n, v[k].id))
+            buf_printf(&c->out,
+                       "block server %llu (%.*s) was last heard of %llu s ago: what it is recorded "
+                       "to have does not count until it is back, or with --force\n",
+                       (unsigned long long)v[k].id, PRB(v[k].premises),
+                       ((unsigned long long)c->now_ms - v[k].beat_ms) / 1000);
+    return r;
 }
 
 /* Adds those of one premises, with the rank. */
@@ -147,8 +162,14 @@ static int change_assignment(struct cmd *c, bool assign)
         return r;
     if (assign)
         r = meta_assign(c->m, ns.id, v, n, c->ar);
-    for (size_t k = 0; !r && !assign && k < n; k++)
-        r = replicas_leave(c->m, ns.id, v[k].id, c->now_ms, c->ar);
+    bool force = cmd_option(c, "force") != NULL, any = false, still = false;
+    for (size_t k = 0; !r && !assign && k < n; k++, any |= still) {
+        r = replicas_leave(c->m, ns.id, v[k].id, c->now_ms, force, c->ar);
+        if (!r)
+            r = meta_is_assigned(c->m, ns.id, v[k].id, &still, c->ar);
+    }
+    if (!r && any)
+        r = cmd_say_silent(c, v, n);
     if (r == -E2BIG)
         return cmd_fail(c, EXIT_FAILED, "a namespace has at most %d block servers", CANDIDATES_MAX);
     return r ? r : meta_touch_members(c->m, ns.id, c->ar);
@@ -265,7 +286,9 @@ struct evacuation {
     size_t to_n;
     size_t left, stuck; /* namespaces */
     uint64_t blocks, bytes;
-    bool more, changed;
+    bool more;  /* it is still being looked up what all lack */
+    bool about; /* lengths are estimated */
+    bool changed;
 };
 
 /* By number, or all of a premises. */
@@ -301,19 +324,31 @@ static int count_left(struct evacuation *e, const struct ns_row *ns, const struc
 {
     const struct store_ops *ops = e->c->m->st->ops;
     struct lack_sum sums[CANDIDATES_MAX];
+    uint64_t counted;
     uint64_t copies = ns->copies_min ? ns->copies_min : 1;
     size_t stay = 0;
     int r = 0;
-    for (size_t k = 0; k < n && !r; k++)
-        if (!v[k].leaving)
-            r = ops->lack_sum(e->c->m->st, ns->id, v[k].id, LACKING_COUNTED, &sums[stay++]);
+    for (size_t k = 0; k < n && !r; k++) {
+        struct lack_sum *sum = &sums[stay];
+        if (v[k].leaving || !meta_hears(&v[k], e->c->now_ms))
+            continue;
+        stay++;
+        r = ops->lack_sum(e->c->m->st, ns->id, v[k].id, LACKING_SUMMED, sum);
+        if (!r)
+            r = ops->lack_count(e->c->m->st, ns->id, v[k].id, &counted);
+        if (r || sum->blocks == counted)
+            continue;
+        sum->bytes = (uint64_t)((double)sum->bytes / (double)sum->blocks * (double)counted);
+        sum->blocks = counted;
+        e->about = true;
+    }
     if (r || !stay)
         return r;
     qsort(sums, stay, sizeof *sums, by_bytes);
     const struct lack_sum *last = &sums[copies < stay ? copies - 1 : stay - 1];
     e->blocks += last->blocks;
     e->bytes += last->bytes;
-    e->more |= last->filling || last->blocks == LACKING_COUNTED;
+    e->more |= last->filling;
     return 0;
 }
 
@@ -380,13 +415,13 @@ static int evacuate_ns(struct evacuation *e, uint64_t server, uint64_t id)
             print_stuck(c, &ns);
         return 0;
     }
-    bool goes = true;
+    bool goes = true, force = cmd_option(c, "force") != NULL;
     for (size_t k = 0; k < n; k++)
         goes &= v[k].id != server || v[k].leaving;
     if (goes) /* asked again: how far is it? */
-        r = replicas_let_go(c->m, id, server, c->now_ms, c->ar);
+        r = replicas_let_go(c->m, id, server, c->now_ms, force, c->ar);
     else
-        r = replicas_leave(c->m, id, server, c->now_ms, c->ar);
+        r = replicas_leave(c->m, id, server, c->now_ms, force, c->ar);
     if (!r && !goes)
         r = meta_touch_members(c->m, id, c->ar);
     if (!r)
@@ -421,10 +456,10 @@ static int evacuate_server(struct evacuation *e, struct server_row *s)
     return r;
 }
 
-static int print_evacuation(const struct evacuation *e)
+static void print_evacuation(const struct evacuation *e)
 {
     struct cmd *c = e->c;
-    const char *about = e->more ? "more than " : "";
+    const char *more = e->more ? "more than " : "", *about = e->about ? "about " : "";
     c->keep = true;
     c->unchanged = !e->changed;
     c->status = e->left ? EXIT_PENDING : e->stuck ? EXIT_FAILED : 0;
@@ -433,17 +468,16 @@ static int print_evacuation(const struct evacuation *e)
                    "{\"servers\": %zu, \"namespaces_left\": %zu, \"lacking_blocks\": %llu, "
                    "\"lacking_bytes\": %llu, \"all_counted\": %s, \"namespaces_stuck\": %zu}\n",
                    e->n, e->left, (unsigned long long)e->blocks, (unsigned long long)e->bytes,
-                   e->more ? "false" : "true", e->stuck);
+                   e->more || e->about ? "false" : "true", e->stuck);
     else if (e->left)
         buf_printf(&c->out,
-                   "%zu namespaces are still at %.*s: others lack %s%llu blocks, %llu bytes\n",
-                   e->left, PRB(c->arg[0]), about, (unsigned long long)e->blocks,
+                   "%zu namespaces are still at %.*s: others lack %s%llu blocks, %s%llu bytes\n",
+                   e->left, PRB(c->arg[0]), more, (unsigned long long)e->blocks, about,
                    (unsigned long long)e->bytes);
     else if (!e->stuck)
         buf_printf(&c->out,
                    "all that was at %.*s is at others; steadfs admin server remove takes it out\n",
                    PRB(c->arg[0]));
-    return 0;
 }
 
 int cmd_evacuate(struct cmd *c)
@@ -463,5 +497,8 @@ int cmd_evacuate(struct cmd *c)
         r = cmd_servers_of_option(c, "to", &e.to, &e.to_n);
     for (size_t k = 0; k < e.n && !r && !c->status; k++)
         r = evacuate_server(&e, &e.v[k]);
-    return r || c->status ? r : print_evacuation(&e);
+    if (r || c->status)
+        return r;
+    print_evacuation(&e);
+    return e.left && !c->json ? cmd_say_silent(c, e.v, e.n) : 0;
 }

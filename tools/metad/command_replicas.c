@@ -162,7 +162,7 @@ static int drain_ns(struct cmd *c, const struct server_row *s, uint64_t id, size
                    stay == 1 ? "" : "s", PRB(ns.name));
         return 0;
     }
-    r = replicas_leave(c->m, id, s->id, c->now_ms, c->ar);
+    r = replicas_leave(c->m, id, s->id, c->now_ms, cmd_option(c, "force") != NULL, c->ar);
     return r ? r : meta_touch_members(c->m, id, c->ar);
 }
 
@@ -185,15 +185,18 @@ int cmd_server_drain(struct cmd *c)
         return r;
     r = served(c, s.id, 0, SIZE_MAX >> 1, &v, &left);
     c->status = stuck ? EXIT_FAILED : 0; /* then it leaves none of them */
-    if (!r && left && !stuck)
-        buf_printf(&c->out,
-                   "block server %llu (%.*s) leaves %zu namespaces when others have what it has; "
-                   "see steadfs admin replication\n",
-                   (unsigned long long)s.id, PRB(s.premises), left);
-    else if (!r && !stuck)
+    if (r || stuck)
+        return r;
+    if (!left) {
         buf_printf(&c->out, "nothing is on block server %llu (%.*s) alone\n",
                    (unsigned long long)s.id, PRB(s.premises));
-    return r;
+        return 0;
+    }
+    buf_printf(&c->out,
+               "block server %llu (%.*s) leaves %zu namespaces when others have what it has; "
+               "see steadfs admin replication\n",
+               (unsigned long long)s.id, PRB(s.premises), left);
+    return cmd_say_silent(c, &s, 1);
 }
 
 int cmd_server_remove(struct cmd *c)

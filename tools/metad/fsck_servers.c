@@ -140,7 +140,7 @@ int fsck_checks(struct cmd *c, struct fsck *f)
 static int count_lacking(struct cmd *c, uint64_t ns, uint64_t *blocks, bool *curable)
 {
     const struct store_ops *ops = c->m->st->ops;
-    uint64_t heard = (uint64_t)c->now_ms - AUDIT_SILENT_MS;
+    uint64_t heard = meta_heard_since(c->now_ms);
     struct server_row *v;
     size_t n;
     int r = ops->assigned(c->m->st, ns, &v, &n, c->ar);
@@ -150,7 +150,7 @@ static int count_lacking(struct cmd *c, uint64_t ns, uint64_t *blocks, bool *cur
         r = ops->fill_step(c->m->st, ns, v[k].id, FILL_BLOCKS, &more);
         if (!r)
             r = ops->lack_sum(c->m->st, ns, v[k].id, SIZE_MAX >> 1, &sum);
-        if (!r && sum.blocks && audit_hears(&v[k], c->now_ms))
+        if (!r && sum.blocks && meta_hears(&v[k], c->now_ms))
             r = ops->lack_curable(c->m->st, ns, v[k].id, heard, CURABLE_LOOKED, &some);
         if (r)
             return r;

@@ -53,7 +53,7 @@ static bool is_recorded(const struct inventory *v, const struct holder_row *h, s
     return false;
 }
 
-/* Whether a server that the namespace has now is recorded to have the block. */
+/* Whether a server that the namespace has now, and that is not silent, is recorded to have it. */
 static int is_elsewhere(struct inventory *v, const struct m_held *h, bool *yes)
 {
     const struct store_ops *ops = v->m->st->ops;
@@ -66,7 +66,9 @@ static int is_elsewhere(struct inventory *v, const struct m_held *h, bool *yes)
     *yes = false;
     for (size_t s = 0; s < servers_n && !r; s++)
         for (size_t k = 0; k < n; k++)
-            *yes |= servers[s].id == rows[k].server && servers[s].generation == rows[k].generation;
+            *yes |= servers[s].id == rows[k].server &&
+                    servers[s].generation == rows[k].generation &&
+                    meta_hears(&servers[s], v->now_ms);
     return r;
 }
 

@@ -209,6 +209,16 @@ int meta_authenticate(struct meta *m, const char *credential, struct meta_caller
     return 0;
 }
 
+bool meta_hears(const struct server_row *s, int64_t now_ms)
+{
+    return s->beat_ms >= meta_heard_since(now_ms);
+}
+
+uint64_t meta_heard_since(int64_t now_ms)
+{
+    return now_ms > META_SILENT_MS ? (uint64_t)now_ms - META_SILENT_MS : 0;
+}
+
 int meta_is_assigned(struct meta *m, uint64_t ns, uint64_t server, bool *is, struct arena *ar)
 {
     struct server_row *v;

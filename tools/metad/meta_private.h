@@ -39,6 +39,13 @@ int meta_store_fail(char *why, int r, const char *what);
 int meta_access(struct meta *m, const struct meta_caller *who, uint64_t ns, struct ns_row *row,
                 uint64_t *role, struct arena *ar, char *why);
 
+/* Whether the block server was heard of lately: one reports itself every few seconds. What one has
+ * that is silent for longer may be lost. */
+bool meta_hears(const struct server_row *s, int64_t now_ms);
+/* The time of the last beat of one that was heard just so lately. */
+uint64_t meta_heard_since(int64_t now_ms);
+#define META_SILENT_MS 60000
+
 /* Whether the block server is assigned to the namespace, leaving it or not. */
 int meta_is_assigned(struct meta *m, uint64_t ns, uint64_t server, bool *is, struct arena *ar);
 

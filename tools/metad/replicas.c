@@ -94,14 +94,15 @@ int replicas_renewed(struct meta *m, uint64_t server)
     return r;
 }
 
-int replicas_let_go(struct meta *m, uint64_t ns, uint64_t server, int64_t now_ms, struct arena *ar)
+int replicas_let_go(struct meta *m, uint64_t ns, uint64_t server, int64_t now_ms, bool force,
+                    struct arena *ar)
 {
     struct ns_row row;
     bool blocked;
     int r = m->st->ops->ns_get(m->st, ns, &row, ar);
     if (!r)
         r = m->st->ops->leave_blocked(m->st, ns, server, row.copies_min ? row.copies_min : 1,
-                                      &blocked);
+                                      force ? 0 : meta_heard_since(now_ms), &blocked);
     if (r || blocked)
         return r;
     r = m->st->ops->unassign(m->st, ns, server);
@@ -114,12 +115,13 @@ int replicas_let_go(struct meta *m, uint64_t ns, uint64_t server, int64_t now_ms
     return r ? r : meta_touch_members(m, ns, ar);
 }
 
-int replicas_leave(struct meta *m, uint64_t ns, uint64_t server, int64_t now_ms, struct arena *ar)
+int replicas_leave(struct meta *m, uint64_t ns, uint64_t server, int64_t now_ms, bool force,
+                   struct arena *ar)
 {
     int r = m->st->ops->lack_drop(m->st, ns, server);
     if (!r)
         r = m->st->ops->leave(m->st, ns, server, true);
-    return r ? r : replicas_let_go(m, ns, server, now_ms, ar);
+    return r ? r : replicas_let_go(m, ns, server, now_ms, force, ar);
 }
 
 /* ---- replicas ------------------------------------------------------------------------------- */
@@ -173,7 +175,7 @@ static int fill_replica_ns(struct meta *m, const struct meta_caller *who, uint64
         r = m->st->ops->assigned(m->st, ns, &v, &n, ar);
     for (size_t k = 0; !r && k < n; k++) {
         if (v[k].leaving)
-            r = replicas_let_go(m, ns, v[k].id, now_ms, ar);
+            r = replicas_let_go(m, ns, v[k].id, now_ms, false, ar);
     }
     if (!r)
         r = m->st->ops->assigned(m->st, ns, &v, &n, ar);

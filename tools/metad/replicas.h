@@ -22,9 +22,12 @@ int replicas_present(struct meta *m, uint64_t ns, uint64_t server, const struct 
 int replicas_assigned(struct meta *m, uint64_t ns, uint64_t server);
 /* The server's storage is another one: nothing recorded of it counts. */
 int replicas_renewed(struct meta *m, uint64_t server);
-/* Lets a leaving server go if nothing depends on it any more. */
-int replicas_let_go(struct meta *m, uint64_t ns, uint64_t server, int64_t now_ms, struct arena *ar);
+/* Lets a leaving server go if nothing depends on it any more. What others have does not count while
+ * they are silent: a machine that is gone is recorded to have all it had; force: it does. */
+int replicas_let_go(struct meta *m, uint64_t ns, uint64_t server, int64_t now_ms, bool force,
+                    struct arena *ar);
 /* The server is to leave; it is let go at once where nothing depends on it. */
-int replicas_leave(struct meta *m, uint64_t ns, uint64_t server, int64_t now_ms, struct arena *ar);
+int replicas_leave(struct meta *m, uint64_t ns, uint64_t server, int64_t now_ms, bool force,
+                   struct arena *ar);
 
 #endif

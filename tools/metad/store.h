@@ -224,9 +224,9 @@ struct store_ops {
     int (*unassign)(struct store *s, uint64_t ns, uint64_t server);
     int (*leave)(struct store *s, uint64_t ns, uint64_t server, bool leaving);
     /* Whether a block that is present there would have fewer than `copies` elsewhere, as far as
-     * there are servers for them. */
+     * there are servers for them; who was not heard of since then counts as having nothing. */
     int (*leave_blocked)(struct store *s, uint64_t ns, uint64_t server, uint64_t copies,
-                         bool *blocked);
+                         uint64_t heard_ms, bool *blocked);
     /* The premises that a namespace never leaves, none: it may go anywhere. While there are some,
      * assignments to servers elsewhere do not count, whatever asks. set replaces them. */
     int (*onsite_list)(struct store *s, uint64_t ns, struct bytes **v, size_t *n, struct arena *ar);
@@ -369,6 +369,8 @@ struct store_ops {
                      size_t limit, struct lack_row **v, size_t *n, struct arena *ar);
     int (*lack_sum)(struct store *s, uint64_t ns, uint64_t server, size_t max,
                     struct lack_sum *sum);
+    /* How many blocks it lacks, however many commits refer to each. */
+    int (*lack_count)(struct store *s, uint64_t ns, uint64_t server, uint64_t *n);
     int (*lack_drop)(struct store *s, uint64_t ns, uint64_t server);
     /* Whether it is known that the server lacks the block, or it is still being looked up. */
     int (*lack_noted)(struct store *s, uint64_t ns, uint64_t server, const struct block_id *b,

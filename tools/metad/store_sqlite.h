@@ -210,7 +210,8 @@ int sq_stage_drop(struct store *s, uint64_t ns, uint64_t device, uint64_t reques
 
 /* store_sqlite_lack.c */
 int sq_leave(struct store *s, uint64_t ns, uint64_t server, bool leaving);
-int sq_leave_blocked(struct store *s, uint64_t ns, uint64_t server, uint64_t copies, bool *blocked);
+int sq_leave_blocked(struct store *s, uint64_t ns, uint64_t server, uint64_t copies,
+                     uint64_t heard_ms, bool *blocked);
 int sq_key_put(struct store *s, uint64_t server, const struct key_row *k);
 int sq_key_list(struct store *s, uint64_t server, struct key_row **v, size_t *n, struct arena *ar);
 int sq_key_drop(struct store *s, uint64_t server, uint64_t id);
@@ -236,6 +237,7 @@ int sq_lack_sum(struct store *s, uint64_t ns, uint64_t server, size_t max, struc
 int sq_lack_drop(struct store *s, uint64_t ns, uint64_t server);
 int sq_fill_begin(struct store *s, uint64_t ns, uint64_t server);
 int sq_fill_step(struct store *s, uint64_t ns, uint64_t server, size_t blocks, bool *more);
+int sq_lack_count(struct store *s, uint64_t ns, uint64_t server, uint64_t *n);
 int sq_lack_noted(struct store *s, uint64_t ns, uint64_t server, const struct block_id *b,
                   bool *yes);
 int sq_lack_curable(struct store *s, uint64_t ns, uint64_t server, uint64_t heard_ms, size_t max,

@@ -104,6 +104,18 @@ int sq_lack_sum(struct store *s, uint64_t ns, uint64_t server, size_t max, struc
     return r == -ENOENT ? 0 : r;
 }
 
+int sq_lack_count(struct store *s, uint64_t ns, uint64_t server, uint64_t *n)
+{
+    sqlite3_stmt *st = sq_bind(s,
+                               "SELECT count(*) FROM (SELECT DISTINCT block FROM lack "
+                               "WHERE ns = ? AND server = ?)",
+                               "ii", ns, server);
+    int r = sq_one(s, st);
+    *n = r ? 0 : sq_u64(st, 0);
+    sq_done(st);
+    return r;
+}
+
 int sq_lack_drop(struct store *s, uint64_t ns, uint64_t server)
 {
     int r = sq_exec(s, "DELETE FROM lack WHERE ns = ? AND server = ?", "ii", ns, server);
@@ -250,13 +262,15 @@ int sq_leave(struct store *s, uint64_t ns, uint64_t server, bool leaving)
                    server, (uint64_t)leaving);
 }
 
-int sq_leave_blocked(struct store *s, uint64_t ns, uint64_t server, uint64_t copies, bool *blocked)
+int sq_leave_blocked(struct store *s, uint64_t ns, uint64_t server, uint64_t copies,
+                     uint64_t heard_ms, bool *blocked)
 {
     /* Only blocks that somebody lacks can have too few copies; while another server is being
      * filled, what it lacks is not all known. With fewer servers than copies nothing goes. */
     sqlite3_stmt *st =
         sq_bind(s,
-                "WITH stay AS (SELECT server FROM placed WHERE ns = ?1 AND leaving = 0) "
+                "WITH stay AS (SELECT server FROM placed JOIN server ON id = placed.server "
+                "WHERE ns = ?1 AND leaving = 0 AND beat_ms >= ?4) "
                 "SELECT 1 WHERE EXISTS (SELECT 1 FROM fill WHERE ns = ?1 AND server IN stay) "
                 "OR ((SELECT count(*) FROM stay) < ?3 AND EXISTS "
                 "(SELECT 1 FROM block WHERE ns = ?1)) "
@@ -266,7 +280,7 @@ int sq_leave_blocked(struct store *s, uint64_t ns, uint64_t server, uint64_t cop
                 "AND (SELECT count(DISTINCT l.server) FROM lack AS l WHERE l.ns = ?1 AND "
                 "l.server IN stay AND l.block = lack.block) > "
                 "(SELECT count(*) FROM stay) - ?3)",
-                "iii", ns, server, copies);
+                "iiii", ns, server, copies, heard_ms);
     int r = sq_one(s, st);
     sq_done(st);
     *blocked = r == 0;

@@ -461,6 +461,7 @@ const struct store_ops sq_ops = {
     .finding_put = sq_finding_put,
     .extent_page = sq_extent_page,
     .block_at = sq_block_at,
+    .lack_count = sq_lack_count,
     .lack_noted = sq_lack_noted,
     .lack_curable = sq_lack_curable,
     .lack_drop = sq_lack_drop,

@@ -245,7 +245,7 @@ static void fewer_than_the_copies_never_stay(void **state)
     assert_int_equal(meta_change_begin(w->m), 0);
     assert_int_equal(w->m->st->ops->leave(w->m->st, w->alice.ns, w->server[HQ], true), 0);
     assert_int_equal(
-        w->m->st->ops->leave_blocked(w->m->st, w->alice.ns, w->server[HQ], 2, &blocked), 0);
+        w->m->st->ops->leave_blocked(w->m->st, w->alice.ns, w->server[HQ], 2, 0, &blocked), 0);
     assert_true(blocked);
     assert_int_equal(w->m->st->ops->leave(w->m->st, w->alice.ns, w->server[HQ], false), 0);
     assert_int_equal(meta_change_end(w->m, 0), 0);
@@ -273,6 +273,102 @@ static void who_has_no_other_is_named_and_stays(void **state)
     /* all premises at once: nobody is left to go to */
     text = world_command(w, &world_admin, 1, "admin evacuate cloud --to attic,hq");
     assert_non_null(strstr(text, "being evacuated"));
+}
+
+/* A machine that is gone is recorded to have all it had: that is no other copy. */
+static void who_is_silent_is_no_copy(void **state)
+{
+    struct world *w = *state;
+    struct block_id b = world_make_block(w, "a");
+    size_t others;
+    char line[64];
+    world_stored(w, CLOUD, w->alice.ns, &b, 100, 0);
+    world_command(w, &world_admin, 0, "admin unassign bob hq");
+    w->now += 72000;
+    world_beat(w, HQ, NULL, 0);
+    snprintf(line, sizeof line, "admin server drain %llu", (unsigned long long)w->server[HQ]);
+    char *text = world_command(w, &world_admin, 0, line);
+    expect_text(text, "leaves 1 namespaces when others have what it has");
+    expect_text(text, "(cloud) was last heard of 72 s ago: what it is recorded to have does not");
+    assert_int_equal(replicas(w, HQ, &others), 1); /* nor is it let go by the way */
+    expect_text(world_command(w, &world_admin, 6, "admin evacuate hq"), "was last heard of 72 s");
+    world_command(w, &world_admin, 0, "admin evacuate hq --cancel");
+    expect_text(world_command(w, &world_admin, 0, "admin unassign alice hq"), "last heard of 72 s");
+    snprintf(line, sizeof line, "admin server remove %llu", (unsigned long long)w->server[HQ]);
+    world_command(w, &world_admin, 1, line);
+    world_beat(w, CLOUD, NULL, 0);
+    assert_int_equal(replicas(w, HQ, &others), 0);
+    world_command(w, &world_admin, 0, line);
+}
+
+static void who_knows_better_may_force_it(void **state)
+{
+    struct world *w = *state;
+    struct block_id b = world_make_block(w, "a");
+    size_t others;
+    world_stored(w, CLOUD, w->alice.ns, &b, 100, 0);
+    w->now += 72000;
+    world_beat(w, HQ, NULL, 0);
+    assert_int_equal(strlen(world_command(w, &world_admin, 0, "admin unassign alice hq --force")),
+                     0);
+    assert_int_equal(replicas(w, HQ, &others), 0);
+    /* what is recorded to be nowhere else does not go with force either */
+    world_command(w, &world_admin, 0, "admin assign alice hq attic");
+    world_beat(w, ATTIC, NULL, 0);
+    world_make_block(w, "b");
+    expect_text(world_command(w, &world_admin, 6, "admin evacuate hq --force"), "2 blocks");
+}
+
+/* Waiting clients are woken by what a command changed, however it ended, and by nothing else. */
+static void what_was_changed_is_told(void **state)
+{
+    struct world *w = *state;
+    static const struct {
+        const char *line;
+        unsigned status;
+        bool unchanged;
+    } cases[] = {
+        {"admin unassign alice cloud", 0, false},
+        {"admin evacuate hq", 1,
+         false}, /* alice stays, bob's goes; and nothing is assigned there */
+        {"admin evacuate hq", 1, true},
+        {"admin evacuate mars", 1, true},
+        {"admin unassign alice mars", 1, true},
+        {"admin evacuate hq --cancel", 0, false},
+        {"admin rotate-key", 0, false},
+        {"admin nonsense", 2, true},
+    };
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        struct m_word words[8];
+        struct m_command_req q = {.words = words};
+        struct m_command_ans a;
+        char *copy = arena_str(&w->ar, bytes_str(cases[k].line)), *save = NULL;
+        for (char *t = strtok_r(copy, " ", &save); t; t = strtok_r(NULL, " ", &save))
+            words[q.words_n++].text = bytes_str(t);
+        assert_int_equal(meta_command(w->m, &world_admin, &q, w->now, &a, &w->ar), 0);
+        if (a.exit_status != cases[k].status || a.unchanged != cases[k].unchanged)
+            fail_msg("%s: %u, unchanged %d: %s", cases[k].line, (unsigned)a.exit_status,
+                     a.unchanged, arena_str(&w->ar, a.text));
+    }
+}
+
+/* Progress is exact however much is left; a block that several commits wait for is one. */
+static void what_is_left_is_counted_whole(void **state)
+{
+    struct world *w = *state;
+    struct block_id b = world_make_block(w, "a");
+    expect_committed(world_commit_with(w, &b, "again", HQ, WORLD_NO_RECEIPT));
+    expect_text(world_command(w, &world_admin, 6, "admin evacuate hq"), "others lack 1 blocks");
+    assert_int_equal(meta_change_begin(w->m), 0);
+    for (uint64_t k = 0; k < 5000; k++) {
+        struct block_id more = world_block(w);
+        assert_int_equal(w->m->st->ops->block_put(w->m->st, w->alice.ns, &more, 300, 2), 0);
+        assert_int_equal(w->m->st->ops->lack_put(w->m->st, w->alice.ns, w->server[CLOUD], &more, 2),
+                         0);
+    }
+    assert_int_equal(meta_change_end(w->m, 0), 0);
+    expect_text(world_command(w, &world_admin, 6, "admin evacuate hq"),
+                "others lack 5001 blocks, about 1");
 }
 
 /* ---- the version before --------------------------------------------------------------------- */
@@ -330,6 +426,10 @@ int main(void)
         TEST(copies_hold_it_back),
         TEST(fewer_than_the_copies_never_stay),
         TEST(who_has_no_other_is_named_and_stays),
+        TEST(who_is_silent_is_no_copy),
+        TEST(who_knows_better_may_force_it),
+        TEST(what_was_changed_is_told),
+        TEST(what_is_left_is_counted_whole),
         TEST(a_database_of_version_2_is_brought_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -104,7 +104,9 @@ _steadfs() {
                     where) words+=" --copies" ;;
                     rotate-key) words+=" --at-once" ;;
                     onsite) words+=" --anywhere" ;;
-                    evacuate) words+=" --to --wait --cancel" ;;
+                    evacuate) words+=" --to --wait --cancel --force" ;;
+                    unassign) words+=" --force" ;;
+                    server) [ "${COMP_WORDS[3]}" = drain ] && words+=" --force" ;;
                     gc) words+=" --dry-run" ;;
                     fsck) words+=" --repair --read --recorded" ;;
                     quota) words+=" --bytes --nodes" ;;
