@@ -78,6 +78,9 @@ void service_note(struct service *s, enum log_level level, const struct log_wher
  * above. */
 void service_fail(struct service *s, const struct call *c, struct httpd_req *q, int err,
                   const char *why);
+/* Calls whose answers may come later: handlers of httpd. ctx: the service. */
+void service_on_wait(void *ctx, struct httpd_req *q);
+void service_on_lock(void *ctx, struct httpd_req *q);
 /* Registers every route. */
 void service_routes(struct service *s);
 /* The program's own lines of /metrics. ctx: the service. */
