@@ -524,6 +524,10 @@ void put_step(struct sync *s, struct route *r);
 /* Puts what is small of v, whose question is being asked. */
 void put_eager(struct sync *s, struct route *r, struct upload *const *v, size_t n);
 void upload_enqueue_put(struct upload *u, bool first);
+/* Of the blocks on their way how many are at fewer than `want` block servers yet, as far as is
+ * known here, and at how many the one is that got least far. */
+void upload_copies(struct sync *s, const struct sync_ns *ns, size_t want, size_t *least,
+                   uint64_t *blocks);
 void upload_receipt(struct sync *s, struct upload *u, struct bytes receipt);
 /* The block cannot be read from the outbox. */
 void upload_unreadable(struct sync *s, struct upload *u);

@@ -248,6 +248,16 @@ static void json_since(struct buf *b, int64_t ns)
     buf_printf(b, "\"since\": \"%s\"", text);
 }
 
+/* What an fsync that waits for copies has got so far. */
+static void status_copies(struct sync *s, const struct sync_ns *ns, struct buf *b)
+{
+    size_t want = targets_wanted(s, ns), least;
+    uint64_t blocks;
+    upload_copies(s, ns, want, &least, &blocks);
+    buf_printf(b, "\"copies_wanted\": %zu, \"copies_reached\": %zu, \"blocks_short\": %llu, ", want,
+               least, (unsigned long long)blocks);
+}
+
 static void status_ns(struct sync *s, struct sync_ns *ns, bool first, const char *full,
                       struct buf *b)
 {
@@ -270,6 +280,7 @@ static void status_ns(struct sync *s, struct sync_ns *ns, bool first, const char
                (unsigned long long)ns->head, (unsigned long long)files, (unsigned long long)bytes,
                (unsigned long long)n.conflicts, (unsigned long long)n.parked,
                (unsigned long long)n.held);
+    status_copies(s, ns, b);
     json_text(b, "last_error", error);
     buf_printf(b, ", ");
     json_since(b, n.since);

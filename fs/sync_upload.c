@@ -406,6 +406,40 @@ void upload_retarget(struct sync *s, struct sync_ns *ns)
     }
 }
 
+/* At how many block servers of the namespace it is; *first: u is the first route's of those. */
+static size_t block_copies(struct sync *s, const struct sync_ns *ns, const struct upload *u,
+                           bool *first)
+{
+    size_t n = 0;
+    const struct upload *seen = NULL;
+    for (size_t i = 0; i < ns->routes_n; i++) {
+        const struct upload *v = upload_find(s, ns->routes[i], &u->id);
+        seen = seen ? seen : v;
+        n += v && (v->state == UPLOAD_PRESENT || v->state == UPLOAD_RECEIPT);
+    }
+    *first = seen == u;
+    return n;
+}
+
+void upload_copies(struct sync *s, const struct sync_ns *ns, size_t want, size_t *least,
+                   uint64_t *blocks)
+{
+    *least = want;
+    *blocks = 0;
+    for (size_t i = 0; i < s->buckets_n; i++)
+        for (const struct upload *u = s->buckets[i]; u; u = u->chain) {
+            bool first, referenced, pending;
+            if (u->route->ns != ns)
+                continue;
+            size_t n = block_copies(s, ns, u, &first);
+            if (!first || n >= want ||
+                core_block_used(s->fs->core, &u->id, &referenced, &pending) || !pending)
+                continue;
+            ++*blocks;
+            *least = n < *least ? n : *least;
+        }
+}
+
 void upload_sweep(struct sync *s)
 {
     int64_t now = s->clock();

@@ -18,16 +18,33 @@ must lab mount a "$a" -o copies=2,fsync_timeout=30
 must lab kill blockd-cloud
 must lab kill blockd-attic
 must lab kill a TERM
+must lab mount a "$a" # one copy is enough for it
+random_file "$work/old" 700000
+must cp "$work/old" "$a/old"
+must sync "$a/old"
+must lab kill a TERM
 must lab mount a "$a" -o copies=2,fsync_timeout=3
+# a clone has the blocks of a file that is at one server: they count, too
+must cp "$a/old" "$a/clone"
+must_fail "timed out" sync "$a/clone"
 must_fail "timed out" dd if=/dev/zero of="$a/early" bs=4096 count=1 conv=fsync
 "$top/tools/lab" steadfs "$lab" a status "$a" >"$work/status" || true
 grep -q '1 of 2 block servers' "$work/status" || { cat "$work/status"; fail "status does not say what is missing"; }
+grep -q '2 blocks on their way have too few copies yet: 1 of 2 reached' "$work/status" ||
+    { cat "$work/status"; fail "status does not say how many copies were reached"; }
 must lab start blockd-cloud
 must lab start blockd-attic
 must lab kill a TERM
 must lab mount a "$a" -o copies=2,fsync_timeout=30
 settled
 [ -e "$a/early" ] || fail "what could not be synced in time is gone"
+must sync "$a/clone"
+sites_of() { lab blocks cloud | cat - <(lab blocks attic) | grep -c "$1"; }
+while read -r id _; do
+    [ "$(sites_of "$id")" -ge 1 ] || fail "a block of the clone is at one server only"
+done < <(sqlite3 -cmd '.timeout 10000' "$lab/metad/meta.db" "SELECT lower(substr(hex(block), 3)) FROM extent
+    JOIN entry ON entry.node = extent.node WHERE name = CAST('clone' AS BLOB)")
+must cmp "$work/old" "$a/clone"
 
 # Writes files of random bytes and fsyncs them; the names and sums of those acknowledged go to $work/acked, of the
 # others to $work/failed. Ends when $work/stop is there.

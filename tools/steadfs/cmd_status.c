@@ -43,6 +43,10 @@ static void table(const struct json *status)
                *error                     ? error
                : files > 0 || pending > 0 ? "syncing"
                                           : "synced");
+        if (json_number(n, "copies_wanted") > 1 && json_number(n, "blocks_short") > 0)
+            printf("    %.0f blocks on their way have too few copies yet: %.0f of %.0f reached\n",
+                   json_number(n, "blocks_short"), json_number(n, "copies_reached"),
+                   json_number(n, "copies_wanted"));
         for (const struct json *p = parked ? parked->first : NULL; p; p = p->next) {
             const char *file = json_text(p, "file");
             printf("    refused: %s: %s: %s\n", *file ? file : json_text(p, "path"),
