@@ -5,7 +5,9 @@
  * one after the other, so that a batch touches one directory DIR/tmp/                         being
  * written; emptied at every start DIR/corrupt/                     set aside
  *
- * Names are given out once: a file belongs to the one record that names it.
+ * Names are given out once: a file belongs to the one record that names it. A numbered directory
+ * stays when its last file has gone, one for some thousand files: a file that is not in a directory
+ * that is there is lost, while a directory that is not there may be on a disk that is not mounted.
  */
 #ifndef DIR_FILES_H
 #define DIR_FILES_H

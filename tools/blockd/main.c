@@ -532,6 +532,7 @@ static int start(struct program *p, char *err)
         .log = p->log,
         .ctx = &p->service,
         .max_connections = CONNECTIONS_MAX,
+        .workers = SERVICE_WORKERS,
         .rate = p->o.rate,
         .metrics = service_metrics,
         .name = "steadfs_blockd",

@@ -31,7 +31,6 @@
 #define NAME "steadfs_blockd"
 #define PUT_HEAD_MAX (256u << 10)
 #define PUT_BODY_MAX (PUT_BATCH_BYTES + PUT_HEAD_MAX)
-#define RELAYS_MAX 2            /* at a time: each keeps a worker waiting */
 #define OFFER_ROOM (256u << 20) /* free bytes that replication leaves to clients */
 #define GET_BODY_MAX (IDS_MAX * 40u + 4096u)
 
@@ -198,7 +197,7 @@ static void relay(struct service *s, struct httpd_req *q, const struct m_put_hea
         .ns = h->ns, .capability = h->relay_capability, .items = h->items, .items_n = h->items_n};
     snprintf(res.message, sizeof res.message, "too many blocks are being passed on");
     frame_head(&m_put_head_desc, &on, &head);
-    if (atomic_fetch_add(&s->relays, 1) < RELAYS_MAX)
+    if (atomic_fetch_add(&s->relays, 1) < SERVICE_RELAYS_MAX)
         replicate_relay(s->replicate, h->ns, h->relay, bytes_of(head.p, head.n), raw, &res);
     atomic_fetch_sub(&s->relays, 1);
     if (!res.err)

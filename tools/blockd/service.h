@@ -13,6 +13,10 @@
 
 #include <stdatomic.h>
 
+/* Puts that are passed on at a time: each keeps a worker waiting for the other server. */
+#define SERVICE_RELAYS_MAX 8
+#define SERVICE_WORKERS (4 + SERVICE_RELAYS_MAX)
+
 struct service {
     struct storage *storage;
     struct access access;

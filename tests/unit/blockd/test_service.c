@@ -489,9 +489,9 @@ static void test_relay(void **state)
     struct storage_info info;
     assert_int_equal(send_put(e, &a, &h, bytes_of(p, 100), &ans), -EAGAIN); /* it knows none */
     assert_int_equal(atomic_load(&e->s.relays), 0);
-    atomic_store(&e->s.relays, 2); /* enough are being passed on */
+    atomic_store(&e->s.relays, SERVICE_RELAYS_MAX); /* enough are being passed on */
     assert_int_equal(send_put(e, &a, &h, bytes_of(p, 100), &ans), -EAGAIN);
-    assert_int_equal(atomic_load(&e->s.relays), 2);
+    assert_int_equal(atomic_load(&e->s.relays), SERVICE_RELAYS_MAX);
     atomic_store(&e->s.relays, 0);
     h.capability = capability(e, &a, 4, RIGHT_READ);
     assert_int_equal(send_put(e, &a, &h, bytes_of(p, 100), &ans), -EPERM);
