@@ -376,6 +376,7 @@ static int entry_row(struct core *c, sqlite3_stmt *s, struct erow *e)
     e->name_len = (size_t)sqlite3_column_bytes(s, 3);
     if (e->name_len > NAME_LEN_MAX) { /* only damage makes such a row */
         sqlite3_reset(s);
+        tree_note_damage(c->t);
         return -EUCLEAN;
     }
     memcpy(e->name, sqlite3_column_blob(s, 3), e->name_len);

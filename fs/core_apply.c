@@ -640,8 +640,8 @@ int core_apply(struct core *c, uint64_t ns, const struct m_record *r, int64_t no
     bool own = !err && r->device == c->device && r->request;
     if (own) {
         bool unanswered = request_open(c, r->request);
-        err = settle_request(c, r->request, r->sjid);
-        if (!err && unanswered)
+        err = settle_request(c, r->request, r->sjid, fx);
+        if ((!err || err == -ENOENT) && unanswered)
             effect_done(fx, ns, r->request, COMMIT_COMMITTED, r->sjid);
         w.supersedes = err == -ENOENT;
     }

@@ -136,8 +136,11 @@ static int extent_rows(struct core *c, uint64_t node, uint64_t off, uint64_t end
     sqlite3_bind_int64(s, 3, (int64_t)end);
     int rc;
     while ((rc = tree_step(c->t, s)) == 1) {
-        if (sqlite3_column_bytes(s, 2) != BLOCK_ID_LEN)
+        if (sqlite3_column_bytes(s, 2) != BLOCK_ID_LEN) { /* only damage makes such a row */
+            sqlite3_reset(s);
+            tree_note_damage(c->t);
             return -EUCLEAN;
+        }
         struct m_extent e = {.off = U(0), .len = U(1), .block_off = U(3)};
         memcpy(e.block.b, sqlite3_column_blob(s, 2), BLOCK_ID_LEN);
         if (out->n == out->cap) {

@@ -171,7 +171,7 @@ int node_load(struct core *c, uint64_t ns, const struct m_inode *m); /* unless i
 
 /* ---- settling (core_settle.c) ---------------------------------------------------------------- */
 /* What request carried is the server's state at sjid now. 0, -ENOENT: the tree does not know it. */
-int settle_request(struct core *c, uint64_t request, uint64_t sjid);
+int settle_request(struct core *c, uint64_t request, uint64_t sjid, struct core_effects *fx);
 /* Parks all that is pending of a namespace. */
 int park_namespace(struct core *c, uint64_t ns, int err_no, struct core_effects *fx);
 /* Whether it is sent and not known to be committed. */
@@ -180,8 +180,10 @@ bool request_open(struct core *c, uint64_t request);
 void node_gone_at(struct nrow *n, bool gone, uint64_t sjid);
 void effect_done(struct core_effects *fx, uint64_t ns, uint64_t request, enum commit_status status,
                  uint64_t sjid);
-/* What was sent under a number: 0, -ENOENT. The bytes live in the arena. */
-int sent_changes(struct core *c, uint64_t request, struct m_changes *m, struct arena *a);
+/* What was sent under a number: 0, -ENOENT. The bytes live in the arena. Where they are damaged the
+ * request is forgotten, as power loss would have it: -ENOENT. */
+int sent_changes(struct core *c, uint64_t request, struct m_changes *m, struct arena *a,
+                 struct core_effects *fx);
 
 /* ---- journal (core_apply.c) ------------------------------------------------------------------ */
 /* A checked record. resync: it was made from what is known here and what the server has (see
@@ -233,6 +235,9 @@ int rebase_unsend(struct core *c, uint64_t request, struct core_effects *fx);
 /* What a damaged tree says is under way without having kept what was sent is pending again: nothing
  * else would ever end its wait. */
 int rebase_unsend_lost(struct core *c);
+/* The same of one request, of which it is not known what it said; if it was committed after all,
+ * the journal tells, and what was pending then is older. */
+int rebase_forget(struct core *c, uint64_t request, struct core_effects *fx);
 /* Pending names of a node's difference from the server's link count. */
 int nlink_pending(struct core *c, const struct nrow *n, int *delta);
 #endif

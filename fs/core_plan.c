@@ -59,6 +59,7 @@ struct closure {
     bool partial;     /* not all of what was asked for fits */
     bool late;        /* what comes next in the background does not: this */
     uint64_t late_entry, late_node;
+    uint64_t damaged; /* a file with an extent that makes no sense; 0: none */
 };
 
 static void closure_free(struct closure *w)
@@ -162,23 +163,32 @@ static int weigh(struct closure *w, const struct nrow *n)
     return 0;
 }
 
-/* What its content adds: counted up to one more than a commit takes. */
+/* What its content adds: counted up to one more than a commit takes. -EIO: there is a block id in
+ * it that is none. */
 static int weigh_content(struct closure *w, const struct nrow *n, struct want *out)
 {
     sqlite3_stmt *s = tree_stmt(
-        w->c->t, "SELECT count(*) FROM (SELECT 1 FROM span s WHERE s.node = ?1 AND s.kind = 0"
-                 " AND s.off < ?2 UNION ALL SELECT 1 FROM span s CROSS JOIN extent x"
+        w->c->t, "SELECT count(*), total(n != ?4) FROM (SELECT ?4 AS n FROM span s"
+                 " WHERE s.node = ?1 AND s.kind = 0 AND s.off < ?2"
+                 " UNION ALL SELECT length(x.block) FROM span s CROSS JOIN extent x"
                  " ON x.node = ?1 AND x.off < s.end AND x.off + x.len > s.off AND x.off >="
                  " coalesce((SELECT max(off) FROM extent WHERE node = ?1 AND off <= s.off), 0)"
                  " WHERE s.node = ?1 AND s.kind = 0 AND s.off < ?2 LIMIT ?3)");
     sqlite3_bind_int64(s, 1, (int64_t)n->id);
     sqlite3_bind_int64(s, 2, (int64_t)n->size);
     sqlite3_bind_int64(s, 3, (int64_t)w->c->bounds.extents + 1);
+    sqlite3_bind_int64(s, 4, BLOCK_ID_LEN);
     int rc = tree_step(w->c->t, s);
     if (rc < 0)
         return rc;
     out->pieces = (uint32_t)sqlite3_column_int64(s, 0);
+    bool damaged = sqlite3_column_int64(s, 1) != 0;
     sqlite3_reset(s);
+    if (damaged) { /* the file alone stops */
+        tree_note_damage(w->c->t);
+        w->damaged = n->id;
+        return -EIO;
+    }
     w->pieces += out->pieces;
     w->bytes += (size_t)out->pieces * PIECE_BYTES;
     return 0;
@@ -491,10 +501,21 @@ static int close_over(struct closure *w, uint64_t node)
     return n.type == NODE_DIR ? want_names_in(w, node) : 0;
 }
 
+static int park_damaged(struct closure *w)
+{
+    sqlite3_stmt *s = tree_stmt(w->c->t, "UPDATE node SET parked = ?2 WHERE id = ?1");
+    sqlite3_bind_int64(s, 1, (int64_t)w->damaged);
+    sqlite3_bind_int64(s, 2, -EIO);
+    w->damaged = 0;
+    return tree_step(w->c->t, s);
+}
+
 /* One more component for a background commit, or none of it. */
 static int try_component(struct closure *w, uint64_t entry, const struct nrow *n)
 {
     int err = component_or_part(w, entry, n);
+    if (w->damaged) /* told as what was refused is */
+        err = park_damaged(w);
     w->late = err == NO_ROOM;
     w->late_entry = entry;
     w->late_node = n ? n->id : 0;
@@ -1010,19 +1031,9 @@ int core_closure_blocks(struct core *c, uint64_t node, struct m_block_ref **out,
     return 0;
 }
 
-int core_resend(struct core *c, uint64_t ns, size_t k, struct core_plan *plan)
+/* The k-th commit under way, as it is stored: 0, -ENOENT. */
+static int sent_at(struct core *c, uint64_t ns, size_t k, struct core_plan *plan)
 {
-    struct core_ns info;
-    struct m_changes m;
-    struct writer w = {.c = c};
-    *plan = (struct core_plan){.ns = ns};
-    int err = ns_get(c, ns, &info);
-    if (!err)
-        err = lowest_open(c, ns, &plan->lowest_open);
-    if (!err)
-        err = held_back(c, ns);
-    if (err)
-        return err;
     sqlite3_stmt *s = tree_stmt(c->t, "SELECT request, changes FROM sent WHERE ns = ?1 AND sjid = 0"
                                       " ORDER BY request LIMIT 1 OFFSET ?2");
     sqlite3_bind_int64(s, 1, (int64_t)ns);
@@ -1033,21 +1044,52 @@ int core_resend(struct core *c, uint64_t ns, size_t k, struct core_plan *plan)
     plan->request = (uint64_t)sqlite3_column_int64(s, 0);
     buf_append(&plan->changes, sqlite3_column_blob(s, 1), (size_t)sqlite3_column_bytes(s, 1));
     sqlite3_reset(s);
+    return 0;
+}
+
+/* What was sent is damaged: it can never be sent again, and is planned anew. */
+static int resend_anew(struct core *c, uint64_t request)
+{
+    struct core_effects fx = {0}; /* at the start: nothing is known of it outside */
+    int err = core_begin(c);
+    if (err)
+        return err;
+    err = core_leave(c, rebase_forget(c, request, &fx));
+    core_effects_free(&fx);
+    return err;
+}
+
+int core_resend(struct core *c, uint64_t ns, size_t k, struct core_plan *plan)
+{
+    struct core_ns info;
+    struct m_changes m;
+    struct writer w = {.c = c};
+    *plan = (struct core_plan){.ns = ns};
+    int err = ns_get(c, ns, &info);
+    if (!err)
+        err = held_back(c, ns);
+    if (!err)
+        err = sent_at(c, ns, k, plan);
+    if (err)
+        return err;
     plan->cursor = info.cursor;
-    err = msg_decode(&m_changes_desc, &m, plan->changes.p, plan->changes.n, MSG_STRICT, &w.a, NULL);
-    for (size_t i = 0; !err && i < m.nodes_n; i++)
+    if (msg_decode(&m_changes_desc, &m, plan->changes.p, plan->changes.n, MSG_STRICT, &w.a, NULL)) {
+        arena_free(&w.a);
+        err = resend_anew(c, plan->request);
+        core_plan_free(plan);
+        return err ? err : core_resend(c, ns, k, plan);
+    }
+    for (size_t i = 0; i < m.nodes_n; i++)
         for (size_t r = 0; r < m.nodes[i].ranges_n; r++)
             for (size_t x = 0; x < m.nodes[i].ranges[r].extents_n; x++)
                 want_block(&w, &m.nodes[i].ranges[r].extents[x]);
-    plan->rows = err ? 0 : m.nodes_n + m.entries_n + m.xattrs_n;
+    plan->rows = m.nodes_n + m.entries_n + m.xattrs_n;
     arena_free(&w.a);
-    if (err) {
-        free(w.ids);
-        core_plan_free(plan);
-        return -EUCLEAN;
-    }
     unique_blocks(&w);
     plan->ids = w.ids;
     plan->ids_n = w.ids_n;
-    return 0;
+    err = lowest_open(c, ns, &plan->lowest_open);
+    if (err)
+        core_plan_free(plan);
+    return err;
 }

@@ -593,9 +593,9 @@ int rebase_unsend(struct core *c, uint64_t request, struct core_effects *fx)
     cleanup_ids struct ids nodes = {0};
     cleanup_arena struct arena a = {0};
     struct m_changes m;
-    int err = sent_changes(c, request, &m, &a);
+    int err = sent_changes(c, request, &m, &a, fx);
     if (err)
-        return err;
+        return err == -ENOENT ? 0 : err;
     sqlite3_stmt *s = tree_stmt(c->t, "SELECT id FROM node WHERE request = ?1 AND request != 0");
     sqlite3_bind_int64(s, 1, (int64_t)request);
     while ((err = tree_step(c->t, s)) == 1)
@@ -662,5 +662,42 @@ int rebase_unsend_lost(struct core *c)
                                   " (SELECT request FROM sent)"));
     for (size_t i = 0; !err && i < nodes.n; i++)
         err = unsend_purge(c, nodes.v[i]);
+    return err;
+}
+
+/* A name whose base others changed while it was under way meets that now. */
+static int forget_entry(struct core *c, uint64_t id, struct core_effects *fx)
+{
+    struct erow e;
+    struct nrow n;
+    int err = entry_by_id(c, id, &e);
+    if (err || e.sent_base == e.base_node)
+        return err == -ENOENT ? 0 : err;
+    int64_t now = e.node && node_get(c, e.node, &n) == 0 ? n.changed : e.since;
+    return rebase_entry(c, &e, now, fx);
+}
+
+int rebase_forget(struct core *c, uint64_t request, struct core_effects *fx)
+{
+    static const char *const sql[] = {
+        "UPDATE node SET old = old | sent WHERE request = ?1 AND request != 0",
+        "UPDATE entry SET old = 1 WHERE request = ?1 AND request != 0",
+        "UPDATE xattr SET old = 1 WHERE request = ?1 AND request != 0",
+        ("UPDATE ns SET hold = max(hold, head) WHERE hold >= 0"
+         " AND id IN (SELECT ns FROM sent WHERE request = ?1)"),
+        "DELETE FROM sent WHERE request = ?1",
+    };
+    cleanup_ids struct ids entries = {0};
+    tree_note_damage(c->t);
+    int err = entry_ids(c, BY_REQUEST, request, &entries);
+    for (size_t i = 0; !err && i < sizeof sql / sizeof *sql; i++) {
+        sqlite3_stmt *s = tree_stmt(c->t, sql[i]);
+        sqlite3_bind_int64(s, 1, (int64_t)request);
+        err = tree_step(c->t, s);
+    }
+    if (!err)
+        err = rebase_unsend_lost(c);
+    for (size_t i = 0; !err && i < entries.n; i++)
+        err = forget_entry(c, entries.v[i], fx);
     return err;
 }

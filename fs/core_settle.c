@@ -160,7 +160,8 @@ static int settle_xattr(struct core *c, const struct m_xattr_change *m, uint64_t
     return 0;
 }
 
-int sent_changes(struct core *c, uint64_t request, struct m_changes *m, struct arena *a)
+int sent_changes(struct core *c, uint64_t request, struct m_changes *m, struct arena *a,
+                 struct core_effects *fx)
 {
     sqlite3_stmt *s = tree_stmt(c->t, "SELECT changes FROM sent WHERE request = ?1");
     sqlite3_bind_int64(s, 1, (int64_t)request);
@@ -169,11 +170,15 @@ int sent_changes(struct core *c, uint64_t request, struct m_changes *m, struct a
         return rc ? rc : -ENOENT;
     struct bytes b = arena_bytes(a, sqlite3_column_blob(s, 0), (size_t)sqlite3_column_bytes(s, 0));
     sqlite3_reset(s);
-    return msg_decode(&m_changes_desc, m, b.p, b.n, MSG_STRICT, a, NULL) ? -EUCLEAN : 0;
+    if (msg_decode(&m_changes_desc, m, b.p, b.n, MSG_STRICT, a, NULL) == 0)
+        return 0;
+    *m = (struct m_changes){0};
+    int err = rebase_forget(c, request, fx);
+    return err ? err : -ENOENT;
 }
 
 /* What request carried is the server's state at sjid now. 0, -ENOENT: the tree does not know it. */
-int settle_request(struct core *c, uint64_t request, uint64_t sjid)
+int settle_request(struct core *c, uint64_t request, uint64_t sjid, struct core_effects *fx)
 {
     static const char *const sql[] = {
         /* nodes that only had xattrs in it */
@@ -182,7 +187,7 @@ int settle_request(struct core *c, uint64_t request, uint64_t sjid)
     };
     cleanup_arena struct arena a = {0};
     struct m_changes m;
-    int err = sent_changes(c, request, &m, &a);
+    int err = sent_changes(c, request, &m, &a, fx);
     for (size_t i = 0; !err && i < m.nodes_n; i++)
         err = settle_node(c, &m.nodes[i], request, sjid);
     for (size_t i = 0; !err && i < m.xattrs_n; i++)
@@ -425,7 +430,7 @@ static int answer_committed(struct core *c, uint64_t ns, uint64_t request,
     if (err)
         return err;
     if (info.cursor + 1 == a->sjid) {
-        err = settle_request(c, request, a->sjid);
+        err = settle_request(c, request, a->sjid, fx);
         if (!err)
             err = ns_set_cursor(c, ns, a->sjid);
     } else if (info.cursor < a->sjid) {
@@ -592,7 +597,7 @@ static int request_ended(struct core *c, uint64_t ns, const struct m_request_sta
     if (q->status != COMMIT_COMMITTED) { /* tried again; refused again, it is parked */
         err = open ? rebase_unsend(c, q->request, fx) : 0;
     } else if (q->sjid <= at) {
-        err = settle_request(c, q->request, q->sjid);
+        err = settle_request(c, q->request, q->sjid, fx);
     } else {
         sqlite3_stmt *s = tree_stmt(c->t, "UPDATE sent SET sjid = ?2 WHERE request = ?1");
         sqlite3_bind_int64(s, 1, (int64_t)q->request);
@@ -606,7 +611,7 @@ static int request_ended(struct core *c, uint64_t ns, const struct m_request_sta
 
 /* What the tree knows to be committed up to `at`, though the journal was not read so far: if the
  * server has been told that it is known, it says nothing of it any more. */
-static int settle_known(struct core *c, uint64_t ns, uint64_t at)
+static int settle_known(struct core *c, uint64_t ns, uint64_t at, struct core_effects *fx)
 {
     cleanup_ids struct ids requests = {0}, sjids = {0};
     sqlite3_stmt *s = tree_stmt(c->t, "SELECT request, sjid FROM sent WHERE ns = ?1 AND sjid != 0"
@@ -618,9 +623,9 @@ static int settle_known(struct core *c, uint64_t ns, uint64_t at)
         ids_add(&requests, (uint64_t)sqlite3_column_int64(s, 0));
         ids_add(&sjids, (uint64_t)sqlite3_column_int64(s, 1));
     }
-    for (size_t i = 0; !rc && i < requests.n; i++)
-        rc = settle_request(c, requests.v[i], sjids.v[i]);
-    return rc;
+    for (size_t i = 0; (!rc || rc == -ENOENT) && i < requests.n; i++)
+        rc = settle_request(c, requests.v[i], sjids.v[i], fx);
+    return rc == -ENOENT ? 0 : rc;
 }
 
 int core_requests_answer(struct core *c, uint64_t ns, const struct m_requests_ans *a, uint64_t at,
@@ -632,6 +637,6 @@ int core_requests_answer(struct core *c, uint64_t ns, const struct m_requests_an
     for (size_t i = 0; !err && i < a->requests_n; i++)
         err = request_ended(c, ns, &a->requests[i], at, fx);
     if (!err)
-        err = settle_known(c, ns, at);
+        err = settle_known(c, ns, at, fx);
     return core_leave(c, err);
 }

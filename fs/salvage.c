@@ -154,6 +154,15 @@ static void row_put(struct salvage *s, enum table t, sqlite3_stmt *row)
     sqlite3_reset(s->insert[t]);
 }
 
+/* A piece of the file is lost: what is left would be sent as if it were all. */
+static void content_park(struct salvage *s, int64_t node)
+{
+    char sql[128];
+    snprintf(sql, sizeof sql, "UPDATE main.node SET parked = %d WHERE id = %lld", -EIO,
+             (long long)node);
+    run(s, sql);
+}
+
 /* Copies the rows that `where` selects: from one end, and what lies behind a damaged place from the
  * other. Returns how many rows there were. */
 static size_t rows_copy(struct salvage *s, enum table t, const char *where, int64_t key)
@@ -176,6 +185,8 @@ static size_t rows_copy(struct salvage *s, enum table t, const char *where, int6
             } else {
                 s->doubt = true;
                 note(s, "a row of %s (key %lld) makes no sense", tables[t].name, (long long)key);
+                if (t == T_EXTENT)
+                    content_park(s, key);
             }
         }
         sqlite3_finalize(st);

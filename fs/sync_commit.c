@@ -462,7 +462,10 @@ static void lane_loaded(void *arg, int err)
 static void plan_failed(struct sync *s, struct sync_ns *ns, int err)
 {
     ns_error(s, ns, "%s: %s%s", s->fs->opt.state, strerror(-err),
-             err == -ENOSPC ? ": free some space there" : "");
+             err == -ENOSPC    ? ": free some space there"
+             : err == -EUCLEAN ? ": it is damaged; unmount and mount again, and what is pending is "
+                                 "read out of it"
+                               : "");
     ns->lane.not_before = s->clock() + TROUBLE_MS;
     sync_at(s, ns->lane.not_before);
 }

@@ -68,17 +68,23 @@ static int errno_of(int rc)
 
 /* Damage that shows while the tree is in use is remembered for the next open: what is read first
  * then may be sound. */
+void tree_note_damage(struct tree *t)
+{
+    if (t->damaged)
+        return;
+    t->damaged = true;
+    int fd = t->marker ? open(t->marker, O_WRONLY | O_CREAT | O_CLOEXEC, 0600) : -1;
+    if (fd >= 0) {
+        fsync(fd);
+        close(fd);
+    }
+}
+
 static int result(struct tree *t, int rc)
 {
     int err = errno_of(rc);
-    if (err == -EUCLEAN && !t->damaged) {
-        t->damaged = true;
-        int fd = t->marker ? open(t->marker, O_WRONLY | O_CREAT | O_CLOEXEC, 0600) : -1;
-        if (fd >= 0) {
-            fsync(fd);
-            close(fd);
-        }
-    }
+    if (err == -EUCLEAN)
+        tree_note_damage(t);
     return err;
 }
 

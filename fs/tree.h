@@ -21,6 +21,8 @@ void tree_close(struct tree *t);
 sqlite3 *tree_db(struct tree *t);
 /* Something was found damaged since it was opened; the next tree_open then says -EUCLEAN. */
 bool tree_damaged(const struct tree *t);
+/* A row was read that makes no sense: noted in the same way. */
+void tree_note_damage(struct tree *t);
 /* Nested transactions: only the outermost commits. 0 or -EIO/-ENOSPC. */
 int tree_begin(struct tree *t);
 int tree_end(struct tree *t, bool keep);

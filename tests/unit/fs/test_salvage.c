@@ -106,8 +106,8 @@ static struct bytes name_of(char *text, unsigned k)
     return bytes_str(text);
 }
 
-/* A tree with FILES files that are not sent, its header damaged. */
-static void damaged(const struct place *p)
+/* A tree with FILES files that are not sent. */
+static void filled(const struct place *p)
 {
     struct core *c = opened(p);
     struct core_who who = {.uid = 1, .gid = 1, .now = 1000000};
@@ -129,6 +129,12 @@ static void damaged(const struct place *p)
     }
     assert_int_equal(core_end(c, true), 0);
     core_free(c);
+}
+
+/* … its header damaged. */
+static void damaged(const struct place *p)
+{
+    filled(p);
     int fd = open(p->path, O_WRONLY);
     assert_true(fd >= 0);
     for (off_t at = 0; at < 40; at += 7)
@@ -219,12 +225,42 @@ static void a_kill_loses_nothing(void **state)
     judge(p);
 }
 
+/* A piece that makes no sense is not copied: the file is kept here, and told. */
+static void a_file_that_lost_a_piece_is_not_sent(void **state)
+{
+    const struct place *p = *state;
+    struct salvage_result r;
+    struct core_ns n;
+    char why[512] = "", *path;
+    uint64_t node;
+    int err;
+    sqlite3 *db;
+    filled(p);
+    assert_int_equal(sqlite3_open(p->path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db,
+                                  "UPDATE extent SET block = substr(block, 1, 20)"
+                                  " WHERE node = (SELECT min(node) FROM extent)",
+                                  NULL, NULL, NULL),
+                     SQLITE_OK);
+    sqlite3_close(db);
+    assert_int_equal(tree_salvage(p->dir, p->path, DEVICE, &r, why), 0);
+    assert_true(r.lost > 0);
+    struct core *c = opened(p);
+    assert_int_equal(core_ns_pending(c, NS, &n), 0);
+    assert_int_equal(n.parked, 1);
+    assert_int_equal(core_parked_at(c, NS, 0, &node, &err, &path), 0);
+    assert_int_equal(err, -EIO);
+    free(path);
+    core_free(c);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(a_full_disk_loses_nothing),
         T(a_kill_loses_nothing),
+        T(a_file_that_lost_a_piece_is_not_sent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
