@@ -48,6 +48,8 @@ unsigned access_check(const struct access *x, struct bytes token, uint64_t ns, u
         return refuse(why, ERR_FORBIDDEN,
                       right & RIGHT_WRITE ? "no right to write to this namespace"
                                           : "no right to read this namespace");
+    if (right != RIGHT_READ && feed_is_superseded(x->feed))
+        return refuse(why, ERR_UNAVAILABLE, "another process has opened this storage since");
     return 0;
 }
 

@@ -182,6 +182,31 @@ static bool forget_lost(struct beat *b, const struct m_beat_req *q, uint64_t ser
     return !r && q->lost_n == LOST_PER_BEAT;
 }
 
+/* What this storage is believed to hold is not what it holds. True: another beat should follow at
+ * once. */
+static bool start_over(struct beat *b, const struct m_beat_ans *a)
+{
+    if (a->superseded) {
+        if (!feed_is_superseded(b->o.feed))
+            log_printf(
+                b->o.log, LOG_L_ERROR,
+                "another process runs with this server's identity, and was started later: "
+                "this one stores nothing more; stop the wrong one, then start the right one");
+        feed_set_superseded(b->o.feed);
+        return false;
+    }
+    int r = collect_renew(b->o.collect);
+    if (r)
+        log_printf(b->o.log, LOG_L_ERROR, "cannot give the storage a new incarnation: %s",
+                   strerror(-r));
+    else
+        log_printf(b->o.log, LOG_L_WARN,
+                   "this storage was set back (a backup, a snapshot), copied, or taken out of use "
+                   "before: it has a new incarnation, and what it holds is compared with what is "
+                   "recorded");
+    return !r;
+}
+
 /* True: another one should follow at once. */
 static bool beat_once(struct beat *b)
 {
@@ -198,6 +223,8 @@ static bool beat_once(struct beat *b)
         .blocks = u.blocks,
         .used_bytes = u.bytes,
         .free_bytes = u.free_bytes,
+        .run = s->run,
+        .found = s->found,
     };
     uint64_t ids[KEYRING_MAX];
     q.keys = ids;
@@ -218,11 +245,13 @@ static bool beat_once(struct beat *b)
     bool told = !r && take_keys(b, &ans);
     if (r)
         feed_reached(b->o.feed, reached(r));
-    else
+    log_change(b, r, message);
+    if (!r && (ans.superseded || ans.renew))
+        return start_over(b, &ans);
+    if (!r)
         collect_heard(b->o.collect, ans.collect > 0, ans.gc_grace_ms);
     if (!r)
         check_heard(b->o.check, ans.check, ans.check_read, ans.check_mend);
-    log_change(b, r, message);
     bool more = !r && serial && forget_lost(b, &q, serial);
     return more || told;
 }

@@ -35,6 +35,9 @@ struct collect {
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t wake;
     bool stop, poked, compare_now;
+    bool renew, renewed; /* asked for; done, and nothing was heard since */
+    int renew_err;
+    pthread_cond_t renew_done;
     atomic_bool stopping;
     struct storage_collected sums;
     uint64_t rounds, passes;
@@ -92,6 +95,7 @@ static int round_once(struct collect *c, bool *again, char message[512])
     struct m_collect_ans ans;
     s->ops->incarnation(s, incarnation);
     struct m_collect_req q = {.incarnation = bytes_of(incarnation, sizeof incarnation),
+                              .run = s->run,
                               .done = c->done,
                               .done_n = c->done_n};
     int r = s->ops->raise(s, &q.generation);
@@ -193,12 +197,28 @@ static void compare(struct collect *c)
                    sums.announced, sums.lost, sums.unneeded);
 }
 
+/* ---- another incarnation ------------------------------------------------------------------- */
+
+/* [locked, given up meanwhile] This thread alone carries orders out, so none is under way. */
+static void renew(struct collect *c)
+{
+    pthread_mutex_unlock(&c->lock);
+    c->done_n = 0;
+    int r = c->o.storage->ops->renew(c->o.storage);
+    pthread_mutex_lock(&c->lock);
+    c->renew = false;
+    c->renewed = !r;
+    c->renew_err = r;
+    c->began_with = 0;
+    pthread_cond_broadcast(&c->renew_done);
+}
+
 /* ---- the thread ---------------------------------------------------------------------------- */
 
 /* [locked] Until there is something to do, or retry_at (0: not at all). */
 static void rest(struct collect *c, int64_t retry_at)
 {
-    while (!c->stop && !c->compare_now && !(c->grace_ms && c->compare_at <= mono_ms()) &&
+    while (!c->stop && !c->compare_now && !c->renew && !(c->grace_ms && c->compare_at <= mono_ms()) &&
            !(c->poked && !retry_at) && !(retry_at && retry_at <= mono_ms())) {
         int64_t until = c->grace_ms ? c->compare_at : INT64_MAX;
         until = retry_at && retry_at < until ? retry_at : until;
@@ -225,6 +245,8 @@ static void *collect_main(void *arg)
         rest(c, retry_at);
         if (c->stop)
             break;
+        if (c->renew)
+            renew(c);
         bool comparing = c->compare_now || (c->grace_ms && c->compare_at <= mono_ms());
         bool collecting = retry_at ? retry_at <= mono_ms() : c->poked;
         c->compare_now = false;
@@ -236,6 +258,7 @@ static void *collect_main(void *arg)
             retry_at = round_all(c) ? mono_ms() + RETRY_MS : 0;
         pthread_mutex_lock(&c->lock);
     }
+    pthread_cond_broadcast(&c->renew_done);
     pthread_mutex_unlock(&c->lock);
     return NULL;
 }
@@ -245,6 +268,7 @@ static void *collect_main(void *arg)
 static void release(struct collect *c)
 {
     rpc_free(c->rpc);
+    pthread_cond_destroy(&c->renew_done);
     pthread_cond_destroy(&c->wake);
     pthread_mutex_destroy(&c->lock);
     free(c);
@@ -263,6 +287,7 @@ int collect_start(struct collect **out, const struct collect_options *o)
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&c->wake, &attr);
     pthread_condattr_destroy(&attr);
+    pthread_cond_init(&c->renew_done, NULL);
     int r = rpc_new(&c->rpc, &(struct rpc_options){.ca_pem = o->identity->ca_pem,
                                                    .credential = o->identity->credential,
                                                    .log = o->log});
@@ -285,9 +310,25 @@ void collect_heard(struct collect *c, bool something, uint64_t grace_ms)
         c->compare_at = mono_ms() + (int64_t)grace_ms;
     c->grace_ms = grace_ms;
     c->poked |= something;
-    if (c->poked || (c->grace_ms && c->compare_at <= mono_ms()))
+    c->compare_now |= c->renewed;
+    c->renewed = false;
+    if (c->poked || c->compare_now || (c->grace_ms && c->compare_at <= mono_ms()))
         pthread_cond_signal(&c->wake);
     pthread_mutex_unlock(&c->lock);
+}
+
+int collect_renew(struct collect *c)
+{
+    if (!c)
+        return -EAGAIN;
+    pthread_mutex_lock(&c->lock);
+    c->renew = true;
+    pthread_cond_signal(&c->wake);
+    while (c->renew && !c->stop)
+        pthread_cond_wait(&c->renew_done, &c->lock);
+    int r = c->renew ? -ECANCELED : c->renew_err;
+    pthread_mutex_unlock(&c->lock);
+    return r;
 }
 
 void collect_compare(struct collect *c)

@@ -23,6 +23,9 @@ int collect_start(struct collect **out, const struct collect_options *o);
 /* The metadata server was heard: there is something to remove, or not; the grace time. Any thread;
  * c may be NULL, as below. */
 void collect_heard(struct collect *c, bool something, uint64_t grace_ms);
+/* The storage gets another incarnation, between rounds: what was ordered under the old one is
+ * carried out or forgotten by then. After the next answer all is compared. 0 or -errno. */
+int collect_renew(struct collect *c);
 /* Compares all that is here with what is recorded, at once. */
 void collect_compare(struct collect *c);
 /* What was put before this generation is old enough to be garbage: a pass began with it the grace

@@ -221,6 +221,11 @@ int dir_db_raise(struct dir_db *d, uint64_t *generation)
     return j.err;
 }
 
+uint64_t dir_db_found(const struct dir_db *d)
+{
+    return d->found;
+}
+
 int dir_db_set_incarnation(struct dir_db *d, const uint8_t incarnation[INCARNATION_LEN])
 {
     struct job j = {.kind = JOB_INCARNATION, .incarnation = incarnation};
@@ -255,6 +260,8 @@ static int open_writer(struct dir_db *d, const char *dir, const uint8_t *fresh, 
     if (!r)
         r = dir_sql_prepare(d->db, dir_db_write_sql, d->st, WRITES);
     uint64_t generation;
+    if (!r)
+        r = generation_get(d, &d->found);
     if (!r)
         r = generation_raise(d, &generation);
     if (r)

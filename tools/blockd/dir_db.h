@@ -64,6 +64,8 @@ int dir_db_move(struct dir_db *d, const struct block_id *id, const char *was, co
 int dir_db_doomed(struct dir_db *d, bool (*fn)(void *arg, const char *file), void *arg);
 /* They are removed. */
 int dir_db_forget_doomed(struct dir_db *d, const char *const *files, size_t n);
+/* The generation that was found when it was opened. */
+uint64_t dir_db_found(const struct dir_db *d);
 /* Raises the generation, durably, and tells it. */
 int dir_db_raise(struct dir_db *d, uint64_t *generation);
 int dir_db_set_incarnation(struct dir_db *d, const uint8_t incarnation[INCARNATION_LEN]);

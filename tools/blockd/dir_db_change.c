@@ -33,6 +33,7 @@ const char *const dir_db_write_sql[WRITES] = {
     [IS_HELD] = "SELECT 1, 0 FROM held WHERE n = ?1 LIMIT 1",
     [FILE_OF] = "SELECT file FROM block WHERE n = ?1",
     [RAISE_TO] = "UPDATE store SET generation = max(generation, ?1)",
+    [STEP] = "UPDATE store SET generation = generation + 1",
     [FORGET_DOOMED] = "DELETE FROM doomed WHERE file = ?1",
 };
 
@@ -61,7 +62,7 @@ static int add_totals(struct dir_db *d, int64_t blocks, int64_t bytes)
     return dir_sql_run(d->db, d->st[TOTALS]);
 }
 
-static int generation(struct dir_db *d, uint64_t *out)
+int generation_get(struct dir_db *d, uint64_t *out)
 {
     sqlite3_stmt *st = d->st[GENERATION];
     int rc = sqlite3_step(st);
@@ -75,7 +76,7 @@ int generation_raise(struct dir_db *d, uint64_t *out)
 {
     dir_sql_bind_u64(d->st[RAISE], 1, (uint64_t)wall_ms());
     int r = dir_sql_run(d->db, d->st[RAISE]);
-    return r ? r : generation(d, out);
+    return r ? r : generation_get(d, out);
 }
 
 static int insert_block(struct dir_db *d, const struct dir_record *p, int64_t *n)
@@ -138,7 +139,7 @@ static int put_row(struct dir_db *d, uint64_t ns, struct dir_record *p)
         if (failed)
             return failed;
     }
-    int r = generation(d, &p->generation);
+    int r = generation_get(d, &p->generation);
     if (r)
         return r;
     dir_sql_bind_u64(d->st[HOLD], 1, ns);
@@ -262,6 +263,7 @@ int job_apply(struct dir_db *d, struct job *j)
     int r = 0;
     switch (j->kind) {
     case JOB_PUT:
+        r = dir_sql_run(d->db, d->st[STEP]);
         for (size_t i = 0; !r && i < j->n; i++)
             r = put_row(d, j->ns, &j->v[i]);
         return r;

@@ -39,6 +39,7 @@ enum {
     IS_HELD,
     FILE_OF,
     RAISE_TO,
+    STEP,
     WRITES
 };
 extern const char *const dir_db_write_sql[WRITES];
@@ -98,6 +99,7 @@ struct dir_db {
     sqlite3 *db; /* of whoever set busy, with what follows */
     sqlite3_stmt *st[WRITES];
     int page_size;
+    uint64_t found;       /* the generation, when it was opened */
     int64_t log_bytes;    /* in the WAL, after the last commit */
     bool stuck;           /* the last checkpoint failed: the next commit makes way for another */
     struct reader *own;   /* his, too */
@@ -128,6 +130,8 @@ void reader_totals(struct dir_db *d, struct reader *r);
 /* ---- dir_db_change.c ---- */
 /* Does the job, inside a transaction. 0, with the outcomes of its parts, or -errno: none of it. */
 int job_apply(struct dir_db *d, struct job *j);
-/* Raises the generation and tells it. */
+/* The generation. */
+int generation_get(struct dir_db *d, uint64_t *out);
+/* Raises it and tells it. */
 int generation_raise(struct dir_db *d, uint64_t *out);
 #endif

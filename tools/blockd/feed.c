@@ -12,6 +12,7 @@ struct feed {
     pthread_mutex_t lock;
     bool reached, clock_known;
     bool incomplete; /* feed_distrust */
+    bool superseded;
     int64_t meta_ms, at_mono;
     uint64_t *revoked; /* rising */
     size_t revoked_n;
@@ -185,6 +186,21 @@ bool feed_is_complete(struct feed *f)
     bool complete = !f->incomplete;
     pthread_mutex_unlock(&f->lock);
     return complete;
+}
+
+void feed_set_superseded(struct feed *f)
+{
+    pthread_mutex_lock(&f->lock);
+    f->superseded = true;
+    pthread_mutex_unlock(&f->lock);
+}
+
+bool feed_is_superseded(struct feed *f)
+{
+    pthread_mutex_lock(&f->lock);
+    bool superseded = f->superseded;
+    pthread_mutex_unlock(&f->lock);
+    return superseded;
 }
 
 int64_t feed_now_ms(struct feed *f, int64_t mono, int64_t wall)

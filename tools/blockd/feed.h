@@ -21,6 +21,9 @@ bool feed_is_reached(struct feed *f);
 /* What was revoked before is not known: until the next answer nothing is honoured past its end. */
 void feed_distrust(struct feed *f);
 bool feed_is_complete(struct feed *f);
+/* This process's storage was opened by another one since: it stores nothing more. */
+void feed_set_superseded(struct feed *f);
+bool feed_is_superseded(struct feed *f);
 /* Its clock now. Before its first answer: this machine's. */
 int64_t feed_now_ms(struct feed *f, int64_t mono, int64_t wall);
 /* Devices: all that they have is refused. */

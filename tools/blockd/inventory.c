@@ -49,6 +49,7 @@ int inventory_pass(const struct inventory_options *o, uint64_t *generation,
         struct arena a cleanup_arena = {0};
         struct m_inventory_ans ans;
         struct m_inventory_req q = {.incarnation = bytes_of(incarnation, sizeof incarnation),
+                                    .run = s->run,
                                     .generation = *generation,
                                     .before = o->before,
                                     .look = o->look,

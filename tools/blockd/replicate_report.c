@@ -224,12 +224,15 @@ static int report(struct replicate *r, struct m_stored *v, size_t n)
     uint8_t incarnation[INCARNATION_LEN];
     char message[512];
     struct m_stored_ans ans;
+    /* before the look: what is found is of this incarnation or a later one */
+    r->o.storage->ops->incarnation(r->o.storage, incarnation);
     int err = look_again(r, v, &n);
     if (err || !n)
         return err;
-    r->o.storage->ops->incarnation(r->o.storage, incarnation);
-    struct m_stored_req q = {
-        .incarnation = bytes_of(incarnation, sizeof incarnation), .blocks = v, .blocks_n = n};
+    struct m_stored_req q = {.incarnation = bytes_of(incarnation, sizeof incarnation),
+                             .run = r->o.storage->run,
+                             .blocks = v,
+                             .blocks_n = n};
     err = call_meta(r, &r->report_call, "stored", &m_stored_req_desc, &q, &m_stored_ans_desc, &ans,
                     &a, message);
     if (err && err != -ECANCELED)

@@ -261,6 +261,15 @@ static int begin_session(struct state *t, struct s3 *s3)
     return r ? r : put_name(s3, "session", t->next);
 }
 
+int s3_index_renew(struct dir_db *db, struct s3 *s3, uint8_t fresh[INCARNATION_LEN])
+{
+    char name[NAME_HEX + 1];
+    random_bytes(fresh, INCARNATION_LEN);
+    hex_of(fresh, name);
+    int r = put_name(s3, "incarnation", name);
+    return r ? r : dir_db_set_incarnation(db, fresh);
+}
+
 int s3_index_open(struct dir_db **out, const char *dir, struct s3 *s3, struct log *log, char *err)
 {
     const struct s3_place *place = s3_place_of(s3);

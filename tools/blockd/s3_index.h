@@ -18,4 +18,7 @@
 /* Opens the index below dir, in step with the bucket; a new session has begun then. 0 or -errno
  * with a line in err (512 bytes). */
 int s3_index_open(struct dir_db **out, const char *dir, struct s3 *s3, struct log *log, char *err);
+/* Gives bucket and index another incarnation, which is told. A crash in between has the index made
+ * anew at the next start. 0 or -errno. */
+int s3_index_renew(struct dir_db *db, struct s3 *s3, uint8_t fresh[INCARNATION_LEN]);
 #endif

@@ -49,19 +49,27 @@ static bool allowed(struct service *s, struct httpd_req *q, struct bytes capabil
     return false;
 }
 
-static struct bytes receipt_for(struct service *s, struct arena *a, uint64_t ns,
-                                const struct block_id *id, uint64_t logical_len,
-                                uint64_t generation)
+/* The name of what receipts speak of, which is asked for before the storage is looked at: what is
+ * found is of that incarnation or a later one. */
+static struct bytes name_first(struct service *s, struct arena *a)
 {
     uint8_t incarnation[INCARNATION_LEN];
-    struct buf b cleanup_buf = {0};
     s->storage->ops->incarnation(s->storage, incarnation);
+    return arena_bytes(a, incarnation, sizeof incarnation);
+}
+
+static struct bytes receipt_for(struct service *s, struct arena *a, struct bytes incarnation,
+                                uint64_t ns, const struct block_id *id, uint64_t logical_len,
+                                uint64_t generation)
+{
+    struct buf b cleanup_buf = {0};
     struct m_receipt r = {
         .server = s->access.server,
         .ns = ns,
         .block = *id,
         .len = logical_len,
-        .incarnation = bytes_of(incarnation, sizeof incarnation),
+        .incarnation = incarnation,
+        .run = s->storage->run,
         .time_ms = (uint64_t)feed_now_ms(s->access.feed, mono_ms(), wall_ms()),
         .generation = generation,
     };
@@ -148,6 +156,7 @@ static void put_items(struct service *s, struct arena *a, const struct m_put_hea
     size_t *item = arena_alloc(a, (h->items_n + 1) * sizeof *item);
     size_t n = 0;
     const uint8_t *p = raw.p;
+    struct bytes name = name_first(s, a);
     for (size_t i = 0; i < h->items_n; p += h->items[i++].stored_len) {
         const struct m_put_item *it = &h->items[i];
         ans->results[i] = (struct m_put_result){.block = it->block, .error = ERR_BAD_MESSAGE};
@@ -166,7 +175,8 @@ static void put_items(struct service *s, struct arena *a, const struct m_put_hea
         struct m_put_result *r = &ans->results[item[k]];
         r->error = code_of(v[k].err);
         if (!v[k].err) {
-            r->receipt = receipt_for(s, a, h->ns, &v[k].id, v[k].logical_len, v[k].generation);
+            r->receipt =
+                receipt_for(s, a, name, h->ns, &v[k].id, v[k].logical_len, v[k].generation);
             continue;
         }
         atomic_fetch_add(&s->put_failed, 1);
@@ -315,6 +325,7 @@ static void handle_have(void *ctx, struct httpd_req *q)
     struct m_get_req g;
     if (!httpd_decode(q, &m_get_req_desc, &g) || !allowed(s, q, g.capability, g.ns, 0))
         return;
+    struct bytes name = name_first(s, a);
     struct storage_info *info = arena_alloc(a, (g.blocks_n + 1) * sizeof *info);
     if (s->storage->ops->have(s->storage, g.ns, g.blocks, g.blocks_n, info)) {
         httpd_reply_error(q, ERR_INTERNAL, "the storage cannot be read");
@@ -327,8 +338,8 @@ static void handle_have(void *ctx, struct httpd_req *q)
     for (size_t i = 0; i < g.blocks_n; i++) {
         ans.results[i].block = g.blocks[i];
         if (info[i].there)
-            ans.results[i].receipt =
-                receipt_for(s, a, g.ns, &g.blocks[i], info[i].logical_len, info[i].generation);
+            ans.results[i].receipt = receipt_for(s, a, name, g.ns, &g.blocks[i],
+                                                 info[i].logical_len, info[i].generation);
     }
     httpd_reply_msg(q, &m_put_ans_desc, &ans);
 }
@@ -366,6 +377,7 @@ static void handle_link(void *ctx, struct httpd_req *q)
     if (!httpd_decode(q, &m_link_req_desc, &l) || !allowed(s, q, l.capability, l.ns, RIGHT_WRITE) ||
         !allowed(s, q, l.from_capability, l.from, RIGHT_READ))
         return;
+    struct bytes name = name_first(s, a);
     struct storage_info *info = arena_alloc(a, (l.blocks_n + 1) * sizeof *info);
     int r = s->storage->ops->link
                 ? s->storage->ops->link(s->storage, l.ns, l.from, l.blocks, l.blocks_n, info)
@@ -381,8 +393,8 @@ static void handle_link(void *ctx, struct httpd_req *q)
     for (size_t i = 0; i < l.blocks_n; i++) {
         ans.results[i].block = l.blocks[i];
         if (info[i].there)
-            ans.results[i].receipt =
-                receipt_for(s, a, l.ns, &l.blocks[i], info[i].logical_len, info[i].generation);
+            ans.results[i].receipt = receipt_for(s, a, name, l.ns, &l.blocks[i],
+                                                 info[i].logical_len, info[i].generation);
     }
     httpd_reply_msg(q, &m_put_ans_desc, &ans);
 }

@@ -7,9 +7,10 @@
  * from any thread. Errors are -errno; a full disk, quota or file size limit is always -ENOSPC.
  *
  * A storage has a generation, a number that rises durably, in the same step with it, whenever a
- * block is taken away from a namespace, and at every start. What proves that a block is there (a
- * receipt, a report) carries the generation in which it was put; so a proof from before a loss is
- * told from one of the same block, put again since.
+ * block is put or taken away from a namespace, and at every start. What proves that a block is
+ * there (a receipt, a report) carries the generation in which it was put; so a proof from before a
+ * loss is told from one of the same block, put again since, and one from after the moment to which
+ * a storage was set back (a backup, a snapshot) is told from those of before.
  *
  * What an implementation must do is written down as tests: tests/unit/blockd/conformance.c.
  */
@@ -115,13 +116,21 @@ struct storage_ops {
     void (*usage)(struct storage *s, struct storage_usage *u);
     /* A random name of this storage's content: another one after every loss of it. */
     void (*incarnation)(struct storage *s, uint8_t out[INCARNATION_LEN]);
+    /* Gives the content another such name, durably: nothing that was said of it under the old one
+     * counts any more. */
+    int (*renew)(struct storage *s);
     void (*close)(struct storage *s);
 };
 
 /* First member of every implementation. */
 struct storage {
     const struct storage_ops *ops;
+    uint64_t run;   /* random, never 0: this opening */
+    uint64_t found; /* the generation when it was opened, before it rose for that */
 };
+
+/* A number for `run`. */
+uint64_t storage_new_run(void);
 
 /* In a directory, which is made if need be. One process at a time: -EBUSY. -EPROTO: written by a
  * newer program. err (512 bytes): a line for people. */

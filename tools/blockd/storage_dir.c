@@ -44,7 +44,7 @@ struct storage_dir {
     struct dir_db *db;
     struct dir_files *files;
     uint8_t incarnation[INCARNATION_LEN];
-    pthread_mutex_t lock; /* guards what follows */
+    pthread_mutex_t lock; /* guards what follows, and the incarnation */
     int64_t unreadable_ms;
     struct doubt {
         struct block_id id;
@@ -439,7 +439,31 @@ static void usage(struct storage *s, struct storage_usage *u)
 
 static void incarnation(struct storage *s, uint8_t out[INCARNATION_LEN])
 {
-    memcpy(out, self(s)->incarnation, INCARNATION_LEN);
+    struct storage_dir *d = self(s);
+    pthread_mutex_lock(&d->lock);
+    memcpy(out, d->incarnation, INCARNATION_LEN);
+    pthread_mutex_unlock(&d->lock);
+}
+
+/* A crash between the two leaves them different: the next start makes yet another one. */
+static int name_anew(struct storage_dir *d, const uint8_t fresh[INCARNATION_LEN])
+{
+    int r = dir_db_set_incarnation(d->db, fresh);
+    if (!r)
+        r = durable_write(d->dir, "incarnation", fresh, INCARNATION_LEN, 0600);
+    if (r)
+        return r;
+    pthread_mutex_lock(&d->lock);
+    memcpy(d->incarnation, fresh, INCARNATION_LEN);
+    pthread_mutex_unlock(&d->lock);
+    return 0;
+}
+
+static int renew(struct storage *s)
+{
+    uint8_t fresh[INCARNATION_LEN];
+    random_bytes(fresh, sizeof fresh);
+    return name_anew(self(s), fresh);
 }
 
 static void close_dir(struct storage *s)
@@ -469,6 +493,7 @@ static const struct storage_ops ops = {
     .told = told,
     .usage = usage,
     .incarnation = incarnation,
+    .renew = renew,
     .close = close_dir,
 };
 
@@ -483,10 +508,7 @@ static int settle_incarnation(struct storage_dir *d, const uint8_t fresh[INCARNA
         return r;
     if (file.n == INCARNATION_LEN && !memcmp(file.p, d->incarnation, INCARNATION_LEN))
         return 0;
-    memcpy(d->incarnation, fresh, INCARNATION_LEN);
-    if ((r = dir_db_set_incarnation(d->db, fresh)))
-        return r;
-    return durable_write(d->dir, "incarnation", fresh, INCARNATION_LEN, 0600);
+    return name_anew(d, fresh);
 }
 
 /* A crash came between the row and the file. */
@@ -526,6 +548,8 @@ int storage_dir_open(struct storage **out, const char *dir, char *err)
     }
     dir_files_sweep(d->files, file_known, d->db);
     dir_db_doomed(d->db, remove_doomed, d->files);
+    d->base.run = storage_new_run();
+    d->base.found = dir_db_found(d->db);
     *out = &d->base;
     return 0;
 }

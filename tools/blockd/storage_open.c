@@ -3,6 +3,7 @@
 
 #include "durable.h"
 #include "storage_s3.h"
+#include "token.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -170,6 +171,16 @@ static int choose(struct choice *c, bool *s3, const struct storage_options *o, c
     for (int i = 0; *s3 && !r && i < FIELDS; i++)
         r = override(c, i, asked[i], err);
     return r;
+}
+
+uint64_t storage_new_run(void)
+{
+    uint64_t run;
+    do {
+        random_bytes(&run, sizeof run);
+        run >>= 1; /* databases have signed numbers */
+    } while (!run);
+    return run;
 }
 
 int storage_open(struct storage **out, const struct storage_options *o, char *err)

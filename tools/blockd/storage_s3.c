@@ -20,6 +20,7 @@
 #include "token.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +34,7 @@ struct storage_s3 {
     struct s3 *s3;
     struct dir_db *db;
     struct stripes *stripes;
+    pthread_mutex_t lock; /* guards what follows */
     uint8_t incarnation[INCARNATION_LEN];
 };
 
@@ -446,7 +448,23 @@ static void usage(struct storage *s, struct storage_usage *u)
 
 static void incarnation(struct storage *s, uint8_t out[INCARNATION_LEN])
 {
-    memcpy(out, self(s)->incarnation, INCARNATION_LEN);
+    struct storage_s3 *d = self(s);
+    pthread_mutex_lock(&d->lock);
+    memcpy(out, d->incarnation, INCARNATION_LEN);
+    pthread_mutex_unlock(&d->lock);
+}
+
+static int renew(struct storage *s)
+{
+    struct storage_s3 *d = self(s);
+    uint8_t fresh[INCARNATION_LEN];
+    int r = s3_index_renew(d->db, d->s3, fresh);
+    if (r)
+        return storage_err(r);
+    pthread_mutex_lock(&d->lock);
+    memcpy(d->incarnation, fresh, sizeof fresh);
+    pthread_mutex_unlock(&d->lock);
+    return 0;
 }
 
 /* ---- the whole ----------------------------------------------------------------------------- */
@@ -460,6 +478,7 @@ static void close_s3(struct storage *s)
     s3_place_free(&d->place);
     if (d->lock_fd >= 0)
         close(d->lock_fd);
+    pthread_mutex_destroy(&d->lock);
     free(d);
 }
 
@@ -476,6 +495,7 @@ static const struct storage_ops ops = {
     .told = told,
     .usage = usage,
     .incarnation = incarnation,
+    .renew = renew,
     .close = close_s3,
 };
 
@@ -498,6 +518,7 @@ int storage_s3_open(struct storage **out, const char *dir, struct s3_place *plac
     d->place = *place;
     *place = (struct s3_place){0};
     d->stripes = stripes_new();
+    pthread_mutex_init(&d->lock, NULL);
     int r = durable_take(dir, &d->lock_fd, err);
     if (!r && (r = s3_new(&d->s3, &d->place, patience_ms, log)))
         snprintf(err, 512, "cannot start a thread: %s", strerror(-r));
@@ -510,6 +531,8 @@ int storage_s3_open(struct storage **out, const char *dir, struct s3_place *plac
         return r;
     }
     dir_db_doomed(d->db, no_object, NULL);
+    d->base.run = storage_new_run();
+    d->base.found = dir_db_found(d->db);
     *out = &d->base;
     return 0;
 }

@@ -23,6 +23,7 @@
 #include "blockid.h"
 #include "gone.h"
 #include "keys.h"
+#include "opening.h"
 #include "replicas.h"
 
 #define NODE_PAGE 4096 /* extents read at a time */
@@ -119,8 +120,7 @@ static bool receipt_counts(const struct commit *c, const struct m_receipt *r,
     uint64_t now = (uint64_t)c->now_ms;
     if (r->ns != c->ns.id || r->server != s->id || !r->len || r->len > BLOCK_MAX)
         return false;
-    if (r->incarnation.n != STORE_INCARNATION_LEN ||
-        memcmp(r->incarnation.p, s->incarnation, STORE_INCARNATION_LEN) != 0)
+    if (!opening_has(s, r->incarnation, r->run, r->generation))
         return false;
     if (r->time_ms > now)
         return r->time_ms - now <= RECEIPT_SKEW_MS;

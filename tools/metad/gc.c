@@ -26,6 +26,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "opening.h"
 #include "replicas.h"
 
 #define COLLECT_BLOCKS 1024u          /* m_collect_ans.blocks */
@@ -142,7 +143,7 @@ static int collect(struct meta *m, uint64_t server, const struct m_collect_req *
 {
     struct server_row s;
     int r = m->st->ops->server_get(m->st, server, &s, ar);
-    if (!r && !bytes_equal(q->incarnation, bytes_of(s.incarnation, sizeof s.incarnation)))
+    if (!r && !opening_is(&s, q->incarnation, q->run))
         r = -EAGAIN;
     for (size_t k = 0; k < q->done_n && !r; k++) {
         bool was;

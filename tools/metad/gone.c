@@ -20,6 +20,8 @@ int gone_proved(struct meta *m, uint64_t ns, const struct server_row *s, const s
     int r = ops->gone_get(m->st, ns, b, s->id, &least, &due);
     if (!r && due != GONE) /* it need not be removed, or what was removed has been put again */
         r = ops->gone_order(m->st, ns, b, s->id, least, GONE, now_ms);
+    if (!r)
+        r = ops->heard_raise(m->st, ns, s->id, proof);
     return r ? r : ops->presence_put(m->st, ns, b, s->id, s->generation, proof);
 }
 

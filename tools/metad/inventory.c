@@ -21,6 +21,7 @@
 
 #include "blockid.h"
 #include "gone.h"
+#include "opening.h"
 #include "replicas.h"
 
 #define LOST_PER_CALL 1024u
@@ -207,7 +208,7 @@ int meta_inventory(struct meta *m, const struct meta_caller *who, const struct m
     if (r)
         return meta_store_fail(why, r, "cannot compare");
     r = m->st->ops->server_get(m->st, who->server, &v.s, ar);
-    if (!r && !bytes_equal(q->incarnation, bytes_of(v.s.incarnation, sizeof v.s.incarnation)))
+    if (!r && !opening_is(&v.s, q->incarnation, q->run))
         r = -EAGAIN;
     if (!r)
         r = inventory(&v);

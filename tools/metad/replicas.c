@@ -12,6 +12,7 @@
 
 #include "gone.h"
 #include "keys.h"
+#include "opening.h"
 
 #include <errno.h>
 #include <string.h>
@@ -410,7 +411,7 @@ int meta_stored(struct meta *m, const struct meta_caller *who, const struct m_st
     if (r)
         return meta_store_fail(why, r, "cannot record");
     r = m->st->ops->server_get(m->st, who->server, &s, ar);
-    if (!r && !bytes_equal(q->incarnation, bytes_of(s.incarnation, sizeof s.incarnation)))
+    if (!r && !opening_is(&s, q->incarnation, q->run))
         r = -EAGAIN;
     if (!r)
         r = stored(m, &s, q, now_ms, a, ar);

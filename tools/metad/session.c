@@ -14,6 +14,7 @@
 #include "audit.h"
 #include "gone.h"
 #include "keys.h"
+#include "opening.h"
 #include "replicas.h"
 
 #define REVOKED_MAX 65536u
@@ -292,40 +293,51 @@ static int touch_all_accounts(struct meta *m, struct arena *ar)
     return r;
 }
 
+/* What the beat says of the server, from the process and the storage that count. */
+static int take_beat(struct meta *m, struct server_row *s, const struct m_beat_req *q, bool lost,
+                     int64_t now_ms, struct arena *ar)
+{
+    bool moved = !bytes_equal(s->url, q->url);
+    s->url = q->url;
+    s->blocks = q->blocks;
+    s->used_bytes = q->used_bytes;
+    s->free_bytes = q->free_bytes;
+    s->beat_ms = (uint64_t)now_ms;
+    int r = m->st->ops->server_set(m->st, s);
+    if (!r && lost)
+        r = replicas_renewed(m, s->id);
+    if (!r && lost)
+        r = m->st->ops->gone_renewed(m->st, s->id);
+    if (!r && lost)
+        r = m->st->ops->audit_renewed(m->st, s->id);
+    if (!r && moved)
+        r = touch_all_accounts(m, ar);
+    for (size_t k = 0; k < q->lost_n && !r; k++)
+        r = gone_lost(m, s, &q->lost[k], now_ms);
+    return r;
+}
+
 static int beat(struct meta *m, const struct meta_caller *who, const struct m_beat_req *q,
                 int64_t now_ms, struct m_beat_ans *a, struct arena *ar)
 {
     struct server_row s;
+    struct opening o;
     int r = m->st->ops->server_get(m->st, who->server, &s, ar);
+    if (!r)
+        r = opening_judge(m, &s, q, &o);
     if (r)
         return r;
-    bool renewed = memcmp(s.incarnation, q->incarnation.p, sizeof s.incarnation) != 0;
-    bool moved = !bytes_equal(s.url, q->url);
-    memcpy(s.incarnation, q->incarnation.p, sizeof s.incarnation);
-    s.generation += renewed;
-    s.url = q->url;
-    s.blocks = q->blocks;
-    s.used_bytes = q->used_bytes;
-    s.free_bytes = q->free_bytes;
-    s.beat_ms = (uint64_t)now_ms;
-    r = m->st->ops->server_set(m->st, &s);
-    if (!r && renewed)
-        r = replicas_renewed(m, s.id);
-    if (!r && renewed)
-        r = m->st->ops->gone_renewed(m->st, s.id);
-    if (!r && renewed)
-        r = m->st->ops->audit_renewed(m->st, s.id);
-    if (!r && moved)
-        r = touch_all_accounts(m, ar);
-    for (size_t k = 0; k < q->lost_n && !r; k++)
-        r = gone_lost(m, &s, &q->lost[k], now_ms);
-    if (!r)
+    a->renew = o.renew;
+    a->superseded = o.superseded;
+    if (!o.superseded)
+        r = take_beat(m, &s, q, o.lost, now_ms, ar);
+    if (!r && !o.superseded)
         r = keys_beat(m, &s, q, now_ms, a, ar);
     if (!r)
         r = keys_tell_revoked(m, s.id, a, ar);
-    if (!r)
+    if (!r && !o.superseded && !o.renew)
         r = m->st->ops->gone_count(m->st, s.id, 0, COLLECT_COUNTED, &a->collect);
-    if (!r)
+    if (!r && !o.superseded && !o.renew)
         r = audit_beat(m, s.id, q, now_ms, a);
     if (r)
         return r;
@@ -347,5 +359,9 @@ int meta_beat(struct meta *m, const struct meta_caller *who, const struct m_beat
     int r = meta_change_begin(m);
     if (!r)
         r = meta_change_end(m, beat(m, who, q, now_ms, a, ar));
+    if (r == -EAGAIN)
+        return meta_fail(why, r,
+                         "beat: this storage was given up, or a newer steadfs-blockd ran on it: "
+                         "update this one");
     return r ? meta_store_fail(why, r, "cannot record the report") : 0;
 }

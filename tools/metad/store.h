@@ -53,9 +53,10 @@ struct server_row {
     uint64_t key_id;
     uint8_t incarnation[STORE_INCARNATION_LEN];
     uint64_t generation, blocks, used_bytes, free_bytes, beat_ms;
-    uint64_t priority; /* in the assignment asked for: assigned */
-    bool leaving;      /* … with others first: only what it has is still of use */
-    bool evacuating;   /* nothing is assigned to it any more */
+    uint64_t run, found; /* the opening of its storage that counts: 10.sql; run 0: not told */
+    uint64_t priority;   /* in the assignment asked for: assigned */
+    bool leaving;        /* … with others first: only what it has is still of use */
+    bool evacuating;     /* nothing is assigned to it any more */
 };
 enum token_kind { TOKEN_LOGIN = 1, TOKEN_JOIN = 2 };
 struct token_row {
@@ -335,6 +336,15 @@ struct store_ops {
     int (*gone_count)(struct store *s, uint64_t server, uint64_t ns, size_t max, uint64_t *n);
     int (*gone_forget)(struct store *s, uint64_t before_ms, size_t max);
     int (*gone_renewed)(struct store *s, uint64_t server);
+    /* Storages of a server, and how they were opened: 10.sql. heard: of the proofs that were
+     * believed; most: of all namespaces, 0: none. run_end forgets all but the last ended ones. */
+    int (*heard_raise)(struct store *s, uint64_t ns, uint64_t server, uint64_t generation);
+    int (*heard_most)(struct store *s, uint64_t server, uint64_t *generation);
+    int (*heard_drop)(struct store *s, uint64_t server);
+    int (*give_up)(struct store *s, uint64_t server, struct bytes incarnation);
+    int (*given_up)(struct store *s, uint64_t server, struct bytes incarnation, bool *yes);
+    int (*run_end)(struct store *s, uint64_t server, uint64_t run);
+    int (*run_ended)(struct store *s, uint64_t server, uint64_t run, bool *yes);
 
     /* Ordered checks (9.sql). order: what the one before found is forgotten; report: unless it is
      * of an older order, or that one is done; end: what a check found is forgotten; renewed: of one

@@ -181,6 +181,15 @@ int sq_gone_list(struct store *s, uint64_t server, size_t max, struct gone_row *
 int sq_gone_count(struct store *s, uint64_t server, uint64_t ns, size_t max, uint64_t *n);
 int sq_gone_forget(struct store *s, uint64_t before_ms, size_t max);
 int sq_gone_renewed(struct store *s, uint64_t server);
+
+/* ---- store_sqlite_storage.c ---- */
+int sq_heard_raise(struct store *s, uint64_t ns, uint64_t server, uint64_t generation);
+int sq_heard_most(struct store *s, uint64_t server, uint64_t *generation);
+int sq_heard_drop(struct store *s, uint64_t server);
+int sq_give_up(struct store *s, uint64_t server, struct bytes incarnation);
+int sq_given_up(struct store *s, uint64_t server, struct bytes incarnation, bool *yes);
+int sq_run_end(struct store *s, uint64_t server, uint64_t run);
+int sq_run_ended(struct store *s, uint64_t server, uint64_t run, bool *yes);
 int sq_gone_put(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
                 uint64_t generation, int64_t now_ms);
 int sq_journal_add(struct store *s, uint64_t ns, const struct m_record *r, struct bytes encoded);

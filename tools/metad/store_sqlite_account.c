@@ -249,7 +249,8 @@ int sq_token_expire(struct store *s, uint64_t now_ms)
 /* ---- block servers -------------------------------------------------------------------------- */
 #define SERVER_COLS                                                                                \
     "id, premises, url, secret_hash, mac_key, key_id, incarnation, generation, blocks, "           \
-    "used_bytes, free_bytes, beat_ms, evacuating"
+    "used_bytes, free_bytes, beat_ms, evacuating, run, found"
+#define SERVER_COLS_N 15
 
 static void read_server(sqlite3_stmt *st, struct server_row *r, struct arena *ar)
 {
@@ -267,6 +268,8 @@ static void read_server(sqlite3_stmt *st, struct server_row *r, struct arena *ar
     r->free_bytes = sq_u64(st, 10);
     r->beat_ms = sq_u64(st, 11);
     r->evacuating = sq_u64(st, 12) != 0;
+    r->run = sq_u64(st, 13);
+    r->found = sq_u64(st, 14);
 }
 
 int sq_server_add(struct store *s, struct server_row *r)
@@ -304,8 +307,8 @@ static int server_rows(struct store *s, sqlite3_stmt *st, struct server_row **v,
         sq_grow(*v, *n, ar);
         struct server_row *row = &(*v)[(*n)++];
         read_server(st, row, ar);
-        row->priority = sq_u64(st, 13);
-        row->leaving = sq_u64(st, 14) != 0;
+        row->priority = sq_u64(st, SERVER_COLS_N);
+        row->leaving = sq_u64(st, SERVER_COLS_N + 1) != 0;
     }
     sq_done(st);
     return r;
@@ -339,6 +342,12 @@ int sq_server_remove(struct store *s, uint64_t id)
                     "i", id);
     if (!r)
         r = sq_exec(s, "DELETE FROM server_key WHERE server = ?", "i", id);
+    if (!r)
+        r = sq_heard_drop(s, id);
+    if (!r)
+        r = sq_exec(s, "DELETE FROM given_up WHERE server = ?", "i", id);
+    if (!r)
+        r = sq_exec(s, "DELETE FROM ended WHERE server = ?", "i", id);
     return r ? r : sq_exec(s, "DELETE FROM server WHERE id = ?", "i", id);
 }
 
@@ -346,8 +355,9 @@ int sq_server_set(struct store *s, const struct server_row *r)
 {
     return sq_exec(s,
                    "UPDATE server SET url = ?, incarnation = ?, generation = ?, blocks = ?, "
-                   "used_bytes = ?, free_bytes = ?, beat_ms = ?, evacuating = ? WHERE id = ?",
-                   "tbiiiiiii", r->url, bytes_of(r->incarnation, sizeof r->incarnation),
+                   "used_bytes = ?, free_bytes = ?, beat_ms = ?, evacuating = ?, run = ?, "
+                   "found = ? WHERE id = ?",
+                   "tbiiiiiiiii", r->url, bytes_of(r->incarnation, sizeof r->incarnation),
                    r->generation, r->blocks, r->used_bytes, r->free_bytes, r->beat_ms,
-                   (uint64_t)r->evacuating, r->id);
+                   (uint64_t)r->evacuating, r->run, r->found, r->id);
 }

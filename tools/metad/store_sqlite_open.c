@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "10.sql.h"
 #include "2.sql.h"
 #include "3.sql.h"
 #include "4.sql.h"
@@ -38,7 +39,7 @@
 
 static const struct migration migrations[] = {
     {1, sql_schema}, {2, sql_2}, {3, sql_3}, {4, sql_4}, {5, sql_5},
-    {6, sql_6},      {7, sql_7}, {8, sql_8}, {9, sql_9},
+    {6, sql_6},      {7, sql_7}, {8, sql_8}, {9, sql_9}, {10, sql_10},
 };
 
 static int sq_errno(int rc)
@@ -447,6 +448,13 @@ const struct store_ops sq_ops = {
     .gone_count = sq_gone_count,
     .gone_forget = sq_gone_forget,
     .gone_renewed = sq_gone_renewed,
+    .heard_raise = sq_heard_raise,
+    .heard_most = sq_heard_most,
+    .heard_drop = sq_heard_drop,
+    .give_up = sq_give_up,
+    .given_up = sq_given_up,
+    .run_end = sq_run_end,
+    .run_ended = sq_run_ended,
     .lack_put = sq_lack_put,
     .lack_lost = sq_lack_lost,
     .lack_take = sq_lack_take,

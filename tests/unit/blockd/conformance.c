@@ -645,6 +645,49 @@ static void test_incarnation(void **state)
     free(p);
 }
 
+/* What is put between two openings is told by its generation from what either found. */
+static void test_opening(void **state)
+{
+    struct env *e = *state;
+    struct block_id id, other;
+    uint8_t *p = block_make(1000, 1, &id), *q = block_make(300000, 2, &other);
+    assert_true(e->s->run > 0 && e->s->run <= INT64_MAX);
+    uint64_t run = e->s->run, first = put_generation(e->s, 1, &id, p, 1000);
+    assert_true(first > e->s->found);
+    uint64_t second = put_generation(e->s, 1, &other, q, 300000);
+    assert_true(second > first); /* also within one opening: a snapshot may come in between */
+    assert_true(put_generation(e->s, 1, &id, p, 1000) > second);
+    uint64_t last = put_generation(e->s, 2, &id, p, 1000);
+    reopen(e);
+    assert_true(e->s->run > 0 && e->s->run != run);
+    assert_int_equal(e->s->found, last); /* all of it is there, and nothing later is */
+    uint64_t now = raised(e->s);
+    assert_true(now > last + 1); /* an opening raises it, too */
+    reopen(e);
+    assert_int_equal(e->s->found, now);
+    free(p);
+    free(q);
+}
+
+static void test_renew(void **state)
+{
+    struct env *e = *state;
+    uint8_t first[INCARNATION_LEN], second[INCARNATION_LEN], third[INCARNATION_LEN];
+    struct block_id id;
+    uint8_t *p = block_make(1000, 1, &id);
+    uint64_t generation = put_generation(e->s, 1, &id, p, 1000);
+    e->s->ops->incarnation(e->s, first);
+    assert_int_equal(e->s->ops->renew(e->s), 0);
+    e->s->ops->incarnation(e->s, second);
+    assert_memory_not_equal(first, second, sizeof first);
+    reopen(e);
+    e->s->ops->incarnation(e->s, third);
+    assert_memory_equal(second, third, sizeof third); /* it is not made anew once more */
+    expect_block(e->s, 1, &id, p, 1000);
+    assert_int_equal(generation_of(e->s, 1, &id), generation);
+    free(p);
+}
+
 /* In pages, in the order of ids, each block once. */
 static void test_after(void **state)
 {
@@ -760,6 +803,8 @@ int conformance_run(const struct storage_fixture *f)
         TEST(test_damage),
         TEST(test_probe),
         TEST(test_incarnation),
+        TEST(test_opening),
+        TEST(test_renew),
         TEST(test_concurrent),
         TEST(test_put_over_damage),
         TEST(test_losses),

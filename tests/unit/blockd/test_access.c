@@ -145,6 +145,25 @@ static void test_expiry(void **state)
     end(&f);
 }
 
+/* Another process has opened the storage since: it can be read, but nothing is promised any more.
+ */
+static void test_superseded(void **state)
+{
+    (void)state;
+    struct fixture f = make();
+    answered(&f, NULL, 0);
+    assert_int_equal(check(&f, NS, RIGHT_WRITE, 1100), 0);
+    assert_int_equal(check(&f, NS, 0, 1100), 0);
+    feed_set_superseded(f.x.feed);
+    assert_int_equal(check(&f, NS, RIGHT_WRITE, 1100), ERR_UNAVAILABLE);
+    assert_int_equal(check(&f, NS, 0, 1100), ERR_UNAVAILABLE); /* have */
+    assert_int_equal(check(&f, NS, RIGHT_READ, 1100), 0);
+    assert_int_equal(check(&f, NS + 1, RIGHT_WRITE, 1100), ERR_FORBIDDEN); /* strangers first */
+    answered(&f, NULL, 0);
+    assert_int_equal(check(&f, NS, RIGHT_WRITE, 1100), ERR_UNAVAILABLE); /* for good */
+    end(&f);
+}
+
 static void test_revoked(void **state)
 {
     (void)state;
@@ -303,6 +322,7 @@ int main(void)
         cmocka_unit_test(test_no_grace_without_revocations),
         cmocka_unit_test(test_no_grace),
         cmocka_unit_test(test_taken_back),
+        cmocka_unit_test(test_superseded),
         cmocka_unit_test(test_keys_change),
         cmocka_unit_test(test_keys_are_kept),
     };

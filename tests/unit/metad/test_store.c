@@ -66,6 +66,8 @@ static void namespaces_of_a_server_are_found_by_an_index(void **state)
     meta_close(w->m);
     run_sql(w->path, "DROP INDEX assignment_of_server; ALTER TABLE device DROP COLUMN starts;"
                      " ALTER TABLE device DROP COLUMN run; DROP TABLE audit; DROP TABLE finding;"
+                     " ALTER TABLE server DROP COLUMN run; ALTER TABLE server DROP COLUMN found;"
+                     " DROP TABLE heard; DROP TABLE given_up; DROP TABLE ended;"
                      " DELETE FROM migration WHERE version > 6");
     assert_int_equal(reopen(w, false), 0);
     assert_int_equal(sqlite3_open(w->path, &db), SQLITE_OK);
