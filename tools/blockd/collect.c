@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A round: raise the generation, ask, remove what is named, and tell in the next question. What is
- * not told after a crash is named again, and is gone already. */
+ * not told after a crash is named again, and is gone already.
+ *
+ * DIR/compared has a line of four words: the incarnation (hexadecimal), the generation that makes
+ * things old, and, in milliseconds since 1970, when the comparison with that generation began and
+ * when the next one is due: a server that is restarted often compares as often as others. The line
+ * of another incarnation says nothing. */
 #include "collect.h"
 
+#include "durable.h"
 #include "feed.h"
 #include "inventory.h"
 #include "rpc.h"
@@ -23,6 +29,7 @@
 #define REST_MAX_MS 60000
 #define COMPARE_GRACES 3   /* grace times from one comparison to the next */
 #define ROUND_BLOCKS 1024u /* m_collect_req.done */
+#define COMPARED_MAX 256   /* bytes of DIR/compared */
 
 struct collect {
     struct collect_options o;
@@ -43,7 +50,7 @@ struct collect {
     uint64_t rounds, passes;
     struct inventory_sums compared;
     uint64_t grace_ms;   /* 0: not heard yet */
-    int64_t compare_at;  /* when the next comparison is due */
+    int64_t compare_at;  /* when the next comparison is due; 0: a grace time after its start */
     uint64_t began_with; /* generation, and when, of the last one that was whole; 0: none */
     int64_t began_at;
 };
@@ -147,6 +154,51 @@ static int round_all(struct collect *c)
     return r;
 }
 
+/* ---- what is kept of comparisons ------------------------------------------------------------ */
+
+static void name_of(struct collect *c, char hex[2 * INCARNATION_LEN + 1])
+{
+    uint8_t incarnation[INCARNATION_LEN];
+    c->o.storage->ops->incarnation(c->o.storage, incarnation);
+    for (size_t i = 0; i < INCARNATION_LEN; i++)
+        snprintf(hex + 2 * i, 3, "%02x", incarnation[i]);
+}
+
+static void load(struct collect *c)
+{
+    struct buf text cleanup_buf = {0};
+    char name[2 * INCARNATION_LEN + 1], hex[2 * INCARNATION_LEN + 1];
+    uint64_t began_with;
+    int64_t began, due, now = mono_ms(), wall = wall_ms();
+    if (!c->o.dir || durable_read(c->o.dir, "compared", COMPARED_MAX, &text) ||
+        sscanf((char *)text.p, "%32s %" SCNu64 " %" SCNd64 " %" SCNd64, hex, &began_with, &began,
+               &due) != 4)
+        return;
+    name_of(c, name);
+    if (strcmp(name, hex) != 0 || began_with > c->o.storage->found)
+        return;
+    c->began_with = began_with;
+    c->began_at = now - (wall > began ? wall - began : 0);
+    c->compare_at = now + (due > wall ? due - wall : 0);
+    c->compare_at += !c->compare_at;
+}
+
+/* [locked] */
+static void save(struct collect *c)
+{
+    struct buf b cleanup_buf = {0};
+    char name[2 * INCARNATION_LEN + 1];
+    int64_t now = mono_ms(), wall = wall_ms();
+    if (!c->o.dir)
+        return;
+    name_of(c, name);
+    buf_printf(&b, "%s %" PRIu64 " %" PRId64 " %" PRId64 "\n", name, c->began_with,
+               wall - (now - c->began_at), wall + (c->compare_at - now));
+    int r = durable_write(c->o.dir, "compared", b.p, b.n, 0600);
+    if (r)
+        log_printf(c->o.log, LOG_L_WARN, "cannot write %s/compared: %s", c->o.dir, strerror(-r));
+}
+
 /* ---- comparing ----------------------------------------------------------------------------- */
 
 uint64_t collect_before(struct collect *c)
@@ -185,6 +237,8 @@ static void compare(struct collect *c)
         c->began_at = now;
     }
     c->compare_at = mono_ms() + (r ? RETRY_MS : COMPARE_GRACES * (int64_t)c->grace_ms);
+    if (!r)
+        save(c);
     c->poked |= sums.unneeded > 0;
     pthread_mutex_unlock(&c->lock);
     if (r && r != -ECANCELED)
@@ -218,8 +272,9 @@ static void renew(struct collect *c)
 /* [locked] Until there is something to do, or retry_at (0: not at all). */
 static void rest(struct collect *c, int64_t retry_at)
 {
-    while (!c->stop && !c->compare_now && !c->renew && !(c->grace_ms && c->compare_at <= mono_ms()) &&
-           !(c->poked && !retry_at) && !(retry_at && retry_at <= mono_ms())) {
+    while (!c->stop && !c->compare_now && !c->renew &&
+           !(c->grace_ms && c->compare_at <= mono_ms()) && !(c->poked && !retry_at) &&
+           !(retry_at && retry_at <= mono_ms())) {
         int64_t until = c->grace_ms ? c->compare_at : INT64_MAX;
         until = retry_at && retry_at < until ? retry_at : until;
         int64_t left = until - mono_ms();
@@ -288,6 +343,7 @@ int collect_start(struct collect **out, const struct collect_options *o)
     pthread_cond_init(&c->wake, &attr);
     pthread_condattr_destroy(&attr);
     pthread_cond_init(&c->renew_done, NULL);
+    load(c);
     int r = rpc_new(&c->rpc, &(struct rpc_options){.ca_pem = o->identity->ca_pem,
                                                    .credential = o->identity->credential,
                                                    .log = o->log});
@@ -306,8 +362,13 @@ void collect_heard(struct collect *c, bool something, uint64_t grace_ms)
     if (!c)
         return;
     pthread_mutex_lock(&c->lock);
-    if (!c->grace_ms && grace_ms)
+    int64_t latest = mono_ms() + COMPARE_GRACES * (int64_t)grace_ms;
+    if (!c->compare_at && grace_ms) {
         c->compare_at = mono_ms() + (int64_t)grace_ms;
+        save(c);
+    }
+    if (grace_ms && c->compare_at > latest) /* the grace time, or the calendar, has changed */
+        c->compare_at = latest;
     c->grace_ms = grace_ms;
     c->poked |= something;
     c->compare_now |= c->renewed;

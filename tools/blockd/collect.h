@@ -13,6 +13,8 @@
 struct collect;
 
 struct collect_options {
+    const char
+        *dir; /* `compared`: when all was compared last, and is to be again; NULL: not kept */
     const struct identity *identity;
     struct storage *storage;
     struct log *log;

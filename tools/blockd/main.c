@@ -434,9 +434,10 @@ static void check_told(void *arg)
 /* What goes on beside serving, in the order in which one needs the other. */
 static int start_threads(struct program *p, char *err)
 {
-    int r = collect_start(
-        &p->collect,
-        &(struct collect_options){.identity = &p->identity, .storage = p->storage, .log = p->log});
+    int r = collect_start(&p->collect, &(struct collect_options){.dir = p->o.data,
+                                                                 .identity = &p->identity,
+                                                                 .storage = p->storage,
+                                                                 .log = p->log});
     if (r) {
         snprintf(err, 512, "cannot start collecting garbage: %s", strerror(-r));
         return r;

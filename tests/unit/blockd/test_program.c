@@ -47,7 +47,13 @@ struct env {
     char beat_url[256];
     size_t lost_n; /* of the last beat that named some, with the first of them */
     struct m_lost lost;
-    atomic_bool deaf; /* beats are refused */
+    atomic_bool deaf;  /* beats are refused */
+    atomic_bool renew; /* a beat under the first incarnation is answered so */
+    atomic_ulong grace_ms;
+    uint8_t incarnation[16]; /* of the first beat, and of the last */
+    uint8_t last[16];
+    atomic_int compared; /* comparisons that were asked for, and what the last one named as old */
+    atomic_ulong before;
     atomic_int told;
     pid_t pid;
 };
@@ -106,8 +112,31 @@ static void beat(void *ctx, struct httpd_req *q)
         return;
     }
     uint64_t revoked[] = {12, 7};
-    struct m_beat_ans a = {.now_ms = 1, .revoked_devices = revoked, .revoked_devices_n = 2};
+    pthread_mutex_lock(&e->lock);
+    memcpy(e->last, m.incarnation.p, sizeof e->last);
+    if (e->beats == 1)
+        memcpy(e->incarnation, e->last, sizeof e->last);
+    bool first = !memcmp(e->incarnation, e->last, sizeof e->last);
+    pthread_mutex_unlock(&e->lock);
+    struct m_beat_ans a = {.now_ms = 1,
+                           .revoked_devices = revoked,
+                           .revoked_devices_n = 2,
+                           .gc_grace_ms = e->grace_ms,
+                           .renew = e->renew && first};
     httpd_reply_msg(q, &m_beat_ans_desc, &a);
+}
+
+static void inventory(void *ctx, struct httpd_req *q)
+{
+    struct env *e = ctx;
+    struct m_inventory_req m;
+    if (!httpd_decode(q, &m_inventory_req_desc, &m))
+        return;
+    assert_true(m.before < m.generation && m.run);
+    e->before = m.before;
+    e->compared++;
+    struct m_inventory_ans a = {.upto = m.upto};
+    httpd_reply_msg(q, &m_inventory_ans_desc, &a);
 }
 
 static void *run(void *arg)
@@ -127,6 +156,7 @@ static void start_meta(struct env *e)
         fail_msg("%s", err);
     httpd_route(e->h, "join", HTTPD_ON_LOOP, 16384, join);
     httpd_route(e->h, "beat", HTTPD_ON_LOOP, 16384, beat);
+    httpd_route(e->h, "inventory", HTTPD_ON_LOOP, 16384, inventory);
     snprintf(e->meta_url, sizeof e->meta_url, "https://127.0.0.1:%u", httpd_port(e->h));
     assert_int_equal(pthread_create(&e->thread, NULL, run, e->h), 0);
     free(key);
@@ -214,7 +244,9 @@ static int set_up(void **state)
     assert_true(asprintf(&e->output, "%s/output", e->dir) > 0);
     assert_int_equal(tls_ca_new(&e->ca, &e->ca_key), 0);
     assert_int_equal(tls_fingerprint(e->ca, e->fingerprint), 0);
-    e->joins = e->beats = 0;
+    e->joins = e->beats = e->compared = 0;
+    e->grace_ms = 0;
+    e->renew = false;
     start_meta(e);
     return 0;
 }
@@ -305,6 +337,63 @@ static void test_life(void **state)
     first_start(e);
     await_beat(e, before);
     assert_int_equal(e->joins, 1);
+    kill(e->pid, SIGTERM);
+    assert_int_equal(wait_program(e), 0);
+}
+
+static void await_compared(struct env *e, int n)
+{
+    for (int i = 0; i < 1000 && e->compared < n; i++)
+        usleep(10000);
+    assert_true(e->compared >= n);
+}
+
+/* When all was compared is kept: a server that is restarted each time knows what is old. */
+static void test_comparisons_over_restarts(void **state)
+{
+    struct env *e = *state;
+    e->grace_ms = 3;
+    first_start(e);
+    await_compared(e, 1);
+    kill(e->pid, SIGTERM);
+    assert_int_equal(wait_program(e), 0);
+    e->compared = 0;
+    e->before = 0;
+    e->grace_ms = 60000; /* the next one would be a minute after this start, and name nothing */
+    char *path;
+    assert_true(asprintf(&path, "%s/compared", e->data) > 0);
+    /* as if the last one had been two minutes ago */
+    char hex[33];
+    unsigned long long with;
+    long long began, due;
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%32s %llu %lld %lld", hex, &with, &began, &due), 4);
+    fclose(f);
+    assert_non_null(f = fopen(path, "w"));
+    fprintf(f, "%s %llu %lld %lld\n", hex, with, began - 120000, due - 120000);
+    assert_int_equal(fclose(f), 0);
+    free(path);
+    spawn_program(e, only_listen);
+    await_compared(e, 1);
+    assert_int_equal(e->before, with);
+    kill(e->pid, SIGTERM);
+    assert_int_equal(wait_program(e), 0);
+}
+
+/* Told that its storage is not what it was believed to be: another incarnation at once, then a
+ * comparison of all there is. */
+static void test_renewed(void **state)
+{
+    struct env *e = *state;
+    e->renew = true;
+    e->grace_ms = 3600000;
+    first_start(e);
+    await_compared(e, 1);
+    pthread_mutex_lock(&e->lock);
+    assert_memory_not_equal(e->incarnation, e->last, sizeof e->last);
+    pthread_mutex_unlock(&e->lock);
+    expect_output(e, "it has a new incarnation");
     kill(e->pid, SIGTERM);
     assert_int_equal(wait_program(e), 0);
 }
@@ -551,6 +640,8 @@ int main(int argc, char **argv)
     }
     const struct CMUnitTest tests[] = {
         TEST(test_life),
+        TEST(test_comparisons_over_restarts),
+        TEST(test_renewed),
         TEST(test_port_in_use),
         TEST(test_join_refused),
         TEST(test_usage),
