@@ -63,15 +63,30 @@ static void value_of(const char *text, const char *key, char *out, size_t cap)
     die(key, -ENOENT, "not in the identity");
 }
 
+void open_session(struct client *c)
+{
+    char message[512] = "";
+    char *incarnation = read_text(c->state, "incarnation");
+    struct m_session_req q = {.incarnation = bytes_of(incarnation, 16),
+                              .requests_used = c->request,
+                              .nodes_used = c->node & ((UINT64_C(1) << NODE_COUNTER_BITS) - 1)};
+    int err = rpc_wait(c->rpc, c->url, "session", &m_session_req_desc, &q, &m_session_ans_desc,
+                       &c->s, &c->a, TIMEOUT_MS, message);
+    if (err)
+        die("session", err, message);
+    free(incarnation);
+}
+
 static void open_client(struct client *c, const char *state)
 {
-    char credential[300], message[512] = "";
+    char credential[300];
     char *identity = read_text(state, "identity");
     if (!identity)
         die(state, -ENOENT, "no identity");
     value_of(identity, "url", c->url, sizeof c->url);
     value_of(identity, "credential", credential, sizeof credential);
     c->ca = read_text(state, "ca.pem");
+    c->state = state;
     struct rpc_options o = {.ca_pem = c->ca, .credential = credential};
     int err = rpc_new(&c->rpc, &o);
     if (err)
@@ -80,14 +95,7 @@ static void open_client(struct client *c, const char *state)
      */
     c->request = (uint64_t)time(NULL) << 12;
     c->node = ((uint64_t)time(NULL) & 0x7ffff) << 20;
-    char *incarnation = read_text(state, "incarnation");
-    struct m_session_req q = {.incarnation = bytes_of(incarnation, 16),
-                              .requests_used = c->request,
-                              .nodes_used = c->node};
-    err = rpc_wait(c->rpc, c->url, "session", &m_session_req_desc, &q, &m_session_ans_desc, &c->s,
-                   &c->a, TIMEOUT_MS, message);
-    if (err)
-        die("session", err, message);
+    open_session(c);
     c->node = NODE_ID(c->s.device, c->node);
     free(identity);
 }

@@ -15,7 +15,7 @@
 struct client {
     struct rpc *rpc;
     char url[300];
-    const char *ca;
+    const char *ca, *state;
     struct arena a; /* of the session */
     struct m_session_ans s;
     uint64_t node, request;
@@ -32,6 +32,8 @@ struct answer {
 };
 
 void die(const char *what, int err, const char *message);
+/* Opens it anew: with capabilities that last 15 minutes from now. */
+void open_session(struct client *c);
 /* NULL: the account's root namespace. */
 const struct m_namespace *namespace(const struct client *c, const char *name);
 void commit(struct client *c, const struct m_namespace *ns, const struct m_changes *m,

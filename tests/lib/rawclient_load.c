@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 /* ---- store and check: what a block server acknowledged is there afterwards ------------------ */
@@ -80,6 +81,8 @@ void store(struct client *c, const char *ledger, const char *stop)
     close(fd);
 }
 
+#define RENEW_S 300 /* capabilities last 15 minutes */
+
 /* The block's bytes come back whole. */
 static bool there(struct client *c, const struct m_namespace *ns, struct block_id *id)
 {
@@ -89,9 +92,11 @@ static bool there(struct client *c, const struct m_namespace *ns, struct block_i
         .ns = ns->id, .capability = ns->candidates[0].capability, .blocks = id, .blocks_n = 1};
     struct bytes head, raw, none = {0};
     struct m_get_head h;
-    return ask(c, server_url(c, ns->candidates[0].server), "get", &m_get_req_desc, &q, none,
-               &answer) == 0 &&
-           frame_split(bytes_of(answer.p, answer.n), &head, &raw) == 0 &&
+    int err =
+        ask(c, server_url(c, ns->candidates[0].server), "get", &m_get_req_desc, &q, none, &answer);
+    if (err)
+        die("get", err, "that tells nothing of the block");
+    return frame_split(bytes_of(answer.p, answer.n), &head, &raw) == 0 &&
            msg_decode(&m_get_head_desc, &h, head.p, head.n, MSG_LENIENT, &a, NULL) == 0 &&
            h.items_n == 1 && !h.items[0].error && block_id_matches(id, raw.p, raw.n);
 }
@@ -102,6 +107,7 @@ void check_ledger(struct client *c, const char *ledger)
     FILE *f = fopen(ledger, "r");
     char line[BLOCK_HEX_LEN + 2];
     size_t n = 0;
+    time_t renew = time(NULL) + RENEW_S;
     if (!f)
         die(ledger, -errno, "");
     while (fgets(line, sizeof line, f)) {
@@ -110,6 +116,11 @@ void check_ledger(struct client *c, const char *ledger)
         if (block_id_parse(&id, line))
             die(ledger, -EBADMSG, line);
         n++;
+        if (time(NULL) >= renew) {
+            open_session(c);
+            ns = namespace(c, NULL);
+            renew = time(NULL) + RENEW_S;
+        }
         if (!there(c, ns, &id)) {
             printf("missing %s\n", line);
             c->failed++;
