@@ -54,9 +54,12 @@ bool sync_lock_lease(const struct sync *s);
 bool sync_lock_covers(struct sync *s, uint64_t node, const struct m_lock_range *r);
 /* done(0): held now, or (test) free; -EAGAIN: another device has what *other is then (may be NULL;
  * valid until done); -ENOLCK: the server was not reached within timeout, or there are too many
- * ranges. A patient one is waited for as long as the server is there. 0: it takes no more. */
+ * ranges; -EDEADLK. A patient one is waited for as long as the server is there; arg is then the
+ * operation, of which vfs_lock_stays is asked. 0: it takes no more. */
 uint64_t sync_lock_want(struct sync *s, uint64_t ns, uint64_t node, const struct m_lock_range *r,
                         struct m_lock_range *other, sync_done done, void *arg);
+/* Somebody here waits for another one here: what is kept meanwhile is told to the server. */
+void sync_lock_again(struct sync *s);
 /* This much is needed of what is held (taken over); the rest is released. */
 void sync_lock_hold(struct sync *s, uint64_t node, struct lockset *needed);
 /* done(0) once the server knows of it, or cannot be reached. 0: there is nothing to wait for. */

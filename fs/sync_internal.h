@@ -377,6 +377,7 @@ struct sync {
     int64_t lease_sent;  /* the last request, monotonic ms */
     int64_t lease_again; /* no sign of life before */
     bool lease_asked;    /* one is under way */
+    bool lock_circles;   /* the server notices circles of waits */
 
     unsigned draining; /* callers that wait for everything to be sent */
     struct block_id sweep_after;

@@ -245,7 +245,8 @@ static void lease_learn(struct sync *s, struct file_locks *of, const struct m_lo
     if (end > s->lease_end && all_told(s, a->epoch))
         s->lease_end = end;
     s->lease_ms = (unsigned)a->lease_ms;
-    bool other = s->lock_epoch && s->lock_epoch != a->epoch;
+    bool other = (s->lock_epoch && s->lock_epoch != a->epoch) || s->lock_circles != a->circles;
+    s->lock_circles = a->circles;
     s->lock_epoch = a->epoch;
     TAILQ_FOREACH(f, &s->locks, link)
     {
@@ -272,6 +273,11 @@ static void wants_answered(struct sync *s, struct file_locks *f, const struct m_
         for (size_t i = 0; i < a->busy_n && !busy; i++)
             if (a->busy[i].want == x->index)
                 busy = &a->busy[i];
+        if (busy && busy->circle) {
+            x->asked = false;
+            waiter_end(s, &x->w, -EDEADLK);
+            continue;
+        }
         if (busy && busy->other_set && x->range.patient)
             continue;
         if (busy && busy->other_set && x->other)
@@ -329,6 +335,7 @@ static void answered(struct sync *s, struct file_locks *f, const struct m_lock_a
 static void not_answered(struct sync *s, struct file_locks *f, int err)
 {
     f->inflight = false;
+    s->lock_circles = s->lock_circles && err != -EBADMSG; /* an older server */
     tellings_end(s, f, true);
     if (err == -EPERM || err == -ENOENT || err == -EBADMSG || err == -EMSGSIZE || err == -ENOSPC) {
         lose(s, f); /* no member any more, or too many */
@@ -379,18 +386,32 @@ static void send(struct sync *s, struct file_locks *f, struct m_lock_req *q)
     call_meta(call_new(s, lock_done, l), "lock", &m_lock_req_desc, q, LOCK_TIMEOUT_MS);
 }
 
+/* What the owner of a wanted lock keeps until it is given, for the server to notice circles. */
+static void stays_add(struct sync *s, const struct want *x, struct m_lock_req *q)
+{
+    if (!s->lock_circles || !x->range.patient || x->range.whole)
+        return;
+    size_t n =
+        vfs_lock_stays(s->fs->vfs, x->w.arg, q->stays + q->stays_n, LOCK_RANGES_MAX - q->stays_n);
+    for (size_t i = 0; i < n; i++)
+        q->stays[q->stays_n++].want = x->index;
+}
+
 static void file_send(struct sync *s, struct file_locks *f)
 {
     struct arena cleanup_arena ar = {0};
     struct want *x;
     struct m_lock_req q = {.ns = f->ns, .node = f->node, .hold = f->held.v, .hold_n = f->held.n};
     q.want = arena_alloc(&ar, LOCK_RANGES_MAX * sizeof *q.want);
+    q.stays = arena_alloc(&ar, LOCK_RANGES_MAX * sizeof *q.stays);
     TAILQ_FOREACH(x, &f->wants, link)
     {
         x->asked = q.want_n < LOCK_RANGES_MAX; /* the rest when some of these have their answer */
         x->index = q.want_n;
-        if (x->asked)
-            q.want[q.want_n++] = x->range;
+        if (!x->asked)
+            continue;
+        q.want[q.want_n++] = x->range;
+        stays_add(s, x, &q);
     }
     f->changed = false;
     f->inflight = true;
@@ -445,6 +466,12 @@ void lock_step(struct sync *s)
     s->lease_asked = true;
     struct m_lock_req alive = {0};
     send(s, NULL, &alive);
+}
+
+void sync_lock_again(struct sync *s)
+{
+    if (s->lock_circles)
+        lock_news(s);
 }
 
 void lock_news(struct sync *s)

@@ -46,6 +46,9 @@ bool vfs_has_room(struct vfs *v);
 /* [fs.lock held] What this device had locked of the node others may have now: programs that
  * relied on it get EIO. */
 void vfs_locks_lost(struct vfs *v, uint64_t node);
+/* [fs.lock held] What a waiting lock operation's owner, and those of this mount who wait for that
+ * owner, have locked of any file (ranges; max at most). */
+size_t vfs_lock_stays(struct vfs *v, const void *op, struct m_lock_stay *out, size_t max);
 /* [fs.lock held] Acts on effects: handles, invalidations (queued for the notifier thread). */
 void vfs_effects(struct vfs *v, const struct core_effects *fx);
 

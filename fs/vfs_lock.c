@@ -63,6 +63,49 @@ static bool deadlock(struct vfs *v, const struct vfs_op *op, const struct lock *
     return false;
 }
 
+/* Whether an owner is among the n. */
+static bool among(const uint64_t *owners, size_t n, uint64_t owner)
+{
+    size_t i = 0;
+    while (i < n && owners[i] != owner)
+        i++;
+    return i < n;
+}
+
+/* The owner of op and those of this mount who wait for one of them: CHAIN_MAX at most. */
+static size_t stuck_with(struct vfs *v, const struct vfs_op *op, uint64_t *owners)
+{
+    size_t n = 1, before = 0;
+    owners[0] = op->lock.owner;
+    while (before < n) {
+        before = n;
+        for (const struct vfs_op *w = v->parked; w != NULL && n < CHAIN_MAX; w = w->next) {
+            if (!w->waits_lock || w->type != OP_LOCK || w->lock.whole ||
+                among(owners, n, w->lock.owner))
+                continue;
+            const struct lock *other = conflict(v, w->file->h, &w->lock);
+            if (other != NULL && among(owners, n, other->owner))
+                owners[n++] = w->lock.owner;
+        }
+    }
+    return n;
+}
+
+size_t vfs_lock_stays(struct vfs *v, const void *waiting, struct m_lock_stay *out, size_t max)
+{
+    uint64_t owners[CHAIN_MAX];
+    size_t owners_n = stuck_with(v, waiting, owners), n = 0;
+    for (const struct vfs_file *f = v->files; f != NULL; f = f->next)
+        for (const struct lock *l = f->h->locks.head; l != NULL && n < max; l = l->next)
+            if (l->file == f && !l->whole && among(owners, owners_n, l->owner))
+                out[n++] = (struct m_lock_stay){
+                    .ns = f->ns,
+                    .node = f->h->node,
+                    .range_set = true,
+                    .range = {.exclusive = l->exclusive, .off = l->off, .end = l->end}};
+    return n;
+}
+
 /* Whether what is asked takes something away from its owner before it gives: a flock of the other
  * sort, or a range that was exclusive. */
 static bool releases(struct vfs *v, const struct vfs_op *op)
@@ -110,8 +153,12 @@ int vfs_lock(struct vfs *v, struct vfs_op *op)
     const struct lock *other = conflict(v, h, &op->lock);
     if (other != NULL && !op->sleeps)
         return -EAGAIN;
-    if (other != NULL)
-        return !op->lock.whole && deadlock(v, op, other) ? -EDEADLK : VFS_LOCK;
+    if (other != NULL && !op->lock.whole && deadlock(v, op, other))
+        return -EDEADLK;
+    if (other != NULL) {
+        sync_lock_again(v->fs->sync);
+        return VFS_LOCK;
+    }
     int others = less ? vfs_unlock_commits(v, op) : 0;
     if (others == 0 && v->fs->opt.global_locks)
         others = vfs_lock_global(v, op);

@@ -154,6 +154,26 @@ locker one
 does one open f "$a/file" ok
 does two u f 0 0 ok
 
+# two that wait for each other: who closes the circle is told; and so is one who waits here for one who waits there
+does one w f 0 1 ok
+does two w f 1 1 ok
+tell one w f 1 1
+eventually 20 waiting 1
+does two w f 0 1 EDEADLOCK # Python's name of EDEADLK
+does two u f 1 1 ok
+hears one ok
+does two w f 2 1 ok
+does three w f 3 1 ok
+tell three w f 2 1
+tell two w f 0 1
+eventually 20 waiting 1
+does one w f 3 1 EDEADLOCK
+does one u f 0 0 ok
+hears two ok
+does two u f 0 0 ok
+hears three ok
+does three u f 0 0 ok
+
 # a killed program's locks are free at once
 does one ex f ok
 does two nex f EAGAIN

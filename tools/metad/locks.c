@@ -18,6 +18,11 @@
 
 #define BUCKETS 4096 /* power of two */
 
+struct stay { /* not released before `want` is given */
+    struct m_lock_range want, range;
+    uint64_t ns, node; /* of range */
+};
+
 struct claim {
     struct claim *file_next, **file_prev, *device_next, **device_prev;
     struct device *device;
@@ -25,8 +30,10 @@ struct claim {
     uint64_t seq;         /* of the newest request */
     struct lockset held;  /* what was given and not yet asked for included */
     struct lockset wants; /* patient ones that were not given; neighbours are not joined */
-    bool news;            /* something was given since the device asked */
-    size_t ranges_n;      /* counted in device.ranges_n */
+    struct stay *stays;   /* as the device said in its newest request */
+    size_t stays_n;
+    bool news;       /* something was given since the device asked */
+    size_t ranges_n; /* counted in device.ranges_n */
 };
 struct file {
     struct file *next; /* in the bucket */
@@ -40,7 +47,7 @@ struct device {
     uint64_t left; /* the highest seq of a claim that is gone, or of its last lease */
     int64_t lease_end;
     struct claim *claims;
-    size_t claims_n, news_n;
+    size_t claims_n, news_n, stays_n;
     size_t ranges_n; /* of its claims, as they were when last settled */
 };
 struct locks {
@@ -202,11 +209,20 @@ static void count(struct claim *c, size_t n)
     c->ranges_n = n;
 }
 
+static void stays_set(struct claim *c, struct stay *v, size_t n)
+{
+    free(c->stays);
+    c->device->stays_n += n - c->stays_n;
+    c->stays = v;
+    c->stays_n = n;
+}
+
 static void claim_drop(struct locks *t, struct claim *c)
 {
     struct device *d = c->device;
     news_set(t, c, false);
     count(c, 0);
+    stays_set(c, NULL, 0);
     if (c->seq > d->left)
         d->left = c->seq;
     lockset_free(&c->held);
@@ -300,6 +316,88 @@ static bool hold(struct claim *c, const struct m_lock_req *q, bool begins)
     return true;
 }
 
+/* ---- circles ----------------------------------------------------------------------------------
+ * Who waits for a lock keeps what he has meanwhile, and the device says what that is: so a wait
+ * leads to those waits whose owners keep what is in its way. Owners that wait for nobody can not be
+ * part of a circle, and those that wait on one machine are counted with the one they wait for.
+ */
+static bool same_range(const struct m_lock_range *a, const struct m_lock_range *b)
+{
+    return a->whole == b->whole && a->exclusive == b->exclusive && a->off == b->off &&
+           a->end == b->end;
+}
+
+static bool waits(const struct claim *c, const struct m_lock_range *r)
+{
+    size_t i = 0;
+    while (i < c->wants.n && !same_range(&c->wants.v[i], r))
+        i++;
+    return i < c->wants.n;
+}
+
+struct search {
+    const struct claim *of; /* the wait that a circle has to come back to */
+    const struct m_lock_range *want;
+    unsigned steps;
+};
+
+/* Whether this stay is in the way of what is wanted of the file, and still held. */
+static bool stays_in_the_way(const struct claim *holder, const struct stay *s,
+                             const struct m_lock_range *want)
+{
+    struct m_lock_range r = s->range;
+    struct lockset one = {.v = &r, .n = 1, .cap = 1};
+    return s->ns == holder->file->ns && s->node == holder->file->node &&
+           lockset_conflict(&one, want) && lockset_covers(&holder->held, &r);
+}
+
+static bool leads_back(struct search *s, const struct claim *c, const struct m_lock_range *want,
+                       unsigned depth)
+{
+    for (const struct claim *o = c->file->claims; o && depth < LOCK_CIRCLE_MAX; o = o->file_next) {
+        if (o == c || !o->device->stays_n || !lockset_conflict(&o->held, want))
+            continue;
+        for (const struct claim *k = o->device->claims; k; k = k->device_next)
+            for (size_t i = 0; i < k->stays_n; i++) {
+                const struct stay *y = &k->stays[i];
+                if (++s->steps > LOCK_CIRCLE_STEPS)
+                    return false;
+                if (!stays_in_the_way(o, y, want))
+                    continue;
+                if (k == s->of && same_range(&y->want, s->want))
+                    return true;
+                if (waits(k, &y->want) && leads_back(s, k, &y->want, depth + 1))
+                    return true;
+            }
+    }
+    return false;
+}
+
+static void stays_learn(struct claim *c, const struct m_lock_req *q)
+{
+    struct stay *v = q->stays_n ? must(calloc(q->stays_n, sizeof *v)) : NULL;
+    for (size_t i = 0; i < q->stays_n; i++) {
+        const struct m_lock_stay *s = &q->stays[i];
+        v[i] = (struct stay){q->want[s->want], s->range, s->ns, s->node};
+    }
+    stays_set(c, v, q->stays_n);
+}
+
+/* What would be waited for without end is not. */
+static void circles(struct claim *c, const struct m_lock_req *q, struct m_lock_ans *a)
+{
+    for (size_t i = 0; i < a->busy_n && q->stays_n; i++) {
+        struct m_lock_busy *b = &a->busy[i];
+        struct search s = {.of = c, .want = &q->want[b->want]};
+        if (!waits(c, s.want) || !leads_back(&s, c, s.want, 0))
+            continue;
+        b->circle = true;
+        for (size_t k = 0; k < c->wants.n; k++)
+            if (same_range(&c->wants.v[k], s.want))
+                c->wants.v[k--] = c->wants.v[--c->wants.n];
+    }
+}
+
 static void wait_for(struct claim *c, const struct m_lock_range *r)
 {
     struct lockset *w = &c->wants;
@@ -331,6 +429,8 @@ static void want(struct locks *t, struct claim *c, const struct m_lock_req *q, b
         if (other && r->patient && !r->test)
             wait_for(c, r);
     }
+    stays_learn(c, q);
+    circles(c, q, a);
     if (!waited && c->wants.n > 0) { /* it keeps its place while it waits */
         dequeue(c);
         enqueue(c);
@@ -348,6 +448,9 @@ static bool valid(const struct m_lock_req *q)
     for (size_t i = 0; i < q->want_n; i++)
         if (!lockset_valid(&q->want[i]))
             return false;
+    for (size_t i = 0; i < q->stays_n; i++)
+        if (q->stays[i].want >= q->want_n || !lockset_valid(&q->stays[i].range))
+            return false;
     return true;
 }
 
@@ -357,7 +460,9 @@ static void settle(struct locks *t, struct claim *c)
     struct file *f = c->file;
     fit(&c->held);
     fit(&c->wants);
-    count(c, c->held.n + c->wants.n);
+    if (c->wants.n == 0)
+        stays_set(c, NULL, 0);
+    count(c, c->held.n + c->wants.n + c->stays_n);
     if (c->held.n == 0 && c->wants.n == 0)
         claim_drop(t, c);
     released(t, f);
@@ -375,7 +480,7 @@ static int request(struct locks *t, struct device *d, const struct m_lock_req *q
     }
     if (!c && (d->claims_n >= LOCK_FILES_MAX || (f && f->claims_n >= LOCK_DEVICES_MAX)))
         return -ENOSPC;
-    size_t had = c ? c->ranges_n : 0, asks = q->hold_n + q->want_n;
+    size_t had = c ? c->ranges_n : 0, asks = q->hold_n + q->want_n + q->stays_n;
     if (asks > had && d->ranges_n - had + asks > LOCK_DEVICE_RANGES_MAX)
         return -ENOSPC;
     if (!c)
@@ -413,6 +518,7 @@ int locks_request(struct locks *t, uint64_t device, const struct m_lock_req *q,
         t->next_end = d->lease_end;
     a->lease_ms = t->o.lease_ms;
     a->epoch = t->o.epoch;
+    a->circles = true;
     int64_t begun = t->begun + t->o.lease_ms;
     a->again_ms = begun > now ? (uint64_t)(begun - now) : 0;
     int err = q->ns ? request(t, d, q, a, ar) : 0;
@@ -452,6 +558,7 @@ void locks_free(struct locks *t)
             while (f->claims) {
                 struct claim *c = f->claims;
                 dequeue(c);
+                free(c->stays);
                 lockset_free(&c->held);
                 lockset_free(&c->wants);
                 free(c);

@@ -22,6 +22,9 @@
 #define LOCK_FILES_MAX 65536         /* of one device */
 #define LOCK_DEVICE_RANGES_MAX 65536 /* of one device, held or waited for, in all files */
 #define LOCK_DEVICES_MAX 1024        /* of one file */
+/* more: a circle of waits is not noticed */
+#define LOCK_CIRCLE_MAX 64      /* waits in it */
+#define LOCK_CIRCLE_STEPS 65536 /* in search of it */
 
 struct locks;
 struct locks_options {

@@ -371,6 +371,90 @@ static void bounds_and_nonsense(void **state)
     assert_false(a.busy[0].other_set); /* nobody: there are too many */
 }
 
+/* A request of a device that holds [n, n + 1) of node 100 + n, and waits for the same of node 100 +
+ * m while it keeps that. */
+static struct m_lock_ans waits_with(uint64_t device, uint64_t n, uint64_t m)
+{
+    struct m_lock_range w = patient(true, m, m + 1);
+    struct m_lock_stay stay = {
+        .ns = NS, .node = 100 + n, .range_set = true, .range = range(true, n, n + 1)};
+    struct m_lock_req q = {.ns = NS, .node = 100 + m, .run = RUN, .seq = ++seq};
+    struct m_lock_ans a = {0};
+    q.want = &w;
+    q.stays = &stay;
+    q.want_n = q.stays_n = 1;
+    assert_int_equal(locks_request(table, device, &q, &a, &arena), 0);
+    assert_int_equal(a.busy_n, 1);
+    return a;
+}
+
+static void holds(uint64_t device, uint64_t n)
+{
+    struct m_lock_range w = range(true, n, n + 1);
+    struct m_lock_req q = {
+        .ns = NS, .node = 100 + n, .run = RUN, .seq = ++seq, .want = &w, .want_n = 1};
+    struct m_lock_ans a = {0};
+    assert_int_equal(locks_request(table, device, &q, &a, &arena), 0);
+    assert_true(a.busy_n == 0 && a.circles);
+}
+
+static void gives_up(uint64_t device, uint64_t n)
+{
+    struct m_lock_req q = {.ns = NS, .node = 100 + n, .run = RUN, .seq = ++seq};
+    struct m_lock_ans a = {0};
+    assert_int_equal(locks_request(table, device, &q, &a, &arena), 0);
+}
+
+static void circles_are_noticed(void **state)
+{
+    (void)state;
+    for (uint64_t n = 1; n <= 4; n++)
+        holds(n, n);
+    /* 1 waits for 2, 2 for 3, 4 for 3: no circle; then 3 for 1: one, and 3 does not wait */
+    assert_false(waits_with(1, 1, 2).busy[0].circle);
+    assert_false(waits_with(2, 2, 3).busy[0].circle);
+    assert_false(waits_with(4, 4, 3).busy[0].circle);
+    assert_true(waits_with(3, 3, 1).busy[0].circle);
+    /* … nor once 1 has gone, whatever it said before */
+    gives_up(1, 2);
+    assert_false(waits_with(3, 3, 1).busy[0].circle);
+    gives_up(3, 1);
+    /* what is kept is what is really held */
+    assert_false(waits_with(1, 1, 2).busy[0].circle);
+    gives_up(2, 2); /* it was given to 1, who was told */
+    assert_true(news[1]);
+    assert_false(waits_with(3, 3, 1).busy[0].circle);
+}
+
+static void stays_of_nothing_are_refused(void **state)
+{
+    (void)state;
+    struct m_lock_range w = patient(true, 0, 1);
+    struct m_lock_stay stay = {
+        .ns = NS, .node = NODE, .range_set = true, .range = range(true, 0, 1)};
+    struct m_lock_req q = {
+        .ns = NS, .node = NODE, .run = RUN, .seq = ++seq, .stays = &stay, .stays_n = 1};
+    struct m_lock_ans a = {0};
+    assert_int_equal(locks_request(table, 1, &q, &a, &arena), -EINVAL); /* want 0 of none */
+    q.want = &w;
+    q.want_n = 1;
+    stay.range = range(true, 3, 3);
+    assert_int_equal(locks_request(table, 1, &q, &a, &arena), -EINVAL);
+    stay.range.end = 4;
+    assert_int_equal(locks_request(table, 1, &q, &a, &arena), 0);
+}
+
+/* Another program of the same device holds it: that one may go on, and release it. */
+static void who_holds_without_waiting_is_in_no_circle(void **state)
+{
+    (void)state;
+    holds(1, 1);
+    holds(1, 5);
+    holds(2, 2);
+    assert_false(waits_with(1, 5, 2).busy[0].circle); /* its owner keeps 5 only */
+    assert_false(waits_with(2, 2, 1).busy[0].circle);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -388,6 +472,9 @@ int main(void)
         T(a_new_run_has_nothing_of_the_old),
         T(a_new_server_asks_first),
         T(bounds_and_nonsense),
+        T(circles_are_noticed),
+        T(stays_of_nothing_are_refused),
+        T(who_holds_without_waiting_is_in_no_circle),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
