@@ -171,6 +171,36 @@ static int extended_attributes(void)
     return 0;
 }
 
+static int many_attributes(void)
+{
+    enum { N = 500 };
+    char name[32], value[64];
+    static char list[N * sizeof name];
+    MUST(!put_file("f", "x"));
+    for (int i = 0; i < N; i++) {
+        snprintf(name, sizeof name, "user.many-%d", i);
+        snprintf(value, sizeof value, "value %d", i);
+        if (setxattr("f", name, value, strlen(value), 0)) {
+            int why = errno;     /* MUST begins with none */
+            MUST(why == ENOSPC); /* others have room for a few only */
+            return 0;
+        }
+    }
+    ssize_t n = listxattr("f", list, sizeof list);
+    int listed = 0;
+    for (ssize_t at = 0; at < n; at += (ssize_t)strlen(list + at) + 1)
+        listed += !strncmp(list + at, "user.many-", 10);
+    MUST(listed == N);
+    for (int i = 0; i < N; i += 7) {
+        char want[64];
+        snprintf(name, sizeof name, "user.many-%d", i);
+        snprintf(want, sizeof want, "value %d", i);
+        n = getxattr("f", name, value, sizeof value);
+        MUST(n == (ssize_t)strlen(want) && !memcmp(value, want, (size_t)n));
+    }
+    return 0;
+}
+
 static int try_flock(void)
 {
     int fd = open("f", O_RDWR);
@@ -225,6 +255,7 @@ const struct check checks_attrs[] = {
     {"times-follow-changes", times_follow_changes},
     {"permissions", permissions},
     {"extended-attributes", extended_attributes},
+    {"many-attributes", many_attributes},
     {"whole-file-locks", whole_file_locks},
     {"range-locks", range_locks},
     {NULL, NULL},

@@ -3,8 +3,11 @@
 #include "posixcheck.h"
 
 #include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/statfs.h>
 #include <sys/uio.h>
@@ -269,6 +272,34 @@ static int filesystem_size(void)
     return 0;
 }
 
+static int within_a_limit(void)
+{
+    struct rlimit l = {.rlim_cur = 10000, .rlim_max = RLIM_INFINITY};
+    char b[100] = "";
+    int fd = open("f", O_CREAT | O_RDWR, 0644);
+    MUST(fd >= 0 && signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
+    MUST(!getrlimit(RLIMIT_FSIZE, &l));
+    l.rlim_cur = 10000;
+    MUST(!setrlimit(RLIMIT_FSIZE, &l));
+    MUST(pwrite(fd, b, sizeof b, 9900) == 100 && pwrite(fd, b, sizeof b, 9950) == 50);
+    FAILS(pwrite(fd, b, sizeof b, 10000), EFBIG);
+    FAILS(ftruncate(fd, 10001), EFBIG);
+    MUST(!ftruncate(fd, 10000) && stat_of("f").st_size == 10000);
+    return close(fd);
+}
+
+static int size_limits(void)
+{
+    MUST(!in_child(within_a_limit));
+    int fd = open("f", O_RDWR);
+    char c = 'x';
+    MUST(fd >= 0);
+    errno = 0; /* the largest offset is the kernel's, or the filesystem's before it */
+    MUST(pwrite(fd, &c, 1, LLONG_MAX) == -1 && (errno == EFBIG || errno == EINVAL));
+    MUST(stat_of("f").st_size == 10000);
+    return close(fd);
+}
+
 static int change_in_child(void)
 {
     int fd = open("f", O_WRONLY);
@@ -298,6 +329,7 @@ const struct check checks_data[] = {
     {"copies-in-the-kernel", copies_in_the_kernel},
     {"allocation", allocation},
     {"filesystem-size", filesystem_size},
+    {"size-limits", size_limits},
     {"seen-by-other-processes", seen_by_other_processes},
     {NULL, NULL},
 };
