@@ -104,7 +104,7 @@ struct core_options {
     bool clean_start; /* the last owner closed properly; otherwise nothing is sent before the
                          journal was read up to the head known at the session */
     struct core_bounds {
-        uint32_t rows, names, extents; /* 0: the usual ones (core_plan.c) */
+        uint32_t rows, names, extents; /* 0: the usual ones (core_closure.c) */
     } bounds;                          /* of one commit; tests set them low */
 };
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What the files of the core share: rows in memory, and the few primitives that change them.
- * Reading order: this, core.c (rows), core_local.c, core_content.c, core_load.c, core_plan.c,
- * core_apply.c, core_settle.c, core_rebase.c, core_resync.c, core_rescue.c, core_device.c,
- * core_status.c. */
+ * Reading order: this, core.c (rows), core_local.c, core_content.c, core_load.c, core_closure.c,
+ * core_plan.c, core_apply.c, core_settle.c, core_rebase.c, core_resync.c, core_rescue.c,
+ * core_device.c, core_status.c. */
 #ifndef STEADFS_CORE_INT_H
 #define STEADFS_CORE_INT_H
 
@@ -30,7 +30,7 @@ struct core {
     uint64_t node_next, node_limit;
     bool node_limit_due; /* moved inside a transaction: not durable yet */
     struct core_bounds bounds;
-    struct scan { /* where looking for background work goes on (core_plan.c) */
+    struct scan { /* where looking for background work goes on (core_closure.c) */
         uint64_t ns, entries, nodes;
         uint64_t late_entry, late_node; /* did not fit any more: comes first */
     } scan[SCANS];
@@ -96,7 +96,7 @@ static inline struct bytes erow_name(const struct erow *e)
     return bytes_of(e->name, e->name_len);
 }
 
-/* Fills what o leaves open (core_plan.c). */
+/* Fills what o leaves open (core_closure.c). */
 void bounds_set(struct core *c, const struct core_bounds *o);
 /* Leaves a public function: the transaction is kept iff r is 0 or CORE_NEED. */
 int core_leave(struct core *c, int r);
