@@ -249,6 +249,14 @@ static int park(struct core *c, uint64_t ns, uint64_t node, int err_no, struct c
     return node_put(c, &n);
 }
 
+/* What an answer about the name means: what was sent, whatever has it by now. */
+static uint64_t node_meant(const struct erow *e)
+{
+    if (e->request)
+        return e->sent_node ? e->sent_node : e->sent_base;
+    return e->node ? e->node : e->base_node;
+}
+
 /* The nodes that a refused or repeatedly conflicting row stands for. */
 static int park_row(struct core *c, uint64_t ns, const struct m_row_ref *row, int err_no,
                     struct core_effects *fx)
@@ -259,7 +267,7 @@ static int park_row(struct core *c, uint64_t ns, const struct m_row_ref *row, in
     int err = entry_get(c, row->node, row->name, &e);
     if (err)
         return err == -ENOENT ? 0 : err;
-    return park(c, ns, e.node ? e.node : e.base_node, err_no, fx);
+    return park(c, ns, node_meant(&e), err_no, fx);
 }
 
 /* All nodes that request carries. */
@@ -278,7 +286,7 @@ static int park_request(struct core *c, uint64_t ns, uint64_t request, int err_n
         struct erow e;
         rc = entry_by_id(c, entries.v[i], &e);
         if (!rc)
-            ids_add(&nodes, e.node ? e.node : e.base_node);
+            ids_add(&nodes, node_meant(&e));
     }
     for (size_t i = 0; !rc && i < nodes.n; i++)
         rc = park(c, ns, nodes.v[i], err_no, fx);
@@ -376,7 +384,7 @@ static int row_node(struct core *c, const struct m_row_ref *row, uint64_t *node)
     if (row->kind != ROW_ENTRY)
         return 0;
     int err = entry_get(c, row->node, row->name, &e);
-    *node = err ? 0 : e.node ? e.node : e.base_node;
+    *node = err ? 0 : node_meant(&e);
     return err == -ENOENT ? 0 : err;
 }
 
@@ -417,7 +425,7 @@ static int undo_cycle(struct core *c, const struct m_row_ref *row, struct core_e
 {
     struct erow e;
     int err = entry_get(c, row->node, row->name, &e);
-    if (err || !e.pend || !is_dir(e.type))
+    if (err || !e.pend || !is_dir(e.type) || e.node != e.sent_node) /* moved again since */
         return err == -ENOENT ? 0 : err;
     return rebase_undo_move(c, e.node, fx);
 }

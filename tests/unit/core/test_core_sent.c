@@ -589,6 +589,40 @@ static void test_a_refusal_with_news_waits_for_them(void **state)
     assert_clean(w);
 }
 
+/* Something else has the name by now: it is not what was refused. */
+static void test_a_refusal_is_about_what_was_sent(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = committed(w, "f", NODE_REG);
+    struct core_attr a;
+    assert_int_equal(core_link(w->core, &w->who, f, ROOT, bytes_str("g"), &a, &w->need), 0);
+    theirs_remove(w, ROOT, "f", f); /* and forgotten */
+    planned(w, 0);
+    assert_true(sent_entry(w, ROOT, "g", 0, f));
+    assert_int_equal(rename_to(w, ROOT, "g", ROOT, "h", 0), 0);
+    uint64_t other = make(w, ROOT, "g", NODE_REG);
+    assert_int_equal(answer(w, COMMIT_REFUSED, ROW_ENTRY, ROOT, "g", REFUSED_INVALID), 0);
+    assert_int_equal(parked(w), 0);
+    assert_int_equal(lookup(w, ROOT, "h", &a), -ENOENT);
+    assert_int_equal(node_at(w, ROOT, "g"), other);
+    commit_all(w);
+    assert_clean(w);
+}
+
+static void test_a_refused_name_parks_what_was_sent(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    planned(w, f);
+    assert_int_equal(rename_to(w, ROOT, "f", ROOT, "h", 0), 0);
+    uint64_t other = make(w, ROOT, "f", NODE_REG);
+    assert_int_equal(answer(w, COMMIT_REFUSED, ROW_ENTRY, ROOT, "f", REFUSED_QUOTA), 0);
+    assert_int_equal(parked(w), 1);
+    assert_int_equal(effect(w, EFFECT_PARKED)->node, f);
+    planned(w, other);
+    answer_committed(w);
+}
+
 static void test_a_session_lets_go_what_it_allows(void **state)
 {
     struct world *w = *state;
@@ -820,6 +854,8 @@ int main(void)
         T(test_refusals_park),
         T(test_what_the_driver_gives_up_is_parked_whatever_came_since),
         T(test_a_refusal_with_news_waits_for_them),
+        T(test_a_refusal_is_about_what_was_sent),
+        T(test_a_refused_name_parks_what_was_sent),
         T(test_a_session_lets_go_what_it_allows),
         T(test_what_a_parked_directory_holds_is_told),
         T(test_the_rest_goes_on_without_the_parked),
