@@ -135,7 +135,7 @@ static void late_report(struct sim *s, struct rng *r)
         return;
     size_t i = rng_below(r, (unsigned)s->reports_n);
     struct report one = s->reports[i];
-    if (!rng_percent(r, 30))
+    if (!rng_percent(r, 60))
         s->reports[i] = s->reports[--s->reports_n];
     if (s->now - one.at < LATE_NS)
         tell(s, &one);

@@ -18,6 +18,7 @@
 
 #define ROUNDS_MAX 400  /* to become quiet */
 #define FROM_NOTHING 32 /* one run of so many begins without trees: making them costs time */
+#define STEPS_GC 1500   /* of one in which garbage is collected: that takes its time */
 #define START_NS 1700000000000000000
 
 /* ---- the log ----------------------------------------------------------------------------------
@@ -298,7 +299,7 @@ static void draw_size(struct sim *s)
     if (!s->opt.clients)
         s->opt.clients = c;
     if (!s->opt.steps)
-        s->opt.steps = n;
+        s->opt.steps = s->p.gc ? STEPS_GC : n;
 }
 
 static void begin(struct sim *s, const struct installation *i)
@@ -310,8 +311,8 @@ static void begin(struct sim *s, const struct installation *i)
     s->log_n = s->reports_n = 0;
     memset(&s->count, 0, sizeof s->count);
     ledger_reset(&s->ledger);
-    draw_size(s);
     weather_draw(s);
+    draw_size(s);
     for (unsigned k = 0; k < s->opt.clients; k++) {
         struct client *c = &s->client[k];
         struct simvfs *disk = c->disk;

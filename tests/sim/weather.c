@@ -30,10 +30,12 @@ static void theme(struct sim *s, struct rng *r)
     if (s->p.gc) { /* content that goes, and is referred to from elsewhere */
         s->p.ops = OPS(CREATE) | OPS(WRITE) | OPS(APPEND) | OPS(TRUNCATE) | OPS(CLONE) |
                    OPS(UNLINK) | OPS(RENAME) | OPS(FSYNC) | OPS(OPEN) | OPS(CLOSE) | OPS(LINK);
-        s->p.names = 1 + rng_below(r, 3);
-        s->p.depth = rng_below(r, 2);
-        s->p.crash = s->p.crash > 20 ? 20 : s->p.crash;
-        s->p.loss = s->p.loss > 20 ? 5 : s->p.loss;
+        s->p.names = 1 + rng_below(r, 2);
+        s->p.depth = 0;
+        s->p.crash = s->p.crash > 5 ? 5 : s->p.crash;
+        s->p.loss = s->p.loss > 5 ? 5 : s->p.loss;
+        s->p.program = 20 + rng_below(r, 20); /* most of what is written is committed */
+        s->p.turn = s->p.net = 40;
     } else if (about < 8) { /* directories that are removed while something is made in them */
         s->p.ops = OPS(MKDIR) | OPS(RMDIR) | OPS(UNLINK) | OPS(FSYNC_DIR) |
                    (rng_percent(r, 50) ? OPS(CREATE) : 0) | (rng_percent(r, 30) ? OPS(RENAME) : 0);
@@ -76,6 +78,11 @@ void weather_draw(struct sim *s)
     s->p.refuse = rng_percent(&r, 60) ? 0 : (unsigned)rng_u64(&r) & 31;
     s->p.refusal = s->p.refuse ? 10 + rng_below(&r, 50) : 0;
     s->p.assigned = 1 + rng_below(&r, SERVERS_MAX);
+    s->p.gc = 0;
+    if (rng_percent(&r, 10)) {
+        s->p.gc = 100 + rng_below(&r, 300);
+        s->p.assigned = 2 + rng_below(&r, SERVERS_MAX - 1);
+    }
     s->p.copies = 1 + rng_below(&r, s->p.assigned < 2 ? 1 : TARGETS_MAX);
     s->p.bounds = (struct core_bounds){0};
     if (rng_percent(&r, 25))
@@ -84,13 +91,13 @@ void weather_draw(struct sim *s)
                                            .extents = 2 + rng_below(&r, 4)};
     s->p.ops = rng_percent(&r, 50) ? UINT64_MAX : rng_u64(&r) | 1u << OP_CREATE | 1u << OP_WRITE;
     s->p.prune = rng_percent(&r, 20) ? 5 + rng_below(&r, 20) : 0;
-    s->p.gc = s->p.grace_ms = 0;
-    if (rng_percent(&r, 15)) {
-        s->p.gc = 100 + rng_below(&r, 300);
+    s->p.grace_ms = 0;
+    if (s->p.gc) {
         s->p.grace_ms = GRACE_MIN_MS + rng_below(&r, GRACE_MORE_MS);
         s->p.prune = 20 + rng_below(&r, 60);
     }
-    s->p.replicate = s->p.assigned > 1 && rng_percent(&r, 50) ? 50 + rng_below(&r, 150) : 0;
+    bool replicates = s->p.gc || rng_percent(&r, 50); /* what was brought is removed again */
+    s->p.replicate = s->p.assigned > 1 && replicates ? 50 + rng_below(&r, 150) : 0;
     theme(s, &r);
 }
 
