@@ -47,11 +47,10 @@ int sq_give_up(struct store *s, uint64_t server, struct bytes incarnation)
 
 int sq_given_up(struct store *s, uint64_t server, struct bytes incarnation, bool *yes)
 {
-    return is_there(
-        s,
-        sq_bind(s, "SELECT 1 FROM given_up WHERE server = ? AND incarnation = ?", "ib", server,
-                incarnation),
-        yes);
+    return is_there(s,
+                    sq_bind(s, "SELECT 1 FROM given_up WHERE server = ? AND incarnation = ?", "ib",
+                            server, incarnation),
+                    yes);
 }
 
 int sq_run_end(struct store *s, uint64_t server, uint64_t run)
