@@ -31,7 +31,7 @@ void sync_free(struct sync *s);
 uint64_t sync_barrier(struct sync *s, uint64_t node, bool local, sync_done done, void *arg,
                       int *err);
 /* [locked] The same for all that is pending of a namespace (BARRIER_ALL_MAX files and directories
- * at most), whatever becomes of the single ones: done(0) once each is committed or has failed;
+ * at a time), whatever becomes of the single ones: done(0) once each is committed or has failed;
  * -ETIMEDOUT. 0: nothing is pending. */
 uint64_t sync_barrier_all(struct sync *s, uint64_t ns, sync_done done, void *arg);
 /* [locked] Asks the target servers of namespace `to` to have blocks of `from` for it, too. done(0):

@@ -107,7 +107,9 @@ struct all_wait {
 };
 struct all_parts {         /* outlives the waiter: its barriers go on */
     struct all_wait *wait; /* NULL: it has ended */
+    uint64_t ns;
     size_t left;
+    bool full; /* there were as many as are taken at a time: then there may be more */
 };
 struct all_part { /* a shared barrier */
     struct sync *s;
@@ -121,6 +123,8 @@ static void all_drop(struct sync *s, struct waiter *w)
     ((struct all_wait *)(void *)w)->parts->wait = NULL;
 }
 
+static void parts_fill(struct sync *s, struct all_parts *p);
+
 static void part_done(void *arg, int err)
 {
     struct all_part *part = arg;
@@ -130,7 +134,9 @@ static void part_done(void *arg, int err)
     pthread_mutex_lock(&fs->lock);
     for (size_t i = 0; i < part->n; i++) {
         struct all_parts *p = part->v[i];
-        if (--p->left > 0)
+        if (--p->left == 0 && p->wait && p->full)
+            parts_fill(s, p);
+        if (p->left > 0)
             continue;
         if (p->wait)
             waiter_end(s, &p->wait->w, 0);
@@ -193,16 +199,17 @@ static void part_add(struct sync *s, struct all_parts *p, struct barrier *b, uin
     p->left++;
 }
 
-uint64_t sync_barrier_all(struct sync *s, uint64_t ns, sync_done done, void *arg)
+/* All that is pending now, BARRIER_ALL_MAX at a time. */
+static void parts_fill(struct sync *s, struct all_parts *p)
 {
     uint64_t *nodes = malloc(BARRIER_ALL_MAX * sizeof *nodes);
-    struct all_parts *p = calloc(1, sizeof *p);
     size_t n = 0, shared_n = 0;
-    if (!nodes || !p)
+    if (!nodes)
         abort();
-    if (core_pending_nodes(s->fs->core, ns, nodes, BARRIER_ALL_MAX, &n))
+    if (core_pending_nodes(s->fs->core, p->ns, nodes, BARRIER_ALL_MAX, &n))
         n = 0;
-    struct barrier **shared = shared_ones(s, ns, &shared_n);
+    p->full = n == BARRIER_ALL_MAX;
+    struct barrier **shared = shared_ones(s, p->ns, &shared_n);
     for (size_t i = 0; i < n; i++) { /* none ends before the lock is given back */
         struct barrier key = {.node = nodes[i]}, *at = &key;
         struct barrier **b = bsearch(&at, shared, shared_n, sizeof(struct barrier *), by_node);
@@ -210,6 +217,15 @@ uint64_t sync_barrier_all(struct sync *s, uint64_t ns, sync_done done, void *arg
     }
     free(shared);
     free(nodes);
+}
+
+uint64_t sync_barrier_all(struct sync *s, uint64_t ns, sync_done done, void *arg)
+{
+    struct all_parts *p = calloc(1, sizeof *p);
+    if (!p)
+        abort();
+    p->ns = ns;
+    parts_fill(s, p);
     if (p->left == 0) {
         free(p);
         return 0;

@@ -536,6 +536,29 @@ static void a_barrier_for_everything_waits_for_each(void **state)
     assert_false(nodes[0].dirty || nodes[1].dirty || nodes[0].sent || nodes[1].sent);
 }
 
+/* More than are taken at a time: the rest is waited for, too. */
+static void a_barrier_for_everything_leaves_nothing_out(void **state)
+{
+    (void)state;
+    struct result r = {0};
+    struct m_diff_ans none = {0};
+    start();
+    node_add(100, "hello");
+    node_add(200, "world");
+    pthread_mutex_lock(&fs.lock);
+    nodes_crowded = true;
+    assert_true(sync_barrier_all(fs.sync, NS, result_done, &r) != 0);
+    pthread_mutex_unlock(&fs.lock);
+    answer(call_wait("diff"), &m_diff_ans_desc, &none);
+    answer_committed(call_wait("commit"), 1);
+    answer(call_wait("diff"), &m_diff_ans_desc, &none); /* of the second one */
+    assert_false(CALLED(r));
+    answer_committed(call_wait("commit"), 2);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(r.err, 0);
+    assert_false(nodes[0].dirty || nodes[1].dirty || nodes[0].sent || nodes[1].sent);
+}
+
 /* ---- locks=global ---- */
 static struct m_lock_req lock_of(struct fake_call *c, struct arena *a)
 {
@@ -1704,6 +1727,7 @@ int main(void)
         T(the_newest_is_asked_for_and_applied),
         T(the_newest_is_not_waited_for_forever),
         T(a_barrier_for_everything_waits_for_each),
+        T(a_barrier_for_everything_leaves_nothing_out),
         T(a_request_states_what_is_held_and_wanted),
         T(what_is_given_to_nobody_is_given_back),
         T(a_lease_is_not_outlived),

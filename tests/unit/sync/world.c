@@ -327,6 +327,7 @@ int tree_get(struct tree *t, const char *key, int64_t *value)
 
 /* ---- the core ---- */
 struct fake_node nodes[NODES_MAX];
+bool nodes_crowded;
 size_t nodes_n;
 _Atomic uint64_t cursor, need_answers, need_refusals;
 bool background_ok;
@@ -398,6 +399,9 @@ int core_pending_nodes(struct core *c, uint64_t ns, uint64_t *out, size_t max, s
     (void)c;
     (void)ns;
     *n = 0;
+    while (nodes_crowded && *n < max)
+        out[(*n)++] = nodes[0].node;
+    nodes_crowded = false;
     for (size_t i = 0; i < nodes_n && *n < max; i++)
         if (nodes[i].dirty || nodes[i].sent)
             out[(*n)++] = nodes[i].node;

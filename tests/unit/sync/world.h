@@ -84,6 +84,8 @@ extern struct fake_node {
     uint32_t len;
     bool dirty, conflict, parked, held;
 } nodes[NODES_MAX];
+extern bool nodes_crowded; /* the first is all of one list of what is pending: there is no room for
+                              others */
 extern size_t nodes_n;
 extern _Atomic uint64_t cursor, need_answers, need_refusals;
 extern bool background_ok, log_long, log_held; /* log_held: a checkpoint does not end */
