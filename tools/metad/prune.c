@@ -91,7 +91,9 @@ int meta_prune(struct meta *m, int64_t now_ms, uint64_t history_min_ms, bool *mo
             again = false;
             r = drop_one(m, &v[k], &left, &again);
         }
-        *more |= again;
+        if (!r && left)
+            r = m->st->ops->complete_forget(m->st, v[k].id, v[k].floor, &left);
+        *more |= again || !left;
     }
     return meta_change_end(m, r);
 }

@@ -15,6 +15,7 @@
 #include "commit.h"
 
 #define LIST_RECORDS_MAX 4096u /* m_list_ans.records */
+#define LIST_RUNS_MAX 4096u    /* of a server's order, looked at for one answer */
 #define LIST_BYTES (4u << 20)  /* of one answer when the client does not say */
 #define LIST_BYTES_MAX RECORD_BYTES_MAX
 #define PAGE_DEFAULT 1024u
@@ -94,65 +95,104 @@ static int end_at(struct meta *m, int r, char *why)
 
 /* ---- journal
  * ---------------------------------------------------------------------------------------- */
-/* At most max of the records behind SJID `from`. */
-static int fill_records(struct meta *m, const struct m_list_req *q, uint64_t from, size_t max,
-                        struct m_list_ans *a, struct arena *ar)
+/* An answer being put together. */
+struct page {
+    struct m_list_ans *a;
+    size_t cap;
+    uint64_t left; /* bytes */
+};
+
+static struct page page_begin(const struct m_list_req *q, struct m_list_ans *a)
 {
     uint64_t limit = q->limit_bytes ? q->limit_bytes : LIST_BYTES;
+    return (struct page){.a = a, .left = limit < LIST_BYTES_MAX ? limit : LIST_BYTES_MAX};
+}
+
+/* At most max of the records behind SJID `from`, as long as there is room: at least the first of
+ * all. *n: how many. */
+static int page_add(struct meta *m, struct page *p, uint64_t ns, uint64_t from, size_t max,
+                    size_t *n, struct arena *ar)
+{
+    struct m_list_ans *a = p->a;
     struct bytes *v;
-    size_t n;
-    if (limit > LIST_BYTES_MAX)
-        limit = LIST_BYTES_MAX;
-    int r = m->st->ops->journal_list(m->st, q->ns, from, limit, max, &v, &n, ar);
+    if (max > LIST_RECORDS_MAX - a->records_n)
+        max = LIST_RECORDS_MAX - a->records_n;
+    int r = m->st->ops->journal_list(m->st, ns, from, p->left, max, &v, n, ar);
     if (r)
         return r;
-    a->records = arena_alloc(ar, (n + 1) * sizeof *a->records);
-    for (size_t k = 0; k < n; k++) {
-        struct m_record *out = &a->records[k];
+    if (a->records_n && *n &&
+        v[0].n > p->left) /* the first goes in any case, but in its own page */
+        *n = 0;
+    if (a->records_n + *n > p->cap) {
+        p->cap = 2 * (a->records_n + *n);
+        struct m_record *more = arena_alloc(ar, p->cap * sizeof *more);
+        if (a->records_n)
+            memcpy(more, a->records, a->records_n * sizeof *more);
+        a->records = more;
+    }
+    for (size_t k = 0; k < *n; k++) {
+        struct m_record *out = &a->records[a->records_n++];
         r = msg_decode(&m_record_desc, out, v[k].p, v[k].n, MSG_LENIENT, ar, NULL);
         if (r || out->sjid != from + 1 + k)
             return -EUCLEAN;
+        p->left -= v[k].n < p->left ? v[k].n : p->left;
     }
-    a->records_n = n;
     return 0;
 }
 
 static int read_records(struct meta *m, const struct m_list_req *q, uint64_t from,
                         struct m_list_ans *a, struct arena *ar)
 {
-    int r = fill_records(m, q, from, LIST_RECORDS_MAX, a, ar);
+    struct page p = page_begin(q, a);
+    size_t n;
+    int r = page_add(m, &p, q->ns, from, LIST_RECORDS_MAX, &n, ar);
     uint64_t end = from + a->records_n;
     a->cursor = cursor_make(0, end, ar);
     a->more = end < a->head;
     return r ? r : a->records_n == 0 && a->more ? -EUCLEAN : 0;
 }
 
-/* The records whose blocks became present at the server behind number `after` of its order: those
- * of one run. Records below the floor are gone; they are left out. */
+/* What is there of a run; records below the floor are gone and left out. *end: the last number that
+ * the answer has now; *whole: all of it is in. */
+static int read_run(struct meta *m, struct page *p, const struct ns_row *row,
+                    const struct run_row *run, uint64_t *end, bool *whole, struct arena *ar)
+{
+    uint64_t gone = run->sjid <= row->floor ? row->floor + 1 - run->sjid : 0;
+    gone = gone < run->n ? gone : run->n;
+    size_t n = 0;
+    int r =
+        gone == run->n
+            ? 0
+            : page_add(m, p, row->id, run->sjid + gone - 1,
+                       run->n - gone < LIST_RECORDS_MAX ? run->n - gone : LIST_RECORDS_MAX, &n, ar);
+    if (!r && gone < run->n && !n && !p->a->records_n)
+        return -EUCLEAN;
+    *end = run->seq + gone + n - 1;
+    *whole = gone + n == run->n;
+    return r;
+}
+
+/* The records whose blocks became present at the server behind number `after` of its order. Runs
+ * may have one commit each: an answer has as many of them as fit. */
 static int read_completed(struct meta *m, const struct m_list_req *q, const struct ns_row *row,
                           uint64_t after, struct m_list_ans *a, struct arena *ar)
 {
+    struct page p = page_begin(q, a);
     struct run_row run;
-    int r = m->st->ops->complete_next(m->st, q->ns, q->server, after, &run);
-    if (r == -ENOENT) {
-        a->cursor = cursor_make(q->server, after, ar);
-        return 0;
+    bool whole = true;
+    int r = 0;
+    for (size_t runs = 0; runs < LIST_RUNS_MAX && whole && a->records_n < LIST_RECORDS_MAX;
+         runs++) {
+        r = m->st->ops->complete_next(m->st, q->ns, q->server, after, &run);
+        if (r)
+            break;
+        r = read_run(m, &p, row, &run, &after, &whole, ar);
+        if (r)
+            return r;
     }
-    if (r)
-        return r;
-    uint64_t gone = run.sjid <= row->floor ? row->floor + 1 - run.sjid : 0;
-    gone = gone < run.n ? gone : run.n;
-    uint64_t left = run.n - gone;
-    if (left)
-        r = fill_records(m, q, run.sjid + gone - 1,
-                         left < LIST_RECORDS_MAX ? left : LIST_RECORDS_MAX, a, ar);
-    if (r)
-        return r;
-    if (left && !a->records_n)
-        return -EUCLEAN;
-    uint64_t end = run.seq + gone + a->records_n - 1;
-    a->cursor = cursor_make(q->server, end, ar);
-    r = m->st->ops->complete_next(m->st, q->ns, q->server, end, &run);
+    a->cursor = cursor_make(q->server, after, ar);
+    if (!r)
+        r = m->st->ops->complete_next(m->st, q->ns, q->server, after, &run);
     a->more = r == 0;
     return r == -ENOENT ? 0 : r;
 }

@@ -394,10 +394,12 @@ struct store_ops {
     int (*fill_begin)(struct store *s, uint64_t ns, uint64_t server);
     int (*fill_step)(struct store *s, uint64_t ns, uint64_t server, size_t blocks, bool *more);
     /* The order of completion: begin counts all up to the head as numbered; add gives the commit
-     * the next number unless it has one; next: what follows the number `after` (-ENOENT: nothing).
-     */
+     * the next number unless it has one or its record is gone; next: what follows the number
+     * `after` (-ENOENT: nothing). forget drops what is not told of any more, that of commits up to
+     * `upto`, at most *left rows, which becomes less. */
     int (*complete_begin)(struct store *s, uint64_t ns, uint64_t server);
     int (*complete_add)(struct store *s, uint64_t ns, uint64_t server, uint64_t sjid);
+    int (*complete_forget)(struct store *s, uint64_t ns, uint64_t upto, size_t *left);
     int (*complete_last)(struct store *s, uint64_t ns, uint64_t server,
                          uint64_t *seq); /* the newest number; 0: none */
     int (*complete_next)(struct store *s, uint64_t ns, uint64_t server, uint64_t after,

@@ -253,6 +253,7 @@ int sq_lack_curable(struct store *s, uint64_t ns, uint64_t server, uint64_t hear
                     bool *yes);
 int sq_complete_begin(struct store *s, uint64_t ns, uint64_t server);
 int sq_complete_add(struct store *s, uint64_t ns, uint64_t server, uint64_t sjid);
+int sq_complete_forget(struct store *s, uint64_t ns, uint64_t upto, size_t *left);
 int sq_complete_last(struct store *s, uint64_t ns, uint64_t server, uint64_t *seq);
 int sq_complete_next(struct store *s, uint64_t ns, uint64_t server, uint64_t after,
                      struct run_row *run);

@@ -206,10 +206,16 @@ int sq_complete_add(struct store *s, uint64_t ns, uint64_t server, uint64_t sjid
     int r = has_number(s, ns, server, sjid, &has);
     if (r || has)
         return r;
-    sqlite3_stmt *st = sq_bind(s,
-                               "SELECT seq, sjid + n, n FROM complete WHERE ns = ? AND server = ? "
-                               "ORDER BY seq DESC LIMIT 1",
-                               "ii", ns, server);
+    sqlite3_stmt *st =
+        sq_bind(s, "SELECT 1 FROM namespace WHERE id = ? AND floor >= ?", "ii", ns, sjid);
+    r = sq_one(s, st);
+    sq_done(st);
+    if (r != -ENOENT) /* its record is gone: there is nothing to tell of it */
+        return r;
+    st = sq_bind(s,
+                 "SELECT seq, sjid + n, n FROM complete WHERE ns = ? AND server = ? "
+                 "ORDER BY seq DESC LIMIT 1",
+                 "ii", ns, server);
     r = sq_one(s, st);
     if (!r) {
         seq = sq_u64(st, 0);
@@ -229,11 +235,20 @@ int sq_complete_add(struct store *s, uint64_t ns, uint64_t server, uint64_t sjid
 int sq_complete_next(struct store *s, uint64_t ns, uint64_t server, uint64_t after,
                      struct run_row *run)
 {
+    /* the run that the next number is in, else the one that begins next */
     sqlite3_stmt *st = sq_bind(s,
-                               "SELECT seq, sjid, n FROM complete WHERE ns = ? AND server = ? AND "
-                               "seq > 0 AND seq + n - 1 > ? ORDER BY seq LIMIT 1",
+                               "SELECT seq, sjid, n FROM complete WHERE ns = ?1 AND server = ?2 "
+                               "AND seq > 0 AND seq <= ?3 + 1 ORDER BY seq DESC LIMIT 1",
                                "iii", ns, server, after);
     int r = sq_one(s, st);
+    if (r == -ENOENT || (!r && sq_u64(st, 0) + sq_u64(st, 2) - 1 <= after)) {
+        sq_done(st);
+        st = sq_bind(s,
+                     "SELECT seq, sjid, n FROM complete WHERE ns = ?1 AND server = ?2 AND "
+                     "seq > max(?3, 0) ORDER BY seq LIMIT 1",
+                     "iii", ns, server, after);
+        r = sq_one(s, st);
+    }
     if (!r) {
         uint64_t seq = sq_u64(st, 0), skip = after >= seq ? after + 1 - seq : 0;
         *run = (struct run_row){
@@ -253,6 +268,21 @@ int sq_complete_last(struct store *s, uint64_t ns, uint64_t server, uint64_t *se
     *seq = r ? 0 : sq_u64(st, 0);
     sq_done(st);
     return r == -ENOENT ? 0 : r;
+}
+
+int sq_complete_forget(struct store *s, uint64_t ns, uint64_t upto, size_t *left)
+{
+    /* the newest run of each server stays: the next number follows from it */
+    int r = sq_exec(s,
+                    "DELETE FROM complete WHERE (ns, server, seq) IN "
+                    "(SELECT c.ns, c.server, c.seq FROM assignment AS a JOIN complete AS c "
+                    "ON c.ns = a.ns AND c.server = a.server WHERE a.ns = ?1 AND c.sjid <= ?2 AND "
+                    "c.sjid + c.n - 1 <= ?2 AND c.seq > 0 AND EXISTS (SELECT 1 FROM complete AS d "
+                    "WHERE d.ns = c.ns AND d.server = c.server AND d.seq > c.seq) LIMIT ?3)",
+                    "iii", ns, upto, (uint64_t)*left);
+    size_t n = r ? 0 : (size_t)sqlite3_changes(((struct sq *)s)->db);
+    *left -= n < *left ? n : *left;
+    return r;
 }
 
 /* ---- leaving -------------------------------------------------------------------------------- */

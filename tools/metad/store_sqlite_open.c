@@ -478,6 +478,7 @@ const struct store_ops sq_ops = {
     .complete_begin = sq_complete_begin,
     .complete_add = sq_complete_add,
     .complete_last = sq_complete_last,
+    .complete_forget = sq_complete_forget,
     .complete_next = sq_complete_next,
     .journal_add = sq_journal_add,
     .journal_list = sq_journal_list,

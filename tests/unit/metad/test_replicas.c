@@ -212,6 +212,78 @@ static void a_new_server_lacks_all_the_newest_first(void **state)
     assert_int_equal(list(w, ATTIC, bytes_of(NULL, 0)).records_n, 1);
 }
 
+static uint64_t runs(struct world *w, int s)
+{
+    sqlite3 *db;
+    sqlite3_stmt *st;
+    assert_int_equal(sqlite3_open(w->path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db,
+                                        "SELECT count(*) FROM complete WHERE ns = ? AND server = ?",
+                                        -1, &st, NULL),
+                     SQLITE_OK);
+    sqlite3_bind_int64(st, 1, (sqlite3_int64)w->alice.ns);
+    sqlite3_bind_int64(st, 2, (sqlite3_int64)w->server[s]);
+    assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+    uint64_t n = (uint64_t)sqlite3_column_int64(st, 0);
+    sqlite3_finalize(st);
+    sqlite3_close(db);
+    return n;
+}
+
+/* Commits with and without blocks in turn, the blocks of which come late: a run for each. They are
+ * told in few answers, and do not stay for ever. */
+static void runs_of_one_commit_each(void **state)
+{
+    struct world *w = *state;
+    enum { N = 40 };
+    struct block_id b[N];
+    struct m_list_ans a;
+    uint64_t got = 0, seen[2 * N + 1] = {0};
+    for (int k = 0; k < N; k++) {
+        b[k] = world_make_block(w, (char[]){'f', (char)('0' + k), 0});
+        world_make(w, &w->alice, w->alice.root, (char[]){'d', (char)('0' + k), 0}, NODE_DIR, 0);
+    }
+    for (int k = 0; k < N; k++)
+        assert_int_equal(world_stored(w, CLOUD, w->alice.ns, &b[k], 100, 0), 1);
+    assert_true(runs(w, CLOUD) >= 2 * N);
+    a = list(w, CLOUD, bytes_of(NULL, 0));
+    assert_int_equal(a.records_n, 2 * N);
+    assert_false(a.more);
+    for (int k = 0; k < N; k++) {
+        assert_int_equal(a.records[k].sjid, 2 * k + 2); /* a directory waits for nothing */
+        assert_int_equal(a.records[N + k].sjid, 2 * k + 1);
+    }
+    /* as small pages: each once, and none too large */
+    struct m_list_req q = {.ns = w->alice.ns, .server = w->server[CLOUD], .limit_bytes = 1000};
+    int pages = 0;
+    for (a.more = true; a.more; pages++) {
+        assert_int_equal(meta_list(w->m, &w->server_who[CLOUD], &q, &a, &w->ar, w->why), 0);
+        assert_true(a.records_n > 0);
+        for (size_t k = 0; k < a.records_n; k++, got++)
+            assert_int_equal(seen[a.records[k].sjid]++, 0);
+        q.cursor = a.cursor;
+    }
+    assert_int_equal(got, 2 * N);
+    assert_in_range(pages, 5, N);
+    struct bytes cursor = arena_bytes(&w->ar, a.cursor.p, a.cursor.n);
+    /* below the floor they go, but for the newest, which the next number follows from */
+    bool more = true;
+    w->now += 1000000;
+    struct block_id late = world_make_block(w, "late"); /* is still lacking when it is forgotten */
+    w->now += 1000000;
+    while (more)
+        assert_int_equal(meta_prune(w->m, w->now, 1000, &more), 0);
+    assert_int_equal(runs(w, CLOUD), 2);
+    assert_int_equal(list(w, CLOUD, cursor).records_n, 0);
+    assert_int_equal(world_stored(w, CLOUD, w->alice.ns, &late, 100, 0), 1);
+    assert_int_equal(runs(w, CLOUD), 2); /* nobody is to be told of that one */
+    world_make(w, &w->alice, w->alice.root, "next", NODE_DIR, 0);
+    a = list(w, CLOUD, cursor);
+    assert_int_equal(a.records_n, 1);
+    assert_int_equal(a.records[0].sjid, 2 * N + 2);
+    assert_int_equal(list(w, CLOUD, bytes_of(NULL, 0)).records_n, 1);
+}
+
 /* A page is no end: what nobody can give hides nothing, and is left out on request. */
 static void a_backlog_goes_on_behind_a_page(void **state)
 {
@@ -520,6 +592,7 @@ int main(void)
         TEST(commits_without_blocks_are_complete_everywhere),
         TEST(all_blocks_of_a_commit_count),
         TEST(a_new_server_lacks_all_the_newest_first),
+        TEST(runs_of_one_commit_each),
         TEST(a_backlog_goes_on_behind_a_page),
         TEST(what_is_nowhere_hides_nothing),
         TEST(filling_goes_in_slices),
