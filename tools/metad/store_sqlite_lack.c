@@ -292,6 +292,13 @@ int sq_leave(struct store *s, uint64_t ns, uint64_t server, bool leaving)
                    server, (uint64_t)leaving);
 }
 
+/* A block with too few copies is lacking at all of `stay` but fewer than ?3 servers, and so at one
+ * at least of any ?3 of them: only what those lack that are the least behind is looked at, however
+ * much the others do. Who is further behind than the bound counts as equal. */
+#define LEAST_BEHIND                                                                               \
+    "server IN (SELECT server FROM stay ORDER BY (SELECT count(*) FROM (SELECT 1 FROM lack AS b "  \
+    "WHERE b.ns = ?1 AND b.server = stay.server LIMIT 10000)) LIMIT ?3) AND EXISTS "
+
 int sq_leave_blocked(struct store *s, uint64_t ns, uint64_t server, uint64_t copies,
                      uint64_t heard_ms, bool *blocked)
 {
@@ -304,7 +311,7 @@ int sq_leave_blocked(struct store *s, uint64_t ns, uint64_t server, uint64_t cop
                 "SELECT 1 WHERE EXISTS (SELECT 1 FROM fill WHERE ns = ?1 AND server IN stay) "
                 "OR ((SELECT count(*) FROM stay) < ?3 AND EXISTS "
                 "(SELECT 1 FROM block WHERE ns = ?1)) "
-                "OR EXISTS (SELECT 1 FROM lack WHERE ns = ?1 AND server IN stay AND EXISTS "
+                "OR EXISTS (SELECT 1 FROM lack WHERE ns = ?1 AND " LEAST_BEHIND
                 "(SELECT 1 FROM presence AS p JOIN server ON id = p.server WHERE p.ns = ?1 AND "
                 "p.block = lack.block AND p.server = ?2 AND p.generation = server.generation) "
                 "AND (SELECT count(DISTINCT l.server) FROM lack AS l WHERE l.ns = ?1 AND "

@@ -439,6 +439,51 @@ static void a_server_leaves_when_others_have_it_all(void **state)
     assert_int_equal(s.namespaces[0].candidates_n, 1);
 }
 
+static int steps(void *arg)
+{
+    ++*(unsigned *)arg;
+    return 0;
+}
+
+/* Who is far behind makes it no dearer to find out whether another server may go. */
+static void leaving_does_not_wait_for_who_is_far_behind(void **state)
+{
+    struct world *w = *state;
+    enum { FAR = 40000 };
+    struct store *st = w->m->st;
+    struct block_id last = world_make_block(w, "a");
+    uint64_t ns = w->alice.ns, generation = 1;
+    bool blocked;
+    unsigned thousands = 0;
+    world_command(w, &world_admin, 0, "admin assign alice attic");
+    world_stored(w, CLOUD, ns, &last, 100, 0); /* at hq and cloud; attic lacks it */
+    assert_int_equal(meta_change_begin(w->m), 0);
+    for (uint32_t k = 0; k < FAR; k++) { /* at hq and attic; cloud lacks them */
+        struct block_id id = world_block(w);
+        assert_int_equal(st->ops->block_put(st, ns, &id, 10, 2), 0);
+        assert_int_equal(st->ops->presence_put(st, ns, &id, w->server[HQ], generation, 0), 0);
+        assert_int_equal(st->ops->presence_put(st, ns, &id, w->server[ATTIC], generation, 0), 0);
+        assert_int_equal(st->ops->lack_put(st, ns, w->server[CLOUD], &id, 2), 0);
+    }
+    assert_int_equal(st->ops->leave(st, ns, w->server[HQ], true), 0);
+    sqlite3_progress_handler(((struct sq *)st)->db, 1000, steps, &thousands);
+    assert_int_equal(st->ops->leave_blocked(st, ns, w->server[HQ], 1, 0, &blocked), 0);
+    assert_false(blocked);
+    assert_in_range(thousands, 1, 300); /* by the rows of the backlog it would be some 2000 */
+    assert_int_equal(st->ops->leave_blocked(st, ns, w->server[HQ], 2, 0, &blocked), 0);
+    assert_true(blocked);
+    /* one that both lack, which only hq has */
+    struct block_id only = world_block(w);
+    assert_int_equal(st->ops->block_put(st, ns, &only, 10, 2), 0);
+    assert_int_equal(st->ops->presence_put(st, ns, &only, w->server[HQ], generation, 0), 0);
+    assert_int_equal(st->ops->lack_put(st, ns, w->server[CLOUD], &only, 2), 0);
+    assert_int_equal(st->ops->lack_put(st, ns, w->server[ATTIC], &only, 2), 0);
+    assert_int_equal(st->ops->leave_blocked(st, ns, w->server[HQ], 1, 0, &blocked), 0);
+    assert_true(blocked);
+    sqlite3_progress_handler(((struct sq *)st)->db, 0, NULL, NULL);
+    assert_int_equal(meta_change_end(w->m, -ECANCELED), -ECANCELED);
+}
+
 static void the_last_one_stays(void **state)
 {
     struct world *w = *state;
@@ -598,6 +643,7 @@ int main(void)
         TEST(filling_goes_in_slices),
         TEST(what_is_lost_is_lacking_again),
         TEST(a_server_leaves_when_others_have_it_all),
+        TEST(leaving_does_not_wait_for_who_is_far_behind),
         TEST(the_last_one_stays),
         TEST(a_number_is_never_given_out_again),
         TEST(copies_are_a_minimum),
