@@ -38,6 +38,7 @@ void closure_free(struct closure *w)
 {
     idset_free(&w->nodes);
     idset_free(&w->entries);
+    idset_free(&w->named);
     free(w->wants);
     free(w->undo);
 }
@@ -56,19 +57,21 @@ static void *grown(void *p, size_t *cap, size_t n, size_t size)
 
 /* Where a component begins, to go back to if it cannot come along. */
 struct mark {
-    size_t nodes, entries, bytes, pieces, undo;
+    size_t nodes, entries, named, bytes, pieces, undo;
 };
 
 static struct mark component_begin(struct closure *w)
 {
     w->emptied = 0;
-    return (struct mark){w->nodes.ids.n, w->entries.ids.n, w->bytes, w->pieces, w->undo_n};
+    return (struct mark){w->nodes.ids.n, w->entries.ids.n, w->named.ids.n,
+                         w->bytes,       w->pieces,        w->undo_n};
 }
 
 static void component_undo(struct closure *w, const struct mark *m)
 {
     idset_cut(&w->nodes, m->nodes);
     idset_cut(&w->entries, m->entries);
+    idset_cut(&w->named, m->named);
     w->entries_done = m->entries;
     w->bytes = m->bytes;
     w->pieces = m->pieces;
@@ -117,6 +120,15 @@ static int want_entries(struct closure *w, enum entry_by by, uint64_t key)
     for (size_t i = 0; !err && i < l.n; i++)
         want_entry(w, l.v[i]);
     return err;
+}
+
+/* All names of a node. They are looked for once, or a file with many links costs their square. */
+static int want_names(struct closure *w, uint64_t node)
+{
+    bool added;
+    idset_add(&w->named, node, &added);
+    int err = added ? want_entries(w, BY_NODE, node) : 0;
+    return added && !err ? want_entries(w, BY_BASE, node) : err;
 }
 
 /* What the node itself adds to the message: mostly xattrs and targets. */
@@ -306,13 +318,9 @@ static int grow(struct closure *w)
             continue;
         err = want_above(w, e.parent);
         if (!err && e.node)
-            err = want_entries(w, BY_NODE, e.node);
-        if (!err && e.node)
-            err = want_entries(w, BY_BASE, e.node);
+            err = want_names(w, e.node);
         if (!err && e.base_node)
-            err = want_entries(w, BY_NODE, e.base_node);
-        if (!err && e.base_node)
-            err = want_entries(w, BY_BASE, e.base_node);
+            err = want_names(w, e.base_node);
         if (!err && e.node)
             err = grow_child(w, &e);
         if (!err)

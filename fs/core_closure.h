@@ -19,6 +19,7 @@ struct closure { /* zero-initialise; owns its memory */
     bool background; /* only what may_commit allows and is older than quiet */
     int64_t quiet;
     struct idset nodes, entries;
+    struct idset named; /* nodes all of whose names, here and at the server, are in entries */
     struct want *wants; /* of nodes */
     size_t wants_cap, entries_done, bytes, pieces;
     struct undo { /* what wants of nodes that were there already said before */

@@ -66,6 +66,38 @@ static void test_fsync_of_a_new_file_in_new_directories(void **state)
     assert_true(sent_entry(w, ROOT, "second", 0, f));
 }
 
+static int count(void *steps)
+{
+    ++*(size_t *)steps;
+    return 0;
+}
+
+/* What the database does for a plan that takes a new file with so many names. */
+static size_t work_of(struct world *w, const char *first, unsigned names)
+{
+    size_t steps = 0;
+    char name[32];
+    struct core_attr a;
+    uint64_t f = make(w, ROOT, first, NODE_REG);
+    for (unsigned i = 1; i < names; i++) {
+        snprintf(name, sizeof name, "%s-%u", first, i);
+        assert_int_equal(core_link(w->core, &w->who, f, ROOT, name_of(name), &a, &w->need), 0);
+    }
+    sqlite3_progress_handler(tree_db(w->tree), 100, count, &steps);
+    planned(w, f);
+    sqlite3_progress_handler(tree_db(w->tree), 0, NULL, NULL);
+    assert_int_equal(w->changes.entries_n, names);
+    answer_committed(w);
+    return steps;
+}
+
+static void test_many_names_cost_their_number(void **state)
+{
+    struct world *w = *state;
+    size_t few = work_of(w, "few", 100), many = work_of(w, "many", 800);
+    assert_in_range(many, 4 * few, 16 * few); /* eight times as much, and not its square */
+}
+
 static void test_fsync_of_a_new_file_leaves_moves_above_alone(void **state)
 {
     struct world *w = *state;
@@ -442,6 +474,7 @@ int main(void)
         T(test_nothing_to_send),
         T(test_fsync_of_a_known_file_takes_its_facets_only),
         T(test_fsync_of_a_new_file_in_new_directories),
+        T(test_many_names_cost_their_number),
         T(test_fsync_of_a_new_file_leaves_moves_above_alone),
         T(test_fsync_of_a_directory),
         T(test_rename_over),
