@@ -406,7 +406,9 @@ static int give_up(struct core *c, struct erow *e, int64_t now, struct core_effe
     if (!err)
         err = entry_assign(c, e, back, type, now);
     effect_entry(fx, e->ns, e->parent, erow_name(e), back);
-    return !err && back ? rebase_restore(c, e->parent, fx) : err;
+    if (!err && back)
+        err = rebase_restore(c, e->parent, fx);
+    return !err && back && is_dir(type) ? rebase_cycles(c, back, fx) : err;
 }
 
 int rebase_one_name(struct core *c, uint64_t dir, int64_t now, struct core_effects *fx)

@@ -409,6 +409,42 @@ static void test_cycle(void **state)
     assert_int_equal(w->changes.entries_n, 0);
 }
 
+static void is_empty(struct world *w, uint64_t dir)
+{
+    w->need = (struct core_need){.kind = NEED_PAGE, .ns = NS, .node = dir};
+    assert_int_equal(load_page(w, NULL, 0, false), 0);
+}
+
+/* A move that is given up brings a directory back to where it is below itself by now. */
+static void test_cycle_of_what_comes_back(void **state)
+{
+    struct world *w = *state;
+    const uint64_t a = THEIRS(1), b = THEIRS(2), c = THEIRS(3);
+    theirs_make(w, ROOT, "a", a, NODE_DIR);
+    is_empty(w, a);
+    theirs_make(w, a, "b", b, NODE_DIR);
+    is_empty(w, b);
+    theirs_make(w, b, "c", c, NODE_DIR);
+    is_empty(w, c);
+    assert_int_equal(rename_to(w, a, "b", ROOT, "x", 0), 0);               /* a, x/c */
+    assert_int_equal(rename_to(w, b, "c", ROOT, "a", RENAME_EXCHANGE), 0); /* c is a, a is x/c */
+    assert_int_equal(rename_to(w, ROOT, "x", c, "b", 0), 0);               /* c/b/a */
+    assert_int_equal(rename_to(w, ROOT, "a", ROOT, "x", 0), 0);
+    assert_names(w, ROOT, "x");
+    rec_begin(w); /* they rename a, to where c is here */
+    rec_inode(w, a, NODE_DIR, 3);
+    rec_entry(w, ROOT, "a", 0, NODE_NONE);
+    rec_entry(w, ROOT, "x", a, NODE_DIR);
+    apply(w);
+    assert_int_equal(node_at(w, ROOT, "x"), a);
+    assert_int_equal(node_at(w, a, "b"), b);
+    assert_int_equal(node_at(w, b, "c"), c);
+    assert_names(w, ROOT, "x");
+    assert_names(w, c, "");
+    commit_all(w);
+    assert_clean(w);
+}
+
 /* ---- edit and delete ----------------------------------------------------------------------------
  */
 static void test_edit_here_delete_there(void **state)
@@ -677,6 +713,7 @@ int main(void)
         T(test_rename_rename_directory),
         T(test_exchange_given_up),
         T(test_cycle),
+        T(test_cycle_of_what_comes_back),
         T(test_edit_here_delete_there),
         T(test_edit_here_replace_there),
         T(test_no_edit_here_delete_there),
