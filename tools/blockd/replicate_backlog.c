@@ -78,7 +78,7 @@ static bool walk_due(const struct walk *w, int64_t now, int64_t *until)
 
 static bool answers(const struct member *m)
 {
-    return m->peer && m->peer->wanted && !m->peer->fails;
+    return m->peer && m->peer->wanted && !m->peer->silent;
 }
 
 static bool due_make(struct due *d, enum due_kind what, const struct group *g,

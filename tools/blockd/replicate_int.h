@@ -81,7 +81,8 @@ struct peer {
     pthread_t thread;
     pthread_cond_t cond;
     bool poked;
-    bool idle; /* no task for it is due */
+    bool idle;   /* no task for it is due */
+    bool silent; /* it gave nothing the last time: nothing is wanted of it until it answers */
     unsigned fails;
     int64_t retry_at;
     uint64_t call; /* under way; 0: none */

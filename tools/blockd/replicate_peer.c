@@ -40,7 +40,6 @@ static void peer_failed(struct peer *p, const char *message)
         pause = PEER_BACKOFF_MAX_MS;
     p->retry_at = mono_ms() + pause / 2 + (int64_t)(random % (uint32_t)(pause / 2 + 1));
     bool news = !p->fails++ || strcmp(p->error, message) != 0;
-    wants_drop_holder(p->r->wants, p->id);
     char premises[sizeof p->premises];
     memcpy(premises, p->premises, sizeof premises);
     snprintf(p->error, sizeof p->error, "%s", message);
@@ -55,8 +54,9 @@ static void peer_worked(struct peer *p)
     bool news = p->fails > 0;
     p->fails = 0;
     p->retry_at = 0;
-    if (news)
+    if (news || p->silent)
         backlog_peer_back(p);
+    p->silent = false;
     char premises[sizeof p->premises];
     memcpy(premises, p->premises, sizeof premises);
     pthread_mutex_unlock(&p->r->lock);
@@ -64,12 +64,21 @@ static void peer_worked(struct peer *p)
         log_printf(p->r->o.log, LOG_L_INFO, "replication with %s: it answers", premises);
 }
 
-static unsigned peer_fails(struct peer *p)
+/* It could not be asked for blocks. What it does not take says nothing about what it gives. */
+static void peer_gave_nothing(struct peer *p)
 {
     pthread_mutex_lock(&p->r->lock);
-    unsigned fails = p->fails;
+    p->silent = true;
+    wants_drop_holder(p->r->wants, p->id);
     pthread_mutex_unlock(&p->r->lock);
-    return fails;
+}
+
+static bool peer_silent(struct peer *p)
+{
+    pthread_mutex_lock(&p->r->lock);
+    bool silent = p->silent;
+    pthread_mutex_unlock(&p->r->lock);
+    return silent;
 }
 
 /* How long a call that moves so many bytes may take in all. */
@@ -105,6 +114,8 @@ static int ask(struct peer *p, const char *method, struct bytes head, const stru
         peer_failed(p, res->message);
     else if (!err)
         peer_worked(p);
+    if (err && err != -ECANCELED && !strcmp(method, "get"))
+        peer_gave_nothing(p);
     return err;
 }
 
@@ -525,12 +536,12 @@ void *peer_main(void *arg)
     while (!r->stop) {
         int64_t next = INT64_MAX;
         if (p->wanted && p->retry_at <= mono_ms()) {
-            unsigned fails = p->fails;
+            bool silent = p->silent;
             p->poked = false;
             pthread_mutex_unlock(&r->lock);
             bool more = push_once(p, &next);
             more |= pull_once(p);
-            if (fails && peer_fails(p) == fails)
+            if (silent && peer_silent(p))
                 probe(p);
             pthread_mutex_lock(&r->lock);
             if (more || p->poked)

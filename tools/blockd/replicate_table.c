@@ -142,6 +142,7 @@ static void update_peers(struct replicate *r, const struct m_replicas_ans *a)
             memcpy(p->url, url, sizeof url);
             p->fails = 0;
             p->retry_at = 0;
+            p->silent = false;
             backlog_peer_back(p);
         }
         snprintf(p->premises, sizeof p->premises, "%.*s", (int)s->premises.n,
