@@ -401,7 +401,10 @@ int core_plan(struct core *c, uint64_t ns, const uint64_t *nodes, size_t n, int6
         core_plan_free(plan);
         return err;
     }
-    return core_leave(c, 0);
+    err = core_leave(c, 0);
+    if (err) /* nothing of it is kept */
+        core_plan_free(plan);
+    return err;
 }
 
 int core_closure_blocks(struct core *c, uint64_t node, struct m_block_ref **out, size_t *n)
