@@ -56,8 +56,7 @@ uint64_t __wrap_rpc_start(struct rpc *r, const struct rpc_call *c);
 uint64_t __wrap_rpc_start(struct rpc *r, const struct rpc_call *c)
 {
     struct rpc_call call = *c;
-    const struct replicate *hq = seats[HQ].r;
-    if (hq && r == hq->peers_rpc) {
+    if (!strcmp(c->url, seats[CLOUD].url)) { /* whom only hq asks where something dies */
         if ((crash_at == F4 && !strcmp(c->method, "offer")) ||
             (crash_at == F5 && !strcmp(c->method, "put")))
             dead = true;
