@@ -64,6 +64,7 @@ static int same_content(struct core *c, const struct nrow *n, const struct m_ino
         for (size_t x = 0; x < mine.n; x++) {
             uint64_t a = mine.v[x].off > r->off ? mine.v[x].off : r->off;
             uint64_t b = mine.v[x].end < r->off + r->len ? mine.v[x].end : r->off + r->len;
+            b = b < n->size ? b : n->size; /* what lies behind the end both cut off */
             covered += a < b ? b - a : 0;
         }
     }

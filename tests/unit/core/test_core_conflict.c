@@ -168,6 +168,38 @@ static void test_same_bytes(void **state)
     assert_clean(w);
 }
 
+/* Both cut the file off, one wrote on: what is behind the end was cut off by both, and says nothing
+ * of the bytes before it. */
+static void test_cut_off_and_written_on(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = THEIRS(1);
+    theirs_make(w, ROOT, "f", f, NODE_REG);
+    theirs_write(w, f, 232, 0, 232, 1);
+    assert_int_equal(core_truncate(w->core, &w->who, f, 112, &w->need), 0);
+    write_block(w, f, 112, 8, 5);
+    theirs_write(w, f, 120, 120, 112, 0);
+    uint64_t copy = node_at(w, ROOT, "f" COPY);
+    assert_true(copy);
+    assert_content(w, copy, "0+112=1@0 112+8=5@0");
+    commit_all(w);
+    assert_clean(w);
+}
+
+static void test_cut_off_alike(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = THEIRS(1);
+    theirs_make(w, ROOT, "f", f, NODE_REG);
+    theirs_write(w, f, 232, 0, 232, 1);
+    assert_int_equal(core_truncate(w->core, &w->who, f, 120, &w->need), 0);
+    theirs_write(w, f, 120, 120, 112, 0);
+    assert_null(effect(w, EFFECT_FORK));
+    assert_names(w, ROOT, "f");
+    commit_all(w);
+    assert_clean(w);
+}
+
 static void test_mtime_alone_makes_no_copy(void **state)
 {
     struct world *w = *state;
@@ -700,6 +732,8 @@ int main(void)
         T(test_content_content_without_any_name),
         T(test_content_content_without_its_directory),
         T(test_same_bytes),
+        T(test_cut_off_and_written_on),
+        T(test_cut_off_alike),
         T(test_mtime_alone_makes_no_copy),
         T(test_create_create_files),
         T(test_create_create_other_types),
