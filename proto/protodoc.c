@@ -38,6 +38,7 @@ static void append_limits(struct buf *out)
         {"LOCK_RANGES_MAX", "locked stretches of one file by one device", LOCK_RANGES_MAX},
         {"BACKGROUND_ROWS_MAX", "rows of one commit of background sync", BACKGROUND_ROWS_MAX},
         {"BACKGROUND_BYTES_MAX", "bytes of one commit of background sync", BACKGROUND_BYTES_MAX},
+        {"MARKS_MAX", "marks of a journal in one list", MARKS_MAX},
         {"PAGE_ROWS_MAX", "rows of one page of readdir or extents", PAGE_ROWS_MAX},
         {"NAME_LEN_MAX", "bytes of an entry's name", NAME_LEN_MAX},
         {"TARGET_LEN_MAX", "bytes of a symbolic link's target", TARGET_LEN_MAX},

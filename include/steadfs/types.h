@@ -46,6 +46,7 @@
 #define BACKGROUND_BYTES_MAX (1u << 20)
 #define PAGE_ROWS_MAX 8192 /* rows of one page: readdir, extents, list */
 #define NODE_NAMES_MAX 256 /* names of one node in an answer */
+#define MARKS_MAX 8192     /* of a journal, in one list */
 
 /* A block's id. Compared and stored as its 33 bytes. */
 struct block_id {

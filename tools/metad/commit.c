@@ -100,6 +100,7 @@ static void answer(struct commit *c, struct m_commit_ans *a)
     if (!c->rows_n) {
         a->status = COMMIT_COMMITTED;
         a->sjid = c->ns.head;
+        a->mark = c->mark;
         return;
     }
     a->status = status_of_rows(c);
@@ -318,7 +319,9 @@ static int run(struct commit *c, const struct meta_caller *who, struct m_commit_
         answer(c, a);
         return 0;
     }
-    r = ops->peer_get(c->m->st, c->ns.id, c->device, &peer);
+    r = meta_same_journal(c->m, &c->ns, c->q->cursor, c->q->mark, why);
+    if (!r)
+        r = ops->peer_get(c->m->st, c->ns.id, c->device, &peer);
     if (r && r != -ENOENT)
         return r;
     return judge(c, role, &peer, a, why);

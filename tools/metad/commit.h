@@ -82,6 +82,7 @@ struct commit {
     struct ns_row ns;
     struct m_changes changes;
     uint64_t sjid; /* it will get */
+    uint64_t mark; /* … and the journal up to there */
 
     struct wnode *nodes;
     size_t nodes_n, nodes_cap;

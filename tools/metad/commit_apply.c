@@ -333,6 +333,27 @@ static int record_xattrs(struct commit *c, struct m_record *r)
     return 0;
 }
 
+/* The record's bytes are done with. */
+static int write_mark(struct commit *c, struct buf *record)
+{
+    const struct store_ops *ops = c->m->st->ops;
+    uint64_t before, made[3] = {0, c->ns.id, c->sjid};
+    uint8_t hash[STORE_HASH_LEN];
+    int r = ops->mark_get(c->m->st, c->ns.id, c->sjid - 1, &before);
+    if (r)
+        return r;
+    made[0] = before;
+    for (size_t k = 0; k < 3; k++)
+        for (int shift = 56; shift >= 0; shift -= 8)
+            buf_append(record, &(uint8_t){(uint8_t)(made[k] >> shift)}, 1);
+    meta_hash(bytes_of(record->p, record->n), hash);
+    c->mark = 0;
+    for (size_t k = 0; k < 8; k++)
+        c->mark = c->mark << 8 | hash[k];
+    c->mark = c->mark >> 1 | 1; /* SQLite's numbers are signed; 0 says that there is none */
+    return ops->mark_put(c->m->st, c->ns.id, c->sjid, c->mark);
+}
+
 static int write_record(struct commit *c)
 {
     cleanup_buf struct buf out = {0};
@@ -352,7 +373,8 @@ static int write_record(struct commit *c)
     c->record_over |= out.n > RECORD_BYTES_MAX;
     if (c->record_over)
         return 0;
-    return c->m->st->ops->journal_add(c->m->st, c->ns.id, &r, bytes_of(out.p, out.n));
+    ret = c->m->st->ops->journal_add(c->m->st, c->ns.id, &r, bytes_of(out.p, out.n));
+    return ret ? ret : write_mark(c, &out);
 }
 
 /* ---- all of it

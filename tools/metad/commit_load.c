@@ -123,7 +123,8 @@ static bool create_ok(const struct commit *c, const struct m_node_change *n)
     uint64_t newest = c->q ? NODE_BLK : NODE_MOUNT;
     if (n->type < NODE_REG || n->type > newest)
         return false;
-    if (c->q && (NODE_DEVICE(n->node) != c->device || NODE_ID(c->device, 0) == n->node))
+    uint32_t maker = NODE_DEVICE(n->node);
+    if (c->q && (!maker || NODE_ID(maker, 0) == n->node || (maker != c->device && !c->q->again)))
         return false;
     if ((n->type == NODE_SYMLINK) != (n->target.n > 0) || (n->rdev && !device_node))
         return false;

@@ -49,6 +49,11 @@ uint64_t meta_heard_since(int64_t now_ms);
 /* Whether the block server is assigned to the namespace, leaving it or not. */
 int meta_is_assigned(struct meta *m, uint64_t ns, uint64_t server, bool *is, struct arena *ar);
 
+/* Whether a caller that knows the journal up to an SJID by this mark means this one: 0, or -ESTALE
+ * with why. Where the mark is not known (0), or no longer, it is believed. */
+int meta_same_journal(struct meta *m, const struct ns_row *row, uint64_t sjid, uint64_t mark,
+                      char *why);
+
 /* SHA-256 of a secret's text: what is stored of it. */
 void meta_hash(struct bytes secret, uint8_t hash[STORE_HASH_LEN]);
 /* A new secret (64 hex digits and a NUL) and its hash. */

@@ -38,7 +38,8 @@ static int raise_floor(struct meta *m, struct ns_row *row, uint64_t before_ms, b
         return r;
     *more |= floor - row->floor == FLOOR_STEP;
     row->floor = floor;
-    return m->st->ops->ns_set(m->st, row);
+    r = m->st->ops->ns_set(m->st, row);
+    return r ? r : m->st->ops->mark_forget(m->st, row->id, floor);
 }
 
 /* What the commit of this record closed, as much as is left of the step. */

@@ -66,9 +66,23 @@ static size_t page_limit(uint64_t asked)
     return asked == 0 ? PAGE_DEFAULT : asked > PAGE_ROWS_MAX ? PAGE_ROWS_MAX : (size_t)asked;
 }
 
+int meta_same_journal(struct meta *m, const struct ns_row *row, uint64_t sjid, uint64_t mark,
+                      char *why)
+{
+    uint64_t here;
+    if (!mark || sjid < row->floor)
+        return 0;
+    int r = m->st->ops->mark_get(m->st, row->id, sjid, &here);
+    if (r || here == mark)
+        return r;
+    return meta_fail(why, -ESTALE,
+                     "another journal had a change %llu: this one was restored from a copy",
+                     (unsigned long long)sjid);
+}
+
 /* Begins a read of the tree as of an SJID; meta_read_end in any case when 0 was returned. */
 static int begin_at(struct meta *m, const struct meta_caller *who, uint64_t ns, uint64_t at,
-                    struct arena *ar, char *why)
+                    uint64_t mark, struct arena *ar, char *why)
 {
     struct ns_row row;
     uint64_t role;
@@ -79,6 +93,8 @@ static int begin_at(struct meta *m, const struct meta_caller *who, uint64_t ns, 
     if (!r && at < row.floor)
         r = meta_fail(why, -ESTALE, "SJID %llu is below the history floor %llu: resync",
                       (unsigned long long)at, (unsigned long long)row.floor);
+    if (!r)
+        r = meta_same_journal(m, &row, at, mark, why);
     if (!r && at > row.head)
         r = meta_fail(why, -EINVAL, "SJID %llu is above the newest, %llu", (unsigned long long)at,
                       (unsigned long long)row.head);
@@ -136,6 +152,9 @@ static int page_add(struct meta *m, struct page *p, uint64_t ns, uint64_t from, 
         if (r || out->sjid != from + 1 + k)
             return -EUCLEAN;
         p->left -= v[k].n < p->left ? v[k].n : p->left;
+        r = m->st->ops->mark_get(m->st, ns, out->sjid, &out->mark);
+        if (r)
+            return r;
     }
     return 0;
 }
@@ -197,6 +216,28 @@ static int read_completed(struct meta *m, const struct m_list_req *q, const stru
     return r == -ENOENT ? 0 : r;
 }
 
+/* Whether who asks knows another journal at `from`; then how far it is the same as this one. */
+static int compare_marks(struct meta *m, const struct m_list_req *q, const struct ns_row *row,
+                         uint64_t from, struct m_list_ans *a)
+{
+    uint64_t here;
+    int r = 0;
+    for (size_t k = 0; k < q->marks_n && !r && !a->other; k++) {
+        if (q->marks[k].sjid == from)
+            r = meta_same_journal(m, row, from, q->marks[k].mark, NULL);
+        a->other = r == -ESTALE;
+        r = a->other ? 0 : r;
+    }
+    for (size_t k = 0; k < q->marks_n && !r && a->other; k++) {
+        if (q->marks[k].sjid <= a->common || q->marks[k].sjid < row->floor)
+            continue;
+        r = m->st->ops->mark_get(m->st, q->ns, q->marks[k].sjid, &here);
+        if (!r && here == q->marks[k].mark)
+            a->common = q->marks[k].sjid;
+    }
+    return r;
+}
+
 int meta_list(struct meta *m, const struct meta_caller *who, const struct m_list_req *q,
               struct m_list_ans *a, struct arena *ar, char *why)
 {
@@ -222,13 +263,16 @@ int meta_list(struct meta *m, const struct meta_caller *who, const struct m_list
     }
     if (!r && q->server && !q->cursor.n && q->from >= row.head)
         r = m->st->ops->complete_last(m->st, q->ns, q->server, &from);
+    if (!r && !q->server)
+        r = compare_marks(m, q, &row, from, a);
     if (!r && q->server) {
         r = read_completed(m, q, &row, from, a, ar);
-    } else if (from < row.floor || from > row.head) {
+    } else if (!r && (from < row.floor || from > row.head || a->other)) {
         /* too old; or newer than all there is: the database was restored from a copy */
         a->resync = row.head;
         a->cursor = cursor_make(0, row.head, ar);
-    } else {
+        r = m->st->ops->mark_get(m->st, q->ns, row.head, &a->mark);
+    } else if (!r) {
         r = read_records(m, q, from, a, ar);
     }
     r = meta_read_end(m, r);
@@ -289,7 +333,7 @@ int meta_lookup(struct meta *m, const struct meta_caller *who, const struct m_lo
 {
     struct entry_row row;
     memset(a, 0, sizeof *a);
-    int r = begin_at(m, who, q->ns, q->at, ar, why);
+    int r = begin_at(m, who, q->ns, q->at, q->mark, ar, why);
     if (r)
         return r;
     r = m->st->ops->entry_get(m->st, q->ns, q->parent, q->name, q->at, &row);
@@ -309,7 +353,7 @@ int meta_readdir(struct meta *m, const struct meta_caller *who, const struct m_r
 {
     size_t limit = page_limit(q->limit);
     memset(a, 0, sizeof *a);
-    int r = begin_at(m, who, q->ns, q->at, ar, why);
+    int r = begin_at(m, who, q->ns, q->at, q->mark, ar, why);
     if (r)
         return r;
     r = m->st->ops->entry_page(m->st, q->ns, q->dir, q->at, q->after, limit + 1, &a->entries,
@@ -334,7 +378,7 @@ int meta_node(struct meta *m, const struct meta_caller *who, const struct m_node
               struct m_node_ans *a, struct arena *ar, char *why)
 {
     memset(a, 0, sizeof *a);
-    int r = begin_at(m, who, q->ns, q->at, ar, why);
+    int r = begin_at(m, who, q->ns, q->at, q->mark, ar, why);
     if (r)
         return r;
     r = m->st->ops->inode_get(m->st, q->ns, q->node, q->at, &a->inode, ar);
@@ -355,7 +399,7 @@ int meta_extents(struct meta *m, const struct meta_caller *who, const struct m_e
     memset(a, 0, sizeof *a);
     if (q->off >= (uint64_t)FILE_SIZE_MAX)
         return meta_fail(why, -EINVAL, "extents: the offset is too large");
-    int r = begin_at(m, who, q->ns, q->at, ar, why);
+    int r = begin_at(m, who, q->ns, q->at, q->mark, ar, why);
     if (r)
         return r;
     uint64_t whole = (uint64_t)FILE_SIZE_MAX - q->off;

@@ -47,9 +47,12 @@ static int fill_namespace(struct meta *m, const struct meta_caller *who, const s
     struct server_row *servers;
     struct bytes *onsite;
     size_t n, onsite_n;
+    uint64_t mark;
     int r = m->st->ops->assigned(m->st, row->id, &servers, &n, ar);
     if (!r)
         r = m->st->ops->onsite_list(m->st, row->id, &onsite, &onsite_n, ar);
+    if (!r)
+        r = m->st->ops->mark_get(m->st, row->id, row->head, &mark);
     if (r)
         return r;
     *out = (struct m_namespace){.id = row->id,
@@ -59,6 +62,7 @@ static int fill_namespace(struct meta *m, const struct meta_caller *who, const s
                                 .copies_min = row->copies_min,
                                 .head = row->head,
                                 .floor = row->floor,
+                                .mark = mark,
                                 .fixed_cuts = row->fixed_cuts,
                                 .quota_bytes = row->quota_bytes,
                                 .quota_nodes = row->quota_nodes,

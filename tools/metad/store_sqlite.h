@@ -198,6 +198,9 @@ int sq_journal_list(struct store *s, uint64_t ns, uint64_t after, uint64_t limit
 int sq_journal_older(struct store *s, uint64_t ns, uint64_t after, uint64_t before_ms, size_t max,
                      uint64_t *upto);
 int sq_journal_forget(struct store *s, uint64_t ns, uint64_t sjid);
+int sq_mark_put(struct store *s, uint64_t ns, uint64_t sjid, uint64_t mark);
+int sq_mark_get(struct store *s, uint64_t ns, uint64_t sjid, uint64_t *mark);
+int sq_mark_forget(struct store *s, uint64_t ns, uint64_t sjid);
 int sq_inode_forget(struct store *s, uint64_t ns, uint64_t node, uint64_t sjid);
 int sq_entry_forget(struct store *s, uint64_t ns, uint64_t parent, struct bytes name,
                     uint64_t sjid);

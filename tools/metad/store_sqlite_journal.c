@@ -73,6 +73,26 @@ int sq_journal_list(struct store *s, uint64_t ns, uint64_t after, uint64_t limit
     return r < 0 ? r : 0;
 }
 
+int sq_mark_put(struct store *s, uint64_t ns, uint64_t sjid, uint64_t mark)
+{
+    return sq_exec(s, "INSERT INTO mark (ns, sjid, mark) VALUES (?, ?, ?)", "iii", ns, sjid, mark);
+}
+
+int sq_mark_get(struct store *s, uint64_t ns, uint64_t sjid, uint64_t *mark)
+{
+    sqlite3_stmt *st =
+        sq_bind(s, "SELECT mark FROM mark WHERE ns = ? AND sjid = ?", "ii", ns, sjid);
+    int r = sq_one(s, st);
+    *mark = r ? 0 : sq_u64(st, 0);
+    sq_done(st);
+    return r == -ENOENT ? 0 : r;
+}
+
+int sq_mark_forget(struct store *s, uint64_t ns, uint64_t sjid)
+{
+    return sq_exec(s, "DELETE FROM mark WHERE ns = ? AND sjid < ?", "ii", ns, sjid);
+}
+
 /* ---- requests and peers --------------------------------------------------------------------- */
 int sq_request_get(struct store *s, uint64_t ns, uint64_t device, uint64_t request,
                    struct request_row *r, struct arena *ar)

@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "10.sql.h"
+#include "11.sql.h"
 #include "2.sql.h"
 #include "3.sql.h"
 #include "4.sql.h"
@@ -38,8 +39,8 @@
 #define WHY_LEN 512
 
 static const struct migration migrations[] = {
-    {1, sql_schema}, {2, sql_2}, {3, sql_3}, {4, sql_4}, {5, sql_5},
-    {6, sql_6},      {7, sql_7}, {8, sql_8}, {9, sql_9}, {10, sql_10},
+    {1, sql_schema}, {2, sql_2}, {3, sql_3}, {4, sql_4},   {5, sql_5},   {6, sql_6},
+    {7, sql_7},      {8, sql_8}, {9, sql_9}, {10, sql_10}, {11, sql_11},
 };
 
 static int sq_errno(int rc)
@@ -484,6 +485,9 @@ const struct store_ops sq_ops = {
     .journal_list = sq_journal_list,
     .journal_older = sq_journal_older,
     .journal_forget = sq_journal_forget,
+    .mark_put = sq_mark_put,
+    .mark_get = sq_mark_get,
+    .mark_forget = sq_mark_forget,
     .inode_forget = sq_inode_forget,
     .entry_forget = sq_entry_forget,
     .node_rows_forget = sq_node_rows_forget,

@@ -67,7 +67,7 @@ static void namespaces_of_a_server_are_found_by_an_index(void **state)
     run_sql(w->path, "DROP INDEX assignment_of_server; ALTER TABLE device DROP COLUMN starts;"
                      " ALTER TABLE device DROP COLUMN run; DROP TABLE audit; DROP TABLE finding;"
                      " ALTER TABLE server DROP COLUMN run; ALTER TABLE server DROP COLUMN found;"
-                     " DROP TABLE heard; DROP TABLE given_up; DROP TABLE ended;"
+                     " DROP TABLE heard; DROP TABLE given_up; DROP TABLE ended; DROP TABLE mark;"
                      " DELETE FROM migration WHERE version > 6");
     assert_int_equal(reopen(w, false), 0);
     assert_int_equal(sqlite3_open(w->path, &db), SQLITE_OK);
@@ -81,6 +81,29 @@ static void namespaces_of_a_server_are_found_by_an_index(void **state)
     sqlite3_finalize(st);
     sqlite3_close(db);
     assert_true(found);
+}
+
+/* Of the commits from before no marks are known; of later ones they are. */
+static void a_database_of_version_10_is_brought_up(void **state)
+{
+    struct world *w = *state;
+    struct m_list_ans a;
+    world_make(w, &w->alice, w->alice.root, "before", NODE_REG, 0);
+    meta_close(w->m);
+    run_sql(w->path, "DROP TABLE mark; DELETE FROM migration WHERE version > 10");
+    assert_int_equal(reopen(w, false), 0);
+    world_make(w, &w->alice, w->alice.root, "after", NODE_REG, 0);
+    struct m_list_req q = {.ns = w->alice.ns};
+    assert_int_equal(meta_list(w->m, &w->alice.who, &q, &a, &w->ar, w->why), 0);
+    assert_int_equal(a.records_n, 2);
+    assert_true(a.records[0].mark == 0 && a.records[1].mark != 0);
+    struct m_mark mark = {.sjid = 2, .mark = a.records[1].mark};
+    q = (struct m_list_req){.ns = w->alice.ns, .from = 2, .marks = &mark, .marks_n = 1};
+    assert_int_equal(meta_list(w->m, &w->alice.who, &q, &a, &w->ar, w->why), 0);
+    assert_true(!a.other && !a.resync);
+    mark.mark++;
+    assert_int_equal(meta_list(w->m, &w->alice.who, &q, &a, &w->ar, w->why), 0);
+    assert_true(a.other && a.resync == 2 && !a.common && a.mark == mark.mark - 1);
 }
 
 /* ---- migrations, with a history of their own ---- */
@@ -203,6 +226,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_newer_database_is_refused),
         TEST(what_is_no_database_is_refused),
+        TEST(a_database_of_version_10_is_brought_up),
         TEST(the_version_before_is_migrated),
         TEST(a_full_disk_keeps_or_loses_whole_commits),
         TEST(a_lost_transaction_takes_nothing_on),
