@@ -482,7 +482,9 @@ static int ns_row(struct core *c, sqlite3_stmt *s, struct core_ns *out)
                             .role = (enum role)I(4),
                             .fixed_cuts = U(5),
                             .copies_min = U(6),
-                            .member = I(7) != 0};
+                            .member = I(7) != 0,
+                            .other = I(9) != 0,
+                            .mark = U(10)};
     size_t n = (size_t)sqlite3_column_bytes(s, 8);
     if (n >= sizeof out->name)
         n = sizeof out->name - 1;
@@ -492,7 +494,8 @@ static int ns_row(struct core *c, sqlite3_stmt *s, struct core_ns *out)
 }
 
 #define NS_COLUMNS                                                                                 \
-    "SELECT id, root, cursor, head, role, fixed_cuts, copies_min, member, name FROM ns "
+    "SELECT id, root, cursor, head, role, fixed_cuts, copies_min, member, name, other,"            \
+    " (SELECT mark FROM mark WHERE ns = id AND sjid = cursor) FROM ns "
 
 int ns_get(struct core *c, uint64_t id, struct core_ns *out)
 {
@@ -520,11 +523,86 @@ static int ns_set(struct core *c, sqlite3_stmt *s, uint64_t id, uint64_t value)
     return tree_step(c->t, s);
 }
 
-int ns_set_cursor(struct core *c, uint64_t id, uint64_t cursor)
+static int mark_put(struct core *c, uint64_t id, uint64_t sjid, uint64_t mark)
 {
-    return ns_set(c,
-                  tree_stmt(c->t, "UPDATE ns SET cursor = ?2, head = max(head, ?2) WHERE id = ?1"),
-                  id, cursor);
+    sqlite3_stmt *s = tree_stmt(c->t, "INSERT OR REPLACE INTO mark(ns, sjid, mark)"
+                                      " VALUES(?1, ?2, ?3)");
+    sqlite3_bind_int64(s, 3, (int64_t)mark);
+    return ns_set(c, s, id, sjid);
+}
+
+/* Thins the marks out; a gap, where the cursor did not move one by one, keeps a few more. */
+static int marks_thin(struct core *c, uint64_t id, uint64_t cursor)
+{
+    int err = 0;
+    if (cursor > MARKS_DENSE && (cursor - MARKS_DENSE) % MARKS_STEP)
+        err = ns_set(c, tree_stmt(c->t, "DELETE FROM mark WHERE ns = ?1 AND sjid = ?2"), id,
+                     cursor - MARKS_DENSE);
+    if (!err && cursor > MARKS_REACH)
+        err = ns_set(c, tree_stmt(c->t, "DELETE FROM mark WHERE ns = ?1 AND sjid <= ?2"), id,
+                     cursor - MARKS_REACH);
+    return err;
+}
+
+int ns_set_cursor(struct core *c, uint64_t id, uint64_t cursor, uint64_t mark)
+{
+    int err =
+        ns_set(c, tree_stmt(c->t, "UPDATE ns SET cursor = ?2, head = max(head, ?2) WHERE id = ?1"),
+               id, cursor);
+    if (!err && mark)
+        err = mark_put(c, id, cursor, mark);
+    return err || !mark ? err : marks_thin(c, id, cursor);
+}
+
+int ns_set_back(struct core *c, uint64_t id, uint64_t cursor)
+{
+    int err = ns_set(c, tree_stmt(c->t, "UPDATE ns SET cursor = ?2, other = 0 WHERE id = ?1"), id,
+                     cursor);
+    return err ? err
+               : ns_set(c, tree_stmt(c->t, "DELETE FROM mark WHERE ns = ?1 AND sjid > ?2"), id,
+                        cursor);
+}
+
+int ns_mark(struct core *c, uint64_t id, uint64_t sjid, uint64_t *mark)
+{
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT mark FROM mark WHERE ns = ?1 AND sjid = ?2");
+    sqlite3_bind_int64(s, 1, (int64_t)id);
+    sqlite3_bind_int64(s, 2, (int64_t)sjid);
+    int rc = tree_step(c->t, s);
+    *mark = rc == 1 ? U(0) : 0;
+    if (s)
+        sqlite3_reset(s);
+    return rc < 0 ? rc : 0;
+}
+
+int core_marks(struct core *c, uint64_t ns, struct m_mark **out, size_t *n)
+{
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT sjid, mark FROM mark WHERE ns = ?1"
+                                      " ORDER BY sjid DESC LIMIT ?2");
+    int rc;
+    *n = 0;
+    *out = calloc(MARKS_MAX, sizeof **out);
+    if (!*out)
+        return -ENOMEM;
+    sqlite3_bind_int64(s, 1, (int64_t)ns);
+    sqlite3_bind_int64(s, 2, MARKS_MAX);
+    while ((rc = tree_step(c->t, s)) == 1)
+        (*out)[(*n)++] = (struct m_mark){.sjid = U(0), .mark = U(1)};
+    if (rc < 0) {
+        free(*out);
+        *out = NULL;
+    }
+    return rc;
+}
+
+int core_journal_other(struct core *c, uint64_t ns, uint64_t head)
+{
+    int err = core_begin(c);
+    if (err)
+        return err;
+    err = ns_set(c, tree_stmt(c->t, "UPDATE ns SET other = 1, head = ?2, hold = ?2 WHERE id = ?1"),
+                 ns, head);
+    return core_leave(c, err);
 }
 
 int ns_set_head(struct core *c, uint64_t id, uint64_t head)
@@ -581,7 +659,11 @@ static int ns_join(struct core *c, const struct m_namespace *m)
     sqlite3_bind_int64(s, 5, (int64_t)m->head);
     sqlite3_bind_int64(s, 6, (int64_t)m->fixed_cuts);
     sqlite3_bind_int64(s, 7, (int64_t)m->copies_min);
-    return tree_step(c->t, s);
+    int err = tree_step(c->t, s);
+    struct core_ns n;
+    if (!err && m->mark && (err = ns_get(c, m->id, &n)) == 0 && !n.mark && n.cursor == m->head)
+        err = mark_put(c, m->id, m->head, m->mark);
+    return err;
 }
 
 /* What was refused for reasons that the session shows to be gone may be sent again. */

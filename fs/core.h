@@ -130,7 +130,9 @@ struct core_ns {
     enum role role;
     uint64_t fixed_cuts, copies_min;
     char name[256];
-    bool member; /* listed in the last session */
+    bool member;   /* listed in the last session */
+    bool other;    /* core_journal_other, and not compared yet */
+    uint64_t mark; /* of the journal up to cursor; 0: not known */
     /* filled by core_ns_status; held: of pending_nodes, those that wait for a parked directory */
     uint64_t pending_nodes, pending_bytes, conflicts, parked, held;
     int64_t since; /* ns: oldest pending change; 0: none */
@@ -266,6 +268,8 @@ int core_closure_blocks(struct core *c, uint64_t node, struct m_block_ref **out,
 
 struct core_plan {
     uint64_t ns, request, cursor, lowest_open;
+    uint64_t mark;           /* of the journal up to cursor; 0: not known */
+    bool again;              /* it makes nodes of other devices, which the server has lost */
     struct buf changes;      /* encoded m_changes */
     struct m_block_ref *ids; /* blocks of the new extents, without doubles; malloc'd */
     size_t ids_n, rows;
@@ -299,8 +303,10 @@ int core_apply(struct core *c, uint64_t ns, const struct m_record *r, int64_t no
  * one record, so that pending changes meet them by the usual rules. Meanwhile programs go on,
  * nothing is loaded and nothing is sent. Kept in memory only: after a restart it begins again. */
 struct core_resync;
-/* After core_requests_answer, if any were open. -EINVAL: `at` is not ahead of the cursor. */
-int core_resync_new(struct core_resync **out, struct core *c, uint64_t ns, uint64_t at);
+/* After core_requests_answer, if any were open. mark: of the journal up to `at`, 0 if not known.
+ * -EINVAL: `at` is not ahead of the cursor. */
+int core_resync_new(struct core_resync **out, struct core *c, uint64_t ns, uint64_t at,
+                    uint64_t mark);
 void core_resync_free(struct core_resync *r);
 /* The next question, as of `at`; -ENOENT: nothing is left to ask. */
 int core_resync_request(struct core_resync *r, const char **method, struct buf *body);
@@ -310,6 +316,20 @@ int core_resync_answer(struct core_resync *r, struct bytes body);
 const struct m_record *core_resync_record(const struct core_resync *r);
 /* Applies it; the cursor is `at` then. */
 int core_resync_apply(struct core_resync *r, int64_t now, struct core_effects *fx);
+/* What is known of the journal, the newest first; *out is malloc'd, MARKS_MAX at most. */
+int core_marks(struct core *c, uint64_t ns, struct m_mark **out, size_t *n);
+/* The server's journal is another one than that which this tree follows: it was restored from a
+ * copy. Nothing is planned before a comparison as of the newest SJID that both have in common
+ * (core_resync_new with it, behind the cursor then) is applied: what the server does not know of
+ * what is known here becomes pending again (core_lost.c). head: of the server's journal. */
+int core_journal_other(struct core *c, uint64_t ns, uint64_t head);
+struct core_lost {
+    uint64_t pending; /* nodes of which something is to be sent again */
+    uint64_t copies;  /* files of which only a part was known here: a copy has it */
+    uint64_t missing; /* files of which the content was not known here at all */
+};
+/* What came of it, once applied. */
+struct core_lost core_resync_lost(const struct core_resync *r);
 /* Open request numbers of the namespace begin here; -ENOENT: none is open. */
 int core_requests_from(struct core *c, uint64_t ns, uint64_t *from);
 /* How they ended, asked when `at` was known: what was committed up to `at` is settled, what was

@@ -279,7 +279,7 @@ static int apply_inode(struct apply *w, const struct m_inode *m)
         return err == -ENOENT ? 0 : err;
     bool supersedes = w->supersedes, made = ((n.pend | n.sent) & FACET_CREATE) != 0;
     w->supersedes |= w->resync && made; /* only a forgotten commit of our own can have made it */
-    if (w->supersedes && made)
+    if (made) /* or another device has made it again, after the server had lost it */
         err = created_after_all(w, &n);
     if (!err)
         err = apply_known(w, &n, m);
@@ -654,6 +654,6 @@ int core_apply(struct core *c, uint64_t ns, const struct m_record *r, int64_t no
     if (!err && r->account)
         effect_add(fx, EFFECT_SESSION, ns, 0);
     if (!err)
-        err = ns_set_cursor(c, ns, r->sjid);
+        err = ns_set_cursor(c, ns, r->sjid, r->mark);
     return core_leave(c, err);
 }

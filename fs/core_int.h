@@ -2,7 +2,7 @@
 /* What the files of the core share: rows in memory, and the few primitives that change them.
  * Reading order: this, core.c (rows), core_local.c, core_content.c, core_load.c, core_closure.c,
  * core_plan.c, core_apply.c, core_settle.c, core_rebase.c, core_resync.c, core_rescue.c,
- * core_device.c, core_status.c. */
+ * core_lost.c, core_device.c, core_status.c. */
 #ifndef STEADFS_CORE_INT_H
 #define STEADFS_CORE_INT_H
 
@@ -14,8 +14,11 @@
 
 enum span_kind { SPAN_DIRTY = 0, SPAN_SENT = 1, SPAN_KNOWN = 2 };
 
-#define REQUEST_RANGE 4096   /* request numbers reserved at a time */
-#define NODE_RANGE 65536     /* node counters reserved at a time */
+#define REQUEST_RANGE 4096 /* request numbers reserved at a time */
+#define NODE_RANGE 65536   /* node counters reserved at a time */
+#define MARKS_DENSE 4096   /* newest SJIDs of which every mark is kept … */
+#define MARKS_STEP 64      /* … then of each so many'th … */
+#define MARKS_REACH (MARKS_STEP * (uint64_t)MARKS_DENSE) /* … for so long */
 #define SCANS 8              /* namespaces that are scanned side by side */
 #define DEPTH_MAX 4096       /* directories above a node that are walked */
 #define CONFLICT_TRIES_MAX 8 /* commits of a node refused for a base before it is parked */
@@ -114,7 +117,11 @@ int entry_delete(struct core *c, uint64_t id);
 enum entry_by { BY_NODE, BY_BASE, BY_SENT, BY_PENDING_PARENT, BY_PARENT, BY_REQUEST };
 int entry_ids(struct core *c, enum entry_by by, uint64_t key, struct ids *out);
 int ns_get(struct core *c, uint64_t id, struct core_ns *out);
-int ns_set_cursor(struct core *c, uint64_t id, uint64_t cursor);
+/* mark: of the journal up to there; 0: not known. back: to where both journals part. */
+int ns_set_cursor(struct core *c, uint64_t id, uint64_t cursor, uint64_t mark);
+int ns_set_back(struct core *c, uint64_t id, uint64_t cursor);
+/* Of the journal up to sjid; 0: not known. */
+int ns_mark(struct core *c, uint64_t id, uint64_t sjid, uint64_t *mark);
 int ns_set_head(struct core *c, uint64_t id, uint64_t head); /* never lowers it */
 int ns_set_hold(struct core *c, uint64_t id, uint64_t hold);
 int ns_hold(struct core *c, uint64_t id, uint64_t *hold);
@@ -200,6 +207,13 @@ int rescue_nodes(struct core *c, uint64_t ns, const struct idset *gone, int64_t 
                  struct core_effects *fx);
 /* The same of nodes that a commit would have revived; then they are purged. */
 int rescue_refused(struct core *c, uint64_t ns, const struct idset *gone, struct core_effects *fx);
+
+/* ---- what a restored server has lost (core_lost.c) ---------------------------------------------
+ */
+/* r: the server's rows as of `at`, where both journals part, wherever they are others than the base
+ * here. They become the base; what is here stays, and is pending where it differs. */
+int lost_take(struct core *c, uint64_t ns, const struct m_record *r, int64_t now,
+              struct core_lost *sum, struct core_effects *fx);
 
 /* ---- effects -------------------------------------------------------------------------- */
 struct core_effect *effect_add(struct core_effects *fx, enum effect_kind k, uint64_t ns,

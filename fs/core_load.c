@@ -36,34 +36,41 @@ static int need_source(struct core *c, const struct core_need *need, uint64_t *s
 
 int core_need_request(struct core *c, struct core_need *need, const char **method, struct buf *body)
 {
+    uint64_t mark = 0;
     int err = need_source(c, need, &need->src, &need->at);
+    if (!err)
+        err = ns_mark(c, need->ns, need->at, &mark);
     if (err)
         return err;
     struct bytes name = bytes_of(need->name, need->name_len);
     switch (need->kind) {
     case NEED_NAME: {
         struct m_lookup_req q = {
-            .ns = need->ns, .parent = need->node, .name = name, .at = need->at};
+            .ns = need->ns, .parent = need->node, .name = name, .at = need->at, .mark = mark};
         *method = "lookup";
         msg_encode(&m_lookup_req_desc, &q, body);
         return 0;
     }
     case NEED_PAGE: {
-        struct m_readdir_req q = {
-            .ns = need->ns, .dir = need->node, .at = need->at, .after = name, .limit = need->rows};
+        struct m_readdir_req q = {.ns = need->ns,
+                                  .dir = need->node,
+                                  .at = need->at,
+                                  .after = name,
+                                  .limit = need->rows,
+                                  .mark = mark};
         *method = "readdir";
         msg_encode(&m_readdir_req_desc, &q, body);
         return 0;
     }
     case NEED_NODE: {
-        struct m_node_req q = {.ns = need->ns, .node = need->node, .at = need->at};
+        struct m_node_req q = {.ns = need->ns, .node = need->node, .at = need->at, .mark = mark};
         *method = "node";
         msg_encode(&m_node_req_desc, &q, body);
         return 0;
     }
     case NEED_EXTENTS: {
         struct m_extents_req q = {
-            .ns = need->ns, .node = need->src, .at = need->at, .off = need->off};
+            .ns = need->ns, .node = need->src, .at = need->at, .off = need->off, .mark = mark};
         *method = "extents";
         msg_encode(&m_extents_req_desc, &q, body);
         return 0;

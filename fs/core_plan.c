@@ -338,6 +338,14 @@ void core_plan_free(struct core_plan *p)
     *p = (struct core_plan){0};
 }
 
+static bool makes_again(const struct core *c, const struct m_changes *m)
+{
+    for (size_t i = 0; i < m->nodes_n; i++)
+        if ((m->nodes[i].facets & FACET_CREATE) && NODE_DEVICE(m->nodes[i].node) != c->device)
+            return true;
+    return false;
+}
+
 static int make_plan(struct core *c, struct closure *cl, uint64_t ns, struct core_plan *plan,
                      struct core_need *need)
 {
@@ -352,6 +360,8 @@ static int make_plan(struct core *c, struct closure *cl, uint64_t ns, struct cor
         plan->ns = ns;
         plan->request = w.request;
         plan->cursor = info.cursor;
+        plan->mark = info.mark;
+        plan->again = makes_again(c, &w.m);
         plan->ids = w.ids;
         plan->ids_n = w.ids_n;
         plan->partial = w.partial || cl->partial;
@@ -377,7 +387,7 @@ static int held_back(struct core *c, uint64_t ns)
         err = ns_hold(c, ns, &hold);
     if (err)
         return err;
-    return n.cursor < hold ? -EAGAIN : 0;
+    return n.other || n.cursor < hold ? -EAGAIN : 0;
 }
 
 int core_plan(struct core *c, uint64_t ns, const uint64_t *nodes, size_t n, int64_t quiet,
@@ -470,6 +480,7 @@ int core_resend(struct core *c, uint64_t ns, size_t k, struct core_plan *plan)
     if (err)
         return err;
     plan->cursor = info.cursor;
+    plan->mark = info.mark;
     if (msg_decode(&m_changes_desc, &m, plan->changes.p, plan->changes.n, MSG_STRICT, &w.a, NULL)) {
         arena_free(&w.a);
         err = resend_anew(c, plan->request);
@@ -481,6 +492,7 @@ int core_resend(struct core *c, uint64_t ns, size_t k, struct core_plan *plan)
             for (size_t x = 0; x < m.nodes[i].ranges[r].extents_n; x++)
                 want_block(&w, &m.nodes[i].ranges[r].extents[x]);
     plan->rows = m.nodes_n + m.entries_n + m.xattrs_n;
+    plan->again = makes_again(c, &m);
     arena_free(&w.a);
     unique_blocks(&w);
     plan->ids = w.ids;

@@ -27,6 +27,9 @@ enum phase { PHASE_LISTS, PHASE_NAMES, PHASE_NODES, PHASE_DONE };
 struct core_resync {
     struct core *c;
     uint64_t ns, at, last; /* last: id of the row that was looked at last */
+    uint64_t mark;         /* of the journal up to at */
+    bool other;            /* at is behind the cursor: where two journals part */
+    struct core_lost lost;
     enum phase phase;
     struct core_need need; /* what was asked last */
     bool more;             /* of its directory */
@@ -460,11 +463,12 @@ static int rescue(struct core_resync *r, int64_t now, struct core_effects *fx)
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
-int core_resync_new(struct core_resync **out, struct core *c, uint64_t ns, uint64_t at)
+int core_resync_new(struct core_resync **out, struct core *c, uint64_t ns, uint64_t at,
+                    uint64_t mark)
 {
     struct core_ns info;
     int err = ns_get(c, ns, &info);
-    if (!err && at <= info.cursor)
+    if (!err && (info.other ? at > info.cursor : at <= info.cursor))
         err = -EINVAL;
     if (err)
         return err;
@@ -474,8 +478,10 @@ int core_resync_new(struct core_resync **out, struct core *c, uint64_t ns, uint6
     r->c = c;
     r->ns = ns;
     r->at = at;
+    r->mark = mark;
+    r->other = info.other;
     r->rec.sjid = at;
-    err = ns_set_hold(c, ns, at); /* nothing is planned before the cursor is there */
+    err = r->other ? 0 : ns_set_hold(c, ns, at); /* nothing is planned before the cursor is there */
     if (err) {
         core_resync_free(r);
         return err;
@@ -527,6 +533,23 @@ static int forget_xattrs(struct core_resync *r)
     return err;
 }
 
+struct core_lost core_resync_lost(const struct core_resync *r)
+{
+    return r->lost;
+}
+
+static int go_back(struct core_resync *r, int64_t now, struct core_effects *fx)
+{
+    int err = ns_set_back(r->c, r->ns, r->at);
+    sqlite3_stmt *s = tree_stmt(
+        r->c->t, "UPDATE node SET src_at = ?2 WHERE ns = ?1 AND src != 0 AND src_at > ?2");
+    sqlite3_bind_int64(s, 1, (int64_t)r->ns);
+    sqlite3_bind_int64(s, 2, (int64_t)r->at);
+    if (!err)
+        err = tree_step(r->c->t, s);
+    return err ? err : lost_take(r->c, r->ns, &r->rec, now, &r->lost, fx);
+}
+
 int core_resync_apply(struct core_resync *r, int64_t now, struct core_effects *fx)
 {
     struct core_ns info;
@@ -534,12 +557,15 @@ int core_resync_apply(struct core_resync *r, int64_t now, struct core_effects *f
     if (err)
         return err;
     err = ns_get(r->c, r->ns, &info);
-    if (!err && (r->phase != PHASE_DONE || info.cursor >= r->at))
+    if (!err &&
+        (r->phase != PHASE_DONE || info.other != r->other || (!r->other && info.cursor >= r->at)))
         err = -EINVAL;
     if (!err && !record_valid(&r->rec))
         err = -EBADMSG;
+    if (!err && r->other)
+        return core_leave(r->c, go_back(r, now, fx));
     if (!err)
-        err = ns_set_cursor(r->c, r->ns, r->at);
+        err = ns_set_cursor(r->c, r->ns, r->at, r->mark);
     if (!err)
         err = move_sources(r);
     if (!err)

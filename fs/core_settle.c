@@ -440,7 +440,7 @@ static int answer_committed(struct core *c, uint64_t ns, uint64_t request,
     if (info.cursor + 1 == a->sjid) {
         err = settle_request(c, request, a->sjid, fx);
         if (!err)
-            err = ns_set_cursor(c, ns, a->sjid);
+            err = ns_set_cursor(c, ns, a->sjid, a->mark);
     } else if (info.cursor < a->sjid) {
         sqlite3_stmt *s = tree_stmt(c->t, "UPDATE sent SET sjid = ?2 WHERE request = ?1");
         sqlite3_bind_int64(s, 1, (int64_t)request);
@@ -636,9 +636,36 @@ static int settle_known(struct core *c, uint64_t ns, uint64_t at, struct core_ef
     return rc == -ENOENT ? 0 : rc;
 }
 
+/* What a server that was restored does not know of, whether it was answered before or not, has not
+ * happened; it is not sent again under its number: what it says of its bases is of another journal.
+ */
+static int unsend_unknown(struct core *c, uint64_t ns, const struct m_requests_ans *a, uint64_t at,
+                          struct core_effects *fx)
+{
+    cleanup_ids struct ids l = {0};
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT request FROM sent WHERE ns = ?1"
+                                      " AND (sjid = 0 OR sjid > ?2) ORDER BY request");
+    sqlite3_bind_int64(s, 1, (int64_t)ns);
+    sqlite3_bind_int64(s, 2, (int64_t)at);
+    int err;
+    size_t k = 0;
+    while ((err = tree_step(c->t, s)) == 1)
+        ids_add(&l, (uint64_t)sqlite3_column_int64(s, 0));
+    for (size_t i = 0; !err && i < l.n; i++) {
+        while (k < a->requests_n && a->requests[k].request < l.v[i])
+            k++;
+        if (k < a->requests_n && a->requests[k].request == l.v[i])
+            continue;
+        err = rebase_unsend(c, l.v[i], fx);
+        effect_done(fx, ns, l.v[i], COMMIT_CONFLICT, 0);
+    }
+    return err;
+}
+
 int core_requests_answer(struct core *c, uint64_t ns, const struct m_requests_ans *a, uint64_t at,
                          struct core_effects *fx)
 {
+    struct core_ns info;
     int err = core_begin(c);
     if (err)
         return err;
@@ -646,5 +673,9 @@ int core_requests_answer(struct core *c, uint64_t ns, const struct m_requests_an
         err = request_ended(c, ns, &a->requests[i], at, fx);
     if (!err)
         err = settle_known(c, ns, at, fx);
+    if (!err)
+        err = ns_get(c, ns, &info);
+    if (!err && info.other)
+        err = unsend_unknown(c, ns, a, at, fx);
     return core_leave(c, err);
 }

@@ -284,6 +284,8 @@ static void commit_done(struct sync *s, struct sync_call *c)
     } else if (err || bad) {
         if (s->online && err != -ECANCELED)
             ns_error(s, ns, "commit: %s", bad ? strerror(-bad) : c->res.message);
+        if (err == -ESTALE) /* not the journal that it was planned on */
+            ns->list_wanted = true;
         lane_pause(s, ns);
     } else if (l->sent_bytes < l->plan.changes.n) {
         l->part++;
@@ -328,6 +330,8 @@ static void lane_send(struct sync *s, struct sync_ns *ns)
                              .request = l->plan.request,
                              .lowest_open = l->plan.lowest_open,
                              .cursor = l->plan.cursor,
+                             .mark = l->plan.mark,
+                             .again = l->plan.again,
                              .targets = targets,
                              .changes = bytes_of(l->plan.changes.p + l->sent_bytes, n),
                              .part = l->part,
@@ -658,7 +662,8 @@ static void lane_idle(struct sync *s, struct sync_ns *ns)
 {
     struct lane *l = &ns->lane;
     int64_t now = s->clock();
-    if (!s->online || !ns->listed || ns->lost || !ns->caught_up || ns->load_urgent || l->load)
+    if (!s->online || !ns->listed || ns->lost || ns->resync || !ns->caught_up || ns->load_urgent ||
+        l->load)
         return;
     if (l->not_before > now) {
         sync_at(s, l->not_before);

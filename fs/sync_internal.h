@@ -278,7 +278,8 @@ struct sync_ns {
     bool list_wanted, listing;
     bool lost;      /* its journal at the server is not the one this tree follows */
     bool caught_up; /* read to the head known at the session: sending may begin */
-    uint64_t session_head;
+    uint64_t session_head, session_floor;
+    bool marks; /* list is asked with all marks: the server's journal is another one */
     struct sync_records *records;     /* read, not applied */
     struct sync_resync *resync;       /* the journal does not reach back: all is compared */
     uint64_t list_started, list_done; /* counts, for those who wait for a fresh look */
@@ -460,6 +461,8 @@ bool choice_pending(struct sync *s, struct sync_ns *ns, const struct upload_set 
 
 /* ---- sync_journal.c ---- */
 void journal_step(struct sync *s);
+/* A session tells of the newest change and its mark. */
+void journal_session(struct sync *s, struct sync_ns *ns, uint64_t head, uint64_t mark);
 void journal_head(struct sync *s, struct sync_ns *ns, uint64_t head); /* heard of a newer number */
 void journal_free(struct sync_ns *ns);
 /* Whether records wait for loads to end, or everything for a comparison. */
@@ -479,7 +482,10 @@ void lock_free(struct sync *s);
 
 /* ---- sync_resync.c ---- */
 /* [locked] Compares all that is known of the namespace as of `at`. */
-void resync_start(struct sync *s, struct sync_ns *ns, uint64_t at);
+/* As of `at`, behind which the journal begins; mark: of it up to there. */
+void resync_start(struct sync *s, struct sync_ns *ns, uint64_t at, uint64_t mark);
+/* The server's journal, with its newest change head, is another one behind `common`. */
+void resync_other(struct sync *s, struct sync_ns *ns, uint64_t common, uint64_t head);
 void resync_step(struct sync *s, struct sync_ns *ns);
 void resync_free(struct sync_ns *ns);
 

@@ -61,6 +61,18 @@ void journal_head(struct sync *s, struct sync_ns *ns, uint64_t head)
     }
 }
 
+void journal_session(struct sync *s, struct sync_ns *ns, uint64_t head, uint64_t mark)
+{
+    struct core_ns n;
+    journal_head(s, ns, head);
+    if (core_ns_get(s->fs->core, ns->id, &n) || n.cursor < head)
+        return; /* it is read, which tells */
+    if (n.cursor == head && (!mark || !n.mark || n.mark == mark))
+        return;
+    ns->list_wanted = true;
+    ns->caught_up = false;
+}
+
 /* ---- applying ---- */
 static void trace_record(struct sync *s, const struct sync_ns *ns, const struct m_record *r)
 {
@@ -116,23 +128,52 @@ static void records_end(struct sync *s, struct sync_ns *ns)
     sync_wake(s);
 }
 
+static void journal_lost(struct sync *s, struct sync_ns *ns)
+{
+    ns->lost = true;
+    ns_error(s, ns,
+             "the metadata server's journal is not the one that this device has followed, and "
+             "nothing tells where they part (was it restored from an older backup?): nothing is "
+             "sent; pending changes stay in %s; log in as a new device to go on",
+             s->fs->opt.state);
+}
+
+/* The server was restored from a copy. Where its journal and ours part is asked with all marks. */
+static void journal_other(struct sync *s, struct sync_ns *ns)
+{
+    uint64_t common = ns->records->ans.common, head = ns->records->ans.resync;
+    bool asked = ns->marks;
+    ns->marks = !asked;
+    if (!asked) {
+        journal_free(ns);
+        ns->list_wanted = true;
+        sync_wake(s);
+    } else if (common < ns->session_floor) { /* what they parted from cannot be read any more */
+        journal_lost(s, ns);
+        ns->records->not_before = INT64_MAX;
+    } else {
+        ns->head = head;
+        if (s->waiting) /* for what is newer than the head that is lost */
+            rpc_cancel(s->rpc, s->wait_call);
+        journal_free(ns);
+        resync_other(s, ns, common, head);
+    }
+}
+
 /* The journal does not go on from the cursor. */
 static void gap(struct sync *s, struct sync_ns *ns)
 {
     struct core_ns n;
-    uint64_t at = ns->records->ans.resync;
-    if (core_ns_get(s->fs->core, ns->id, &n) == 0 && n.cursor < at) {
+    uint64_t at = ns->records->ans.resync, mark = ns->records->ans.mark;
+    if (ns->records->ans.other) {
+        journal_other(s, ns);
+    } else if (core_ns_get(s->fs->core, ns->id, &n) == 0 && n.cursor < at) {
         journal_free(ns);
-        resync_start(s, ns, at);
-        return;
+        resync_start(s, ns, at, mark);
+    } else {
+        journal_lost(s, ns);
+        ns->records->not_before = INT64_MAX;
     }
-    ns->lost = true;
-    ns_error(s, ns,
-             "the metadata server's journal ends before what this device has (was it restored from "
-             "an older backup?): nothing is sent; pending changes stay in %s; log in as a new "
-             "device to go on",
-             s->fs->opt.state);
-    ns->records->not_before = INT64_MAX;
 }
 
 /* Applies what was read; one record a lock hold would let programs in between, but each record is
@@ -235,7 +276,14 @@ static void list_start(struct sync *s, struct sync_ns *ns)
     }
     if (core_ns_get(s->fs->core, ns->id, &n))
         return;
-    struct m_list_req q = {.ns = ns->id, .limit_bytes = LIST_BYTES};
+    struct m_mark *marks = NULL, mark = {.sjid = n.cursor, .mark = n.mark};
+    struct m_list_req q = {
+        .ns = ns->id, .limit_bytes = LIST_BYTES, .marks = &mark, .marks_n = n.mark != 0};
+    if (ns->marks) {
+        if (core_marks(s->fs->core, ns->id, &marks, &q.marks_n))
+            return;
+        q.marks = marks;
+    }
     if (ns->cursor_n && ns->cursor_sjid == n.cursor) {
         q.cursor = bytes_of(ns->cursor, ns->cursor_n);
     } else {
@@ -246,6 +294,7 @@ static void list_start(struct sync *s, struct sync_ns *ns)
     ns->listing = true;
     ns->list_started++;
     call_meta(call_new(s, list_done, ns), "list", &m_list_req_desc, &q, LIST_TIMEOUT_MS);
+    free(marks);
 }
 
 /* ---- wait ---- */

@@ -17,7 +17,8 @@
 #define ROOM_AGAIN_MS 10 /* the kernel is behind with invalidations */
 
 struct sync_resync {
-    uint64_t at;
+    uint64_t at, mark;
+    uint64_t head; /* of another journal: `at` is where it and ours part; 0: it is the same */
     struct core_resync *core; /* NULL: the requests' outcome is asked first */
     bool asking;
     struct backoff backoff;
@@ -32,12 +33,30 @@ void resync_free(struct sync_ns *ns)
     ns->resync = NULL;
 }
 
-void resync_start(struct sync *s, struct sync_ns *ns, uint64_t at)
+static void resync_new(struct sync_ns *ns, uint64_t at)
 {
     ns->resync = calloc(1, sizeof *ns->resync);
     if (!ns->resync)
         abort();
     ns->resync->at = at;
+}
+
+void resync_other(struct sync *s, struct sync_ns *ns, uint64_t common, uint64_t head)
+{
+    resync_new(ns, common);
+    ns->resync->head = head;
+    log_printf(s->fs->log, LOG_L_WARN,
+               "%s: the metadata server was restored from an older state: it knows the changes up "
+               "to %llu and lacks later ones; all that is known here is compared, and what it "
+               "lacks is sent again",
+               ns->name, (unsigned long long)common);
+    sync_wake(s);
+}
+
+void resync_start(struct sync *s, struct sync_ns *ns, uint64_t at, uint64_t mark)
+{
+    resync_new(ns, at);
+    ns->resync->mark = mark;
     log_printf(s->fs->log, LOG_L_WARN,
                "%s: this device was away for longer than the metadata server keeps history: all "
                "that is known here is compared with change %llu",
@@ -63,7 +82,8 @@ static bool answered(struct sync *s, struct sync_ns *ns, struct sync_call *c)
         backoff_ok(&r->backoff);
         return true;
     }
-    if (err == -ESTALE) {
+    if (err == -ESTALE) { /* it parts from ours elsewhere, or what they parted from is forgotten */
+        ns->marks = ns->resync->head != 0;
         again(s, ns);
         return false;
     }
@@ -86,7 +106,8 @@ static void failed(struct sync *s, struct sync_ns *ns, const char *what, int err
 /* ---- the outcome of requests ----------------------------------------------------------------- */
 static void begin(struct sync *s, struct sync_ns *ns)
 {
-    int err = core_resync_new(&ns->resync->core, s->fs->core, ns->id, ns->resync->at);
+    int err =
+        core_resync_new(&ns->resync->core, s->fs->core, ns->id, ns->resync->at, ns->resync->mark);
     if (err == -EINVAL) /* a commit's answer came and moved the cursor there */
         again(s, ns);
     else if (err)
@@ -134,6 +155,25 @@ static void question_done(struct sync *s, struct sync_call *c)
     sync_wake(s);
 }
 
+/* What the server had lost: what will come of it. */
+static void restored(struct sync *s, struct sync_ns *ns, struct core_lost l)
+{
+    if (l.missing || l.copies)
+        ns_error(s, ns,
+                 "the metadata server was restored from an older state: %llu files and folders are "
+                 "sent again; of %llu files it has no newer content, and it is not here: other "
+                 "devices may bring it; of %llu files only a part is here: it is in conflicted "
+                 "copies",
+                 (unsigned long long)l.pending, (unsigned long long)l.missing,
+                 (unsigned long long)l.copies);
+    else
+        log_printf(s->fs->log, LOG_L_WARN,
+                   "%s: %llu files and folders that the restored metadata server lacks are sent "
+                   "again",
+                   ns->name, (unsigned long long)l.pending);
+    sync_kick(s);
+}
+
 static void apply(struct sync *s, struct sync_ns *ns)
 {
     struct core_effects fx = {0};
@@ -153,6 +193,8 @@ static void apply(struct sync *s, struct sync_ns *ns)
     log_printf(s->fs->log, LOG_L_INFO, "%s: compared; change %llu is applied", ns->name,
                (unsigned long long)ns->resync->at);
     ns->error[0] = 0;
+    if (ns->resync->head)
+        restored(s, ns, core_resync_lost(r));
     ns->cursor_n = 0;
     sync_effects(s, &fx);
     again(s, ns);
@@ -175,6 +217,11 @@ void resync_step(struct sync *s, struct sync_ns *ns)
         return;
     }
     if (!r->core) {
+        int err = r->head ? core_journal_other(s->fs->core, ns->id, r->head) : 0;
+        if (err) {
+            failed(s, ns, "comparing with the metadata server", err);
+            return;
+        }
         int none = core_requests_from(s->fs->core, ns->id, &from);
         if (none) {
             begin(s, ns);

@@ -149,8 +149,9 @@ static void ns_learn(struct sync *s, const struct m_namespace *m)
                        ns->name, (unsigned long long)m->candidates[i].server);
     }
     ns->session_head = m->head;
+    ns->session_floor = m->floor;
     ns->targets_at = 0;
-    journal_head(s, ns, m->head);
+    journal_session(s, ns, m->head, m->mark);
     if (trace_on(s->fs->log)) {
         char list[512];
         size_t n = 0;

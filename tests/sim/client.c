@@ -318,7 +318,12 @@ static void list_start(struct client *c, const struct view *v, struct rng *r)
     struct core_ns n;
     if (!client_ok(c, core_ns_get(c->core, v->ns, &n), "core_ns_get"))
         return;
-    struct m_list_req q = {.ns = v->ns, .from = n.cursor, .limit_bytes = 1 + rng_below(r, 3000)};
+    struct m_mark mark = {.sjid = n.cursor, .mark = n.mark};
+    struct m_list_req q = {.ns = v->ns,
+                           .from = n.cursor,
+                           .marks = &mark,
+                           .marks_n = n.mark != 0,
+                           .limit_bytes = 1 + rng_below(r, 3000)};
     bool news = n.cursor != c->s->server.seen[server_ns(c->s, v->ns)];
     if (!news && !rng_percent(r, 10)) /* the server would let it wait */
         return;
@@ -490,9 +495,9 @@ void client_effects(struct client *c, struct core_effects *fx)
 static void view_turn(struct client *c, struct view *v, struct rng *r)
 {
     if (v->records.ans.resync && !client_calling(c, CALL_LOAD, v->ns)) {
-        uint64_t at = v->records.ans.resync;
+        uint64_t at = v->records.ans.resync, mark = v->records.ans.mark;
         records_clear(v);
-        resync_start(c, v, at);
+        resync_start(c, v, at, mark);
     }
     if (v->resync.at && v->member) {
         resync_turn(c, v);

@@ -36,6 +36,8 @@ static void send_commit(struct client *c, struct view *v)
                              .request = p->request,
                              .lowest_open = p->lowest_open,
                              .cursor = p->cursor,
+                             .mark = p->mark,
+                             .again = p->again,
                              .targets = targets,
                              .ids = p->ids,
                              .ids_n = p->ids_n,

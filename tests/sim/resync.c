@@ -14,7 +14,7 @@ void resync_reset(struct view *v)
     memset(&v->resync, 0, sizeof v->resync);
 }
 
-void resync_start(struct client *c, struct view *v, uint64_t at)
+void resync_start(struct client *c, struct view *v, uint64_t at, uint64_t mark)
 {
     struct core_ns n;
     if (!client_ok(c, core_ns_get(c->core, v->ns, &n), "core_ns_get"))
@@ -25,11 +25,12 @@ void resync_start(struct client *c, struct view *v, uint64_t at)
     sim_log(c->s, "c%u compares %s with %llu", c->index, ns_names[server_ns(c->s, v->ns)],
             (unsigned long long)at);
     v->resync.at = at;
+    v->resync.mark = mark;
 }
 
 static void begin(struct client *c, struct view *v)
 {
-    int err = core_resync_new(&v->resync.core, c->core, v->ns, v->resync.at);
+    int err = core_resync_new(&v->resync.core, c->core, v->ns, v->resync.at, v->resync.mark);
     if (err == -EINVAL)
         resync_reset(v);
     else

@@ -251,6 +251,7 @@ struct view { /* a namespace as one client sees it */
     } records;
     struct { /* at 0: none; core NULL: requests are asked for first */
         uint64_t at;
+        uint64_t mark;
         struct core_resync *core;
     } resync;
     struct lane lane;
@@ -359,7 +360,7 @@ struct call *client_call(struct client *c, enum call_kind kind, unsigned to, uin
 struct call *client_send(struct client *c, enum call_kind kind, unsigned to, uint64_t ns,
                          const char *method, struct buf *body);
 bool client_calling(const struct client *c, enum call_kind kind, uint64_t ns);
-void resync_start(struct client *c, struct view *v, uint64_t at);
+void resync_start(struct client *c, struct view *v, uint64_t at, uint64_t mark);
 void resync_turn(struct client *c, struct view *v);
 void resync_answer(struct client *c, struct view *v, const struct call *k, int status,
                    struct bytes body);

@@ -224,6 +224,8 @@ static void commit(struct pair *p, struct device *d, struct m_commit_ans *a, str
                              .request = plan->request,
                              .lowest_open = plan->lowest_open,
                              .cursor = plan->cursor,
+                             .mark = plan->mark,
+                             .again = plan->again,
                              .targets = &p->server,
                              .targets_n = 1,
                              .ids = plan->ids,
@@ -284,6 +286,14 @@ void device_lose(struct pair *p, struct device *d, const struct simvfs *kept)
     device_session(p, d);
 }
 
+void pair_server_from(struct pair *p, const struct simvfs *disk)
+{
+    meta_close(p->meta);
+    simvfs_reset(p->disk, 1);
+    simvfs_copy(p->disk, disk);
+    meta_start(p, p->disk);
+}
+
 void pair_forget(struct pair *p)
 {
     bool more = true;
@@ -308,12 +318,12 @@ static void requests(struct pair *p, struct device *d, uint64_t at)
     effects(&fx);
 }
 
-static void resync(struct pair *p, struct device *d, uint64_t at)
+static void resync(struct pair *p, struct device *d, uint64_t at, uint64_t mark)
 {
     struct core_resync *r;
     struct core_effects fx = {0};
     requests(p, d, at);
-    assert_int_equal(core_resync_new(&r, d->core, p->ns, at), 0);
+    assert_int_equal(core_resync_new(&r, d->core, p->ns, at, mark), 0);
     for (;;) {
         cleanup_buf struct buf body = {0}, out = {0};
         const char *method;
@@ -327,6 +337,7 @@ static void resync(struct pair *p, struct device *d, uint64_t at)
     d->who.now += 1000;
     assert_int_equal(core_resync_apply(r, d->who.now, &fx), 0);
     effects(&fx);
+    d->lost = core_resync_lost(r);
     core_resync_free(r);
     d->resyncs++;
 }
@@ -339,10 +350,20 @@ void device_follow(struct pair *p, struct device *d)
     struct m_list_ans a;
     assert_int_equal(core_ns_get(d->core, p->ns, &n), 0);
     struct m_list_req q = {.ns = p->ns, .from = n.cursor};
-    if (meta_list(p->meta, &d->id, &q, &a, &ar, why))
+    struct m_mark *marks;
+    assert_int_equal(core_marks(d->core, p->ns, &marks, &q.marks_n), 0);
+    q.marks = marks;
+    int err = meta_list(p->meta, &d->id, &q, &a, &ar, why);
+    free(marks);
+    if (err)
         fail_msg("list: %s", why);
-    if (a.resync)
-        resync(p, d, a.resync);
+    if (a.other) {
+        assert_int_equal(core_journal_other(d->core, p->ns, a.resync), 0);
+        resync(p, d, a.common, 0);
+        device_follow(p, d);
+    } else if (a.resync) {
+        resync(p, d, a.resync, a.mark);
+    }
     for (size_t i = 0; i < a.records_n; i++) {
         struct core_effects fx = {0};
         d->who.now += 1000;

@@ -44,6 +44,7 @@ struct device {
     bool planned;
     unsigned conflicts; /* commits answered so */
     unsigned resyncs;
+    struct core_lost lost;            /* what came of the last one */
     unsigned loads[NEED_EXTENTS + 1]; /* by kind */
 };
 
@@ -92,6 +93,8 @@ void device_send_lost(struct pair *p, struct device *d);
 void pair_forget(struct pair *p);
 /* Power loss, at a time when the disk was like `kept`. */
 void device_lose(struct pair *p, struct device *d, const struct simvfs *kept);
+/* The server's disk is this one again. */
+void pair_server_from(struct pair *p, const struct simvfs *disk);
 /* Reads and applies the journal; where it does not reach back, looks at everything again. */
 void device_follow(struct pair *p, struct device *d);
 /* Plans, sends and follows until all is committed. */

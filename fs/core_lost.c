@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: Apache-2.0
+/* A metadata server whose database was restored from a copy: its journal is another one from some
+ * SJID on, and numbers repeat.
+ *
+ * What is known here is compared with the server's tree as of the newest SJID that both journals
+ * have in common (core_resync.c): the state that both went on from. What differs from the base here
+ * was done since, in the journal that is lost. The server's row becomes the base again, and what is
+ * here stays as it is: it is pending, as if a program had just done it. Then the new journal is
+ * read from that SJID on, and meets it by the usual rules.
+ *
+ * Whoever knows a change sends it, also another device's, nodes under the ids they had: so whoever
+ * comes second finds the same there. Three things are not done again. A removal, unless what was
+ * removed has another name here (it was moved): the name comes back; nothing is lost by that. The
+ * content of a file that is not known here as a whole: the file is what the server has, or is gone
+ * until somebody comes who knows it; what is known of it goes on as a conflicted copy. Mount nodes,
+ * which only the server makes.
+ */
+#include "core_int.h"
+
+#include <errno.h>
+#include <string.h>
+
+struct lost {
+    struct core *c;
+    uint64_t ns;
+    const struct m_record *r;
+    int64_t now;
+    struct core_lost *sum;
+    struct core_effects *fx;
+};
+
+/* ---- names ----------------------------------------------------------------------------------- */
+static int give(struct lost *w, struct erow *e, uint64_t node, uint32_t type)
+{
+    int err = entry_assign(w->c, e, node, type, w->now);
+    effect_entry(w->fx, w->ns, e->parent, erow_name(e), node);
+    return err;
+}
+
+/* Whether a name that the server gives the node, and of which nothing is here, was taken from it:
+ * it has another one, and this would be one too many. */
+static int was_moved(struct lost *w, const struct m_entry *m, bool *yes)
+{
+    struct nrow dir, n;
+    size_t names = 0;
+    bool known = false;
+    *yes = false;
+    int err = node_get(w->c, m->parent, &dir);
+    if (!err)
+        err = name_known(w->c, &dir, m->name, &known);
+    if (err && err != -ENOENT)
+        return err;
+    err = node_get(w->c, m->node, &n);
+    if (!err)
+        err = node_names(w->c, m->node, &names);
+    if (!err)
+        *yes = names && (known || is_dir(n.type) || names >= n.nlink);
+    return err == -ENOENT ? 0 : err;
+}
+
+/* Of a name whose base was set: what is here stays, unless the server's takes its place. */
+static int lower_value(struct lost *w, struct erow *e, const struct m_entry *m)
+{
+    size_t names = 0;
+    bool moved;
+    if (e->type == NODE_MOUNT || e->base_type == NODE_MOUNT)
+        return give(w, e, e->base_node, e->base_type);
+    if (!e->node && e->base_node && !e->pend) { /* removed in the lost journal */
+        int err = was_moved(w, m, &moved);
+        return err ? err : moved ? entry_settle(w->c, e) : give(w, e, e->base_node, e->base_type);
+    }
+    if (e->node && e->node != e->base_node && is_dir(e->base_type)) {
+        int err = node_names(w->c, e->base_node, &names);
+        if (err || !names) /* a directory that is nowhere here, nor what is in it */
+            return err ? err : rebase_entry(w->c, e, w->now, w->fx);
+    }
+    return entry_settle(w->c, e);
+}
+
+static int lower_entry(struct lost *w, const struct m_entry *m)
+{
+    struct erow e;
+    int err = entry_get(w->c, m->parent, m->name, &e);
+    if (err == -ENOENT) {
+        if (!m->node)
+            return 0;
+        e = (struct erow){.ns = w->ns, .parent = m->parent, .name_len = m->name.n};
+        memcpy(e.name, m->name.p, m->name.n);
+        err = 0;
+    }
+    if (err)
+        return err;
+    e.base_node = m->node;
+    e.base_type = m->node ? (uint32_t)m->inode.type : NODE_NONE;
+    e.base_rev = m->node ? m->rev : w->r->sjid ? w->r->sjid : 1; /* not 0: it was asked */
+    if (!e.since)
+        e.since = w->now;
+    err = lower_value(w, &e, m);
+    return err || !m->node ? err : node_load(w->c, w->ns, &m->inode);
+}
+
+/* The names of a node that is not sent again go back to what the server has there. */
+static int drop_names(struct lost *w, uint64_t node, struct erow *first, bool *any)
+{
+    cleanup_ids struct ids names = {0};
+    int err = entry_ids(w->c, BY_NODE, node, &names);
+    *any = names.n != 0;
+    for (size_t i = 0; !err && i < names.n; i++) {
+        struct erow e;
+        err = entry_by_id(w->c, names.v[i], &e);
+        if (!err && i == 0)
+            *first = e;
+        if (!err)
+            err = give(w, &e, e.base_node, e.base_type);
+    }
+    return err;
+}
+
+/* ---- content --------------------------------------------------------------------------------- */
+/* How much of a file's content is known here. */
+static int knowledge(struct core *c, const struct nrow *n, bool *whole, bool *some)
+{
+    cleanup_spans struct spans gaps = {0}, known = {0};
+    int err = span_gaps(c, n->id, SPAN_KNOWN, 0, n->size, &gaps);
+    if (!err)
+        err = span_list(c, n->id, SPAN_KNOWN, 0, n->size, &known);
+    *whole = !gaps.n;
+    *some = known.n != 0;
+    return err;
+}
+
+/* All of it is to be sent; what is not known is a hole. */
+static int send_content(struct lost *w, struct nrow *n)
+{
+    n->pend |= FACET_CONTENT;
+    n->src = n->src_at = 0;
+    int err = span_mark(w->c, n->id, SPAN_KNOWN, 0, FILE_SIZE_MAX);
+    return err ? err : span_mark(w->c, n->id, SPAN_DIRTY, 0, FILE_SIZE_MAX);
+}
+
+/* The part that is known goes on as a copy, of the server's file otherwise. */
+static int keep_part(struct lost *w, struct nrow *n)
+{
+    cleanup_spans struct spans known = {0};
+    uint64_t copy;
+    int err = span_list(w->c, n->id, SPAN_KNOWN, 0, FILE_SIZE_MAX, &known);
+    for (size_t i = 0; !err && i < known.n; i++)
+        err = span_mark(w->c, n->id, SPAN_DIRTY, known.v[i].off, known.v[i].end);
+    n->src = n->src_at = 0;
+    n->pend |= FACET_CONTENT;
+    if (!err)
+        err = node_put(w->c, n);
+    return err ? err : rebase_fork(w->c, n, w->now, &copy, w->fx);
+}
+
+static int take_theirs(struct lost *w, struct nrow *n, const struct m_inode *m)
+{
+    uint64_t len = n->size > m->size ? n->size : m->size;
+    if (w->c->hooks.content_changes)
+        w->c->hooks.content_changes(w->c->hooks.ctx, n->id, 0, FILE_SIZE_MAX);
+    n->pend &= ~FACET_CONTENT;
+    n->size = m->size;
+    n->stored = m->stored;
+    n->src = n->src_at = 0;
+    if (!(n->pend & FACET_TIMES))
+        n->mtime = m->mtime;
+    int err = extents_put(w->c, n->id, 0, FILE_SIZE_MAX, NULL);
+    for (int k = SPAN_DIRTY; !err && k <= SPAN_KNOWN; k++)
+        err = span_clear(w->c, n->id, (enum span_kind)k, 0, FILE_SIZE_MAX);
+    if (!err && m->stored == 0)
+        err = span_mark(w->c, n->id, SPAN_KNOWN, 0, FILE_SIZE_MAX);
+    effect_add(w->fx, EFFECT_DATA, w->ns, n->id)->len = len;
+    return err;
+}
+
+static int lower_content(struct lost *w, struct nrow *n, const struct m_inode *m)
+{
+    bool whole, some;
+    int err = knowledge(w->c, n, &whole, &some);
+    if (err)
+        return err;
+    if (whole)
+        return send_content(w, n);
+    if (some)
+        w->sum->copies++;
+    else
+        w->sum->missing++;
+    if (some)
+        err = keep_part(w, n);
+    return err ? err : take_theirs(w, n, m);
+}
+
+/* ---- nodes ----------------------------------------------------------------------------------- */
+static int xattrs_again(struct core *c, uint64_t node)
+{
+    static const char *const sql[] = {
+        "DELETE FROM xattr WHERE node = ?1 AND value IS NULL",
+        "UPDATE xattr SET rev = 0, pend = 1 WHERE node = ?1",
+    };
+    int err = 0;
+    for (size_t i = 0; !err && i < sizeof sql / sizeof *sql; i++) {
+        sqlite3_stmt *s = tree_stmt(c->t, sql[i]);
+        sqlite3_bind_int64(s, 1, (int64_t)node);
+        err = tree_step(c->t, s);
+    }
+    return err;
+}
+
+/* A file of which the server knows nothing and not all is known here. */
+static int lower_unknown(struct lost *w, struct nrow *n, bool some, bool *done)
+{
+    struct erow e;
+    bool named;
+    *done = !some;
+    if (some)
+        w->sum->copies++;
+    else
+        w->sum->missing++;
+    int err = some ? node_put(w->c, n) : 0;
+    if (!err)
+        err = drop_names(w, n->id, &e, &named);
+    if (!err && some && named)
+        err = rebase_aside(w->c, w->ns, e.parent, erow_name(&e), n->id, n->type, w->now, w->fx);
+    if (!err)
+        err = node_get(w->c, n->id, n);
+    return err;
+}
+
+/* A node that the server does not know. */
+static int make_again(struct lost *w, struct nrow *n)
+{
+    bool whole = true, some = true, done = false, named;
+    struct erow e;
+    if (n->type == NODE_MOUNT)
+        return drop_names(w, n->id, &e, &named);
+    int err = n->type == NODE_REG ? knowledge(w->c, n, &whole, &some) : 0;
+    if (!err && !whole)
+        err = lower_unknown(w, n, some, &done);
+    if (err || done)
+        return err ? err : node_purge(w->c, n->id);
+    n->pend |= FACET_CREATE;
+    n->content_rev = n->attr_rev = 0;
+    n->gone = false;
+    n->xattrs_known = true;
+    n->complete = is_dir(n->type);
+    err = xattrs_again(w->c, n->id);
+    if (!err && n->type == NODE_REG)
+        err = send_content(w, n);
+    w->sum->pending++;
+    return err ? err : node_put(w->c, n);
+}
+
+static int count_names(struct lost *w, const struct m_inode *m, struct nrow *n)
+{
+    int delta = 0;
+    int err = nlink_pending(w->c, n, &delta);
+    int64_t nlink = (int64_t)(m->gone ? is_dir(n->type) ? 2 : 0 : m->nlink) + delta;
+    n->nlink = nlink < 0 ? 0 : (uint32_t)nlink;
+    effect_add(w->fx, EFFECT_ATTR, w->ns, n->id);
+    return err;
+}
+
+static int lower_known(struct lost *w, struct nrow *n, const struct m_inode *m)
+{
+    uint32_t before = n->pend;
+    int err = 0;
+    if (n->attr_rev != m->attr_rev) {
+        n->attr_rev = m->attr_rev;
+        if (n->mode != m->mode || n->uid != m->uid || n->gid != m->gid)
+            n->pend |= FACET_ATTR;
+    }
+    if (n->type == NODE_REG && n->content_rev != m->content_rev)
+        err = lower_content(w, n, m);
+    n->content_rev = m->content_rev;
+    if (!(n->pend & FACET_CONTENT) && n->mtime != m->mtime)
+        n->pend |= FACET_TIMES;
+    node_gone_at(n, false, w->r->sjid);
+    w->sum->pending += n->pend != before;
+    return err;
+}
+
+static int lower_inode(struct lost *w, const struct m_inode *m)
+{
+    struct nrow n;
+    int err = node_get(w->c, m->node, &n);
+    if (err)
+        return err == -ENOENT ? 0 : err;
+    n.changed = w->now;
+    n.since = n.since ? n.since : w->now;
+    n.old = 0;
+    err = m->gone ? make_again(w, &n) : lower_known(w, &n, m);
+    if (!err && !m->gone)
+        err = node_put(w->c, &n);
+    if (!err)
+        err = node_get(w->c, m->node, &n);
+    if (!err)
+        err = count_names(w, m, &n);
+    if (!err && !n.pend)
+        n.since = 0;
+    if (!err)
+        err = node_put(w->c, &n);
+    return err == -ENOENT ? 0 : err;
+}
+
+/* ---- xattrs ---------------------------------------------------------------------------------- */
+static int lower_xattr(struct lost *w, const struct m_xattr *x)
+{
+    struct nrow n; /* goes with its node's times, as when it was set */
+    sqlite3_stmt *s =
+        x->removed
+            ? tree_stmt(w->c->t, "UPDATE xattr SET rev = 0, pend = 1 WHERE node = ?1 AND name = ?2"
+                                 " AND value IS NOT NULL")
+            : tree_stmt(w->c->t, "INSERT INTO xattr(node, name, value, rev, pend, request)"
+                                 " VALUES(?1, ?2, ?3, ?4, 0, 0) ON CONFLICT(node, name) DO UPDATE"
+                                 " SET rev = ?4, pend = (value IS NOT ?3)");
+    effect_add(w->fx, EFFECT_XATTR, w->ns, x->node);
+    sqlite3_bind_int64(s, 1, (int64_t)x->node);
+    sqlite3_bind_blob64(s, 2, x->name.p, x->name.n, SQLITE_STATIC);
+    if (!x->removed && x->value.n)
+        sqlite3_bind_blob64(s, 3, x->value.p, x->value.n, SQLITE_STATIC);
+    else if (!x->removed)
+        sqlite3_bind_zeroblob(s, 3, 0);
+    if (!x->removed)
+        sqlite3_bind_int64(s, 4, (int64_t)x->rev);
+    int err = tree_step(w->c->t, s);
+    if (!err)
+        err = node_get(w->c, x->node, &n);
+    return err ? err == -ENOENT ? 0 : err : node_touch(w->c, &n, FACET_TIMES, w->now);
+}
+
+int lost_take(struct core *c, uint64_t ns, const struct m_record *r, int64_t now,
+              struct core_lost *sum, struct core_effects *fx)
+{
+    struct lost w = {.c = c, .ns = ns, .r = r, .now = now, .sum = sum, .fx = fx};
+    int err = 0;
+    *sum = (struct core_lost){0};
+    for (size_t i = 0; !err && i < r->entries_n; i++)
+        err = lower_entry(&w, &r->entries[i]);
+    for (size_t i = 0; !err && i < r->inodes_n; i++)
+        err = lower_inode(&w, &r->inodes[i]);
+    for (size_t i = 0; !err && i < r->xattrs_n; i++)
+        err = lower_xattr(&w, &r->xattrs[i]);
+    for (size_t i = 0; !err && i < r->entries_n; i++)
+        if (r->entries[i].node && is_dir((uint32_t)r->entries[i].inode.type))
+            err = rebase_one_name(c, r->entries[i].node, now, fx);
+    for (size_t i = 0; !err && i < r->entries_n; i++)
+        if (r->entries[i].node && is_dir((uint32_t)r->entries[i].inode.type))
+            err = rebase_cycles(c, r->entries[i].node, fx);
+    return err;
+}

@@ -1,0 +1,433 @@
+// SPDX-License-Identifier: Apache-2.0
+/* A metadata server whose database is an older one again. Two devices with real cores and the real
+ * server: what one of them did is committed and then lost with the journal; meanwhile the other one
+ * may have followed, or done something in the new journal, whose numbers are the same ones again.
+ * In the end all trees are the server's, and every block that somebody wrote is there. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pair_ops.h"
+
+static struct pair *p;
+static struct device *here, *there;
+static struct simvfs *kept; /* the server's disk */
+
+/* One of a file, one of a directory; the same names for both devices. */
+static const struct place file_place = {"d", "f", "e", "p", "i", NULL};
+static const struct place other_place = {"d", "f", "e", "o", "j", NULL};
+static const struct place dir_place = {"d", "s", "e", "q", NULL, NULL};
+static const char *const file_ops[] = {
+    "create", "mkdir",   "symlink", "write",  "truncate", "chmod",    "xattr",   "rename",
+    "move",   "move in", "link",    "unlink", "rmdir",    "exchange", "replace", "save"};
+static const char *const dir_ops[] = {"chmod", "xattr",    "rename",      "move",
+                                      "rm -r", "exchange", "replace dir", "into"};
+#define FILE_OPS (sizeof file_ops / sizeof *file_ops)
+#define DIR_OPS (sizeof dir_ops / sizeof *dir_ops)
+
+static int setup(void **state)
+{
+    (void)state;
+    kept = simvfs_new("backup");
+    p = pair_new();
+    here = &p->d[HERE];
+    there = &p->d[THERE];
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    pair_free(p);
+    simvfs_free(kept);
+    return 0;
+}
+
+static void begin(void)
+{
+    pair_begin(p, true);
+    simvfs_reset(kept, 1);
+    simvfs_copy(kept, p->disk);
+}
+
+static void restore(void)
+{
+    pair_server_from(p, kept);
+}
+
+/* All devices have what the server has. *last is freed by the caller. */
+static struct dump *settled(const char *what)
+{
+    struct dump *last = calloc(1, sizeof *last), *t = calloc(1, sizeof *t);
+    assert_non_null(last);
+    assert_non_null(t);
+    pair_settle(p);
+    pair_fresh(p);
+    device_dump(p, &p->d[FRESH], last);
+    for (size_t k = HERE; k <= THERE; k++) {
+        device_dump(p, &p->d[k], t);
+        bool same = t->n == last->n;
+        for (size_t i = 0; same && i < t->n; i++)
+            same = !strcmp(t->v[i].path, last->v[i].path) &&
+                   !strcmp(t->v[i].value, last->v[i].value) && t->v[i].nlink == last->v[i].nlink;
+        if (!same) {
+            dump_print(k == HERE ? "here" : "there", t);
+            dump_print("the server", last);
+            fail_msg("%s: the trees differ", what);
+        }
+    }
+    free(t);
+    return last;
+}
+
+static bool has_line(const struct dump *t, const struct dump_line *l)
+{
+    for (size_t i = 0; i < t->n; i++)
+        if (!strcmp(t->v[i].path, l->path) && !strcmp(t->v[i].value, l->value))
+            return true;
+    return false;
+}
+
+/* Every block of a device's own (their numbers are 20 and more) that `before` shows is in `last`.
+ */
+static void assert_written(const char *what, const struct dump *before, const struct dump *last)
+{
+    for (size_t i = 0; i < before->n; i++)
+        for (const char *t = before->v[i].value; (t = strstr(t, "=#")); t += 2) {
+            char mark[16];
+            bool found = false;
+            if (strtoul(t + 2, NULL, 10) < PAIR_TAGS_HERE)
+                continue;
+            snprintf(mark, sizeof mark, "=#%lu", strtoul(t + 2, NULL, 10));
+            for (size_t k = 0; k < last->n; k++)
+                found |= strstr(last->v[k].value, mark) != NULL;
+            if (!found) {
+                dump_print("before", before);
+                dump_print("in the end", last);
+                fail_msg("%s: block %s is lost", what, mark);
+            }
+        }
+}
+
+static unsigned copies(const struct dump *t)
+{
+    unsigned n = 0;
+    for (size_t i = 0; i < t->n; i++)
+        n += strstr(t->v[i].path, "conflicted copy") != NULL;
+    return n;
+}
+
+/* ---- one change ------------------------------------------------------------------------------ */
+/* What a device had committed and the server lost is there again as it was; nobody is told of a
+ * conflict. What was removed may be there again, too. */
+static void comes_back(const char *op, const struct place *at, bool followed)
+{
+    char what[64];
+    struct dump *before = calloc(1, sizeof *before);
+    assert_non_null(before);
+    snprintf(what, sizeof what, "%s%s", op, followed ? ", followed" : "");
+    begin();
+    assert_int_equal(pair_do(p, here, HERE, at, op), 0);
+    device_commit(p, here);
+    if (followed)
+        device_follow(p, there);
+    device_dump(p, here, before);
+    restore();
+    struct dump *last = settled(what);
+    assert_true(here->resyncs == 1 && there->resyncs == followed);
+    for (size_t i = 0; i < before->n; i++)
+        if (!has_line(last, &before->v[i])) {
+            dump_print("before", before);
+            dump_print("in the end", last);
+            fail_msg("%s: %s is not as it was", what, before->v[i].path);
+        }
+    bool removes = !strcmp(op, "unlink") || !strcmp(op, "rmdir") || !strcmp(op, "rm -r");
+    if (!removes && last->n != before->n) {
+        dump_print("before", before);
+        dump_print("in the end", last);
+        fail_msg("%s: there is more than before", what);
+    }
+    pair_end(p);
+    free(last);
+    free(before);
+}
+
+static void test_what_was_committed_is_sent_again(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FILE_OPS; i++) {
+        comes_back(file_ops[i], &file_place, false);
+        comes_back(file_ops[i], &file_place, true);
+    }
+    for (size_t i = 0; i < DIR_OPS; i++)
+        if (strcmp(dir_ops[i], "replace dir") != 0) {
+            comes_back(dir_ops[i], &dir_place, false);
+            comes_back(dir_ops[i], &dir_place, true);
+        }
+}
+
+/* ---- two changes ----------------------------------------------------------------------------- */
+/* The numbers of what is lost are those of other changes now. */
+static void parted(const char *op, const struct place *at, const char *op2, const struct place *at2)
+{
+    char what[64];
+    struct dump *a = calloc(1, sizeof *a), *b = calloc(1, sizeof *b);
+    assert_non_null(a);
+    assert_non_null(b);
+    snprintf(what, sizeof what, "%s lost, %s in the new journal", op, op2);
+    begin();
+    assert_int_equal(pair_do(p, here, HERE, at, op), 0);
+    device_commit(p, here);
+    restore();
+    assert_int_equal(pair_do(p, there, THERE, at2, op2), 0);
+    device_commit(p, there);
+    for (unsigned i = 0; i < 3; i++) { /* the head passes what here knows of */
+        struct core_attr set = {.mode = 0700 + i};
+        assert_int_equal(DEVICE_DO(p, there,
+                                   core_setattr(there->core, &there->who, pair_base(p, "d/h"),
+                                                CORE_SET_MODE, &set, &there->need)),
+                         0);
+        device_commit(p, there);
+    }
+    device_dump(p, here, a);
+    device_dump(p, there, b);
+    struct dump *last = settled(what);
+    assert_int_equal(here->resyncs, 1);
+    assert_written(what, a, last);
+    assert_written(what, b, last);
+    pair_end(p);
+    free(last);
+    free(a);
+    free(b);
+}
+
+static void test_every_pair_meets_by_the_usual_rules(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FILE_OPS; i++)
+        for (size_t k = 0; k < FILE_OPS; k++)
+            parted(file_ops[i], &file_place, file_ops[k], &other_place);
+    for (size_t i = 0; i < DIR_OPS; i++)
+        for (size_t k = 0; k < DIR_OPS; k++)
+            parted(dir_ops[i], &dir_place, dir_ops[k], &dir_place);
+    for (size_t i = 0; i < DIR_OPS; i++)
+        for (size_t k = 0; k < FILE_OPS; k++) {
+            static const struct place in = {"d/s", "g", "e", "p", "y", NULL};
+            parted(dir_ops[i], &dir_place, file_ops[k], &in);
+            parted(file_ops[k], &in, dir_ops[i], &dir_place);
+        }
+}
+
+/* ---- what is not known, what is under way -----------------------------------------------------
+ */
+static uint64_t write_new(struct device *d, const char *name, unsigned tag)
+{
+    struct core_attr a;
+    struct m_extent e = {.len = 16, .block = {{0}}};
+    e.block.b[32] = (uint8_t)tag;
+    const struct extent_list l = {.v = &e, .n = 1};
+    assert_int_equal(DEVICE_DO(p, d,
+                               core_create(d->core, &d->who, pair_base(p, "d"), bytes_str(name),
+                                           NODE_REG, 0644, 0, bytes_of(NULL, 0), &a, &d->need)),
+                     0);
+    assert_int_equal(DEVICE_DO(p, d, core_write(d->core, &d->who, a.node, 0, 16, &l, true)), 0);
+    return a.node;
+}
+
+/* Who only knows a file's name does not make an empty one of it; who knows it brings it, whoever
+ * comes first. */
+static void test_content_that_is_not_known_is_not_made_up(void **state)
+{
+    struct core_attr a;
+    (void)state;
+    begin();
+    uint64_t f = write_new(here, "new", 20);
+    device_commit(p, here);
+    pair_fresh(p);
+    struct device *fresh = &p->d[FRESH];
+    device_walk(p, fresh, "d/new");
+    restore();
+    device_follow(p, fresh);
+    assert_int_equal(fresh->lost.missing, 1);
+    assert_int_equal(
+        DEVICE_DO(p, fresh,
+                  core_lookup(fresh->core, pair_base(p, "d"), bytes_str("new"), &a, &fresh->need)),
+        -ENOENT);
+    device_commit(p, fresh);
+    struct core_ns n;
+    assert_int_equal(core_ns_status(fresh->core, p->ns, &n), 0);
+    assert_int_equal(n.pending_nodes, 0);
+    pair_settle(p);
+    device_follow(p, fresh);
+    assert_int_equal(
+        DEVICE_DO(p, fresh,
+                  core_lookup(fresh->core, pair_base(p, "d"), bytes_str("new"), &a, &fresh->need)),
+        0);
+    assert_int_equal(a.node, f);
+    assert_int_equal(a.size, 16);
+    pair_end(p);
+}
+
+/* Of a file that a device wrote to without having read it, it knows that part. */
+static void test_a_part_that_is_known_is_kept_beside(void **state)
+{
+    struct m_extent e = {.len = 8, .block = {{0}}};
+    const struct extent_list l = {.v = &e, .n = 1};
+    struct device *fresh = &p->d[FRESH];
+    struct dump *t = calloc(1, sizeof *t);
+    (void)state;
+    assert_non_null(t);
+    begin();
+    pair_fresh(p);
+    device_walk(p, fresh, "d/f");
+    e.block.b[32] = 25;
+    assert_int_equal(
+        DEVICE_DO(p, fresh,
+                  core_write(fresh->core, &fresh->who, pair_base(p, "d/f"), 0, 8, &l, false)),
+        0);
+    device_commit(p, fresh);
+    restore();
+    device_follow(p, fresh);
+    assert_int_equal(fresh->lost.copies, 1);
+    device_commit(p, fresh);
+    device_dump(p, fresh, t);
+    assert_int_equal(copies(t), 1);
+    bool both = false;
+    for (size_t i = 0; i < t->n; i++)
+        both |= strstr(t->v[i].path, "conflicted copy") &&
+                strstr(t->v[i].value, "size 16: 0+8=#25 8+8=#1");
+    assert_true(both);
+    assert_non_null(strstr(dump_find(t, "d/f")->value, "size 16: 0+16=#1"));
+    pair_end(p);
+    free(t);
+}
+
+/* An answer was lost, and then the commit with the server: it is sent again as it was, before or
+ * after somebody else, who had read of it, has brought what it made. */
+static void answer_lost(bool later, bool read)
+{
+    begin();
+    write_new(here, "new", 20);
+    assert_true(device_plan(p, here));
+    device_send_lost(p, here);
+    device_follow(p, there);
+    write_new(there, "theirs", 30);
+    device_commit(p, there);
+    restore();
+    if (later) {
+        device_follow(p, there);
+        device_commit(p, there);
+    }
+    if (read)
+        device_follow(p, here);
+    assert_int_equal(core_resend(here->core, p->ns, 0, &here->plan), 0);
+    here->planned = true;
+    device_send(p, here);
+    struct dump *last = settled("an answer lost");
+    assert_int_equal(copies(last), 0);
+    assert_true(dump_find(last, "d/new") && dump_find(last, "d/theirs"));
+    pair_end(p);
+    free(last);
+}
+
+static void test_a_commit_whose_answer_was_lost(void **state)
+{
+    (void)state;
+    answer_lost(false, false);
+    answer_lost(true, false);
+    answer_lost(true, true);
+}
+
+/* What was written and not sent goes on, on top of what is lost. */
+static void test_what_is_pending_stays_so(void **state)
+{
+    (void)state;
+    begin();
+    uint64_t f = write_new(here, "new", 20);
+    device_commit(p, here);
+    device_follow(p, there);
+    struct m_extent e = {.off = 16, .len = 16, .block = {{0}}};
+    e.block.b[32] = 21;
+    const struct extent_list l = {.v = &e, .n = 1};
+    assert_int_equal(DEVICE_DO(p, here, core_write(here->core, &here->who, f, 16, 16, &l, true)),
+                     0);
+    restore();
+    struct dump *last = settled("pending");
+    const struct dump_line *line = dump_find(last, "d/new");
+    assert_non_null(line);
+    assert_non_null(strstr(line->value, "0+16=#20 16+16=#21"));
+    assert_int_equal(copies(last), 0);
+    pair_end(p);
+    free(last);
+}
+
+/* A restart in between begins it again, and nothing is planned before it is done. */
+static void test_nothing_is_sent_before(void **state)
+{
+    (void)state;
+    begin();
+    write_new(here, "new", 20);
+    device_commit(p, here);
+    restore();
+    assert_int_equal(core_journal_other(here->core, p->ns, 1), 0);
+    write_new(here, "more", 21);
+    assert_false(device_plan(p, here));
+    struct dump *last = settled("a flag that stays");
+    assert_true(dump_find(last, "d/new") && dump_find(last, "d/more"));
+    pair_end(p);
+    free(last);
+}
+
+/* A commit and a load that name another journal's mark are refused, whatever the numbers say. */
+static void test_another_journal_is_refused(void **state)
+{
+    cleanup_arena struct arena ar = {0};
+    char why[512] = "";
+    struct m_commit_ans a;
+    (void)state;
+    begin();
+    write_new(here, "new", 20);
+    device_commit(p, here);
+    restore();
+    write_new(there, "theirs", 30);
+    device_commit(p, there); /* the head is what here knows again */
+    write_new(here, "more", 21);
+    assert_true(device_plan(p, here));
+    struct m_commit_req q = {.ns = p->ns,
+                             .request = here->plan.request,
+                             .cursor = here->plan.cursor,
+                             .mark = here->plan.mark,
+                             .targets = &p->server,
+                             .targets_n = 1,
+                             .changes = bytes_of(here->plan.changes.p, here->plan.changes.n)};
+    assert_int_equal(meta_commit(p->meta, &here->id, &q, p->now_ms, &a, &ar, why), -ESTALE);
+    struct core_ns n;
+    struct m_node_ans node;
+    assert_int_equal(core_ns_get(here->core, p->ns, &n), 0);
+    struct m_node_req nq = {.ns = p->ns, .node = p->root, .at = n.cursor, .mark = n.mark};
+    assert_int_equal(meta_node(p->meta, &here->id, &nq, &node, &ar, why), -ESTALE);
+    nq.mark = 0; /* an older client */
+    assert_int_equal(meta_node(p->meta, &here->id, &nq, &node, &ar, why), 0);
+    core_plan_free(&here->plan);
+    here->planned = false;
+    struct dump *last = settled("refused");
+    assert_true(dump_find(last, "d/new") && dump_find(last, "d/more"));
+    assert_non_null(dump_find(last, "d/theirs"));
+    pair_end(p);
+    free(last);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_was_committed_is_sent_again),
+        cmocka_unit_test(test_every_pair_meets_by_the_usual_rules),
+        cmocka_unit_test(test_content_that_is_not_known_is_not_made_up),
+        cmocka_unit_test(test_a_part_that_is_known_is_kept_beside),
+        cmocka_unit_test(test_a_commit_whose_answer_was_lost),
+        cmocka_unit_test(test_what_is_pending_stays_so),
+        cmocka_unit_test(test_nothing_is_sent_before),
+        cmocka_unit_test(test_another_journal_is_refused),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
