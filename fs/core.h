@@ -64,6 +64,7 @@ enum effect_kind {
     EFFECT_FORK,      /* the local content of node moved to the new node `other`: handles that wrote
                          follow */
     EFFECT_ALIAS,     /* directory node was merged into `other` */
+    EFFECT_MOVED,     /* what was made in directory node, which is forgotten, is in `other` now */
     EFFECT_GONE,      /* node has no name any more, by a remote change */
     EFFECT_DONE,      /* request `other` of namespace ns ended: status, sjid */
     EFFECT_PARKED,    /* node is parked: err says why */

@@ -87,6 +87,7 @@ static int rescue_names(struct core *c, uint64_t ns, uint64_t dir, const struct 
 {
     cleanup_ids struct ids names = {0};
     struct core_ns info;
+    bool moved = false;
     int err = ns_get(c, ns, &info);
     if (!err)
         err = entry_ids(c, BY_PENDING_PARENT, dir, &names);
@@ -99,9 +100,13 @@ static int rescue_names(struct core *c, uint64_t ns, uint64_t dir, const struct 
             continue;
         err = entry_assign(c, &e, 0, NODE_NONE, now);
         effect_entry(fx, ns, dir, erow_name(&e), 0);
-        if (!err && !idset_has(gone, node))
-            err = rebase_aside(c, ns, info.root, erow_name(&e), node, type, now, fx);
+        if (err || idset_has(gone, node))
+            continue;
+        err = rebase_aside(c, ns, info.root, erow_name(&e), node, type, now, fx);
+        moved = true;
     }
+    if (!err && moved) /* who waits for the directory to be committed waits for them */
+        effect_add(fx, EFFECT_MOVED, ns, dir)->other = info.root;
     return err;
 }
 

@@ -160,6 +160,7 @@ void commit_effects(struct sync *s, const struct core_effects *fx)
             break;
         case EFFECT_FORK:
         case EFFECT_ALIAS:
+        case EFFECT_MOVED:
             barriers_follow(ns, e->node, e->other);
             ns->lane.wanted = true; /* the copy is to be committed */
             break;

@@ -194,8 +194,9 @@ static void load_answer(struct sync *s, struct sync_call *c, struct load *l)
     err = core_need_answer(s->fs->core, &l->need, bytes_of(c->res.body.p, c->res.body.n), fs_now(),
                            &fx);
     if (!err)
-        vfs_effects(s->fs->vfs, &fx);
-    core_effects_free(&fx);
+        sync_effects(s, &fx); /* what was merged meanwhile, fsync waits for where it is now */
+    else
+        core_effects_free(&fx);
     if (!err && l->need.kind == NEED_NAME)
         ahead_step(s, &l->need);
     if (err == -EAGAIN && !l->ahead)

@@ -464,6 +464,7 @@ void client_effects(struct client *c, struct core_effects *fx)
             effect_fork(c, e->node, e->other);
             break;
         case EFFECT_ALIAS:
+        case EFFECT_MOVED:
             sim_log(c->s, "c%u merges %llx into %llx", c->index, (unsigned long long)e->node,
                     (unsigned long long)e->other);
             for (size_t k = 0; k < BARRIERS_MAX; k++)

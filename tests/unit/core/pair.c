@@ -120,6 +120,7 @@ static void device_start(struct pair *p, struct device *d)
     assert_int_equal(core_new(&d->core, d->tree, &o), 0);
     d->who = (struct core_who){.uid = 1000, .gid = 100, .now = START_MS * 1000000};
     d->conflicts = d->resyncs = 0;
+    d->moved = 0;
     memset(d->loads, 0, sizeof d->loads);
 }
 
@@ -134,11 +135,13 @@ static void device_stop(struct device *d)
 }
 
 /* What it means to a program that something became of its node does not matter here. */
-static void effects(struct core_effects *fx)
+static void effects(struct device *d, struct core_effects *fx)
 {
-    for (size_t i = 0; i < fx->n; i++)
+    for (size_t i = 0; i < fx->n; i++) {
         if (fx->v[i].kind == EFFECT_PARKED)
             fail_msg("a node is parked: %s", strerror(-fx->v[i].err));
+        d->moved = fx->v[i].kind == EFFECT_MOVED ? fx->v[i].node : d->moved;
+    }
     core_effects_free(fx);
     *fx = (struct core_effects){0};
 }
@@ -189,7 +192,7 @@ void device_load(struct pair *p, struct device *d)
     ask(p, d, method, bytes_of(body.p, body.n), &out);
     assert_int_equal(core_need_answer(d->core, &d->need, bytes_of(out.p, out.n), d->who.now, &fx),
                      0);
-    effects(&fx);
+    effects(d, &fx);
 }
 
 void device_walk(struct pair *p, struct device *d, const char *path)
@@ -262,7 +265,7 @@ void device_send(struct pair *p, struct device *d)
     commit(p, d, &a, &ar);
     d->conflicts += a.status == COMMIT_CONFLICT;
     assert_int_equal(core_commit_answer(d->core, p->ns, d->plan.request, &a, &fx), 0);
-    effects(&fx);
+    effects(d, &fx);
     core_plan_free(&d->plan);
     d->planned = false;
 }
@@ -315,7 +318,7 @@ static void requests(struct pair *p, struct device *d, uint64_t at)
     if (meta_requests(p->meta, &d->id, &q, &a, &ar, why))
         fail_msg("requests: %s", why);
     assert_int_equal(core_requests_answer(d->core, p->ns, &a, at, &fx), 0);
-    effects(&fx);
+    effects(d, &fx);
 }
 
 static void resync(struct pair *p, struct device *d, uint64_t at, uint64_t mark)
@@ -336,7 +339,7 @@ static void resync(struct pair *p, struct device *d, uint64_t at, uint64_t mark)
     }
     d->who.now += 1000;
     assert_int_equal(core_resync_apply(r, d->who.now, &fx), 0);
-    effects(&fx);
+    effects(d, &fx);
     d->lost = core_resync_lost(r);
     core_resync_free(r);
     d->resyncs++;
@@ -368,7 +371,7 @@ void device_follow(struct pair *p, struct device *d)
         struct core_effects fx = {0};
         d->who.now += 1000;
         assert_int_equal(core_apply(d->core, p->ns, &a.records[i], d->who.now, &fx), 0);
-        effects(&fx);
+        effects(d, &fx);
     }
 }
 

@@ -952,6 +952,27 @@ static void equal_loads_share_a_call_and_a_moved_cursor_repeats_it(void **state)
     assert_int_equal(need_answers, 1);
 }
 
+static void ask_name(const char *name);
+/* A directory whose fsync waits is merged into theirs, as the answer to a load tells. */
+static void fsync_follows_a_directory_merged_by_a_load(void **state)
+{
+    (void)state;
+    struct result r = {0};
+    start();
+    node_add(100, "hello");
+    barrier(100, &r);
+    struct fake_call *diff = call_wait("diff");
+    ask_name("m");
+    answer_diff_missing(diff, 11);
+    answer_put(call_wait("put"), "x");
+    struct fake_call *c = call_wait("commit");
+    assert_false(CALLED(r));
+    answer_committed(c, 1);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(r.err, 0);
+    assert_false(nodes[0].dirty);
+}
+
 static void ask_name(const char *name)
 {
     struct result r = {0};
@@ -1743,6 +1764,7 @@ int main(void)
         T(a_barrier_in_vain_flushes_and_times_out),
         T(a_local_barrier_waits_for_the_disk_alone),
         T(equal_loads_share_a_call_and_a_moved_cursor_repeats_it),
+        T(fsync_follows_a_directory_merged_by_a_load),
         T(who_asks_for_many_names_gets_the_list),
         T(what_is_loaded_ahead_gives_way),
         T(records_wait_for_loads_and_loads_for_records),

@@ -599,7 +599,6 @@ int core_need_answer(struct core *c, const struct core_need *need, struct bytes 
                      struct core_effects *fx)
 {
     (void)now;
-    (void)fx;
     (void)c;
     (void)body;
     if (need->at != cursor) {
@@ -607,6 +606,12 @@ int core_need_answer(struct core *c, const struct core_need *need, struct bytes 
         return -EAGAIN;
     }
     need_answers++;
+    size_t merged = need->name[0] == 'm' ? node_find(100) : nodes_n;
+    if (merged < nodes_n) { /* directory 100 is merged into 101 */
+        nodes[merged].node = 101;
+        effect(fx, (struct core_effect){
+                       .kind = EFFECT_ALIAS, .ns = need->ns, .node = 100, .other = 101});
+    }
     if (need->kind == NEED_PAGE) {
         assert_true(need->rows > 0 && rest_pages > 0);
         rest_pages--;
