@@ -247,6 +247,23 @@ static int created_after_all(struct apply *w, struct nrow *n)
     return node_put(w->c, n);
 }
 
+/* A directory that was gone is back, with what others made in it: no name is known to be absent. */
+static int forget_names(struct core *c, struct nrow *dir)
+{
+    static const char *const sql[] = {
+        "UPDATE node SET loaded_upto = NULL WHERE id = ?1",
+        "DELETE FROM entry WHERE parent = ?1 AND node = 0 AND base_node = 0 AND pend = 0"
+        " AND request = 0"};
+    int err = 0;
+    for (size_t i = 0; !err && i < sizeof sql / sizeof *sql; i++) {
+        sqlite3_stmt *s = tree_stmt(c->t, sql[i]);
+        sqlite3_bind_int64(s, 1, (int64_t)dir->id);
+        err = tree_step(c->t, s);
+    }
+    dir->complete = false;
+    return err;
+}
+
 static int apply_known(struct apply *w, struct nrow *n, const struct m_inode *m)
 {
     int err = 0;
@@ -261,6 +278,8 @@ static int apply_known(struct apply *w, struct nrow *n, const struct m_inode *m)
     }
     if (!err)
         err = take_attributes(w, n, m);
+    if (!err && w->resync && n->gone && !m->gone && is_dir(n->type))
+        err = forget_names(w->c, n);
     node_gone_at(n, m->gone, w->r->sjid);
     if (!err)
         err = node_put(w->c, n);

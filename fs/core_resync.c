@@ -190,10 +190,10 @@ static const char sql_names[] =
     "SELECT e.id FROM entry e LEFT JOIN node d ON d.id = e.parent WHERE e.ns = ?1 AND e.id > ?2"
     " AND (e.base_node != 0 OR e.base_rev != 0) AND (d.id IS NULL OR (d.complete = 0"
     " AND (d.loaded_upto IS NULL OR e.name > d.loaded_upto))) ORDER BY e.id LIMIT 1";
-static const char
-    sql_nodes[] = /* new ones too: made by a commit of our own, maybe, that the tree forgot */
+static const char sql_nodes[] = /* new ones too: made by a commit of our own, maybe, that the tree
+                                   forgot; and those that are gone: they may be back */
     "SELECT id, xattrs_known AND EXISTS (SELECT 1 FROM xattr x WHERE x.node = n.id) FROM node n"
-    " WHERE ns = ?1 AND id > ?2 AND gone = 0 ORDER BY id LIMIT 1";
+    " WHERE ns = ?1 AND id > ?2 ORDER BY id LIMIT 1";
 
 static int next_row(struct core_resync *r, const char *sql, bool *xattrs)
 {
@@ -400,7 +400,7 @@ static int answer_node(struct core_resync *r, struct bytes body, struct arena *a
     int err = node_get(r->c, r->need.node, &n);
     if (err)
         return err == -ENOENT ? 0 : err;
-    if (!m.inode_set && ((n.pend | n.sent) & FACET_CREATE))
+    if (!m.inode_set && (n.gone || ((n.pend | n.sent) & FACET_CREATE)))
         return 0;
     if (!m.inode_set) {
         const struct m_inode gone = {.node = n.id,

@@ -384,14 +384,56 @@ static void test_made_in_what_is_forgotten(void **state)
     struct device *here = &p->d[HERE], *there = &p->d[THERE];
     struct dump last;
     pair_begin(p, true);
-    uint64_t f = make(p, here, pair_base(p, "d/i"), "new", NODE_REG);
+    uint64_t i = pair_base(p, "d/i"), f = make(p, here, i, "new", NODE_REG);
     write_tag(p, here, f, 0, 16, 20);
     unlink_name(p, there, "d", "i", true);
     device_commit(p, there);
     device_follow(p, here);
     pair_forget(p);
     assert_same(p, 1, &last);
+    assert_int_equal(here->moved, i); /* its fsync waits for what is at the top now */
     assert_null(dump_find(&last, "d/i"));
+    pair_end(p);
+}
+
+/* A directory was removed there, and brought back by a third device with what that had made in it,
+ * and then all of the past was forgotten: who knew it as removed finds it there again. */
+static void test_what_was_removed_is_back(void **state)
+{
+    struct pair *p = *state;
+    struct device *here = &p->d[HERE], *there = &p->d[THERE], *third = &p->d[FRESH];
+    struct dump at_third, at_there;
+    struct core_attr a;
+    uint64_t replaced;
+    pair_begin(p, true);
+    uint64_t i = pair_base(p, "d/i");
+    pair_fresh(p);
+    device_walk(p, third, "d/i");
+    assert_int_equal(DO(third, core_lookup(third->core, i, bytes_str("here"), &a, &third->need)),
+                     -ENOENT);
+    make(p, here, i, "here", NODE_REG);
+    DO(here, core_rename(here->core, &here->who, pair_base(p, "d"), bytes_str("i"),
+                         pair_base(p, "e"), bytes_str("back"), 0, &replaced, &here->need));
+    make(p, third, i, "third", NODE_REG);
+    unlink_name(p, there, "d", "i", true);
+    device_commit(p, there);
+    device_follow(p, third); /* it is gone, and lives on there */
+    device_commit(p, here);  /* it is back */
+    pair_forget(p);
+    device_commit(p, third);
+    assert_int_equal(third->resyncs, 1);
+    device_follow(p, there);
+    device_dump(p, third, &at_third);
+    device_dump(p, there, &at_there);
+    if (at_third.n != at_there.n) {
+        dump_print("third", &at_third);
+        dump_print("there", &at_there);
+    }
+    assert_int_equal(at_third.n, at_there.n);
+    for (size_t k = 0; k < at_third.n; k++)
+        assert_string_equal(at_third.v[k].path, at_there.v[k].path);
+    assert_non_null(dump_find(&at_third, "d/i/here"));
+    assert_non_null(dump_find(&at_third, "d/i/third"));
     pair_end(p);
 }
 
@@ -436,6 +478,7 @@ int main(void)
         T(test_the_source_of_a_copy_is_forgotten),
         T(test_an_edit_of_what_is_forgotten),
         T(test_made_in_what_is_forgotten),
+        T(test_what_was_removed_is_back),
         T(test_a_copy_that_others_changed),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
