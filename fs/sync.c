@@ -551,6 +551,7 @@ void ns_error(struct sync *s, struct sync_ns *ns, const char *fmt, ...)
     if (strcmp(text, ns->error) == 0)
         return;
     memcpy(ns->error, text, sizeof text);
+    ns->journal_error = false;
     char op[LOG_OP_MAX];
     struct log_where where = {
         .ns = ns->id, .request = ns->lane.plan.request, .op = ops_text(s, &ns->lane.ops, op)};

@@ -276,8 +276,9 @@ struct sync_ns {
     size_t cursor_n;
     uint64_t cursor_sjid; /* what the opaque cursor stands behind */
     bool list_wanted, listing;
-    bool lost;      /* its journal at the server is not the one this tree follows */
-    bool caught_up; /* read to the head known at the session: sending may begin */
+    bool lost;          /* its journal at the server is not the one this tree follows */
+    bool journal_error; /* `error` is of reading or applying it: gone when that works */
+    bool caught_up;     /* read to the head known at the session: sending may begin */
     uint64_t session_head, session_floor;
     bool marks; /* list is asked with all marks: the server's journal is another one */
     struct sync_records *records;     /* read, not applied */

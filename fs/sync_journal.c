@@ -119,6 +119,9 @@ static void records_end(struct sync *s, struct sync_ns *ns)
     struct core_ns n;
     if (core_ns_get(s->fs->core, ns->id, &n) == 0 && n.cursor >= ns->session_head)
         ns->caught_up = true;
+    if (ns->journal_error)
+        ns->error[0] = 0;
+    ns->journal_error = false;
     if (!more) { /* otherwise the next one counts */
         ns->list_done = ns->list_started;
         fresh_applied(s, ns);
@@ -208,6 +211,7 @@ static void records_apply(struct sync *s, struct sync_ns *ns)
             s, ns, "applying change %llu here: %s%s",
             (unsigned long long)(q->next < q->ans.records_n ? q->ans.records[q->next].sjid : 0),
             strerror(-err), err == -ENOSPC ? ": free some space under the state directory" : "");
+        ns->journal_error = true;
         q->not_before = now + APPLY_AGAIN_MS;
         sync_at(s, q->not_before);
     } else if (q->next < q->ans.records_n) {
@@ -252,9 +256,11 @@ static void list_done(struct sync *s, struct sync_call *c)
         ns->list_wanted = true;
         if (err != -ECANCELED) {
             backoff_failed(&ns->list_backoff, s->clock(), jitter());
-            if (s->online)
+            if (s->online) {
                 ns_error(s, ns, "reading the journal: %s",
                          c->res.err ? c->res.message : strerror(-err));
+                ns->journal_error = true;
+            }
         }
     } else {
         backoff_ok(&ns->list_backoff);

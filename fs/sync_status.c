@@ -20,8 +20,11 @@
 static void ns_pending(struct sync *s, const struct sync_ns *ns, uint64_t *files, uint64_t *bytes)
 {
     struct core_ns n;
-    if (core_ns_status(s->fs->core, ns->id, &n))
+    int err = core_ns_status(s->fs->core, ns->id, &n);
+    if (err) {
+        *files += err != -ENOENT; /* what cannot be looked at is not known to be sent */
         return;
+    }
     uint64_t kept = n.parked + n.held;
     uint64_t f = n.pending_nodes > kept ? n.pending_nodes - kept : 0;
     if (!f && ns->lane.phase != LANE_IDLE)

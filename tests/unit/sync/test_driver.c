@@ -500,6 +500,45 @@ static void the_newest_is_asked_for_and_applied(void **state)
     WAIT_FOR(CALLED(fourth));
 }
 
+static bool trouble(void)
+{
+    pthread_mutex_lock(&fs.lock);
+    bool some = fs.sync->nss[0]->error[0] != 0;
+    pthread_mutex_unlock(&fs.lock);
+    return some;
+}
+
+/* What the status says of the journal ends when that is read again, also where nothing is written.
+ */
+static void trouble_with_the_journal_ends_with_it(void **state)
+{
+    (void)state;
+    struct result r = {0};
+    struct m_list_ans none = {.cursor = bytes_str("0")};
+    start();
+    fresh(&r);
+    answer_error(call_wait("list"), -EIO);
+    struct fake_call *again = call_wait("list");
+    assert_true(trouble());
+    answer(again, &m_list_ans_desc, &none);
+    WAIT_FOR(!trouble());
+}
+
+static void what_cannot_be_looked_at_is_not_sent(void **state)
+{
+    (void)state;
+    uint64_t before, files, bytes;
+    start();
+    pthread_mutex_lock(&fs.lock);
+    sync_pending(fs.sync, 0, &before, &bytes);
+    tree_unreadable = true;
+    sync_pending(fs.sync, 0, &files, &bytes);
+    tree_unreadable = false;
+    pthread_mutex_unlock(&fs.lock);
+    assert_int_equal(before, 0);
+    assert_true(files > 0);
+}
+
 static void the_newest_is_not_waited_for_forever(void **state)
 {
     (void)state;
@@ -1747,6 +1786,8 @@ int main(void)
         T(the_journal_settles_a_commit_whose_answer_is_lost),
         T(the_newest_is_asked_for_and_applied),
         T(the_newest_is_not_waited_for_forever),
+        T(trouble_with_the_journal_ends_with_it),
+        T(what_cannot_be_looked_at_is_not_sent),
         T(a_barrier_for_everything_waits_for_each),
         T(a_barrier_for_everything_leaves_nothing_out),
         T(a_request_states_what_is_held_and_wanted),

@@ -346,8 +346,11 @@ int core_ns_at(struct core *c, size_t k, struct core_ns *out)
 {
     return k ? -ENOENT : core_ns_get(c, NS, out);
 }
+bool tree_unreadable;
 int core_ns_pending(struct core *c, uint64_t ns, struct core_ns *out)
 {
+    if (tree_unreadable)
+        return -EUCLEAN;
     int r = core_ns_get(c, ns, out);
     for (size_t i = 0; !r && i < nodes_n; i++) {
         out->pending_nodes += nodes[i].dirty || nodes[i].sent;

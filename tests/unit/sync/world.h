@@ -87,6 +87,7 @@ extern struct fake_node {
 extern bool nodes_crowded; /* the first is all of one list of what is pending: there is no room for
                               others */
 extern size_t nodes_n;
+extern bool tree_unreadable;
 extern _Atomic uint64_t cursor, need_answers, need_refusals;
 extern bool background_ok, log_long, log_held; /* log_held: a checkpoint does not end */
 extern _Atomic unsigned comparisons, open_requests, answers_not_taken, pasts_forgotten;
