@@ -41,15 +41,17 @@ static const struct m_content *content_of(const struct m_record *r, uint64_t nod
     return NULL;
 }
 
-/* Whether the pending content is the very same change. */
-static int same_content(struct core *c, const struct nrow *n, const struct m_inode *m,
+/* Whether the pending content is the very same change. A comparison does not tell what changed: the
+ * same it is only where nothing is left. */
+static int same_content(struct apply *w, const struct nrow *n, const struct m_inode *m,
                         const struct m_content *k, bool *same)
 {
+    struct core *c = w->c;
     cleanup_spans struct spans mine = {0};
     int err = span_list(c, n->id, SPAN_DIRTY, 0, FILE_SIZE_MAX, &mine);
     if (!err)
         err = span_list(c, n->id, SPAN_SENT, 0, FILE_SIZE_MAX, &mine);
-    *same = n->size == m->size;
+    *same = n->size == m->size && (!w->resync || m->size == 0);
     uint64_t covered = 0;
     for (size_t i = 0; !err && *same && k && i < k->ranges_n; i++) {
         const struct m_range *r = &k->ranges[i];
@@ -179,7 +181,7 @@ static int apply_content(struct apply *w, struct nrow *n, const struct m_inode *
         if (removed || (w->supersedes && (n->old & FACET_CONTENT))) {
             err = forget_pending_content(w->c, n);
         } else {
-            err = same_content(w->c, n, m, k, &same);
+            err = same_content(w, n, m, k, &same);
             if (!err && same)
                 err = drop_pending_content(w->c, n);
             else if (!err)

@@ -396,6 +396,42 @@ static void test_made_in_what_is_forgotten(void **state)
     pair_end(p);
 }
 
+/* Both made a file as short as the other did, one of them wrote all of it anew, and the past is
+ * forgotten: a length says nothing of the bytes. */
+static void test_cut_off_here_and_written_anew_there(void **state)
+{
+    struct pair *p = *state;
+    struct device *here = &p->d[HERE], *there = &p->d[THERE];
+    struct dump last;
+    pair_begin(p, true);
+    uint64_t f = pair_base(p, "d/f");
+    assert_int_equal(DO(here, core_truncate(here->core, &here->who, f, 8, &here->need)), 0);
+    assert_int_equal(DO(there, core_truncate(there->core, &there->who, f, 0, &there->need)), 0);
+    write_tag(p, there, f, 0, 8, 20);
+    device_commit(p, there);
+    pair_forget(p);
+    assert_same(p, 1, &last);
+    assert_non_null(strstr(dump_find(&last, "d/f")->value, "0+8=#20"));
+    assert_non_null(strstr(copy_of(&last, "d/f"), "0+8=#1"));
+    pair_end(p);
+}
+
+/* Both emptied it. */
+static void test_emptied_here_and_there(void **state)
+{
+    struct pair *p = *state;
+    struct device *here = &p->d[HERE], *there = &p->d[THERE];
+    struct dump last;
+    pair_begin(p, true);
+    uint64_t f = pair_base(p, "d/f");
+    assert_int_equal(DO(here, core_truncate(here->core, &here->who, f, 0, &here->need)), 0);
+    assert_int_equal(DO(there, core_truncate(there->core, &there->who, f, 0, &there->need)), 0);
+    device_commit(p, there);
+    pair_forget(p);
+    assert_same(p, 0, &last);
+    pair_end(p);
+}
+
 /* A directory was removed there, and brought back by a third device with what that had made in it,
  * and then all of the past was forgotten: who knew it as removed finds it there again. */
 static void test_what_was_removed_is_back(void **state)
@@ -478,6 +514,8 @@ int main(void)
         T(test_the_source_of_a_copy_is_forgotten),
         T(test_an_edit_of_what_is_forgotten),
         T(test_made_in_what_is_forgotten),
+        T(test_cut_off_here_and_written_anew_there),
+        T(test_emptied_here_and_there),
         T(test_what_was_removed_is_back),
         T(test_a_copy_that_others_changed),
     };
