@@ -204,7 +204,9 @@ static void batch_send(struct sync *s, struct batch *b)
     for (size_t i = 0; i < b->n; i++)
         if (b->v[i].unreadable)
             upload_unreadable(s, b->v[i].u);
-    if (!b->items_n || s->stopping) {
+    /* it was gathered for a server that has become unreachable since: in smaller batches */
+    bool too_large = r->via && b->items_n > 1 && b->bytes > PUT_RELAYED_BYTES;
+    if (!b->items_n || too_large || s->stopping) {
         r->puts[b->class]--;
         batch_requeue(b);
         batch_free(s, b);
