@@ -348,6 +348,9 @@ static void wait_start(struct sync *s)
         sync_at(s, s->wait_hold);
         return;
     }
+    if (s->wait_pause) /* nobody was listened to meanwhile: is it still the server that it was? */
+        s->session_wanted = true;
+    s->wait_pause = false;
     struct arena cleanup_arena a = {0};
     struct m_watch *v = arena_alloc(&a, (s->nss_n + 1) * sizeof *v);
     struct m_wait_req q = {.watch = v, .account_version = s->account_version};
