@@ -15,9 +15,8 @@
  *
  * Meanwhile the kernel holds its lock of the directory, and cannot be told of names in it. So who
  * was not the first gets ESTALE once (vfs_name_exists), on which the kernel looks the name up, and
- * sees it; and who
- * was, in the moment until the kernel is told of the rest, ESTALE from opening what was replaced
- * (vfs_open). Content, attributes and lists are told of before the answer.
+ * sees it; and who was, in the moment until the kernel is told of the rest, ESTALE from opening
+ * what was replaced (vfs_open). Content, attributes and lists are told of before the answer.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -184,9 +183,10 @@ int vfs_name_goes(struct vfs *v, struct vfs_op *op, uint64_t dir)
         return 0;
     if (!op->barrier_done) {
         int rc = core_getattr(v->fs->core, dir, &a, &op->need);
+        if (rc != 0)
+            return rc;
         op->barrier_ns = a.ns;
-        if (rc == 0)
-            rc = wb_flush_these(v->wb, in_namespace, op, &op->ticket_all);
+        rc = wb_flush_these(v->wb, in_namespace, op, &op->ticket_all);
         if (rc != 0)
             return rc;
         op->barrier_node = dir;
