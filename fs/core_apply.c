@@ -228,10 +228,13 @@ static int take_attributes(struct apply *w, struct nrow *n, const struct m_inode
         struct core_ns ns;
         if (!err)
             err = ns_get(w->c, w->ns, &ns);
-        if (names || (!err && ns.root == n->id))
+        n->links = 0;
+        if (names || (!err && ns.root == n->id)) {
             nlink = nlink < 2 ? 2 : nlink;
-        else if (n->nlink == 0 || m->gone) /* otherwise its name only waits for an answer */
+        } else if (n->nlink == 0 || m->gone) { /* otherwise its name only waits for an answer */
             nlink = 0;
+            n->links = m->gone ? 0 : (uint32_t)m->nlink;
+        }
     }
     n->nlink = nlink < 0 ? 0 : (uint32_t)nlink;
     effect_add(w->fx, EFFECT_ATTR, w->ns, n->id);

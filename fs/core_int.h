@@ -42,7 +42,7 @@ struct core {
 struct nrow {
     uint64_t id, ns, rdev, size, stored, target_ns, content_rev, attr_rev, src, src_at, request;
     int64_t mtime, ctime, atime, since, changed;
-    uint32_t type, mode, uid, gid, nlink, pend, sent, old, tries;
+    uint32_t type, mode, uid, gid, nlink, links, pend, sent, old, tries;
     int parked; /* -errno: refused; errno: let go since, not committed yet */
     bool complete, xattrs_known, gone;
 };
@@ -252,6 +252,10 @@ int rebase_unsend_lost(struct core *c);
 /* The same of one request, of which it is not known what it said; if it was committed after all,
  * the journal tells, and what was pending then is older. */
 int rebase_forget(struct core *c, uint64_t request, struct core_effects *fx);
+/* Of a directory ?1. */
+#define DIR_LINKS_PENDING                                                                          \
+    "SELECT coalesce(sum((node != 0 AND type IN (2, 8)) - (base_node != 0"                         \
+    " AND base_type IN (2, 8))), 0) FROM entry WHERE parent = ?1 AND (pend != 0 OR request != 0)"
 /* Pending names of a node's difference from the server's link count. */
 int nlink_pending(struct core *c, const struct nrow *n, int *delta);
 #endif

@@ -85,7 +85,8 @@ int node_names(struct core *c, uint64_t id, size_t *n)
     return 0;
 }
 
-/* A directory's link count is 2 and its subdirectories; name_lost makes it 0 with the last name. */
+/* A directory's link count is 2 and its subdirectories, not all of which need be known; name_lost
+ * makes it 0 with the last name. */
 static int child_gained(struct core *c, uint64_t parent, uint64_t node, uint32_t type)
 {
     if (!is_dir(type))
@@ -93,8 +94,9 @@ static int child_gained(struct core *c, uint64_t parent, uint64_t node, uint32_t
     int err = nlink_add(c, parent, 1);
     if (err)
         return err;
-    sqlite3_stmt *s =
-        tree_stmt(c->t, "UPDATE node SET nlink = nlink + 2 WHERE id = ?1 AND nlink < 2");
+    sqlite3_stmt *s = tree_stmt(
+        c->t, "UPDATE node SET nlink = iif(links != 0, max(2, links + (" DIR_LINKS_PENDING ")),"
+              " nlink + 2), links = 0 WHERE id = ?1 AND (nlink < 2 OR links != 0)");
     sqlite3_bind_int64(s, 1, (int64_t)node);
     return tree_step(c->t, s);
 }

@@ -525,9 +525,7 @@ int nlink_pending(struct core *c, const struct nrow *n, int *delta)
         "SELECT (SELECT count(*) FROM entry WHERE node = ?1 AND node != 0"
         " AND base_node != ?1) - (SELECT count(*) FROM entry WHERE base_node = ?1"
         " AND base_node != 0 AND base_node != node)";
-    static const char dirs[] = "SELECT coalesce(sum((node != 0 AND type IN (2, 8)) - (base_node != "
-                               "0 AND base_type IN (2, 8))), 0)"
-                               " FROM entry WHERE parent = ?1 AND (pend != 0 OR request != 0)";
+    static const char dirs[] = DIR_LINKS_PENDING;
     sqlite3_stmt *s = is_dir(n->type) ? tree_stmt(c->t, dirs) : tree_stmt(c->t, files);
     sqlite3_bind_int64(s, 1, (int64_t)n->id);
     int rc = tree_step(c->t, s);

@@ -218,6 +218,12 @@ bool device_plan(struct pair *p, struct device *d)
     return d->planned;
 }
 
+void device_resend(struct pair *p, struct device *d)
+{
+    assert_int_equal(core_resend(d->core, p->ns, 0, &d->plan), 0);
+    d->planned = true;
+}
+
 static void commit(struct pair *p, struct device *d, struct m_commit_ans *a, struct arena *ar)
 {
     char why[512] = "";

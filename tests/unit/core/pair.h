@@ -86,6 +86,8 @@ void device_load(struct pair *p, struct device *d);
 void device_walk(struct pair *p, struct device *d, const char *path);
 /* Plans one commit of all that is pending; false: there is nothing to send now. */
 bool device_plan(struct pair *p, struct device *d);
+/* Plans what was sent before a restart and not answered, once more. */
+void device_resend(struct pair *p, struct device *d);
 /* Sends what was planned, and takes the answer. */
 void device_send(struct pair *p, struct device *d);
 /* Sends what was planned; the answer is lost. */

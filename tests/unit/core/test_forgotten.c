@@ -473,6 +473,58 @@ static void test_what_was_removed_is_back(void **state)
     pair_end(p);
 }
 
+/* A commit made a directory, later ones what is in it, and power loss took that from a device which
+ * then removes the directory and makes another one: when the server's gets the name, its links are
+ * those that the server counts. */
+static void made_again(struct pair *p, bool emptied)
+{
+    struct device *here = &p->d[HERE];
+    struct simvfs *kept = simvfs_new("kept");
+    struct dump last;
+    simvfs_reset(kept, 1);
+    pair_begin(p, true);
+    uint64_t d = make(p, here, pair_base(p, "d"), "new", NODE_DIR);
+    assert_true(device_plan(p, here));
+    simvfs_copy(kept, here->disk);
+    device_send(p, here);
+    make(p, here, d, "one", NODE_DIR);
+    make(p, here, d, "two", NODE_DIR);
+    device_commit(p, here);
+    device_lose(p, here, kept);
+    pair_forget(p);
+    if (emptied) { /* a subdirectory that nobody else knows goes with it */
+        make(p, here, d, "three", NODE_DIR);
+        uint64_t gone;
+        assert_int_equal(DO(here, core_unlink(here->core, &here->who, d, bytes_str("three"), true,
+                                              &gone, &here->need)),
+                         0);
+    }
+    unlink_name(p, here, "d", "new", true);
+    uint64_t again = make(p, here, pair_base(p, "d"), "new", NODE_DIR);
+    make(p, here, again, "four", NODE_DIR);
+    device_follow(p, here);
+    assert_int_equal(here->resyncs, 1);
+    device_resend(p, here);
+    device_send(p, here);
+    struct core_attr a;
+    assert_int_equal(DO(here, core_getattr(here->core, d, &a, &here->need)), 0);
+    assert_int_equal(a.nlink, 2 + 3);
+    assert_same(p, 0, &last);
+    for (size_t i = 0; i < last.n; i++)
+        if (!strcmp(last.v[i].path, "d/new"))
+            assert_int_equal(last.v[i].nlink, 2 + 3);
+    assert_int_equal(DO(here, core_getattr(here->core, d, &a, &here->need)), 0);
+    assert_int_equal(a.nlink, 2 + 3);
+    pair_end(p);
+    simvfs_free(kept);
+}
+
+static void test_links_of_what_is_made_again(void **state)
+{
+    made_again(*state, false);
+    made_again(*state, true);
+}
+
 /* A copy that was committed is a file like any other: of what it was made does not matter. */
 static void test_a_copy_that_others_changed(void **state)
 {
@@ -517,6 +569,7 @@ int main(void)
         T(test_cut_off_here_and_written_anew_there),
         T(test_emptied_here_and_there),
         T(test_what_was_removed_is_back),
+        T(test_links_of_what_is_made_again),
         T(test_a_copy_that_others_changed),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

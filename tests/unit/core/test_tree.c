@@ -146,11 +146,14 @@ static void test_migrates(void **state)
     assert_int_equal(tree_step(d->tree, s), 1);
     assert_int_equal(sqlite3_column_int(s, 0), 1);
     sqlite3_reset(s);
-    s = tree_stmt(d->tree, "SELECT size, stored, content_rev, tries, gone FROM node WHERE id = 5");
+    s = tree_stmt(d->tree,
+                  "SELECT size, stored, content_rev, tries, gone, links FROM node WHERE id = 5");
     assert_int_equal(tree_step(d->tree, s), 1);
     assert_int_equal(sqlite3_column_int(s, 0), 3);
     assert_int_equal(sqlite3_column_int(s, 2), 7);
     assert_int_equal(sqlite3_column_int(s, 3), 2);
+    assert_int_equal(sqlite3_column_type(s, 5), SQLITE_INTEGER);
+    assert_int_equal(sqlite3_column_int(s, 5), 0);
     sqlite3_reset(s);
     s = tree_stmt(d->tree, "SELECT (SELECT other FROM ns WHERE id = 3), count(*) FROM mark");
     assert_int_equal(tree_step(d->tree, s), 1);
