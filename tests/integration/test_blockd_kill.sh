@@ -27,6 +27,7 @@ acked() { wc -l <"$work/ledger"; }
 more_than() { [ "$(acked)" -gt "$1" ]; }
 start_storing() {
     rm -f "$work/stop"
+    storing_since=$SECONDS
     "$rawclient" "$lab/clients/a" store "$work/ledger" "$work/stop" >"$work/storing" 2>&1 &
     storing=$!
     children+=("$storing")
@@ -52,7 +53,7 @@ for ((i = 1; i <= kills; i++)); do
     fi
     lab start blockd-hq || fail "start after kill $i"
     # capabilities last 15 minutes
-    if [ $((i % 200)) = 0 ]; then
+    if [ $((SECONDS - storing_since)) -gt 300 ]; then
         stop_storing
         start_storing
     fi
