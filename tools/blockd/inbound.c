@@ -12,6 +12,7 @@
 struct claim {
     struct claim *next;
     struct block_id id;
+    uint64_t by;
     int64_t until;
 };
 
@@ -71,23 +72,36 @@ static void expire(struct inbound *in, int64_t now)
         }
 }
 
-bool inbound_claim(struct inbound *in, const struct block_id *id, int64_t now)
+bool inbound_claim(struct inbound *in, const struct block_id *id, uint64_t by, int64_t now,
+                   int64_t for_ms)
 {
     pthread_mutex_lock(&in->lock);
     if (in->n >= INBOUND_MAX)
         expire(in, now);
     struct claim **at = find(in, id);
-    bool may = *at ? (*at)->until <= now : in->n < INBOUND_MAX;
+    bool may = *at ? (*at)->until <= now || (by && (*at)->by == by) : in->n < INBOUND_MAX;
     if (may && !*at) {
         if (!(*at = calloc(1, sizeof **at)))
             abort();
         (*at)->id = *id;
         in->n++;
     }
-    if (may)
-        (*at)->until = now + INBOUND_CLAIM_MS;
+    if (may) {
+        (*at)->by = by;
+        (*at)->until = now + for_ms;
+    }
     pthread_mutex_unlock(&in->lock);
     return may;
+}
+
+void inbound_renew(struct inbound *in, uint64_t by, int64_t now, int64_t for_ms)
+{
+    pthread_mutex_lock(&in->lock);
+    for (size_t i = 0; i < BUCKETS && in->n; i++)
+        for (struct claim *c = in->bucket[i]; c; c = c->next)
+            if (c->by == by && c->until > now && c->until < now + for_ms)
+                c->until = now + for_ms;
+    pthread_mutex_unlock(&in->lock);
 }
 
 void inbound_release(struct inbound *in, const struct block_id *id)

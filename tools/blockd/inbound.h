@@ -7,15 +7,21 @@
 
 #include "buf.h"
 
-#define INBOUND_MAX 8192        /* claims at a time; above: not now */
-#define INBOUND_CLAIM_MS 60000l /* longer than a put of one batch may take */
+#define INBOUND_MAX 8192 /* claims at a time; above: not now */
+
+#define INBOUND_SELF 0 /* this block server, of which several threads fetch */
 
 struct inbound;
 
 struct inbound *inbound_new(void);
 void inbound_free(struct inbound *in);
-/* Whether the caller may bring it: nobody else's claim stands. */
-bool inbound_claim(struct inbound *in, const struct block_id *id, int64_t now);
+/* Whether block server `by` may bring it: no claim of another stands, nor one of INBOUND_SELF. Its
+ * own does from now on, for so long: who asks again has given up what it was doing. */
+bool inbound_claim(struct inbound *in, const struct block_id *id, uint64_t by, int64_t now,
+                   int64_t for_ms);
+/* Something of `by` has come: what it has claimed beside that it brings next. The claims that stand
+ * last so much longer from now on. */
+void inbound_renew(struct inbound *in, uint64_t by, int64_t now, int64_t for_ms);
 void inbound_release(struct inbound *in, const struct block_id *id);
 size_t inbound_count(struct inbound *in);
 #endif

@@ -47,6 +47,9 @@ int replicate_relay(struct replicate *r, uint64_t ns, uint64_t server, struct by
                     struct bytes raw, struct rpc_result *res);
 /* NULL where r is. */
 struct inbound *replicate_inbound(struct replicate *r);
+/* For how long what is to be brought, so many bytes in all, is claimed: longer than the first put
+ * or get of it may take; those that follow renew it. */
+int64_t replicate_claim_ms(uint64_t bytes);
 /* Appends Prometheus text. */
 void replicate_print(struct replicate *r, struct buf *out);
 #endif

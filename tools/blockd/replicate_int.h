@@ -36,6 +36,7 @@
 #define REPORT_BLOCKS 4096    /* m_stored_req.blocks */
 #define PEER_BACKOFF_MAX_MS 30000
 #define PEER_REST_MAX_MS 60000
+#define CLAIM_SPARE_MS 10000   /* for the answer, and for reading what is put */
 #define LATER_MS 2000          /* another server is bringing it */
 #define REFUSED_LATER_MS 10000 /* no room there … */
 

@@ -87,6 +87,11 @@ static unsigned peer_deadline_ms(size_t bytes)
     return PEER_TIMEOUT_MS + (unsigned)(bytes / PEER_SLOWEST);
 }
 
+int64_t replicate_claim_ms(uint64_t bytes)
+{
+    return (int64_t)peer_deadline_ms(bytes < MOVE_BYTES ? bytes : MOVE_BYTES) + CLAIM_SPARE_MS;
+}
+
 /* A call to the peer; 0 or what failed, which is noted. */
 static int ask(struct peer *p, const char *method, struct bytes head, const struct bytes *raw,
                size_t raw_n, size_t bytes, struct rpc_result *res)
@@ -364,7 +369,7 @@ static bool wants_any(struct peer *p)
 
 static bool claim(void *arg, const struct block_id *id)
 {
-    return inbound_claim(arg, id, mono_ms());
+    return inbound_claim(arg, id, INBOUND_SELF, mono_ms(), replicate_claim_ms(MOVE_BYTES));
 }
 
 /* Blocks of one namespace that the peer has; nobody else brings them from now on. */

@@ -185,9 +185,12 @@ static void put_items(struct service *s, struct arena *a, const struct m_put_hea
 }
 
 /* A put of another block server: nobody but this one tells the metadata server of it. */
-static void note_arrived(struct service *s, const struct m_put_head *h, const struct m_put_ans *ans)
+static void note_arrived(struct service *s, uint64_t peer, const struct m_put_head *h,
+                         const struct m_put_ans *ans)
 {
     struct inbound *in = replicate_inbound(s->replicate);
+    if (in)
+        inbound_renew(in, peer, mono_ms(), replicate_claim_ms(UINT64_MAX));
     for (size_t i = 0; i < ans->results_n; i++) {
         if (in)
             inbound_release(in, &h->items[i].block);
@@ -253,8 +256,9 @@ static void handle_put(void *ctx, struct httpd_req *q)
         .results_n = h.items_n,
     };
     put_items(s, a, &h, raw, &ans);
-    if (access_peer(&s->access, h.capability))
-        note_arrived(s, &h, &ans);
+    uint64_t peer = access_peer(&s->access, h.capability);
+    if (peer)
+        note_arrived(s, peer, &h, &ans);
     trace_put(s, &h, &ans);
     size_t stored = 0;
     for (size_t i = 0; i < ans.results_n; i++)
@@ -409,7 +413,8 @@ static void handle_offer(void *ctx, struct httpd_req *q)
     struct m_offer_req o;
     if (!httpd_decode(q, &m_offer_req_desc, &o) || !allowed(s, q, o.capability, o.ns, RIGHT_WRITE))
         return;
-    if (!in || !access_peer(&s->access, o.capability)) {
+    uint64_t peer = access_peer(&s->access, o.capability), bytes = 0;
+    if (!in || !peer) {
         httpd_reply_error(q, ERR_FORBIDDEN, "only a block server of the namespace offers blocks");
         return;
     }
@@ -424,12 +429,15 @@ static void handle_offer(void *ctx, struct httpd_req *q)
     }
     s->storage->ops->usage(s->storage, &u);
     bool room = !u.free_bytes || u.free_bytes > OFFER_ROOM;
+    for (size_t i = 0; i < o.blocks_n; i++)
+        bytes += info[i].there || o.blocks[i].len > BLOCK_MAX ? 0 : o.blocks[i].len;
+    int64_t claim_ms = replicate_claim_ms(bytes);
     struct m_offer_ans ans = {.accepted = arena_alloc(a, (o.blocks_n + 1) * sizeof *ans.accepted),
                               .later = arena_alloc(a, (o.blocks_n + 1) * sizeof *ans.later)};
     for (size_t i = 0; i < o.blocks_n; i++) {
         if (info[i].there)
             replicate_arrived(s->replicate, o.ns, &ids[i], info[i].logical_len);
-        else if (room && inbound_claim(in, &ids[i], mono_ms()))
+        else if (room && inbound_claim(in, &ids[i], peer, mono_ms(), claim_ms))
             ans.accepted[ans.accepted_n++] = ids[i];
         else
             ans.later[ans.later_n++] = ids[i];

@@ -392,7 +392,6 @@ static void a_crash_at_each_step_repeats_it(void **state)
         WAIT_FOR(dead);
         seat_stops(hq);
         assert_int_equal(has(cloud, &b.id), step >= F6);
-        inbound_release(cloud->r->inbound, &b.id); /* by time, else */
         crash_at = NOWHERE;
         dead = false;
         seat_replicates(hq, false);

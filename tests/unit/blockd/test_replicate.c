@@ -140,17 +140,19 @@ static void test_rests(void **state)
 
 /* ---- claims -------------------------------------------------------------------------------- */
 
+#define A_MINUTE 60000
+
 static void test_inbound(void **state)
 {
     (void)state;
     struct inbound *in = inbound_new();
     struct block_id a = id_of("a"), b = id_of("b");
-    assert_true(inbound_claim(in, &a, 1000));
-    assert_false(inbound_claim(in, &a, 1001));
-    assert_true(inbound_claim(in, &b, 1001));
+    assert_true(inbound_claim(in, &a, 1, 1000, A_MINUTE));
+    assert_false(inbound_claim(in, &a, 2, 1001, A_MINUTE));
+    assert_true(inbound_claim(in, &b, 2, 1001, A_MINUTE));
     inbound_release(in, &a);
-    assert_true(inbound_claim(in, &a, 1002));
-    assert_true(inbound_claim(in, &b, 1001 + INBOUND_CLAIM_MS)); /* whoever it was has vanished */
+    assert_true(inbound_claim(in, &a, 2, 1002, A_MINUTE));
+    assert_true(inbound_claim(in, &b, 3, 1001 + A_MINUTE, A_MINUTE)); /* 2 has vanished */
     inbound_release(in, &a);
     inbound_release(in, &b);
     inbound_release(in, &b);
@@ -158,12 +160,41 @@ static void test_inbound(void **state)
         char text[16];
         snprintf(text, sizeof text, "%d", i);
         struct block_id id = id_of(text);
-        assert_true(inbound_claim(in, &id, 1000 + i % 2 * INBOUND_CLAIM_MS));
+        assert_true(inbound_claim(in, &id, 1, 1000 + i % 2 * A_MINUTE, A_MINUTE));
     }
     assert_int_equal(inbound_count(in), INBOUND_MAX);
-    assert_false(inbound_claim(in, &a, 1001));                   /* full */
-    assert_true(inbound_claim(in, &a, 1000 + INBOUND_CLAIM_MS)); /* those that ran out make room */
+    assert_false(inbound_claim(in, &a, 1, 1001, A_MINUTE));           /* full */
+    assert_true(inbound_claim(in, &a, 1, 1000 + A_MINUTE, A_MINUTE)); /* what ran out makes room */
     assert_int_equal(inbound_count(in), INBOUND_MAX / 2 + 1);
+    inbound_free(in);
+}
+
+/* A put may take as long as a slow link needs, and a second one follows: nobody else brings the
+ * rest meanwhile. Who failed and asks again need not wait for its own claim to run out. */
+static void test_claims_last_as_long_as_what_they_are_for(void **state)
+{
+    (void)state;
+    struct inbound *in = inbound_new();
+    struct block_id a = id_of("a"), b = id_of("b");
+    int64_t slow = 2 * MOVE_BYTES / PEER_SLOWEST, most = replicate_claim_ms(UINT64_MAX);
+    assert_true(replicate_claim_ms(1000) <
+                2 * PEER_TIMEOUT_MS); /* little is not claimed for long */
+    assert_true(most > PEER_TIMEOUT_MS + MOVE_BYTES / PEER_SLOWEST);
+    assert_int_equal(replicate_claim_ms(MOVE_BYTES), most);
+    assert_true(inbound_claim(in, &a, 1, 0, most));
+    assert_true(inbound_claim(in, &b, 1, 0, most));
+    assert_false(inbound_claim(in, &a, 2, most - 1, most));
+    inbound_renew(in, 1, most - 1, most); /* a came */
+    inbound_release(in, &a);
+    assert_true(slow > most);
+    assert_false(inbound_claim(in, &b, 2, slow, most));
+    assert_true(inbound_claim(in, &b, 1, slow, most));
+    inbound_renew(in, 2, 2 * most, most); /* another's says nothing of it */
+    assert_true(inbound_claim(in, &b, 2, slow + most, most));
+    assert_true(inbound_claim(in, &a, INBOUND_SELF, 0, most));
+    assert_false(inbound_claim(in, &a, INBOUND_SELF, 1, most)); /* another thread has it */
+    inbound_renew(in, 2, 10 * most, most); /* what ran out is not taken up again */
+    assert_true(inbound_claim(in, &b, 1, 10 * most, most));
     inbound_free(in);
 }
 
@@ -459,6 +490,7 @@ int main(void)
         cmocka_unit_test(test_tasks_damaged_or_newer),
         cmocka_unit_test(test_rests),
         cmocka_unit_test(test_inbound),
+        cmocka_unit_test(test_claims_last_as_long_as_what_they_are_for),
         cmocka_unit_test_setup_teardown(test_offer, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_passing_on_takes_as_long_as_its_bytes, set_up,
                                         tear_down),
