@@ -72,9 +72,9 @@ int cmd_copies(struct cmd *c);
 int cmd_server_drain(struct cmd *c);
 int cmd_server_remove(struct cmd *c);
 /* The block servers of the premises named in words, in their order, those of one word (premises, or
- * several with commas) with one priority; without those that are being evacuated. Nothing: the
- * command has failed. */
-int cmd_servers_at(struct cmd *c, const struct bytes *words, size_t words_n,
+ * several with commas) with one priority; those that are being evacuated only if they are to go.
+ * Nothing: the command has failed. */
+int cmd_servers_at(struct cmd *c, const struct bytes *words, size_t words_n, bool going,
                    struct server_row **out, size_t *n);
 /* Those of an option's list with commas; without it, all that are not being evacuated. */
 int cmd_servers_of_option(struct cmd *c, const char *option, struct server_row **out, size_t *n);

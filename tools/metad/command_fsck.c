@@ -90,8 +90,7 @@ static int print_silent(struct cmd *c, struct fsck *f)
                 &c->out,
                 "block server %llu (%.*s) was last heard of %llu s ago; what it may have lost "
                 "since is not known\n",
-                (unsigned long long)v[i].id, PRB(v[i].premises),
-                ((unsigned long long)c->now_ms - v[i].beat_ms) / 1000);
+                (unsigned long long)v[i].id, PRB(v[i].premises), meta_silent_s(&v[i], c->now_ms));
     }
     return r;
 }

@@ -84,7 +84,7 @@ int meta_touch_members(struct meta *m, uint64_t ns, struct arena *ar)
     size_t n;
     int r = m->st->ops->member_list(m->st, ns, &v, &n, ar);
     for (size_t k = 0; k < n && !r; k++)
-        r = m->st->ops->account_touch(m->st, v[k].account);
+        r = meta_touch(m, v[k].account);
     return r;
 }
 
@@ -133,7 +133,7 @@ int cmd_ns_create(struct cmd *c)
         r = ops->onsite_set(c->m->st, ns, onsite, onsite_n);
     if (!r)
         r = meta_assign(c->m, ns, servers, stay, c->ar);
-    return r ? r : ops->account_touch(c->m->st, a.id);
+    return r ? r : meta_touch(c->m, a.id);
 }
 
 /* ---- paths
@@ -258,7 +258,7 @@ int cmd_ns_mount(struct cmd *c)
         return r;
     have = (struct mount_row){.ns = p.ns.id, .node = NODE_ID(0, counter), .target = target.id};
     r = ops->mount_add(c->m->st, &have);
-    return r ? r : ops->account_touch(c->m->st, c->who->account);
+    return r ? r : meta_touch(c->m, c->who->account);
 }
 
 int cmd_ns_unmount(struct cmd *c)
@@ -271,7 +271,7 @@ int cmd_ns_unmount(struct cmd *c)
     if (p.entry.type != NODE_MOUNT)
         return cmd_fail(c, EXIT_FAILED, "%.*s: no namespace is mounted there", PRB(c->arg[0]));
     r = commit_place(c, &p, 0, 0);
-    return r || c->status ? r : c->m->st->ops->account_touch(c->m->st, c->who->account);
+    return r || c->status ? r : meta_touch(c->m, c->who->account);
 }
 
 /* A place deeper than DEPTH_MAX: a deep tree was moved into another. */
@@ -397,5 +397,5 @@ int cmd_share(struct cmd *c)
         r = ops->member_set(c->m->st, ns.id, a.id, role);
     if (!r && role < had) /* what he has in hand gives more than he may now */
         r = keys_revoke(c->m, ns.id, a.id, 0, c->now_ms);
-    return r ? r : ops->account_touch(c->m->st, a.id);
+    return r ? r : meta_touch(c->m, a.id);
 }

@@ -39,21 +39,23 @@ int cmd_say_silent(struct cmd *c, const struct server_row *leaving, size_t n)
                        "block server %llu (%.*s) was last heard of %llu s ago: what it is recorded "
                        "to have does not count until it is back, or with --force\n",
                        (unsigned long long)v[k].id, PRB(v[k].premises),
-                       ((unsigned long long)c->now_ms - v[k].beat_ms) / 1000);
+                       meta_silent_s(&v[k], c->now_ms));
     return r;
 }
 
-/* Adds those of one premises, with the rank. */
+/* Adds those of one premises, with the rank; going: also those that are being evacuated. */
 static int add_premises(struct cmd *c, const struct server_row *all, size_t all_n,
-                        struct bytes premises, uint64_t rank, struct server_row *out, size_t *n)
+                        struct bytes premises, uint64_t rank, bool going, struct server_row *out,
+                        size_t *n)
 {
     bool any = false, evacuated = false;
     for (size_t k = 0; k < all_n; k++) {
         if (!bytes_equal(all[k].premises, premises))
             continue;
-        any |= !all[k].evacuating;
-        evacuated |= all[k].evacuating;
-        if (all[k].evacuating || has(out, *n, all[k].id)) /* by premises named twice */
+        bool left_out = all[k].evacuating && !going;
+        any |= !left_out;
+        evacuated |= left_out;
+        if (left_out || has(out, *n, all[k].id)) /* by premises named twice */
             continue;
         out[*n] = all[k];
         out[(*n)++].priority = rank;
@@ -70,7 +72,7 @@ static int add_premises(struct cmd *c, const struct server_row *all, size_t all_
     return 0;
 }
 
-int cmd_servers_at(struct cmd *c, const struct bytes *words, size_t words_n,
+int cmd_servers_at(struct cmd *c, const struct bytes *words, size_t words_n, bool going,
                    struct server_row **out, size_t *n)
 {
     struct server_row *all;
@@ -86,7 +88,7 @@ int cmd_servers_at(struct cmd *c, const struct bytes *words, size_t words_n,
         do { /* P,Q: of one rank */
             comma = left.n ? memchr(left.p, ',', left.n) : NULL;
             struct bytes one = bytes_of(left.p, comma ? (size_t)(comma - left.p) : left.n);
-            r = add_premises(c, all, all_n, one, w, *out, n);
+            r = add_premises(c, all, all_n, one, w, going, *out, n);
             if (comma)
                 left = bytes_of(comma + 1, left.n - one.n - 1);
         } while (comma && !r && !c->status);
@@ -122,7 +124,7 @@ int cmd_servers_of_option(struct cmd *c, const char *option, struct server_row *
         words[words_n++] = bytes_of(p, (size_t)(stop - p));
         p = stop + (comma != NULL);
     }
-    return cmd_servers_at(c, words, words_n, out, n);
+    return cmd_servers_at(c, words, words_n, false, out, n);
 }
 
 /* ---- assignments ---------------------------------------------------------------------------- */
@@ -153,7 +155,7 @@ static int change_assignment(struct cmd *c, bool assign)
     int r = cmd_find_ns(c, c->arg[0], &ns, &found);
     if (!found)
         return r;
-    r = cmd_servers_at(c, c->arg + 1, c->arg_n - 1, &v, &n);
+    r = cmd_servers_at(c, c->arg + 1, c->arg_n - 1, !assign, &v, &n);
     if (!r && !c->status && assign)
         r = cmd_may_be_at(c, &ns, v, n);
     else if (!r && !c->status)
@@ -269,7 +271,7 @@ int cmd_onsite(struct cmd *c)
                             "no block server at premises %.*s; name several one by one",
                             PRB(premises[k]));
     if (n)
-        r = cmd_servers_at(c, premises, n, &servers, &servers_n); /* a typo would be a wall */
+        r = cmd_servers_at(c, premises, n, false, &servers, &servers_n); /* no wall by a typo */
     if (!r && !c->status && n)
         r = elsewhere(c, &ns, premises, n);
     if (!r && !c->status)

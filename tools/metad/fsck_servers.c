@@ -103,8 +103,7 @@ static void report(struct cmd *c, struct fsck *f, const struct server_row *s,
                    "block server %llu (%.*s) %s (last heard of %llu s ago); what is there, and "
                    "what it may have lost, is not known\n",
                    (unsigned long long)s->id, PRB(s->premises),
-                   a->told ? "does not get on" : "does not answer",
-                   ((unsigned long long)c->now_ms - s->beat_ms) / 1000);
+                   a->told ? "does not get on" : "does not answer", meta_silent_s(s, c->now_ms));
 }
 
 int fsck_checks(struct cmd *c, struct fsck *f)

@@ -360,7 +360,7 @@ static void release_now(void *arg)
     waiters_release(s->waiters);
 }
 
-static void release_soon(void *arg)
+void service_release_soon(void *arg)
 {
     struct service *s = arg;
     int64_t since = service_now_ms() - s->released_ms;
@@ -387,7 +387,7 @@ static void done_command(struct service *s, const struct meta_caller *who, const
                    who->admin ? "administrator" : "device", (unsigned long long)who->device,
                    (unsigned long long)a->exit_status, (int)line, (const char *)a->text.p);
     if (!meta_command_looks(req) && !a->unchanged)
-        httpd_post(s->httpd, release_soon, s);
+        s->release_wanted = true;
 }
 
 static void done_login(struct service *s, const struct meta_caller *who, const void *req,
@@ -410,7 +410,7 @@ static void done_join(struct service *s, const struct meta_caller *who, const vo
     log_printf(s->log, LOG_L_INFO, "block server %llu (%.*s) joined at %.*s",
                (unsigned long long)a->server, (int)a->premises.n, (const char *)a->premises.p,
                (int)q->url.n, (const char *)q->url.p);
-    httpd_post(s->httpd, release_soon, s);
+    s->release_wanted = true;
 }
 
 /* ---- the table ----------------------------------------------------------------------------------

@@ -211,7 +211,27 @@ int meta_authenticate(struct meta *m, const char *credential, struct meta_caller
 
 bool meta_hears(const struct server_row *s, int64_t now_ms)
 {
-    return s->beat_ms >= meta_heard_since(now_ms);
+    uint64_t since = meta_heard_since(now_ms);
+    return s->beat_ms >= since && s->beat_ms - since <= 2u * META_SILENT_MS;
+}
+
+unsigned long long meta_silent_s(const struct server_row *s, int64_t now_ms)
+{
+    uint64_t now = (uint64_t)now_ms;
+    return (now > s->beat_ms ? now - s->beat_ms : s->beat_ms - now) / 1000;
+}
+
+int meta_touch(struct meta *m, uint64_t account)
+{
+    m->touched = true;
+    return m->st->ops->account_touch(m->st, account);
+}
+
+bool meta_touched(struct meta *m)
+{
+    bool touched = m->touched;
+    m->touched = false;
+    return touched;
 }
 
 uint64_t meta_heard_since(int64_t now_ms)

@@ -84,6 +84,8 @@ int meta_where(struct meta *m, const struct meta_caller *who, const struct m_whe
 int meta_head(struct meta *m, const struct meta_caller *who, uint64_t ns, uint64_t *head);
 /* Rises with every change of an account's memberships, mounts or assignments. */
 int meta_account_version(struct meta *m, uint64_t account, uint64_t *version);
+/* Whether any account's has risen since the last such question: who waits is to look again. */
+bool meta_touched(struct meta *m);
 /* One bounded step of forgetting: of every namespace what was superseded before now - history_min
  * can be read no longer, and some of its rows and records are dropped. *more: again, soon. */
 int meta_prune(struct meta *m, int64_t now_ms, uint64_t history_min_ms, bool *more);

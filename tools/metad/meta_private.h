@@ -18,6 +18,7 @@ struct meta {
     bool reader;
     uint64_t gc_grace_ms, capability_ms;
     bool batch;    /* between meta_begin and meta_end */
+    bool touched;  /* meta_touched */
     uint64_t seed; /* of hash tables over what clients choose */
 };
 
@@ -40,10 +41,14 @@ int meta_access(struct meta *m, const struct meta_caller *who, uint64_t ns, stru
                 uint64_t *role, struct arena *ar, char *why);
 
 /* Whether the block server was heard of lately: one reports itself every few seconds. What one has
- * that is silent for longer may be lost. */
+ * that is silent for longer may be lost. After the calendar was set back, a report that seems to
+ * come from a later time than now says nothing until there is another one. */
 bool meta_hears(const struct server_row *s, int64_t now_ms);
-/* The time of the last beat of one that was heard just so lately. */
+/* The time of the last beat of one that was heard just so lately; the last one that counts is twice
+ * META_SILENT_MS later. */
 uint64_t meta_heard_since(int64_t now_ms);
+/* How long ago it was heard of, or, in the future, how far from now. */
+unsigned long long meta_silent_s(const struct server_row *s, int64_t now_ms);
 #define META_SILENT_MS 60000
 
 /* Whether the block server is assigned to the namespace, leaving it or not. */
@@ -73,7 +78,9 @@ int meta_ns_create(struct meta *m, struct bytes name, int64_t now_ms, uint64_t *
 /* Gives the block servers these priorities; those assigned already stay, behind them. */
 int meta_assign(struct meta *m, uint64_t ns, const struct server_row *first, size_t n,
                 struct arena *ar);
-/* The version of every member rises. */
+/* The version of the account rises: its devices ask for their namespaces again. */
+int meta_touch(struct meta *m, uint64_t account);
+/* … of every member. */
 int meta_touch_members(struct meta *m, uint64_t ns, struct arena *ar);
 /* Names of accounts, namespaces, premises and devices: 1 to 64 letters, digits, `-`, `_`, `.`, not
  * beginning with `-` or `.`. */

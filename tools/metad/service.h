@@ -35,6 +35,7 @@ struct service {
     uint64_t gc_grace_ms;    /* … and its blocks so much longer */
     int64_t released_ms;     /* loop: when waiters were last released after a command */
     bool release_due;        /* loop: a timer for it is set */
+    bool release_wanted;     /* writer: who waits is to look again after this batch */
     bool leases_watched;     /* loop: a timer for the end of the next lease is set */
     unsigned lock_lease_ms;  /* 0: LOCK_LEASE_MS */
 };
@@ -81,6 +82,8 @@ void service_fail(struct service *s, const struct call *c, struct httpd_req *q, 
 /* Calls whose answers may come later: handlers of httpd. ctx: the service. */
 void service_on_wait(void *ctx, struct httpd_req *q);
 void service_on_lock(void *ctx, struct httpd_req *q);
+/* Loop: all who wait look again, soon. arg: the service. */
+void service_release_soon(void *arg);
 /* Registers every route. */
 void service_routes(struct service *s);
 /* The program's own lines of /metrics. ctx: the service. */

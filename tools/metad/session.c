@@ -293,7 +293,7 @@ static int touch_all_accounts(struct meta *m, struct arena *ar)
     size_t n;
     int r = m->st->ops->account_list(m->st, &v, &n, ar);
     for (size_t k = 0; k < n && !r; k++)
-        r = m->st->ops->account_touch(m->st, v[k].id);
+        r = meta_touch(m, v[k].id);
     return r;
 }
 

@@ -55,6 +55,10 @@ int sq_one(struct store *s, sqlite3_stmt *st);
 int sq_ref(struct store *s, uint64_t ns, struct bytes block, int64_t n);
 int sq_ref_each(struct store *s, uint64_t ns, sqlite3_stmt *st, int64_t n);
 
+/* Whether a block server was heard of since then, but not in a time to come (meta_hears); since 0:
+ * whenever. */
+#define HEARD_SINCE(since) "(" #since " = 0 OR beat_ms BETWEEN " #since " AND " #since " + 120000)"
+
 uint64_t sq_u64(sqlite3_stmt *st, int col);
 struct bytes sq_bytes(sqlite3_stmt *st, int col, struct arena *ar);
 /* Exactly n bytes, or zeros where the column holds another number of them. */

@@ -149,7 +149,7 @@ int sq_lack_curable(struct store *s, uint64_t ns, uint64_t server, uint64_t hear
         s,
         "SELECT count(*), coalesce(sum(EXISTS (SELECT 1 FROM presence AS p JOIN placed AS a "
         "ON a.ns = ?1 AND a.server = p.server JOIN server AS h ON h.id = p.server "
-        "AND h.generation = p.generation AND h.beat_ms >= ?3 "
+        "AND h.generation = p.generation AND " HEARD_SINCE(?3) " "
         "WHERE p.ns = ?1 AND p.block = l.block AND p.server <> ?2)), 0) "
         "FROM (SELECT block FROM lack WHERE ns = ?1 AND server = ?2 LIMIT ?4) AS l",
         "iiii", ns, server, heard_ms, (uint64_t)max);

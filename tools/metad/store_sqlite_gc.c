@@ -31,7 +31,8 @@ int sq_unused_note(struct store *s, uint64_t ns, int64_t now_ms, size_t max, siz
 {
     int r = sq_exec(s,
                     "UPDATE block SET unused_ms = ?2 WHERE ns = ?1 AND block IN "
-                    "(SELECT block FROM block WHERE ns = ?1 AND refs = 0 AND unused_ms = 0 "
+                    "(SELECT block FROM block WHERE ns = ?1 AND refs = 0 AND "
+                    "(unused_ms = 0 OR unused_ms > ?2) "
                     "LIMIT ?3)",
                     "iii", ns, now_ms, (uint64_t)max);
     *n = r ? 0 : (size_t)sqlite3_changes(((struct sq *)s)->db);

@@ -307,7 +307,7 @@ int sq_leave_blocked(struct store *s, uint64_t ns, uint64_t server, uint64_t cop
     sqlite3_stmt *st =
         sq_bind(s,
                 "WITH stay AS (SELECT server FROM placed JOIN server ON id = placed.server "
-                "WHERE ns = ?1 AND leaving = 0 AND beat_ms >= ?4) "
+                "WHERE ns = ?1 AND leaving = 0 AND " HEARD_SINCE(?4) ") "
                 "SELECT 1 WHERE EXISTS (SELECT 1 FROM fill WHERE ns = ?1 AND server IN stay) "
                 "OR ((SELECT count(*) FROM stay) < ?3 AND EXISTS "
                 "(SELECT 1 FROM block WHERE ns = ?1)) "

@@ -14,6 +14,8 @@
  */
 #include "writer.h"
 
+#include "calendar.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -47,7 +49,9 @@ struct writer {
     struct queue urgent, other;
     size_t n, bytes;
     bool stop;
-    int64_t prune_ms; /* the thread's: when the past is looked at next (monotonic) */
+    int64_t prune_ms;         /* the thread's: when the past is looked at next (monotonic) */
+    struct calendar calendar; /* the thread's */
+    bool doubted;             /* … it was not believed the last time */
 };
 
 /* A namespace's new head, on its way to the loop. */
@@ -252,6 +256,9 @@ static void run_all(struct writer *w, struct job **batch, size_t n)
         finish(w, batch[i]);
     if (news)
         httpd_post(w->s->httpd, tell_loop, news);
+    if (meta_touched(w->meta) || w->s->release_wanted) /* a server moved, was let go … */
+        httpd_post(w->s->httpd, service_release_soon, w->s);
+    w->s->release_wanted = false;
 }
 
 /* One step: what only the forgotten past referred to is declared absent. */
@@ -268,6 +275,24 @@ static void collect_garbage(struct writer *w, bool *more)
     *more |= again && !err;
 }
 
+/* Nothing is forgotten by a calendar that has leapt ahead. */
+static bool calendar_good(struct writer *w)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_BOOTTIME, &t);
+    bool good = calendar_believes(&w->calendar, service_now_ms(),
+                                  (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000);
+    if (!good && !w->doubted)
+        log_printf(
+            w->s->log, LOG_L_ERROR,
+            "this machine's time of day has leapt ahead: if that is wrong, set it back within "
+            "24 hours; until then no history is dropped and no garbage collected");
+    else if (good && w->doubted)
+        log_printf(w->s->log, LOG_L_WARN, "the time of day is believed again");
+    w->doubted = !good;
+    return good;
+}
+
 /* One step of forgetting, when it is time for one. */
 static void prune(struct writer *w)
 {
@@ -275,6 +300,10 @@ static void prune(struct writer *w)
     uint64_t keep = w->s->history_min_ms;
     if (!prune_due(w))
         return;
+    if (!calendar_good(w)) {
+        w->prune_ms = (int64_t)(monotonic_us() / 1000) + PRUNE_LATER_MS;
+        return;
+    }
     int err = meta_prune(w->meta, service_now_ms(), keep, &more);
     if (err)
         log_printf(w->s->log, LOG_L_ERROR, "the past cannot be forgotten: %s", strerror(-err));

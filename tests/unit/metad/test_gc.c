@@ -187,6 +187,28 @@ static void a_reference_ends_the_grace(void **state)
     assert_int_equal(gc(w), 1);
 }
 
+/* A calendar that was years ahead for a while, and is set right, leaves nothing that is unused
+ * until those years have passed. */
+static void a_calendar_set_back_begins_the_grace_anew(void **state)
+{
+    struct world *w = *state;
+    int64_t wrong = 3650ll * 24 * 3600 * 1000;
+    struct block_id b = world_block(w);
+    expect_committed(commit_with(w, &b, "was", HQ, 5));
+    remove_name(w, "was");
+    later(w, 2 * KEEP_MS);
+    prune(w);
+    w->now += wrong;
+    assert_int_equal(gc(w), 0); /* noted in a time to come */
+    w->now -= wrong;
+    assert_int_equal(gc(w), 0);
+    later(w, GC_GRACE_MS - 1);
+    assert_int_equal(gc(w), 0);
+    assert_int_equal(world_holders(w, &b), 1);
+    later(w, 2);
+    assert_int_equal(gc(w), 1);
+}
+
 /* Parts of a commit that never came: their blocks are garbage, but not before the grace is over. */
 static void an_abandoned_commit_leaves_garbage(void **state)
 {
@@ -580,6 +602,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(what_is_referred_to_stays),
         TEST(a_reference_ends_the_grace),
+        TEST(a_calendar_set_back_begins_the_grace_anew),
         TEST(an_abandoned_commit_leaves_garbage),
         TEST(present_just_before_is_missing),
         TEST(a_receipt_before_the_order_ends_it),

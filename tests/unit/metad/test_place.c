@@ -301,6 +301,42 @@ static void who_is_silent_is_no_copy(void **state)
     world_command(w, &world_admin, 0, line);
 }
 
+/* A calendar that was set back makes nobody's last report one of now. */
+static void a_report_of_a_time_to_come_is_none(void **state)
+{
+    struct world *w = *state;
+    struct block_id b = world_make_block(w, "a");
+    size_t others;
+    world_stored(w, CLOUD, w->alice.ns, &b, 100, 0);
+    w->now -= 3 * 3600 * 1000;
+    world_beat(w, HQ, NULL, 0);
+    char *text = world_command(w, &world_admin, 0, "admin unassign alice hq");
+    expect_text(text, "(cloud) was last heard of 10800 s ago");
+    assert_int_equal(replicas(w, HQ, &others), 1);
+    w->now += 3600 * 1000;
+    world_beat(w, HQ, NULL, 0);
+    assert_int_equal(replicas(w, HQ, &others), 1);
+    world_beat(w, CLOUD, NULL, 0);
+    assert_int_equal(replicas(w, HQ, &others), 0);
+}
+
+/* What is being evacuated may also be left by one namespace, ahead of the others. */
+static void who_goes_may_be_left(void **state)
+{
+    struct world *w = *state;
+    struct block_id b = world_make_block(w, "a");
+    size_t others;
+    world_command(w, &world_admin, 6, "admin evacuate hq");
+    world_command(w, &world_admin, 0, "admin unassign alice hq");
+    assert_int_equal(replicas(w, HQ, &others), 1); /* as carefully as ever */
+    world_stored(w, CLOUD, w->alice.ns, &b, 100, 0);
+    world_command(w, &world_admin, 0, "admin unassign alice hq");
+    assert_int_equal(replicas(w, HQ, &others), 0);
+    world_command(w, &world_admin, 0, "admin unassign alice hq"); /* there is nothing to leave */
+    world_command(w, &world_admin, 1, "admin unassign alice mars");
+    world_command(w, &world_admin, 1, "admin assign alice hq");
+}
+
 static void who_knows_better_may_force_it(void **state)
 {
     struct world *w = *state;
@@ -427,6 +463,8 @@ int main(void)
         TEST(fewer_than_the_copies_never_stay),
         TEST(who_has_no_other_is_named_and_stays),
         TEST(who_is_silent_is_no_copy),
+        TEST(a_report_of_a_time_to_come_is_none),
+        TEST(who_goes_may_be_left),
         TEST(who_knows_better_may_force_it),
         TEST(what_was_changed_is_told),
         TEST(what_is_left_is_counted_whole),

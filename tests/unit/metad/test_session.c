@@ -283,10 +283,14 @@ static void a_new_storage_is_a_new_generation(void **state)
     assert_int_equal(l.locations[0].servers_n, 0);
     /* another address: everybody asks for a session again */
     assert_int_equal(meta_account_version(w->m, w->alice.who.account, &v1), 0);
+    (void)meta_touched(w->m);
     b.url = bytes_str("https://localhost:2");
     assert_int_equal(meta_beat(w->m, &w->server_who[HQ], &b, w->now, &ba, &w->ar, w->why), 0);
     assert_int_equal(meta_account_version(w->m, w->alice.who.account, &v2), 0);
     assert_true(v2 > v1);
+    assert_true(meta_touched(w->m)); /* who waits for news is to look */
+    assert_int_equal(meta_beat(w->m, &w->server_who[HQ], &b, w->now, &ba, &w->ar, w->why), 0);
+    assert_false(meta_touched(w->m));
     struct m_session_ans a = session(w, &w->alice, w->alice.incarnation, 1, 1);
     assert_true(bytes_equal(a.servers[0].url, bytes_str("https://localhost:2")));
 }
