@@ -63,7 +63,8 @@ enum effect_kind {
     EFFECT_XATTR,     /* xattrs of node changed */
     EFFECT_FORK,      /* the local content of node moved to the new node `other`: handles that wrote
                          follow */
-    EFFECT_ALIAS,     /* directory node was merged into `other` */
+    EFFECT_ALIAS,     /* node is `other` now: a directory was merged into it, or a file is the same;
+                         all handles follow */
     EFFECT_MOVED,     /* what was made in directory node, which is forgotten, is in `other` now */
     EFFECT_GONE,      /* node has no name any more, by a remote change */
     EFFECT_DONE,      /* request `other` of namespace ns ended: status, sjid */
@@ -93,6 +94,8 @@ struct core_hooks {
     bool (*may_commit)(void *ctx, uint64_t node);
     /* Whether a kernel handle or an open file still uses the node: an unlinked one is kept then. */
     bool (*in_use)(void *ctx, uint64_t node);
+    /* Whether all that programs wrote into the file is in the tree. May be NULL: yes. */
+    bool (*in_tree)(void *ctx, uint64_t node);
     /* Whether this name was made just now by somebody who waits to hear whether another device was
      * first: then it is taken back, and no copy is made. May be NULL. */
     bool (*claimed)(void *ctx, uint64_t parent, struct bytes name);

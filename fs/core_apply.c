@@ -129,6 +129,24 @@ static int take_content(struct apply *w, struct nrow *n, const struct m_inode *m
     return err;
 }
 
+/* What the record says of the content of a node that came with it: all of a new file's. Only kept
+ * where it may meet the same content. */
+static int keep_content(struct apply *w, const struct m_inode *m)
+{
+    const struct m_content *k = content_of(w->r, m->node);
+    int err = 0;
+    if (w->resync || m->type != NODE_REG || m->content_rev != w->r->sjid)
+        return 0;
+    for (size_t i = 0; !err && k && i < k->ranges_n; i++) {
+        const struct m_range *r = &k->ranges[i];
+        const struct extent_list l = {.v = r->extents, .n = r->extents_n};
+        err = extents_put(w->c, m->node, r->off, r->off + r->len, &l);
+        if (!err)
+            err = span_mark(w->c, m->node, SPAN_KNOWN, r->off, r->off + r->len);
+    }
+    return err;
+}
+
 static int drop_pending_content(struct core *c, struct nrow *n)
 {
     n->pend &= ~FACET_CONTENT;
@@ -488,9 +506,12 @@ static int apply_entry(struct apply *w, const struct m_entry *m)
     }
     if (!err && m->node) {
         struct nrow n;
-        if (node_get(w->c, m->node, &n) == -ENOENT)
+        bool fresh = node_get(w->c, m->node, &n) == -ENOENT;
+        if (fresh)
             ids_add(&w->loaded, m->node);
         err = node_load(w->c, w->ns, &m->inode);
+        if (!err && fresh && e.node && e.type == NODE_REG)
+            err = keep_content(w, &m->inode);
         if (!err) /* removed here, something new in it there */
             err = rebase_restore(w->c, m->parent, w->fx);
     }

@@ -305,8 +305,40 @@ static bool new_dir(struct core *c, uint64_t node)
     return node_get(c, node, &n) == 0 && n.type == NODE_DIR && (n.pend & FACET_CREATE) && !n.sent;
 }
 
+/* Whether both files are the same: all of both is known, and in the same blocks. Extended
+ * attributes are asked for only where somebody looks at them, so files that have some differ. */
+static int same_file(struct core *c, const struct nrow *a, const struct nrow *b, bool *same)
+{
+    cleanup_extents struct extent_list here = {0}, there = {0};
+    cleanup_spans struct spans gaps = {0};
+    size_t names = 0;
+    *same = a->size == b->size && a->mode == b->mode && a->uid == b->uid && a->gid == b->gid &&
+            b->xattrs_known && !((b->pend | b->sent) & FACET_CONTENT) &&
+            (!c->hooks.in_tree || c->hooks.in_tree(c->hooks.ctx, a->id));
+    if (!*same)
+        return 0;
+    int err = node_names(c, a->id, &names);
+    for (size_t i = 0; !err && i < 2; i++)
+        err = span_gaps(c, i ? a->id : b->id, SPAN_KNOWN, 0, a->size, &gaps);
+    if (!err)
+        err = extents_get(c, a->id, 0, a->size, &here);
+    if (!err)
+        err = extents_get(c, b->id, 0, a->size, &there);
+    if (err)
+        return err;
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT 1 FROM xattr WHERE node IN (?1, ?2) LIMIT 1");
+    sqlite3_bind_int64(s, 1, (int64_t)a->id);
+    sqlite3_bind_int64(s, 2, (int64_t)b->id);
+    int rc = tree_step(c->t, s);
+    if (rc < 0)
+        return rc;
+    sqlite3_reset(s);
+    *same = rc == 0 && !names && !gaps.n && extent_list_equal(&here, &there);
+    return 0;
+}
+
 /* Whether a node that nobody but us has seen is the same as the server's: a symbolic link to the
- * same target, or a special file of the same kind. Of a file the content would have to be known. */
+ * same target, a special file of the same kind, a file of the same content. */
 static int same_thing(struct core *c, uint64_t local, uint64_t server, bool *same)
 {
     struct nrow a, b;
@@ -314,9 +346,11 @@ static int same_thing(struct core *c, uint64_t local, uint64_t server, bool *sam
     int err = node_get(c, local, &a);
     if (!err)
         err = node_get(c, server, &b);
-    if (err || a.type != b.type || a.type == NODE_REG || is_dir(a.type) || a.rdev != b.rdev ||
-        !(a.pend & FACET_CREATE) || a.sent)
+    if (err || a.type != b.type || is_dir(a.type) || a.rdev != b.rdev || !(a.pend & FACET_CREATE) ||
+        a.sent)
         return err == -ENOENT ? 0 : err;
+    if (a.type == NODE_REG)
+        return same_file(c, &a, &b, same);
     sqlite3_stmt *s = tree_stmt(c->t, "SELECT a.target IS b.target FROM node a, node b"
                                       " WHERE a.id = ?1 AND b.id = ?2");
     sqlite3_bind_int64(s, 1, (int64_t)local);
@@ -338,8 +372,12 @@ static int step_aside(struct core *c, const struct erow *e, uint64_t node, uint3
     int err = same_thing(c, node, e->node, &same);
     if (err)
         return err;
-    return same ? node_purge(c, node)
-                : rebase_aside(c, e->ns, e->parent, erow_name(e), node, type, now, fx);
+    if (!same)
+        return rebase_aside(c, e->ns, e->parent, erow_name(e), node, type, now, fx);
+    if (type != NODE_REG)
+        return node_purge(c, node);
+    effect_add(fx, EFFECT_ALIAS, e->ns, node)->other = e->node;
+    return node_delete(c, node); /* who has it open goes on in theirs */
 }
 
 /* The children of a new local directory move into the server's directory of the same name. */

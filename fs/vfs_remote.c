@@ -180,6 +180,12 @@ static bool in_use(void *ctx, uint64_t node)
     return v != NULL && (handle_in_use(v->handles, node) || wb_dirty(v->wb, node));
 }
 
+static bool in_tree(void *ctx, uint64_t node)
+{
+    struct vfs *v = ((struct fs *)ctx)->vfs;
+    return v == NULL || !wb_dirty(v->wb, node);
+}
+
 static bool claimed(void *ctx, uint64_t parent, struct bytes name)
 {
     struct vfs *v = ((struct fs *)ctx)->vfs;
@@ -192,6 +198,7 @@ void vfs_core_hooks(struct fs *fs, struct core_hooks *out)
                                .content_changes = content_changes,
                                .may_commit = may_commit,
                                .in_use = in_use,
+                               .in_tree = in_tree,
                                .claimed = claimed};
 }
 
@@ -247,12 +254,13 @@ static void forked(struct vfs *v, uint64_t node, uint64_t copy)
     }
 }
 
-static void merged(struct vfs *v, uint64_t dir, uint64_t into)
+/* A directory became part of another one, or a file is the same as another one. */
+static void merged(struct vfs *v, uint64_t node, uint64_t into)
 {
     struct handle *next;
-    for (struct handle *h = handle_of(v->handles, dir); h != NULL; h = next) {
+    for (struct handle *h = handle_of(v->handles, node); h != NULL; h = next) {
         next = handle_next_of(h);
-        handle_move(v->handles, h, into);
+        follow(v, h, into);
         inval_inode(v, h, 0);
     }
 }

@@ -22,7 +22,7 @@ versions() { # DIR PATTERN
     find "$a/$1" -type f -name "$2" -exec cat {} \; -exec echo \; | sort | tr '\n' ' '
 }
 
-for d in content bytes create delete dirs facets moves cycle mtime; do must mkdir "$a/$d"; done
+for d in content bytes create same delete dirs facets moves cycle mtime; do must mkdir "$a/$d"; done
 for f in content/f.txt bytes/f delete/f delete/g facets/f moves/f mtime/f; do text "$a/$f" base; done
 must mkdir "$a/cycle/x" "$a/cycle/y"
 text "$a/cycle/x/fx" x
@@ -38,6 +38,15 @@ text "$a/bytes/f" same
 text "$b/bytes/f" same
 text "$a/create/new.txt" "a's"
 text "$b/create/new.txt" "b's"
+for m in "$a" "$b"; do
+    must mkdir "$m/same/tree"
+    text "$m/same/tree/file" "as in the archive"
+done
+for f in one two; do
+    text "$a/same/$f" begun
+    text "$b/same/$f" begun
+done
+exec 8>>"$a/same/one" 9>>"$b/same/two"
 must rm "$a/delete/f"
 text "$b/delete/f" "edited on b"
 text "$a/delete/g" "edited on a"
@@ -62,6 +71,15 @@ same "one conflicted copy" "$(copies content)" 1
 find "$a/content" -name 'f (conflicted copy, [ab], *).txt' | grep -q . || fail "the copy's name: $(ls "$a/content")"
 reads "$a/bytes/f" same
 same "same bytes are no conflict" "$(copies bytes)" 0
+same "the same created on both is no conflict" "$(copies same)" 0
+reads "$b/same/tree/file" "as in the archive"
+echo ", and gone on" >&8 # whosever file it is now: both have it open
+echo ", and gone on" >&9
+exec 8>&- 9>&-
+settled
+reads "$b/same/one" "begun, and gone on"
+reads "$a/same/two" "begun, and gone on"
+same "what is open follows" "$(copies same)" 0
 same "both created" "$(versions create '*')" "a's b's "
 reads "$a/delete/f" "edited on b"
 reads "$a/delete/g" "edited on a"

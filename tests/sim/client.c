@@ -453,6 +453,16 @@ static void effect_fork(struct client *c, uint64_t node, uint64_t copy)
         client_ok(c, core_purge(c->core, node), "core_purge");
 }
 
+/* The node is another one: a directory that was merged, or a file that is the same. */
+static void effect_alias(struct client *c, uint64_t node, uint64_t other)
+{
+    for (struct open_file *f = file_of(c, node, NULL); f; f = file_of(c, node, NULL))
+        f->node = other;
+    for (size_t i = 0; i < BARRIERS_MAX; i++)
+        if (c->fsyncs[i].used && c->fsyncs[i].node == node)
+            c->fsyncs[i].node = other;
+}
+
 void client_effects(struct client *c, struct core_effects *fx)
 {
     for (size_t i = 0; i < fx->n && c->core && !c->s->failed; i++) {
@@ -467,9 +477,7 @@ void client_effects(struct client *c, struct core_effects *fx)
         case EFFECT_MOVED:
             sim_log(c->s, "c%u merges %llx into %llx", c->index, (unsigned long long)e->node,
                     (unsigned long long)e->other);
-            for (size_t k = 0; k < BARRIERS_MAX; k++)
-                if (c->fsyncs[k].used && c->fsyncs[k].node == e->node)
-                    c->fsyncs[k].node = e->other;
+            effect_alias(c, e->node, e->other);
             break;
         case EFFECT_PARKED:
             c->s->count.parked++;

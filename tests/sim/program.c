@@ -378,8 +378,8 @@ static int make(struct attempt *t, enum node_type type)
     uint64_t rdev = type == NODE_CHR ? 259 : 0;
     struct bytes target =
         type == NODE_SYMLINK ? bytes_str(names[rng_below(&t->r, 4)]) : bytes_of(NULL, 0);
-    err = core_create(t->core, &t->who, p.dir, p.name, type, 0600 + rng_below(&t->r, 64), rdev,
-                      target, &p.a, &t->need);
+    uint32_t mode = 0600 + (rng_percent(&t->r, 50) ? 0 : rng_below(&t->r, 64));
+    err = core_create(t->core, &t->who, p.dir, p.name, type, mode, rdev, target, &p.a, &t->need);
     if (!err) {
         say(t, "is", p.a.node);
         if (type == NODE_REG && rng_percent(&t->r, 30))

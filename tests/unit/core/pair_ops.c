@@ -87,6 +87,15 @@ static int op_create(const struct run *r)
     return err ? err : put(r, made, 0, 0);
 }
 
+/* What the other device writes, too. */
+static int op_create_same(const struct run *r)
+{
+    char n[32];
+    uint64_t made;
+    int err = make(r, new_name(r, "c", n), NODE_REG, &made);
+    return err ? err : put(&(struct run){r->p, r->d, HERE, r->at}, made, 0, 3);
+}
+
 static int op_mkdir(const struct run *r)
 {
     char n[32];
@@ -254,13 +263,16 @@ static const struct {
     const char *name;
     int (*fn)(const struct run *r);
 } ops[] = {
-    {"create", op_create},   {"mkdir", op_mkdir},       {"symlink", op_symlink},
-    {"write", op_write},     {"truncate", op_truncate}, {"chmod", op_chmod},
-    {"xattr", op_xattr},     {"rename", op_rename},     {"move", op_move},
-    {"move in", op_move_in}, {"link", op_link},         {"unlink", op_unlink},
-    {"rmdir", op_rmdir},     {"exchange", op_exchange}, {"replace", op_replace},
-    {"save", op_save},       {"rm -r", op_rm_r},        {"replace dir", op_replace_dir},
-    {"into", op_into},
+    {"create", op_create},     {"mkdir", op_mkdir},
+    {"symlink", op_symlink},   {"write", op_write},
+    {"truncate", op_truncate}, {"chmod", op_chmod},
+    {"xattr", op_xattr},       {"rename", op_rename},
+    {"move", op_move},         {"move in", op_move_in},
+    {"link", op_link},         {"unlink", op_unlink},
+    {"rmdir", op_rmdir},       {"exchange", op_exchange},
+    {"replace", op_replace},   {"save", op_save},
+    {"rm -r", op_rm_r},        {"replace dir", op_replace_dir},
+    {"into", op_into},         {"create same", op_create_same},
 };
 
 int pair_do(struct pair *p, struct device *d, enum who as, const struct place *at, const char *op)

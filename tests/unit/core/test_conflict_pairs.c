@@ -26,7 +26,7 @@ struct relation {
     "write", "truncate", "chmod", "xattr", "rename", "move", "link", "unlink", "exchange",         \
         "replace", "save", NULL
 #define DIR_OPS "chmod", "xattr", "rename", "move", "rm -r", "exchange", "replace dir", "into", NULL
-#define NAME_OPS "create", "mkdir", "symlink", "rename", "move in", "link", NULL
+#define NAME_OPS "create", "create same", "mkdir", "symlink", "rename", "move in", "link", NULL
 #define CHILD_OPS                                                                                  \
     "create", "mkdir", "write", "truncate", "chmod", "xattr", "rename", "move", "move in", "link", \
         "unlink", "rmdir", "exchange", "save", NULL

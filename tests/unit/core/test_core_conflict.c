@@ -228,6 +228,118 @@ static void test_create_create_files(void **state)
     assert_int_equal(w->changes.entries_n, 1);
 }
 
+/* As make and write_block make one here. */
+static void theirs_file(struct world *w, uint64_t parent, const char *name, uint64_t node,
+                        uint64_t len, unsigned tag)
+{
+    rec_begin(w);
+    struct m_inode *n = rec_inode(w, node, NODE_REG, 1);
+    n->mode = 0644;
+    n->uid = 1000;
+    n->gid = 100;
+    n->stored = len;
+    rec_content(w, len, 0, len, tag);
+    rec_entry(w, parent, name, node, NODE_REG);
+    apply(w);
+}
+
+static uint64_t make_file(struct world *w, uint64_t parent, const char *name, unsigned tag)
+{
+    uint64_t f = make(w, parent, name, NODE_REG);
+    write_block(w, f, 0, 10, tag);
+    return f;
+}
+
+static void test_create_create_same_files(void **state)
+{
+    struct world *w = *state;
+    uint64_t d = make(w, ROOT, "d", NODE_DIR), f = make_file(w, ROOT, "f", 5),
+             g = make_file(w, d, "g", 6), e = make(w, ROOT, "e", NODE_REG);
+    w->open_node = f; /* who has it open goes on in theirs */
+    theirs_file(w, ROOT, "f", THEIRS(1), 10, 5);
+    assert_int_equal(effect(w, EFFECT_ALIAS)->node, f);
+    assert_int_equal(effect(w, EFFECT_ALIAS)->other, THEIRS(1));
+    assert_int_equal(node_at(w, ROOT, "f"), THEIRS(1));
+    assert_content(w, THEIRS(1), "0+10=5@0");
+    assert_int_equal(attr(w, THEIRS(1)).nlink, 1);
+    assert_no_node(w, f);
+    theirs_make(w, ROOT, "d", THEIRS(2), NODE_DIR); /* and in what is merged */
+    theirs_file(w, THEIRS(2), "g", THEIRS(3), 10, 6);
+    assert_int_equal(node_at(w, THEIRS(2), "g"), THEIRS(3));
+    assert_no_node(w, g);
+    rec_begin(w); /* nothing in either */
+    rec_known(w, e)->content_rev = w->rec.sjid;
+    w->inodes[0].node = THEIRS(4);
+    rec_content(w, 0, 0, FILE_SIZE_MAX, 0);
+    rec_entry(w, ROOT, "e", THEIRS(4), NODE_REG);
+    apply(w);
+    assert_no_node(w, e);
+    planned(w, 0); /* the times of the directory */
+    assert_int_equal(rows(w), 1);
+    answer_committed(w);
+    assert_clean(w);
+    assert_names(w, ROOT, "d e f");
+}
+
+static void test_create_create_same_files_under_way(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make_file(w, ROOT, "f", 5), g = make_file(w, ROOT, "g", 6);
+    planned(w, 0); /* refused before the news has come, or after */
+    theirs_file(w, ROOT, "f", THEIRS(1), 10, 5);
+    assert_int_equal(node_at(w, ROOT, "f"), f);
+    assert_int_equal(answer(w, COMMIT_CONFLICT, ROW_ENTRY, ROOT, "f", REFUSED_BASE), 0);
+    assert_int_equal(effect(w, EFFECT_ALIAS)->node, f);
+    assert_int_equal(node_at(w, ROOT, "f"), THEIRS(1));
+    planned(w, 0);
+    assert_int_equal(answer(w, COMMIT_CONFLICT, ROW_ENTRY, ROOT, "g", REFUSED_BASE), 0);
+    theirs_file(w, ROOT, "g", THEIRS(2), 10, 6);
+    assert_no_node(w, f);
+    assert_no_node(w, g);
+    planned(w, 0); /* the times of the directory */
+    assert_int_equal(rows(w), 1);
+    answer_committed(w);
+    assert_clean(w);
+    assert_names(w, ROOT, "f g");
+}
+
+/* What is not the same, or not known to be, is kept. */
+static void test_create_create_files_that_differ(void **state)
+{
+    struct world *w = *state;
+    static const char *const names[] = {"bytes", "length", "mode",   "owner",
+                                        "xattr", "links",  "memory", "unknown"};
+    uint64_t f[8], group = w->who.gid;
+    struct core_attr a;
+    for (size_t i = 0; i < 8; i++)
+        f[i] = make_file(w, ROOT, names[i], 5);
+    set_mode(w, f[2], 0600);
+    assert_int_equal(core_setattr(w->core, &w->who, f[3], CORE_SET_GID,
+                                  &(struct core_attr){.gid = (uint32_t)group + 1}, &w->need),
+                     0);
+    assert_int_equal(set_xattr(w, f[4], "user.a", "1", 0), 0);
+    assert_int_equal(core_link(w->core, &w->who, f[5], ROOT, name_of("second"), &a, &w->need), 0);
+    w->in_memory = f[6];
+    theirs_file(w, ROOT, "bytes", THEIRS(1), 10, 6);
+    theirs_file(w, ROOT, "length", THEIRS(2), 12, 5);
+    theirs_file(w, ROOT, "mode", THEIRS(3), 10, 5);
+    theirs_file(w, ROOT, "owner", THEIRS(4), 10, 5);
+    theirs_file(w, ROOT, "xattr", THEIRS(5), 10, 5);
+    theirs_file(w, ROOT, "links", THEIRS(6), 10, 5);
+    theirs_file(w, ROOT, "memory", THEIRS(7), 10, 5);
+    rec_begin(w); /* made before, and given this name by the record */
+    struct m_inode *n = rec_known(w, f[7]);
+    n->node = THEIRS(8);
+    rec_entry(w, ROOT, "unknown", THEIRS(8), NODE_REG);
+    apply(w);
+    for (size_t i = 0; i < 8; i++) {
+        char copy[96];
+        snprintf(copy, sizeof copy, "%s" COPY, names[i]);
+        assert_int_equal(node_at(w, ROOT, names[i]), THEIRS(i + 1));
+        assert_int_equal(node_at(w, ROOT, copy), f[i]);
+    }
+}
+
 static void test_create_create_other_types(void **state)
 {
     struct world *w = *state;
@@ -736,6 +848,9 @@ int main(void)
         T(test_cut_off_alike),
         T(test_mtime_alone_makes_no_copy),
         T(test_create_create_files),
+        T(test_create_create_same_files),
+        T(test_create_create_same_files_under_way),
+        T(test_create_create_files_that_differ),
         T(test_create_create_other_types),
         T(test_create_create_same_symlinks),
         T(test_create_create_directories),

@@ -28,6 +28,11 @@ static bool on_in_use(void *ctx, uint64_t node)
     return ((struct world *)ctx)->open_node == node;
 }
 
+static bool on_in_tree(void *ctx, uint64_t node)
+{
+    return ((struct world *)ctx)->in_memory != node;
+}
+
 static bool on_claimed(void *ctx, uint64_t parent, struct bytes name)
 {
     const char *claim = ((struct world *)ctx)->claim;
@@ -47,6 +52,7 @@ static void start(struct world *w)
                                        .content_changes = on_content_changes,
                                        .may_commit = on_may_commit,
                                        .in_use = on_in_use,
+                                       .in_tree = on_in_tree,
                                        .claimed = on_claimed}};
     assert_int_equal(core_new(&w->core, w->tree, &o), 0);
 }
@@ -148,6 +154,12 @@ struct core_attr attr(struct world *w, uint64_t node)
     struct core_attr a;
     assert_int_equal(core_getattr(w->core, node, &a, &w->need), 0);
     return a;
+}
+
+void assert_no_node(struct world *w, uint64_t node)
+{
+    struct core_attr a;
+    assert_int_equal(core_getattr(w->core, node, &a, &w->need), -ESTALE);
 }
 
 int rename_to(struct world *w, uint64_t from, const char *a, uint64_t to, const char *b,

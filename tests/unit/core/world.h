@@ -36,6 +36,7 @@ struct world {
     uint64_t head;             /* SJID of the last record or commit */
     uint64_t open_node;        /* in_use says yes to it */
     bool unfinished;           /* may_commit says no */
+    uint64_t in_memory;        /* in_tree says no to it */
     const char *claim;         /* claimed says yes to this name, in any directory */
     bool changes_seen;         /* content_changes was called */
     /* the plan made last */
@@ -69,6 +70,8 @@ int try_make(struct world *w, uint64_t parent, const char *name, enum node_type 
              uint64_t *node);
 int lookup(struct world *w, uint64_t parent, const char *name, struct core_attr *a);
 uint64_t node_at(struct world *w, uint64_t parent, const char *name); /* 0: absent */
+/* Fails the test unless the node is gone from the tree. */
+void assert_no_node(struct world *w, uint64_t node);
 struct core_attr attr(struct world *w, uint64_t node);
 int rename_to(struct world *w, uint64_t from, const char *a, uint64_t to, const char *b,
               unsigned flags);
