@@ -134,29 +134,45 @@ void blockd_replicas(struct sim *s, unsigned k)
         server_follow(s);
 }
 
-void blockd_replicate(struct sim *s, unsigned k, uint64_t ns, enum tell tell)
+/* A page of what it lacks, from a place in it on (moved on; n 0: that was the last), brought as far
+ * as anybody has it. */
+static void bring_page(struct sim *s, unsigned k, uint64_t ns, struct bytes *place,
+                       struct report *r, struct arena *ar)
 {
-    cleanup_arena struct arena ar = {0};
     char why[512] = "";
     struct m_backlog_ans a;
-    struct report r = {.server = k, .generation = s->blockd[k].generation, .at = s->now};
     uint64_t id = s->server.inst->server[k].id;
-    struct m_backlog_req q = {.ns = ns, .server = id, .limit = REPORT_BLOCKS};
-    int err = meta_backlog(s->server.meta, &s->server.inst->server[k].who, &q, &a, &ar, why);
+    struct m_backlog_req q = {.ns = ns, .server = id, .after = *place, .limit = REPORT_BLOCKS};
+    int err = meta_backlog(s->server.meta, &s->server.inst->server[k].who, &q, &a, ar, why);
+    *place = bytes_of(NULL, 0);
     if (simvfs_crashed(s->server.disk)) {
         server_crash(s);
         return;
     }
     if (err && err != -EACCES) /* not assigned */
         sim_fail(s, "backlog of block server %u: %s", k, why);
-    for (size_t i = 0; !err && i < a.blocks_n && r.n < REPORT_BLOCKS; i++) {
+    if (err)
+        return;
+    for (size_t i = 0; i < a.blocks_n && r->n < REPORT_BLOCKS; i++) {
         uint32_t w = 0;
         if (bring(s, k, &a.blocks[i].block) && ledger_find(&s->ledger, &a.blocks[i].block, &w))
-            r.v[r.n++] = (struct m_stored){.ns = ns,
-                                           .block = a.blocks[i].block,
-                                           .len = a.blocks[i].len,
-                                           .generation = s->ledger.w[w].proof[k]};
+            r->v[r->n++] = (struct m_stored){.ns = ns,
+                                             .block = a.blocks[i].block,
+                                             .len = a.blocks[i].len,
+                                             .generation = s->ledger.w[w].proof[k]};
     }
+    if (a.more)
+        *place = a.next;
+}
+
+void blockd_replicate(struct sim *s, unsigned k, uint64_t ns, enum tell tell)
+{
+    cleanup_arena struct arena ar = {0};
+    struct report r = {.server = k, .generation = s->blockd[k].generation, .at = s->now};
+    struct bytes place = bytes_of(NULL, 0);
+    do /* what is nowhere is passed over */
+        bring_page(s, k, ns, &place, &r, &ar);
+    while (!r.n && place.n && !s->failed);
     s->count.brought += r.n;
     if (r.n && tell != TELL_NEVER && !s->failed)
         garbage_report(s, &r, tell == TELL_LATE);
