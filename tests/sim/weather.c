@@ -308,7 +308,8 @@ void weather_accidents(struct sim *s, struct rng *r)
     enum tell tell = luck < 50 ? TELL_NOW : luck < 80 ? TELL_LATE : TELL_NEVER;
     if (rng_below(r, 1000) < s->p.replicate && !s->failed && !s->blockd[k].down &&
         !s->blockd[k].cut) {
-        blockd_replicas(s, k);
+        if (rng_percent(r, 33)) /* seldom: it is the dearest question of all */
+            blockd_replicas(s, k);
         if (!s->failed)
             blockd_replicate(s, k, ns, tell);
     }
