@@ -137,6 +137,86 @@ eventually 10 absent one
 cmp -s "$work/v/new" - <&9 || fail "a removed file that is open lost its bytes"
 exec 9<&-
 
+# read here while it is renamed there, its directory is, and another takes its name
+must mkdir "$a/box"
+must cp "$work/v/old" "$a/box/read"
+settled
+exec 9<"$b/box/read"
+inode=$(stat -L -c %i "/dev/fd/9")
+half=$(head -c 20000 <&9 | sha256sum) # one read, and what is read ahead
+must mv "$a/box/read" "$a/box/away"
+sync "$a/box"
+eventually 10 absent box/read
+same "inode of what was renamed" "$(stat -c %i "$b/box/away")" "$inode"
+must mv "$a/box" "$a/crate"
+sync "$a"
+eventually 10 test -e "$b/crate/away"
+must cp "$work/v/new" "$a/crate/over"
+sync "$a/crate/over"
+must mv "$a/crate/over" "$a/crate/away"
+sync "$a/crate"
+eventually 10 shows crate/away
+[ "$(stat -c %i "$b/crate/away")" != "$inode" ] || fail "what took the name is what had it"
+same "what was read" "$half" "$(head -c 20000 "$work/v/old" | sha256sum)"
+python3 -c 'import os, sys; sys.stdout.buffer.write(os.pread(9, 1 << 20, 0))' | cmp -s "$work/v/old" - ||
+    fail "a file that was renamed, and replaced, while it was read"
+same "links of what was replaced" "$(stat -L -c %h "/dev/fd/9")" 0
+exec 9<&-
+must rm -r "$a/crate"
+
+# a directory that somebody works in here is removed there: nothing is found in it, nothing is made in it, nobody hangs
+must mkdir -p "$a/left/inner"
+echo text >"$a/left/file"
+settled
+cat >"$work/inside.py" <<'PY'
+import errno, os, sys
+os.chdir(sys.argv[1])
+above = os.open('..', os.O_RDONLY)
+assert sorted(os.listdir('.')) == ['file', 'inner']
+print('inside', flush=True)
+sys.stdin.readline()
+def gone(what, *args):
+    try:
+        what(*args)
+    except OSError as e:
+        if e.errno == errno.ENOENT:
+            return
+        raise
+    sys.exit('%s%r in a removed directory' % (what.__name__, args))
+gone(os.getcwd)
+gone(os.stat, 'file')
+gone(os.stat, 'new')
+gone(os.open, 'file', os.O_RDONLY)
+gone(os.open, 'new', os.O_CREAT | os.O_RDWR)
+gone(os.mkdir, 'new')
+gone(os.mknod, 'new')
+gone(os.symlink, 'x', 'new')
+gone(os.rename, '../two', 'new')
+gone(os.link, '../two', 'new')
+gone(os.unlink, 'file')
+gone(os.rmdir, 'inner')
+if os.listdir('.'):
+    sys.exit('names in a removed directory')
+if os.stat('.').st_nlink != 0:
+    sys.exit('%d links of a removed directory' % os.stat('.').st_nlink)
+os.chdir('..')
+os.stat('two')
+assert os.path.samestat(os.stat('.'), os.fstat(above))
+PY
+rm -f "$work/v/go"
+mkfifo "$work/v/go"
+timeout 60 python3 "$work/inside.py" "$b/left" <"$work/v/go" >"$work/v/inside" 2>&1 &
+inside=$!
+children+=("$inside")
+exec 8>"$work/v/go"
+eventually 10 grep -q inside "$work/v/inside"
+must rm -r "$a/left"
+sync "$a"
+eventually 10 absent left
+echo >&8
+exec 8>&-
+wait "$inside" || { cat "$work/v/inside"; fail "in a directory that is removed elsewhere"; }
+
 # attributes
 must chmod 640 "$a/two"
 must touch -d '2001-02-03 04:05:06.123456789' "$a/two"

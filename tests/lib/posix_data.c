@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/falloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -216,6 +217,36 @@ static int direct_io(void)
     return 0;
 }
 
+/* A mapping and direct I/O of one file: each sees at once what went through the other. */
+static int mapped_and_direct(void)
+{
+    enum { PAGE = 4096, PAGES = 8 };
+    unsigned char *b = NULL;
+    int fd = open("f", O_CREAT | O_RDWR | O_DIRECT, 0644);
+    if (fd < 0 && errno == EINVAL)
+        return 0; /* this filesystem has none */
+    MUST(fd >= 0 && !posix_memalign((void **)&b, PAGE, PAGES * PAGE));
+    int plain = open("f", O_RDWR);
+    MUST(plain >= 0 && !ftruncate(fd, PAGES * PAGE));
+    unsigned char *m = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, plain, 0);
+    MUST(m != MAP_FAILED);
+    for (unsigned round = 0; round < 20; round++) {
+        size_t at = round * 3 % (PAGES - 1) * PAGE;
+        memset(m + at + 100, 'a' + (int)round, PAGE); /* of two pages, dirty in the mapping only */
+        MUST(pread(fd, b, 2 * PAGE, (off_t)at) == 2 * PAGE && !memcmp(b, m + at, 2 * PAGE));
+        MUST(b[100] == 'a' + round && b[PAGE + 99] == 'a' + round);
+        pattern(b, 2 * PAGE, round);
+        m[at + PAGE] = 1; /* what is dirty here goes with what is written there */
+        MUST(pwrite(fd, b, 2 * PAGE, (off_t)at) == 2 * PAGE && !memcmp(b, m + at, 2 * PAGE));
+        MUST(has_bytes(plain, (off_t)at, b, 2 * PAGE));
+    }
+    memset(m, 'z', PAGE);
+    MUST(!munmap(m, PAGES * PAGE) && pread(fd, b, PAGE, 0) == PAGE && b[0] == 'z');
+    MUST(!close(fd) && !close(plain));
+    free(b);
+    return 0;
+}
+
 static int copies_in_the_kernel(void)
 {
     enum { LEN = 300000 };
@@ -262,6 +293,46 @@ static int allocation(void)
         MUST(stat_of("f").st_size == before);
     MUST(!posix_fallocate(fd, 0, 8192) && stat_of("f").st_size == 8192 && !close(fd));
     return 0;
+}
+
+/* Zeroes what was there, whatever the file's end is: within it, over it, behind it. */
+static int zeroed_ranges(void)
+{
+    enum { LEN = 40000 };
+    unsigned char *model = calloc(1, 2 * LEN);
+    int fd = open("f", O_CREAT | O_RDWR, 0644);
+    MUST(model && fd >= 0);
+    pattern(model, LEN, 5);
+    MUST(write(fd, model, LEN) == LEN);
+    if (fallocate(fd, FALLOC_FL_ZERO_RANGE, 4000, 9000)) {
+        int why = errno; /* MUST begins with none */
+        MUST(why == EOPNOTSUPP);
+        free(model);
+        return close(fd);
+    }
+    memset(model + 4000, 0, 9000);
+    MUST(stat_of("f").st_size == LEN && has_bytes(fd, 0, model, LEN));
+    MUST(!fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, LEN - 10, 5000));
+    memset(model + LEN - 10, 0, 10);
+    MUST(stat_of("f").st_size == LEN && has_bytes(fd, 0, model, LEN));
+    MUST(!fallocate(fd, FALLOC_FL_ZERO_RANGE, LEN - 100, 5100));
+    memset(model + LEN - 100, 0, 100);
+    MUST(stat_of("f").st_size == LEN + 5000 && has_bytes(fd, 0, model, LEN + 5000));
+    MUST(!fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, 2 * LEN, 4096));
+    MUST(stat_of("f").st_size == LEN + 5000);
+    MUST(pwrite(fd, "in it", 5, 6000) == 5);
+    memcpy(model + 6000, "in it", 5);
+    MUST(!fsync(fd) && !close(fd));
+    fd = open("f", O_RDONLY);
+    MUST(fd >= 0 && has_bytes(fd, 0, model, LEN + 5000));
+    FAILS(fallocate(fd, FALLOC_FL_ZERO_RANGE, 0, 10), EBADF);
+    MUST(!close(fd) && (fd = open("f", O_RDWR)) >= 0);
+    FAILS(fallocate(fd, FALLOC_FL_ZERO_RANGE, 0, 0), EINVAL);
+    FAILS(fallocate(fd, FALLOC_FL_ZERO_RANGE, -1, 10), EINVAL);
+    FAILS(fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 10),
+          EOPNOTSUPP);
+    free(model);
+    return close(fd);
 }
 
 static int filesystem_size(void)
@@ -326,8 +397,10 @@ const struct check checks_data[] = {
     {"holes", holes},
     {"mmap", map_shared},
     {"direct-io", direct_io},
+    {"mapped-and-direct", mapped_and_direct},
     {"copies-in-the-kernel", copies_in_the_kernel},
     {"allocation", allocation},
+    {"zeroed-ranges", zeroed_ranges},
     {"filesystem-size", filesystem_size},
     {"size-limits", size_limits},
     {"seen-by-other-processes", seen_by_other_processes},
