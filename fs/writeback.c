@@ -333,13 +333,14 @@ static size_t write_some(struct wb *w, struct wb_node *n, uint64_t size, uint64_
 
 /* ---- memory --------------------------------------------------------------------------------- */
 
-/* Lets the bytes of clean segments go. */
+/* Lets the bytes of clean segments go. Where jobs are under way the tree does not have them yet,
+ * and the jobs hold them anyway. */
 static void shed(struct wb *w)
 {
     struct wb_node *newer;
     for (struct wb_node *n = w->oldest; n != NULL && w->bytes > w->max / 2; n = newer) {
         newer = n->newer;
-        for (size_t i = n->n; i-- > 0;) {
+        for (size_t i = n->jobs == NULL ? n->n : 0; i-- > 0;) {
             struct seg *s = n->v[i];
             if (s->dirty.n != 0 || s->buf == NULL)
                 continue;

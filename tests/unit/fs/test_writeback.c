@@ -425,6 +425,39 @@ static void writers_wait_for_memory(void **state)
 }
 
 /* True once `settled` was called more often than before; the lock is released meanwhile. */
+/* What is on its way into the tree is not read back from there, where the bytes before it still
+ * are: a stretch that goes on would write them over what it holds. */
+static void memory_is_not_taken_from_what_is_under_way(void **state)
+{
+    (void)state;
+    enum { MAX = 4 << 20, PIECE = 64 << 10, LEN = 1 << 20, OTHER = NODE + 1 };
+    static uint8_t old[2 * LEN], want[2 * LEN], got[2 * LEN];
+    struct fake f;
+    begin(&f, 0, MAX);
+    noise(old, sizeof(old), 1);
+    noise(want, sizeof(want), 2);
+    write_at(&f, 0, old, sizeof(old));
+    assert_int_equal(wb_flush_now(f.wb, NODE, true), 0);
+    write_at(&f, 0, want, LEN); /* long enough to be cut as new */
+    f.fail_put = -ENOSPC;
+    assert_int_equal(wb_flush_now(f.wb, NODE, false), -ENOSPC);
+    wb_open(f.wb, OTHER);
+    uint64_t off = 0;
+    while (wb_write(f.wb, OTHER, 0, 0, off, old, PIECE) == 0)
+        off += PIECE;
+    assert_true(off > 0 && off < MAX);
+    wb_forget(f.wb, OTHER);
+    wb_close(f.wb, OTHER);
+    f.fail_put = 0;
+    write_at(&f, LEN, want + LEN, 100);
+    memcpy(want + LEN + 100, old + LEN + 100, LEN - 100);
+    assert_int_equal(wb_flush_now(f.wb, NODE, true), 0);
+    assert_int_equal(f.size, sizeof(want));
+    load(&f, NODE, 0, got, sizeof(got));
+    assert_memory_equal(got, want, sizeof(want));
+    end(&f);
+}
+
 static bool was_settled(struct fake *f, unsigned before)
 {
     pthread_mutex_unlock(&f->lock);
@@ -501,6 +534,7 @@ int main(void)
         cmocka_unit_test(small_file_is_hashed_once),
         cmocka_unit_test(failure_keeps_the_data),
         cmocka_unit_test(writers_wait_for_memory),
+        cmocka_unit_test(memory_is_not_taken_from_what_is_under_way),
         cmocka_unit_test(jobs_done_by_others_are_told),
         cmocka_unit_test(age_retries_what_failed),
         cmocka_unit_test(quiet_or_long_unfinished),
