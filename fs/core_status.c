@@ -128,19 +128,41 @@ int core_pending_nodes(struct core *c, uint64_t ns, uint64_t *out, size_t max, s
     " UNION SELECT e.node, n.pend & 1 FROM below b JOIN entry e ON e.parent = b.id"                \
     " AND e.node != 0 JOIN node n ON n.id = e.node WHERE b.made) "
 
-/* dir 0: of all parked directories of the namespace. */
+/* What a refusal keeps from being sent by its names: a name goes together with what frees it, and
+ * with all other names of who has it or had it; a removed directory with what was moved out of it;
+ * what is in a new directory after that. */
+#define STUCK                                                                                      \
+    BELOW                                                                                          \
+    ", stuck(id) AS (SELECT n.id FROM node n WHERE n.ns = ?1 AND n.parked != 0 AND n.parked < 0"   \
+    " AND (?2 = 0 OR n.id = ?2) AND EXISTS (SELECT 1 FROM entry e WHERE e.node = n.id"             \
+    " AND e.node != 0 AND e.pend != 0)"                                                            \
+    " UNION SELECT id FROM below"                                                                  \
+    " UNION SELECT e.base_node FROM stuck s JOIN entry e ON e.node = s.id AND e.node != 0"         \
+    " WHERE e.pend != 0 AND e.base_node != 0"                                                      \
+    " UNION SELECT e.node FROM stuck s JOIN entry e ON e.base_node = s.id AND e.base_node != 0"    \
+    " AND e.base_node != e.node WHERE e.pend != 0 AND e.node != 0"                                 \
+    " UNION SELECT d.id FROM stuck s JOIN entry e ON e.base_node = s.id AND e.base_node != 0"      \
+    " AND e.base_node != e.node JOIN node d ON d.id = e.parent WHERE e.pend != 0 AND d.nlink = 0"  \
+    " UNION SELECT e.node FROM stuck s JOIN node d ON d.id = s.id AND d.type = 2"                  \
+    " AND (d.pend & 1) != 0 JOIN entry e ON e.parent = d.id AND e.node != 0)"                      \
+    ", stuck_name(id, node) AS ("                                                                  \
+    "SELECT e.id, e.node FROM stuck s JOIN entry e ON e.node = s.id AND e.node != 0"               \
+    " WHERE e.pend != 0 UNION "                                                                    \
+    "SELECT e.id, e.node FROM stuck s JOIN entry e ON e.base_node = s.id AND e.base_node != 0"     \
+    " AND e.base_node != e.node JOIN node b ON b.id = s.id"                                        \
+    " WHERE e.pend != 0 AND NOT (e.node = 0 AND b.parked < 0 AND b.nlink > 0)) "
+
+/* Of what core_ns_pending counts, that which waits for what is parked (dir: for this alone; 0: for
+ * any of the namespace). A parked node without facets of its own is counted by one of its names. */
 static int held_count(struct core *c, uint64_t ns, uint64_t dir, uint64_t *out)
 {
     sqlite3_stmt *s = tree_stmt(
-        c->t, BELOW "SELECT (SELECT count(*) FROM below b JOIN node n ON n.id = b.id"
-                    " WHERE b.made AND n.parked >= 0) +"
-                    " (SELECT count(*) FROM below b JOIN entry e ON e.parent = b.id AND e.node != 0"
-                    " AND e.pend != 0 JOIN node n ON n.id = e.node WHERE b.made AND n.pend = 0"
-                    " AND n.parked >= 0) +"
-                    " (SELECT count(DISTINCT o.id) FROM below b JOIN entry e ON e.parent = b.id"
-                    " AND e.node != 0 AND e.pend != 0 JOIN entry o ON o.base_node = e.node"
-                    " AND o.base_node != 0 AND o.base_node != o.node WHERE b.made AND o.pend != 0"
-                    " AND o.node = 0)");
+        c->t, STUCK "SELECT (SELECT count(*) FROM stuck s JOIN node n ON n.id = s.id"
+                    " WHERE n.parked >= 0 AND (n.pend & 1) != 0 AND n.nlink > 0) +"
+                    " (SELECT count(*) FROM stuck_name k WHERE NOT EXISTS"
+                    " (SELECT 1 FROM node n WHERE n.id = k.node AND n.pend != 0)) -"
+                    " (SELECT count(DISTINCT n.id) FROM stuck_name k JOIN node n ON n.id = k.node"
+                    " WHERE n.parked < 0 AND n.pend = 0)");
     sqlite3_bind_int64(s, 2, (int64_t)dir);
     return count(c, s, ns, out);
 }
@@ -156,10 +178,10 @@ int core_refused(struct core *c, uint64_t ns, uint64_t **nodes, size_t *n)
 {
     struct ids l = {0};
     sqlite3_stmt *s = tree_stmt(
-        c->t, BELOW "SELECT n.id FROM node n WHERE n.ns = ?1 AND n.parked != 0"
+        c->t, STUCK "SELECT n.id FROM node n WHERE n.ns = ?1 AND n.parked != 0"
                     " AND (n.parked < 0 OR (n.pend | n.sent) != 0 OR EXISTS (SELECT 1 FROM entry e"
                     " WHERE e.node = n.id AND (e.pend != 0 OR e.request != 0)))"
-                    " UNION SELECT id FROM below");
+                    " UNION SELECT n.id FROM stuck s JOIN node n ON n.id = s.id WHERE n.nlink > 0");
     int rc;
     sqlite3_bind_int64(s, 1, (int64_t)ns);
     sqlite3_bind_int64(s, 2, 0);

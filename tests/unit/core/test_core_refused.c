@@ -77,6 +77,71 @@ static void test_a_refused_move_is_one_change(void **state)
     assert_false(b.dirty);
 }
 
+/* All that is not on its way is told as refused, or as waiting for that. */
+static void assert_nothing_is_waited_for(struct world *w, uint64_t held)
+{
+    commit_all(w);
+    struct core_ns n = pending(w);
+    assert_int_equal(n.parked, 1);
+    assert_int_equal(n.held, held);
+    assert_int_equal(n.pending_nodes, n.parked + n.held);
+}
+
+static void test_what_waits_for_the_old_name_of_a_refused_move(void **state)
+{
+    struct world *w = *state;
+    struct core_attr a;
+    uint64_t d = make(w, ROOT, "d", NODE_DIR), e = make(w, ROOT, "e", NODE_DIR),
+             s = make(w, ROOT, "s", NODE_DIR), x = make(w, ROOT, "x", NODE_REG), *refused, n;
+    rename_to(w, ROOT, "d", s, "d", 0);
+    make(w, ROOT, "clean", NODE_REG);
+    commit_all(w);
+    assert_int_equal(rename_to(w, s, "d", e, "deep", 0), 0);
+    planned(w, s);
+    assert_int_equal(answer(w, COMMIT_REFUSED, ROW_ENTRY, e, "deep", REFUSED_INVALID), 0);
+    assert_nothing_is_waited_for(w, 0);
+    assert_int_equal(rename_to(w, ROOT, "x", s, "d", 0), 0); /* its old name, and its new one */
+    assert_nothing_is_waited_for(w, 2);
+    uint64_t k = make(w, ROOT, "x", NODE_DIR), f = make(w, k, "f", NODE_REG); /* what x left */
+    assert_nothing_is_waited_for(w, 4 - 1); /* the name that it left is that of k */
+    assert_int_equal(plan(w, f), -EIO);
+    assert_int_equal(core_link(w->core, &w->who, x, ROOT, name_of("link"), &a, &w->need), 0);
+    assert_nothing_is_waited_for(w, 4);
+    assert_int_equal(core_parked_holds(w->core, d, &n), 0);
+    assert_int_equal(n, 4);
+    assert_int_equal(core_refused(w->core, NS, &refused, &n), 0);
+    assert_int_equal(n, 4); /* d, x, k, f */
+    free(refused);
+    uint64_t other = make(w, ROOT, "other", NODE_REG);
+    planned(w, other); /* does not wait */
+    assert_true(sent_entry(w, ROOT, "other", 0, other));
+    answer_committed(w);
+    assert_nothing_is_waited_for(w, 4);
+    assert_int_equal(core_unpark(w->core, NS), 0);
+    commit_all(w);
+    assert_clean(w);
+    assert_int_equal(node_at(w, e, "deep"), d);
+}
+
+static void test_a_removed_directory_waits_for_what_was_moved_out_of_it(void **state)
+{
+    struct world *w = *state;
+    uint64_t s = make(w, ROOT, "s", NODE_DIR), d = make(w, s, "d", NODE_DIR),
+             e = make(w, ROOT, "e", NODE_DIR);
+    commit_all(w);
+    assert_int_equal(rename_to(w, s, "d", e, "deep", 0), 0);
+    planned(w, s);
+    assert_int_equal(answer(w, COMMIT_REFUSED, ROW_ENTRY, e, "deep", REFUSED_INVALID), 0);
+    assert_int_equal(remove_name(w, ROOT, "s", true), 0);
+    assert_nothing_is_waited_for(w, 1);
+    make(w, ROOT, "s", NODE_REG);
+    assert_nothing_is_waited_for(w, 1); /* in its place */
+    assert_int_equal(core_unpark(w->core, NS), 0);
+    commit_all(w);
+    assert_clean(w);
+    assert_int_equal(node_at(w, e, "deep"), d);
+}
+
 static void test_conflicts_beside_a_refusal_are_left_to_the_rebase(void **state)
 {
     struct world *w = *state;
@@ -129,6 +194,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(test_a_known_directory_that_is_refused_holds_nothing),
         T(test_a_refused_move_is_one_change),
+        T(test_what_waits_for_the_old_name_of_a_refused_move),
+        T(test_a_removed_directory_waits_for_what_was_moved_out_of_it),
         T(test_conflicts_beside_a_refusal_are_left_to_the_rebase),
         T(test_one_xattr_too_many_is_refused_at_once),
     };
