@@ -137,9 +137,9 @@ struct core_ns {
     bool member;   /* listed in the last session */
     bool other;    /* core_journal_other, and not compared yet */
     uint64_t mark; /* of the journal up to cursor; 0: not known */
-    /* filled by core_ns_status; held: of pending_nodes, those that wait for a parked directory */
+    /* filled by core_ns_status; held: of pending_nodes, those that wait for what is parked */
     uint64_t pending_nodes, pending_bytes, conflicts, parked, held;
-    int64_t since; /* ns: oldest pending change; 0: none */
+    int64_t since; /* ns: oldest change not committed; 0: none, or not known */
 };
 /* The k-th known namespace (any order); -ENOENT behind the last. */
 int core_ns_at(struct core *c, size_t k, struct core_ns *out);
@@ -345,7 +345,7 @@ int core_requests_answer(struct core *c, uint64_t ns, const struct m_requests_an
 /* The k-th parked node of a namespace; -ENOENT behind the last. path is relative to the
  * namespace's root, malloc'd. */
 int core_parked_at(struct core *c, uint64_t ns, size_t k, uint64_t *node, int *err, char **path);
-/* How many changes below a parked directory wait for it. */
+/* How many changes wait for what is parked: below a directory, or for its old name. */
 int core_parked_holds(struct core *c, uint64_t node, uint64_t *n);
 /* All that is kept here because of a refusal: what is parked, what waits for it, and what was let
  * go and is not committed yet; malloc'd. */

@@ -19,8 +19,9 @@ enum span_kind { SPAN_DIRTY = 0, SPAN_SENT = 1, SPAN_KNOWN = 2 };
 #define MARKS_DENSE 4096   /* newest SJIDs of which every mark is kept … */
 #define MARKS_STEP 64      /* … then of each so many'th … */
 #define MARKS_REACH (MARKS_STEP * (uint64_t)MARKS_DENSE) /* … for so long */
-#define SCANS 8              /* namespaces that are scanned side by side */
-#define DEPTH_MAX 4096       /* directories above a node that are walked */
+#define SCANS 8         /* namespaces that are scanned side by side */
+#define SINCE_UNKNOWN 1 /* of a name that is pending again, and was from before anything else */
+#define DEPTH_MAX 4096  /* directories above a node that are walked */
 #define CONFLICT_TRIES_MAX 8 /* commits of a node refused for a base before it is parked */
 
 struct core {

@@ -16,8 +16,9 @@ struct writer {
     struct m_changes m;
     struct m_block_ref *ids;
     size_t ids_n, ids_cap, extents;
-    bool mark;    /* store what is sent; otherwise only the ids are wanted */
-    bool partial; /* something of what was asked for is left for a further commit */
+    int64_t since; /* when the oldest change of it was made; 0: not known */
+    bool mark;     /* store what is sent; otherwise only the ids are wanted */
+    bool partial;  /* something of what was asked for is left for a further commit */
 };
 
 static void want_block(struct writer *w, const struct m_extent *e)
@@ -168,6 +169,12 @@ static int write_target(struct writer *w, uint64_t node, struct m_node_change *m
     return 0;
 }
 
+static void was_pending(struct writer *w, int64_t since)
+{
+    if (since > SINCE_UNKNOWN && (!w->since || since < w->since))
+        w->since = since;
+}
+
 static int write_node(struct writer *w, uint64_t id, uint32_t wanted, struct core_need *need)
 {
     struct nrow n;
@@ -209,6 +216,7 @@ static int write_node(struct writer *w, uint64_t id, uint32_t wanted, struct cor
         w->m.nodes[w->m.nodes_n++] = m;
     if (!w->mark || (!facets && w->m.xattrs_n == xattrs)) /* nothing of it is sent */
         return 0;
+    was_pending(w, n.since);
     n.sent = facets;
     n.request = w->request;
     n.pend &= ~facets;
@@ -274,6 +282,7 @@ static int write_entry(struct writer *w, uint64_t id, struct core_need *need)
     e.sent_node = e.node;
     e.sent_base = e.base_node;
     e.pend = e.old = false;
+    was_pending(w, e.since);
     e.since = 0;
     return entry_put(w->c, &e);
 }
@@ -306,11 +315,13 @@ static int write_all(struct writer *w, struct closure *cl, struct core_need *nee
     return err;
 }
 
-static int store_sent(struct core *c, uint64_t ns, uint64_t request, const struct buf *changes)
+static int store_sent(struct core *c, uint64_t ns, uint64_t request, const struct buf *changes,
+                      int64_t since)
 {
     sqlite3_stmt *s =
-        tree_stmt(c->t, "INSERT INTO sent(request, ns, changes, sjid, cursor) VALUES(?1, ?2, ?3, 0,"
-                        " (SELECT cursor FROM ns WHERE id = ?2))");
+        tree_stmt(c->t, "INSERT INTO sent(request, ns, changes, sjid, since, cursor)"
+                        " VALUES(?1, ?2, ?3, 0, ?4, (SELECT cursor FROM ns WHERE id = ?2))");
+    sqlite3_bind_int64(s, 4, since);
     sqlite3_bind_int64(s, 1, (int64_t)request);
     sqlite3_bind_int64(s, 2, (int64_t)ns);
     sqlite3_bind_blob64(s, 3, changes->p, changes->n, SQLITE_STATIC);
@@ -366,7 +377,7 @@ static int make_plan(struct core *c, struct closure *cl, uint64_t ns, struct cor
         plan->ids_n = w.ids_n;
         plan->partial = w.partial || cl->partial;
         w.ids = NULL;
-        err = store_sent(c, ns, w.request, &plan->changes);
+        err = store_sent(c, ns, w.request, &plan->changes, w.since);
         c->request_next++;
         if (!err)
             err = ns_set_clean(c, ns);

@@ -575,7 +575,8 @@ int nlink_pending(struct core *c, const struct nrow *n, int *delta)
 }
 
 /* ---- a commit that did not happen ------------------------------------------------------------ */
-static int unsend_node(struct core *c, uint64_t id)
+/* since: when the oldest change of the commit was made. */
+static int unsend_node(struct core *c, uint64_t id, int64_t since)
 {
     cleanup_spans struct spans sent = {0};
     struct nrow n;
@@ -593,13 +594,13 @@ static int unsend_node(struct core *c, uint64_t id)
     n.sent = 0;
     n.request = 0;
     if (!n.since)
-        n.since = n.changed;
+        n.since = since ? since : n.changed;
     return node_put(c, &n);
 }
 
 /* m: as it was sent. What others did to the name while it was under way is met now. */
 static int unsend_entry(struct core *c, uint64_t request, const struct m_entry_change *m,
-                        struct core_effects *fx)
+                        int64_t since, struct core_effects *fx)
 {
     struct erow e;
     struct nrow n;
@@ -609,7 +610,7 @@ static int unsend_entry(struct core *c, uint64_t request, const struct m_entry_c
     bool moved = e.base_node != m->base_node || (e.base_node && e.base_rev != m->base_rev);
     e.request = 0;
     if (!e.since)
-        e.since = 1;
+        e.since = since ? since : SINCE_UNKNOWN;
     if (!moved)
         return entry_settle(c, &e);
     int64_t now = e.node && node_get(c, e.node, &n) == 0 ? n.changed : e.since;
@@ -626,12 +627,26 @@ static int unsend_purge(struct core *c, uint64_t id)
     return n.nlink == 0 ? node_purge(c, id) : 0;
 }
 
+static int sent_since(struct core *c, uint64_t request, int64_t *since)
+{
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT since FROM sent WHERE request = ?1");
+    sqlite3_bind_int64(s, 1, (int64_t)request);
+    int rc = tree_step(c->t, s);
+    *since = rc == 1 ? sqlite3_column_int64(s, 0) : 0;
+    if (s)
+        sqlite3_reset(s);
+    return rc < 0 ? rc : 0;
+}
+
 int rebase_unsend(struct core *c, uint64_t request, struct core_effects *fx)
 {
     cleanup_ids struct ids nodes = {0};
     cleanup_arena struct arena a = {0};
     struct m_changes m;
+    int64_t since = 0;
     int err = sent_changes(c, request, &m, &a, fx);
+    if (!err)
+        err = sent_since(c, request, &since);
     if (err)
         return err == -ENOENT ? 0 : err;
     sqlite3_stmt *s = tree_stmt(c->t, "SELECT id FROM node WHERE request = ?1 AND request != 0");
@@ -639,7 +654,7 @@ int rebase_unsend(struct core *c, uint64_t request, struct core_effects *fx)
     while ((err = tree_step(c->t, s)) == 1)
         ids_add(&nodes, (uint64_t)sqlite3_column_int64(s, 0));
     for (size_t i = 0; !err && i < nodes.n; i++)
-        err = unsend_node(c, nodes.v[i]);
+        err = unsend_node(c, nodes.v[i], since);
     static const char *const sql[] = {
         "UPDATE xattr SET pend = 1, request = 0 WHERE request = ?1 AND request != 0",
         "DELETE FROM sent WHERE request = ?1",
@@ -650,7 +665,7 @@ int rebase_unsend(struct core *c, uint64_t request, struct core_effects *fx)
         err = tree_step(c->t, s);
     }
     for (size_t i = 0; !err && i < m.entries_n; i++)
-        err = unsend_entry(c, request, &m.entries[i], fx);
+        err = unsend_entry(c, request, &m.entries[i], since, fx);
     for (size_t i = 0; !err && i < nodes.n; i++)
         err = unsend_purge(c, nodes.v[i]);
     for (size_t i = 0; !err && i < m.entries_n; i++)
@@ -683,13 +698,13 @@ int rebase_unsend_lost(struct core *c)
             " (SELECT request FROM sent)",
             &entries);
     for (size_t i = 0; !err && i < nodes.n; i++)
-        err = unsend_node(c, nodes.v[i]);
+        err = unsend_node(c, nodes.v[i], 0);
     for (size_t i = 0; !err && i < entries.n; i++) {
         struct erow e;
         err = entry_by_id(c, entries.v[i], &e);
         e.request = 0;
         if (!err && !e.since)
-            e.since = 1;
+            e.since = SINCE_UNKNOWN;
         if (!err)
             err = entry_settle(c, &e);
     }

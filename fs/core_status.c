@@ -240,7 +240,7 @@ int core_ns_pending(struct core *c, uint64_t ns, struct core_ns *out)
 
 int core_ns_status(struct core *c, uint64_t ns, struct core_ns *out)
 {
-    uint64_t since = 0, since_entry = 0;
+    uint64_t since[3] = {0};
     int err = core_ns_pending(c, ns, out);
     if (!err)
         err = count(
@@ -262,16 +262,21 @@ int core_ns_status(struct core *c, uint64_t ns, struct core_ns *out)
             c,
             tree_stmt(c->t, "SELECT min(since) FROM node WHERE ns = ?1 AND pend != 0 AND since > 0"
                             " AND nlink > 0"),
-            ns, &since);
+            ns, &since[0]);
     if (!err)
         err = count(
             c,
             tree_stmt(c->t,
                       "SELECT min(since) FROM entry WHERE ns = ?1 AND pend != 0 AND since > 1"),
-            ns, &since_entry);
-    if (since_entry && (!since || since_entry < since))
-        since = since_entry;
-    out->since = (int64_t)since;
+            ns, &since[1]);
+    if (!err)
+        err = count(
+            c,
+            tree_stmt(c->t, "SELECT min(since) FROM sent WHERE ns = ?1 AND sjid = 0 AND since > 0"),
+            ns, &since[2]);
+    for (size_t i = 0; i < 3; i++)
+        if (since[i] && (!out->since || (int64_t)since[i] < out->since))
+            out->since = (int64_t)since[i];
     return err;
 }
 

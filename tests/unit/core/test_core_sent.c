@@ -812,10 +812,21 @@ static void test_status(void **state)
     assert_int_equal(n.pending_nodes, 2); /* the file and the directory's times */
     assert_int_equal(n.pending_bytes, 100);
     assert_in_range(n.since, began, w->who.now);
-    planned(w, f);
+    int64_t since = n.since;
+    planned(w, 0); /* all of it; under way, it is still not committed since then */
     assert_int_equal(core_ns_status(w->core, NS, &n), 0);
     assert_int_equal(n.pending_bytes, 100);
-    answer_committed(w);
+    assert_int_equal(n.since, since);
+    world_restart(w, END_KILL);
+    assert_int_equal(core_ns_status(w->core, NS, &n), 0);
+    assert_int_equal(n.since, since);
+    w->who.now += 1000000; /* and when it was refused */
+    assert_int_equal(answer(w, COMMIT_CONFLICT, ROW_NODE_ATTR, ROOT, NULL, REFUSED_BASE), 0);
+    assert_int_equal(core_ns_status(w->core, NS, &n), 0);
+    assert_int_equal(n.since, since);
+    world_session(w, 0, ROLE_EDITOR);
+    rec_begin(w);
+    apply(w);
     commit_all(w);
     assert_int_equal(core_ns_status(w->core, NS, &n), 0);
     assert_int_equal(n.pending_nodes + n.pending_bytes, 0);

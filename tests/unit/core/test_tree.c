@@ -126,6 +126,7 @@ static void test_migrates(void **state)
         "1, 5, 1, 7, 0, 0,"
         " 0, 0, 0, 0)",
         "INSERT INTO ns(id, name, root, role, cursor, head) VALUES(3, x'61', 4, 2, 7, 7)",
+        "INSERT INTO sent VALUES(77, 3, x'00', 0, 7)",
         "PRAGMA user_version = 1",
     };
     sqlite3 *db;
@@ -154,6 +155,13 @@ static void test_migrates(void **state)
     assert_int_equal(sqlite3_column_int(s, 3), 2);
     assert_int_equal(sqlite3_column_type(s, 5), SQLITE_INTEGER);
     assert_int_equal(sqlite3_column_int(s, 5), 0);
+    sqlite3_reset(s);
+    s = tree_stmt(d->tree, "SELECT request, cursor, since FROM sent");
+    assert_int_equal(tree_step(d->tree, s), 1);
+    assert_int_equal(sqlite3_column_int(s, 0), 77);
+    assert_int_equal(sqlite3_column_int(s, 1), 7);
+    assert_int_equal(sqlite3_column_type(s, 2), SQLITE_INTEGER);
+    assert_int_equal(sqlite3_column_int(s, 2), 0);
     sqlite3_reset(s);
     s = tree_stmt(d->tree, "SELECT (SELECT other FROM ns WHERE id = 3), count(*) FROM mark");
     assert_int_equal(tree_step(d->tree, s), 1);
