@@ -80,6 +80,13 @@ static bool hook_in_use(void *ctx, uint64_t node)
 
 /* ---- life
  * ------------------------------------------------------------------------------------------ */
+/* What was told to nobody may be gone. */
+static void power_lost(struct client *c)
+{
+    ledger_power_lost(&c->s->ledger, c->index);
+    observer_parted(&c->s->observer, c->index, 0);
+}
+
 /* Starting failed: because the disk does, again, or because of a fault. */
 static int start_failed(struct client *c, int err, const char *why)
 {
@@ -88,7 +95,7 @@ static int start_failed(struct client *c, int err, const char *why)
         sim_log(c->s, "c%u fails while starting", c->index);
         simvfs_restart(c->disk, power);
         if (power)
-            ledger_power_lost(&c->s->ledger, c->index);
+            power_lost(c);
     } else {
         sim_fail(c->s, "client %u does not start: %s: %s", c->index, strerror(-err), why);
     }
@@ -131,6 +138,7 @@ int client_start(struct client *c)
     err = core_root(c->core, &c->ns, &c->root);
     if (err == -ENOENT) /* not before the first session */
         c->ns = c->root = 0;
+    observer_restarted(c);
     return err == -ENOENT ? 0 : err;
 }
 
@@ -188,7 +196,7 @@ void client_stop(struct client *c, enum stop how)
     if (how != STOP_CLEAN)
         simvfs_restart(c->disk, how == STOP_POWER);
     if (how == STOP_POWER)
-        ledger_power_lost(&c->s->ledger, c->index);
+        power_lost(c);
     forget(c);
 }
 
@@ -360,6 +368,8 @@ static void apply_one(struct client *c, struct view *v)
         c->s->count.records++;
         v->lane.nothing = 0;
         client_effects(c, &fx);
+        if (c->core && r->sjid == c->s->server.seen[server_ns(c->s, v->ns)])
+            observer_applied(c, r);
         if (c->s->count.records % 4 == 0) /* before anything mends what it broke */
             verify_tree(c);
         if (++v->records.next == v->records.ans.records_n)
@@ -472,6 +482,8 @@ void client_effects(struct client *c, struct core_effects *fx)
             sim_log(c->s, "c%u forks %llx to %llx", c->index, (unsigned long long)e->node,
                     (unsigned long long)e->other);
             effect_fork(c, e->node, e->other);
+            observer_parted(&c->s->observer, c->index, e->node);
+            observer_changed(c, e->other);
             break;
         case EFFECT_ALIAS:
         case EFFECT_MOVED:

@@ -124,6 +124,8 @@ static bool planned(struct client *c, struct view *v, int err, struct core_need 
                     (unsigned long long)m.entries[i].node,
                     (unsigned long long)m.entries[i].base_content);
     }
+    if (p->request > c->planned)
+        c->planned = p->request;
     v->lane.phase = LANE_READY;
     v->lane.rounds = 0;
     return true;

@@ -7,7 +7,7 @@
  * unlinks are taken off the ledger: all that this client could have read there, whether its tree
  * knows it or would have to load it.
  */
-#include "sim.h"
+#include "program.h"
 
 #include <errno.h>
 #include <linux/fs.h>
@@ -15,26 +15,16 @@
 #include <string.h>
 #include <sys/xattr.h>
 
-#define FILE_MAX 256 /* bytes of a file */
 #define TRIES_MAX 12 /* of an operation that needs something loaded */
 
 #define SHARED_PERCENT 75 /* of what is done in a run of two accounts: in what they share */
 
 static const char *const names[] = {"a", "b", "c.txt", "d"};
+#define DRAFT "~" /* what is to be saved under one of them */
 static const char *const op_names[OP_KINDS] = {
-    "create", "mkdir",   "symlink", "mknod",    "tmpfile", "link",    "unlink",  "rmdir",
-    "rename", "write",   "append",  "truncate", "clone",   "setattr", "utimes",  "setxattr",
-    "read",   "readdir", "open",    "close",    "hwrite",  "fsync",   "fsyncdir"};
-
-/* One attempt at an operation. */
-struct attempt {
-    struct client *c;
-    struct core *core;
-    struct rng r;
-    struct core_who who;
-    struct core_need need;
-    char text[160]; /* for the log */
-};
+    "create", "mkdir",  "symlink",  "mknod", "tmpfile",  "link",   "unlink",   "rmdir", "rename",
+    "write",  "append", "truncate", "clone", "setattr",  "utimes", "setxattr", "read",  "readdir",
+    "open",   "close",  "hwrite",   "fsync", "fsyncdir", "draft",  "save"};
 
 static struct bytes a_name(struct attempt *t)
 {
@@ -61,12 +51,6 @@ static int a_dir(struct attempt *t, uint64_t *dir)
     return err;
 }
 
-struct place {
-    uint64_t dir;
-    struct bytes name;
-    struct core_attr a;
-};
-
 /* A random name, existing or not (-ENOENT). */
 static int a_place(struct attempt *t, struct place *p)
 {
@@ -75,272 +59,28 @@ static int a_place(struct attempt *t, struct place *p)
     return err ? err : core_lookup(t->core, p->dir, p->name, &p->a, &t->need);
 }
 
-static int a_file(struct attempt *t, struct place *p)
+int program_file(struct attempt *t, struct place *p)
 {
     int err = a_place(t, p);
     return err ? err : p->a.type == NODE_REG ? 0 : -EISDIR;
 }
 
-static void say_place(struct attempt *t, const struct place *p)
+void program_say_place(struct attempt *t, const struct place *p)
 {
     size_t n = strlen(t->text);
     snprintf(t->text + n, sizeof t->text - n, " %llx/%.*s", (unsigned long long)p->dir,
              (int)p->name.n, (const char *)p->name.p);
 }
 
-static void say(struct attempt *t, const char *what, uint64_t v)
+void program_say(struct attempt *t, const char *what, uint64_t v)
 {
     size_t n = strlen(t->text);
     snprintf(t->text + n, sizeof t->text - n, " %s %llx", what, (unsigned long long)v);
 }
 
-static uint64_t a_length(struct attempt *t)
+uint64_t program_length(struct attempt *t)
 {
     return UNIT * (1 + rng_below(&t->r, BLOCK_LEN_MAX / UNIT));
-}
-
-/* ---- what is seen
- * --------------------------------------------------------------------------------- */
-/* The answer to a load, without the core's hearing of it. */
-static bool peek(struct client *c, struct core_need *need, struct m_extents_ans *m,
-                 struct buf *body, struct arena *ar)
-{
-    cleanup_buf struct buf q = {0};
-    const char *method;
-    if (core_need_request(c->core, need, &method, &q))
-        return false;
-    return server_peek(c->s, need->ns, method, bytes_of(q.p, q.n), body) == 0 &&
-           msg_decode(&m_extents_ans_desc, m, body->p, body->n, MSG_LENIENT, ar, NULL) == 0;
-}
-
-bool program_sees(struct client *c, uint64_t node, uint64_t off, uint64_t end, struct marks *out)
-{
-    cleanup_arena struct arena ar = {0};
-    cleanup_buf struct buf body = {0};
-    struct extent_list l cleanup_extents = {0};
-    struct m_extents_ans m = {0};
-    struct core_need need;
-    int err = core_extents(c->core, node, off, end - off, &l, &need);
-    if (err == 0) {
-        marks_add(&c->s->ledger, out, l.v, l.n);
-        return true;
-    }
-    if (err != CORE_NEED || !peek(c, &need, &m, &body, &ar))
-        return false;
-    const struct extent_list far = {.v = m.range.extents, .n = m.range.extents_n};
-    for (uint64_t at = off; at < end && at < FILE_MAX; at += UNIT) {
-        struct extent_list part cleanup_extents = {0};
-        err = core_extents(c->core, node, at, UNIT, &part, &need);
-        if (err == CORE_NEED)
-            extent_list_slice(&far, at, UNIT, &part);
-        else if (err)
-            return false;
-        marks_add(&c->s->ledger, out, part.v, part.n);
-    }
-    return true;
-}
-
-static bool sees(struct attempt *t, uint64_t node, uint64_t off, uint64_t end, struct marks *out)
-{
-    bool ok = program_sees(t->c, node, off, end, out);
-    if (!ok && !t->c->s->failed && !t->c->s->p.prune) /* it may be forgotten: then not now */
-        sim_fail(t->c->s, "client %u: the content of %llx cannot be told", t->c->index,
-                 (unsigned long long)node);
-    return ok;
-}
-
-/* ---- open files
- * -------------------------------------------------------------------------------------- */
-static struct open_file *an_open_file(struct attempt *t)
-{
-    struct open_file *f = &t->c->files[rng_below(&t->r, HANDLES_MAX)];
-    return f->used ? f : NULL;
-}
-
-static void open_node(struct attempt *t, uint64_t node)
-{
-    for (size_t i = 0; i < HANDLES_MAX; i++) {
-        struct open_file *f = &t->c->files[i];
-        if (f->used)
-            continue;
-        *f = (struct open_file){.used = true, .node = node, .unfinished = rng_percent(&t->r, 30)};
-        return;
-    }
-    core_purge(t->core, node); /* closed again at once */
-}
-
-void program_close(struct client *c, struct open_file *f)
-{
-    uint64_t node = f->node;
-    extent_list_free(&f->old);
-    *f = (struct open_file){0};
-    client_ok(c, core_purge(c->core, node), "core_purge");
-}
-
-/* ---- content
- * ------------------------------------------------------------------------------------------ */
-static bool new_block(struct attempt *t, uint64_t node, uint64_t off, uint64_t len,
-                      struct m_extent *e, int *write)
-{
-    *e = (struct m_extent){.off = off, .len = len};
-    *write =
-        ledger_write(&t->c->s->ledger, t->c->s->seed, t->c->index, node, (unsigned)len, &e->block);
-    return *write >= 0;
-}
-
-/* What this client has written before into the namespace, to be written once more: the same bytes
- * are the same block, which may be garbage by now, or on its way there. */
-static bool old_block(struct attempt *t, uint64_t ns, uint64_t *len, int *write)
-{
-    struct ledger *l = &t->c->s->ledger;
-    if (!t->c->s->p.gc || !rng_percent(&t->r, 30) || !l->n)
-        return false;
-    *write = (int)rng_below(&t->r, l->n);
-    const struct written *w = &l->w[*write];
-    if (w->client != t->c->index || w->ns != ns || ledger_weak(l, w->node))
-        return false;
-    *len = w->len;
-    return true;
-}
-
-static int write_at(struct attempt *t, uint64_t node, uint64_t off, uint64_t len)
-{
-    struct ledger *l = &t->c->s->ledger;
-    struct marks before = {0};
-    struct m_extent e;
-    struct core_attr a;
-    int write, err = core_getattr(t->core, node, &a, &t->need);
-    if (err)
-        return err;
-    bool again = old_block(t, a.ns, &len, &write);
-    if (!sees(t, node, off, off + len, &before) ||
-        (!again && !new_block(t, node, off, len, &e, &write))) {
-        marks_free(&before);
-        return -ENOSPC;
-    }
-    l->w[write].ns = a.ns;
-    if (again)
-        e = (struct m_extent){.off = off, .len = len, .block = l->w[write].id};
-    const struct extent_list with = {.v = &e, .n = 1};
-    err = core_write(t->core, &t->who, node, off, len, &with, true);
-    if (!err)
-        err = core_getattr(t->core, node, &a, &t->need);
-    if (!err)
-        ledger_consume(l, &before);
-    if (!err && again)
-        ledger_again(l, (uint32_t)write, node);
-    if (err || a.nlink == 0) /* nobody can ask for it later */
-        l->w[write].live = 0;
-    say(t, "node", node);
-    say(t, "off", off);
-    say(t, "write", (uint64_t)write);
-    marks_free(&before);
-    return err;
-}
-
-static int op_write(struct attempt *t)
-{
-    struct place p;
-    int err = a_file(t, &p);
-    if (err)
-        return err;
-    say_place(t, &p);
-    uint64_t len = a_length(t), off = UNIT * rng_below(&t->r, (FILE_MAX - BLOCK_LEN_MAX) / UNIT);
-    return write_at(t, p.a.node, off, len);
-}
-
-static int op_append(struct attempt *t)
-{
-    struct place p;
-    int err = a_file(t, &p);
-    if (err)
-        return err;
-    say_place(t, &p);
-    return p.a.size > FILE_MAX - BLOCK_LEN_MAX ? -EFBIG
-                                               : write_at(t, p.a.node, p.a.size, a_length(t));
-}
-
-static int op_truncate(struct attempt *t)
-{
-    struct place p;
-    struct marks cut = {0};
-    int err = a_file(t, &p);
-    if (err)
-        return err;
-    uint64_t size = UNIT * rng_below(&t->r, 1 + FILE_MAX / UNIT);
-    if (rng_percent(&t->r, 30))
-        size = 0;
-    say_place(t, &p);
-    say(t, "size", size);
-    if (size < p.a.size && !sees(t, p.a.node, size, p.a.size, &cut))
-        err = -ENOSPC;
-    if (!err)
-        err = core_truncate(t->core, &t->who, p.a.node, size, &t->need);
-    if (!err)
-        ledger_consume(&t->c->s->ledger, &cut);
-    marks_free(&cut);
-    return err;
-}
-
-static int op_clone(struct attempt *t)
-{
-    struct place from, to;
-    struct marks cut = {0};
-    int err = a_file(t, &from);
-    if (!err)
-        err = a_file(t, &to);
-    if (err)
-        return err;
-    uint64_t len = a_length(t), src = UNIT * rng_below(&t->r, 8), dst = UNIT * rng_below(&t->r, 16);
-    say_place(t, &from);
-    say_place(t, &to);
-    if (!sees(t, to.a.node, dst, dst + len, &cut))
-        err = -ENOSPC;
-    if (!err)
-        err = core_clone(t->core, &t->who, from.a.node, src, to.a.node, dst, len, false, &t->need);
-    if (!err)
-        ledger_consume(&t->c->s->ledger, &cut);
-    marks_free(&cut);
-    return err;
-}
-
-/* Through an open file: into its own version when another one came from the server meanwhile. */
-static int op_handle_write(struct attempt *t)
-{
-    struct open_file *f = an_open_file(t);
-    uint64_t len = a_length(t), off = UNIT * rng_below(&t->r, (FILE_MAX - BLOCK_LEN_MAX) / UNIT);
-    if (!f)
-        return -EBADF;
-    f->unfinished = rng_percent(&t->r, 40);
-    f->wrote = true;
-    if (!f->stale)
-        return write_at(t, f->node, off, len);
-    struct core_effects fx = {0};
-    struct core_attr a;
-    struct m_extent e;
-    int write;
-    if (!new_block(t, f->node, off, len, &e, &write))
-        return -ENOSPC;
-    const struct extent_list with = {.v = &e, .n = 1};
-    extent_list_splice(&f->old, off, len, &with);
-    if (off + len > f->old_size)
-        f->old_size = off + len;
-    int err = core_fork(t->core, &t->who, f->node, &f->old, f->old_size, &a, &fx);
-    say(t, "fork of", f->node);
-    say(t, "write", (uint64_t)write);
-    if (err || a.nlink == 0)
-        t->c->s->ledger.w[write].live = 0;
-    if (!err) {
-        uint64_t left = f->node;
-        say(t, "is", a.node);
-        f->node = a.node;
-        f->stale = false;
-        extent_list_free(&f->old);
-        client_effects(t->c, &fx);
-        core_purge(t->core, left);
-    }
-    core_effects_free(&fx);
-    return err;
 }
 
 static bool count_name(void *arg, const struct core_dirent *e)
@@ -354,7 +94,7 @@ static int op_read(struct attempt *t)
 {
     struct extent_list l cleanup_extents = {0};
     struct place p;
-    int err = a_file(t, &p);
+    int err = program_file(t, &p);
     return err ? err : core_extents(t->core, p.a.node, 0, FILE_MAX, &l, &t->need);
 }
 
@@ -374,16 +114,18 @@ static int make(struct attempt *t, enum node_type type)
     int err = a_place(t, &p);
     if (err != -ENOENT)
         return err ? err : -EEXIST;
-    say_place(t, &p);
+    program_say_place(t, &p);
     uint64_t rdev = type == NODE_CHR ? 259 : 0;
     struct bytes target =
         type == NODE_SYMLINK ? bytes_str(names[rng_below(&t->r, 4)]) : bytes_of(NULL, 0);
     uint32_t mode = 0600 + (rng_percent(&t->r, 50) ? 0 : rng_below(&t->r, 64));
     err = core_create(t->core, &t->who, p.dir, p.name, type, mode, rdev, target, &p.a, &t->need);
     if (!err) {
-        say(t, "is", p.a.node);
+        program_say(t, "is", p.a.node);
+        if (type == NODE_REG)
+            observer_named(t->c, p.dir, p.name, p.a.node);
         if (type == NODE_REG && rng_percent(&t->r, 30))
-            open_node(t, p.a.node);
+            program_open_node(t, p.a.node);
     }
     return err;
 }
@@ -416,8 +158,9 @@ static int op_tmpfile(struct attempt *t)
         err = core_create(t->core, &t->who, 0, bytes_of(NULL, 0), NODE_REG, 0600, 0,
                           bytes_of(NULL, 0), &a, &t->need);
     if (!err) {
-        open_node(t, a.node);
-        say(t, "is", a.node);
+        observer_changed(t->c, a.node);
+        program_open_node(t, a.node);
+        program_say(t, "is", a.node);
     }
     return err;
 }
@@ -426,20 +169,23 @@ static int op_link(struct attempt *t)
 {
     struct place from = {0}, to;
     struct marks seen = {0};
-    struct open_file *f = an_open_file(t);
+    struct open_file *f = program_open_file(t);
     bool by_handle = f && !f->stale && rng_percent(&t->r, 40);
-    int err = by_handle ? core_getattr(t->core, f->node, &from.a, &t->need) : a_file(t, &from);
+    int err =
+        by_handle ? core_getattr(t->core, f->node, &from.a, &t->need) : program_file(t, &from);
     if (!err)
         err = a_dir(t, &to.dir);
     to.name = a_name(t);
     if (err)
         return err;
     bool revive = from.a.nlink == 0;
-    say(t, "node", from.a.node);
-    say_place(t, &to);
+    program_say(t, "node", from.a.node);
+    program_say_place(t, &to);
     err = core_link(t->core, &t->who, from.a.node, to.dir, to.name, &to.a, &t->need);
-    if (!err && revive && sees(t, from.a.node, 0, to.a.size, &seen))
+    if (!err && revive && program_sees_all(t, from.a.node, 0, to.a.size, &seen))
         ledger_revive(&t->c->s->ledger, &seen);
+    if (!err)
+        observer_named(t->c, to.dir, to.name, from.a.node);
     marks_free(&seen);
     return err;
 }
@@ -452,9 +198,9 @@ static int remove_name(struct attempt *t, bool dir)
     int err = a_place(t, &p);
     if (err)
         return err;
-    say_place(t, &p);
-    say(t, "node", p.a.node);
-    if (p.a.type == NODE_REG && !sees(t, p.a.node, 0, p.a.size, &seen))
+    program_say_place(t, &p);
+    program_say(t, "node", p.a.node);
+    if (p.a.type == NODE_REG && !program_sees_all(t, p.a.node, 0, p.a.size, &seen))
         err = -ENOSPC;
     if (!err)
         err = core_unlink(t->core, &t->who, p.dir, p.name, dir, &node, &t->need);
@@ -475,12 +221,34 @@ static int op_rmdir(struct attempt *t)
     return remove_name(t, true);
 }
 
+/* What the name `to` led to is taken from it by a rename of `from`, seeing it. */
+static int rename_to(struct attempt *t, const struct place *from, const struct place *to,
+                     unsigned flag)
+{
+    struct ledger *l = &t->c->s->ledger;
+    struct marks seen = {0};
+    uint64_t replaced = 0;
+    bool over = to->a.node && to->a.type == NODE_REG && flag == 0;
+    int err = over && !program_sees_all(t, to->a.node, 0, to->a.size, &seen) ? -ENOSPC : 0;
+    if (!err)
+        err = core_rename(t->core, &t->who, from->dir, from->name, to->dir, to->name, flag,
+                          &replaced, &t->need);
+    if (!err && replaced)
+        ledger_consume(l, &seen);
+    if (!err && replaced && to->a.nlink > 1)
+        ledger_weaken(l, replaced);
+    if (!err && from->a.type == NODE_REG)
+        observer_named(t->c, to->dir, to->name, from->a.node);
+    if (!err && flag == RENAME_EXCHANGE && to->a.type == NODE_REG)
+        observer_named(t->c, from->dir, from->name, to->a.node);
+    marks_free(&seen);
+    return err == -EINVAL ? -ELOOP : err; /* into itself */
+}
+
 static int op_rename(struct attempt *t)
 {
     static const unsigned flags[] = {0, 0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE};
     struct place from, to = {0};
-    struct marks seen = {0};
-    uint64_t replaced;
     unsigned flag = flags[rng_below(&t->r, 5)];
     int err = a_place(t, &from);
     if (!err)
@@ -489,21 +257,59 @@ static int op_rename(struct attempt *t)
         err = 0;
     if (err)
         return err;
-    bool over = to.a.node && to.a.type == NODE_REG && flag == 0;
-    say_place(t, &from);
-    say_place(t, &to);
-    say(t, "flags", flag);
-    if (over && !sees(t, to.a.node, 0, to.a.size, &seen))
-        err = -ENOSPC;
+    program_say_place(t, &from);
+    program_say_place(t, &to);
+    program_say(t, "flags", flag);
+    return rename_to(t, &from, &to, flag);
+}
+
+/* ---- saving as editors do: a draft, renamed over what it is to replace ---- */
+/* More of the draft in the directory, which is begun if there is none. */
+static int draft(struct attempt *t, struct place *p, unsigned writes)
+{
+    int err = core_lookup(t->core, p->dir, p->name, &p->a, &t->need);
+    if (err == -ENOENT) {
+        err = core_create(t->core, &t->who, p->dir, p->name, NODE_REG, 0600, 0, bytes_of(NULL, 0),
+                          &p->a, &t->need);
+        writes++;
+        if (!err)
+            observer_named(t->c, p->dir, p->name, p->a.node);
+    }
+    uint64_t at = p->a.size;
+    for (unsigned k = 0; !err && k < writes; k++) {
+        uint64_t len = program_length(t);
+        if (at > FILE_MAX - BLOCK_LEN_MAX) /* begun anew */
+            at = 0;
+        err = program_write_at(t, p->a.node, at, len);
+        at += len;
+    }
+    return err;
+}
+
+static int op_draft(struct attempt *t)
+{
+    struct place p = {.name = bytes_str(DRAFT)};
+    int err = a_dir(t, &p.dir);
+    if (err)
+        return err;
+    program_say_place(t, &p);
+    return draft(t, &p, 1 + rng_below(&t->r, 2));
+}
+
+static int op_save(struct attempt *t)
+{
+    struct place from = {.name = bytes_str(DRAFT)}, to = {0};
+    int err = a_place(t, &to);
+    if (err && (err != -ENOENT || !to.name.n))
+        return err;
+    if (to.a.node && to.a.type == NODE_DIR)
+        return -EISDIR;
+    from.dir = to.dir;
+    program_say_place(t, &to);
+    err = draft(t, &from, rng_below(&t->r, 3));
     if (!err)
-        err = core_rename(t->core, &t->who, from.dir, from.name, to.dir, to.name, flag, &replaced,
-                          &t->need);
-    if (!err && replaced)
-        ledger_consume(&t->c->s->ledger, &seen);
-    if (!err && replaced && to.a.nlink > 1)
-        ledger_weaken(&t->c->s->ledger, replaced);
-    marks_free(&seen);
-    return err == -EINVAL ? -ELOOP : err; /* into itself */
+        err = core_getattr(t->core, from.a.node, &from.a, &t->need);
+    return err ? err : rename_to(t, &from, &to, 0);
 }
 
 /* ---- attributes
@@ -516,7 +322,7 @@ static int op_setattr(struct attempt *t)
         return err;
     struct core_attr a = {.mode = 0600 + rng_below(&t->r, 64), .uid = 1000 + rng_below(&t->r, 3)};
     unsigned mask = rng_percent(&t->r, 50) ? CORE_SET_MODE : CORE_SET_MODE | CORE_SET_UID;
-    say_place(t, &p);
+    program_say_place(t, &p);
     return core_setattr(t->core, &t->who, p.a.node, mask, &a, &t->need);
 }
 
@@ -528,7 +334,7 @@ static int op_utimes(struct attempt *t)
         return err;
     struct core_attr a = {.mtime = (int64_t)rng_below(&t->r, 1000) * 1000000007,
                           .atime = t->who.now};
-    say_place(t, &p);
+    program_say_place(t, &p);
     return core_setattr(t->core, &t->who, p.a.node, CORE_SET_MTIME | CORE_SET_ATIME, &a, &t->need);
 }
 
@@ -545,7 +351,7 @@ static int op_setxattr(struct attempt *t)
     struct bytes v = rng_percent(&t->r, 70) ? bytes_str(value) : bytes_of(NULL, 0);
     if (rng_percent(&t->r, 10))
         v = bytes_of(value, 0); /* set, and empty */
-    say_place(t, &p);
+    program_say_place(t, &p);
     return core_setxattr(t->core, &t->who, p.a.node, bytes_str(xattrs[rng_below(&t->r, 2)]), v,
                          flags[rng_below(&t->r, 4)], &t->need);
 }
@@ -555,18 +361,18 @@ static int op_setxattr(struct attempt *t)
 static int op_open(struct attempt *t)
 {
     struct place p;
-    int err = a_file(t, &p);
+    int err = program_file(t, &p);
     if (!err)
-        open_node(t, p.a.node);
+        program_open_node(t, p.a.node);
     return err;
 }
 
 static int op_close(struct attempt *t)
 {
-    struct open_file *f = an_open_file(t);
+    struct open_file *f = program_open_file(t);
     if (!f)
         return -EBADF;
-    say(t, "node", f->node);
+    program_say(t, "node", f->node);
     program_close(t->c, f);
     return 0;
 }
@@ -587,7 +393,7 @@ static struct fsync_wait *a_wait(struct attempt *t, uint64_t node, uint64_t ns)
     for (size_t i = 0; i < BARRIERS_MAX; i++)
         if (!t->c->fsyncs[i].used) {
             t->c->fsyncs[i] = (struct fsync_wait){.used = true, .node = node, .ns = ns};
-            say(t, "node", node);
+            program_say(t, "node", node);
             return &t->c->fsyncs[i];
         }
     return NULL;
@@ -596,14 +402,14 @@ static struct fsync_wait *a_wait(struct attempt *t, uint64_t node, uint64_t ns)
 static int op_fsync(struct attempt *t)
 {
     struct place p;
-    struct open_file *f = an_open_file(t);
+    struct open_file *f = program_open_file(t);
     bool by_handle = f && !f->stale && rng_percent(&t->r, 30);
-    int err = by_handle ? core_getattr(t->core, f->node, &p.a, &t->need) : a_file(t, &p);
+    int err = by_handle ? core_getattr(t->core, f->node, &p.a, &t->need) : program_file(t, &p);
     if (err)
         return err;
     struct fsync_wait *w = a_wait(t, p.a.node, p.a.ns);
     if (w && p.a.nlink)
-        sees(t, p.a.node, 0, p.a.size, &w->marks);
+        program_sees_all(t, p.a.node, 0, p.a.size, &w->marks);
     return 0;
 }
 
@@ -631,12 +437,17 @@ static int op_fsync_dir(struct attempt *t)
  * ------------------------------------------------------------------------------------------------------
  */
 static int (*const ops[OP_KINDS])(struct attempt *t) = {
-    op_create, op_mkdir,   op_symlink,      op_mknod,    op_tmpfile,  op_link,
-    op_unlink, op_rmdir,   op_rename,       op_write,    op_append,   op_truncate,
-    op_clone,  op_setattr, op_utimes,       op_setxattr, op_read,     op_readdir,
-    op_open,   op_close,   op_handle_write, op_fsync,    op_fsync_dir};
-static const uint8_t weights[OP_KINDS] = {14, 9, 2, 1, 1, 4, 9, 4, 14, 16, 6, 5,
-                                          3,  4, 2, 4, 3, 3, 4, 4, 6,  7,  4};
+    op_create,     op_mkdir,       op_symlink,
+    op_mknod,      op_tmpfile,     op_link,
+    op_unlink,     op_rmdir,       op_rename,
+    program_write, program_append, program_truncate,
+    program_clone, op_setattr,     op_utimes,
+    op_setxattr,   op_read,        op_readdir,
+    op_open,       op_close,       program_handle_write,
+    op_fsync,      op_fsync_dir,   op_draft,
+    op_save};
+static const uint8_t weights[OP_KINDS] = {14, 9, 2, 1, 1, 4, 9, 4, 14, 16, 6, 5, 3,
+                                          4,  2, 4, 3, 3, 4, 4, 6, 7,  4,  3, 6};
 
 static enum op_kind choose(struct client *c, struct rng *r)
 {

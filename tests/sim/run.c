@@ -270,6 +270,7 @@ struct sim *sim_new(void)
 
 void sim_free(struct sim *s)
 {
+    observer_reset(&s->observer);
     warm_free(s->server.disk);
     simvfs_free(s->server.disk);
     simvfs_free(s->empty);
@@ -311,6 +312,7 @@ static void begin(struct sim *s, const struct installation *i)
     s->log_n = s->reports_n = 0;
     memset(&s->count, 0, sizeof s->count);
     ledger_reset(&s->ledger);
+    observer_reset(&s->observer);
     weather_draw(s);
     draw_size(s);
     for (unsigned k = 0; k < s->opt.clients; k++) {

@@ -177,6 +177,7 @@ static void record_seen(struct sim *s, const struct m_record *r)
             fact_add(&s->server,
                      fact(r->entries[k].parent, r->entries[k].name, r->entries[k].node));
     record_log(s, r);
+    observer_record(s, r);
 }
 
 static void follow(struct sim *s, unsigned n)

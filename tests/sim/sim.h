@@ -5,10 +5,11 @@
  * seed is a run.
  *
  * Reading order: simvfs.h (disks), warm.h (connections), this, ledger.c (what was written),
+ * observer.c (what is seen after each commit),
  * install.c, server.c, blockd.c, garbage.c, client.c (the driver in small), resync.c (a journal
- * that does not reach back), lane.c (its commits), upload.c (its blocks), program.c (what programs
- * do), verify.c (what must hold), weather.c (accidents), run.c (the scheduler), shrink.c, main.c
- * (seeds, jobs).
+ * that does not reach back), lane.c (its commits), upload.c (its blocks), program.c,
+ * program_file.c (what programs do), verify.c (what must hold), weather.c (accidents), run.c (the
+ * scheduler), shrink.c, main.c (seeds, jobs).
  */
 #ifndef SIM_SIM_H
 #define SIM_SIM_H
@@ -37,6 +38,7 @@
 #define UNIT 8           /* offsets and lengths are multiples of it */
 
 struct sim;
+struct client;
 
 /* ---- what was written (ledger.c) ----------------------------------------------------------- */
 struct mark { /* bytes of a block */
@@ -87,6 +89,47 @@ void ledger_power_lost(struct ledger *l, unsigned client);
  */
 void ledger_weaken(struct ledger *l, uint64_t node);
 bool ledger_weak(const struct ledger *l, uint64_t node);
+
+/* ---- what is seen after each commit (observer.c) --------------------------------------------- */
+#define FILES_SEEN 1024
+#define NAMES_SEEN 4096
+#define STATES_MAX 4096
+#define SAVES_MAX 256
+struct observer {
+    struct seen_file { /* as of the last record */
+        uint64_t node, state;
+        struct extent_list content;
+    } file[FILES_SEEN];
+    size_t files_n;
+    struct {
+        uint64_t key, node;
+    } name[NAMES_SEEN];
+    struct file_state { /* what a client's programs have made of a file, as a whole */
+        unsigned client;
+        uint64_t node, state;
+    } state[STATES_MAX];
+    size_t states_n;
+    struct save { /* a name that a program has given to a file; since: in which of its states;
+                     after: the newest request then */
+        unsigned client;
+        uint64_t key, node, after;
+        size_t since;
+    } save[SAVES_MAX];
+    size_t saves_n;
+};
+void observer_reset(struct observer *o);
+/* A program of the client has changed the file's content. */
+void observer_changed(struct client *c, uint64_t node);
+/* … has given it the name. */
+void observer_named(struct client *c, uint64_t parent, struct bytes name, uint64_t node);
+/* What the client's programs did to the file (0: to all) is no longer what its name tells. */
+void observer_parted(struct observer *o, unsigned client, uint64_t node);
+/* The client starts after it was killed. */
+void observer_restarted(struct client *c);
+/* A record of a journal, in order. */
+void observer_record(struct sim *s, const struct m_record *r);
+/* The client has applied the newest one. */
+void observer_applied(struct client *c, const struct m_record *r);
 
 /* ---- the installation (install.c) ----------------------------------------------------------- */
 enum ns_index { NS_ALICE, NS_BOB, NS_TEAM, NAMESPACES }; /* team: mounted as `team` in both roots */
@@ -300,6 +343,8 @@ enum op_kind {
     OP_HANDLE_WRITE,
     OP_FSYNC,
     OP_FSYNC_DIR,
+    OP_DRAFT,
+    OP_SAVE,
     OP_KINDS
 };
 struct op {
@@ -335,6 +380,7 @@ struct client {
     struct open_file files[HANDLES_MAX];
     struct fsync_wait fsyncs[BARRIERS_MAX];
     struct op op;
+    uint64_t planned; /* the newest request */
     struct { /* what was found when the tree had seen so many changes; not looked for again */
         int64_t verified, idle;
     } at;
@@ -444,6 +490,7 @@ struct sim {
     struct report reports[REPORTS_MAX];
     size_t reports_n;
     struct ledger ledger;
+    struct observer observer;
     struct { /* how likely what is in this run, percent or permille */
         unsigned program, turn, net, loss, twice, crash, power, offline, away, server_crash;
         unsigned blockd, clock, refusal, prune, gc, replicate, depth, names, assigned, copies;

@@ -52,6 +52,12 @@ static void theme(struct sim *s, struct rng *r)
                    (rng_percent(r, 50) ? OPS(RMDIR) : 0) | (rng_percent(r, 50) ? OPS(CREATE) : 0);
         s->p.names = 2 + rng_below(r, 2);
         s->p.depth = 1 + rng_below(r, 2);
+    } else if (about < 32) { /* files that are saved by renaming a new one over them */
+        s->p.ops = OPS(DRAFT) | OPS(SAVE) | OPS(FSYNC_DIR) | (rng_percent(r, 50) ? OPS(FSYNC) : 0) |
+                   (rng_percent(r, 50) ? OPS(WRITE) : 0) | (rng_percent(r, 30) ? OPS(RENAME) : 0) |
+                   (rng_percent(r, 30) ? OPS(UNLINK) : 0);
+        s->p.names = 1 + rng_below(r, 3);
+        s->p.depth = rng_below(r, 2);
     }
 }
 
