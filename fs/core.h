@@ -234,9 +234,15 @@ int core_extents(struct core *c, uint64_t node, uint64_t off, uint64_t len, stru
 int core_next_extent(struct core *c, uint64_t node, uint64_t off, uint64_t *next,
                      struct core_need *need);
 /* The parts of [off, off+len) known now become `with`; size grows to at least off+len if grow.
- * Never needs anything loaded. recut: same bytes in other blocks: no new mtime, no new change. */
+ * Never needs anything loaded. */
 int core_write(struct core *c, const struct core_who *who, uint64_t node, uint64_t off,
                uint64_t len, const struct extent_list *with, bool grow);
+/* The same bytes in other blocks: times stay. To other devices it is a change like any other: it
+ * would conflict with theirs and bring back what they removed. So it is made only of what is about
+ * to be committed anyway, and otherwise left out. */
+int core_recut(struct core *c, uint64_t node, uint64_t off, uint64_t len,
+               const struct extent_list *with);
+bool core_recuts(struct core *c, uint64_t node);
 /* Clones extents; both ranges in one namespace: -EXDEV, or (linked) the block servers have the
  * blocks for the other one, too. */
 int core_clone(struct core *c, const struct core_who *who, uint64_t src, uint64_t src_off,

@@ -357,6 +357,36 @@ int core_write(struct core *c, const struct core_who *who, uint64_t node, uint64
     return core_leave(c, err == -ENOENT ? -ESTALE : err);
 }
 
+static bool recuts(const struct nrow *n)
+{
+    return n->type == NODE_REG && (n->pend & FACET_CONTENT) != 0;
+}
+
+bool core_recuts(struct core *c, uint64_t node)
+{
+    struct nrow n;
+    return node_get(c, node, &n) == 0 && recuts(&n);
+}
+
+int core_recut(struct core *c, uint64_t node, uint64_t off, uint64_t len,
+               const struct extent_list *with)
+{
+    struct nrow n;
+    bool blind = false;
+    int err = core_begin(c);
+    if (err)
+        return err;
+    err = node_get(c, node, &n);
+    if (!err && recuts(&n)) {
+        err = content_change(c, &n, n.size, off, clamp_end(off, len), with, &blind);
+        if (!err && blind)
+            err = stored_count(c, &n);
+        if (!err)
+            err = node_put(c, &n);
+    }
+    return core_leave(c, err == -ENOENT ? 0 : err);
+}
+
 int core_truncate(struct core *c, const struct core_who *who, uint64_t node, uint64_t size,
                   struct core_need *need)
 {

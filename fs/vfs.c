@@ -379,22 +379,6 @@ static int put_blocks(void *ctx, const struct blocks_item *v, size_t n, bool dur
     return durable ? blocks_put_durable(b, v, n) : blocks_put_unsynced(b, v, n);
 }
 
-/* The same bytes in other blocks: the times stay. */
-static int write_recut(struct core *c, uint64_t node, const struct wb_extent *e,
-                       const struct extent_list *with)
-{
-    struct core_attr a;
-    struct core_need need;
-    int rc = core_getattr(c, node, &a, &need);
-    if (rc != 0)
-        return rc < 0 ? rc : 0; /* not known any more: then there is nothing to re-cut */
-    struct core_who who = {.now = a.ctime};
-    rc = core_write(c, &who, node, e->off, e->len, with, false);
-    if (rc == 0 && a.mtime != a.ctime)
-        rc = core_setattr(c, &who, node, CORE_SET_MTIME, &a, &need);
-    return rc;
-}
-
 static int apply_extents(void *ctx, uint64_t node, int64_t mtime, const struct wb_extent *e,
                          size_t n, bool final)
 {
@@ -408,7 +392,7 @@ static int apply_extents(void *ctx, uint64_t node, int64_t mtime, const struct w
         struct extent_list with = {.v = &one, .n = 1, .cap = 1};
         struct core_who who = {.now = mtime};
         if (e[i].recut) {
-            rc = write_recut(c, node, &e[i], &with);
+            rc = core_recut(c, node, e[i].off, e[i].len, &with);
             continue;
         }
         vfs_save_old(v, node, e[i].off, e[i].off + e[i].len);
@@ -418,7 +402,7 @@ static int apply_extents(void *ctx, uint64_t node, int64_t mtime, const struct w
     rc = rc != 0 ? rc : ended;
     struct core_attr a;
     struct core_need need;
-    if (rc == 0 && final && core_getattr(c, node, &a, &need) == 0) {
+    if (rc == 0 && final && core_recuts(c, node) && core_getattr(c, node, &a, &need) == 0) {
         for (size_t i = 0; i < n; i++) {
             struct m_block_ref ref = {.block = e[i].id, .len = e[i].len};
             sync_upload(v->fs->sync, a.ns, &ref, 1);
@@ -429,6 +413,11 @@ static int apply_extents(void *ctx, uint64_t node, int64_t mtime, const struct w
     if (rc == 0)
         sync_kick(v->fs->sync);
     return rc;
+}
+
+static bool may_recut(void *ctx, uint64_t node)
+{
+    return core_recuts(((struct vfs *)ctx)->fs->core, node);
 }
 
 static int read_back(void *ctx, uint64_t node, uint64_t off, void *p, size_t len)
@@ -503,6 +492,7 @@ int vfs_new(struct vfs **out, struct fs *fs)
                   .put = put_blocks,
                   .apply = apply_extents,
                   .load = read_back,
+                  .may_recut = may_recut,
                   .settled = wake_waiting,
                   .now = now},
         .max = fs->opt.dirty_max,

@@ -140,11 +140,21 @@ static bool holds_promised(const struct seg *s, size_t len)
     return s->promised && at < s->off + len;
 }
 
+/* Whether bytes that are in the tree keep the blocks they have. While jobs are under way that may
+ * change: the owner looks again when it applies them. */
+static bool stays(struct wb *w, const struct wb_node *n)
+{
+    return n->jobs == NULL && !w->owner.may_recut(w->owner.ctx, n->id);
+}
+
 void wb_job_cut(struct wb *w, struct wb_node *n, struct seg *s, size_t len)
 {
+    bool recut = !any_dirty(s, s->off, s->off + len);
+    if (recut && stays(w, n))
+        return;
     struct job *j = job_new(n, 1, true);
     j->replaces = holds_promised(s, len);
-    add_piece(j, s, 0, len, !any_dirty(s, s->off, s->off + len));
+    add_piece(j, s, 0, len, recut);
     submit(w, j);
 }
 
@@ -177,7 +187,8 @@ void wb_submit(struct wb *w, struct wb_node *n, bool finish)
         /* who holds the lock does not wait for the disk only for a better cut */
         if (finish && s->fresh && !(w->hold && holds_promised(s, s->len))) {
             wb_seg_rescan(w, n, s);
-            if (s->len > 0 && !s->whole && wb_seg_load(w, n, s) && s->len > 0) {
+            bool done = s->whole || (s->dirty.n == 0 && stays(w, n));
+            if (s->len > 0 && !done && wb_seg_load(w, n, s) && s->len > 0) {
                 wb_job_cut(w, n, s, s->len);
                 ranges_free(&s->dirty);
             }

@@ -46,6 +46,8 @@ struct wb_owner {
                  bool final);
     /* [lock] Reads back bytes that apply was told of; not 0: cannot. */
     int (*load)(void *ctx, uint64_t node, uint64_t off, void *p, size_t len);
+    /* [lock] Whether bytes that are in the tree may still be put there in other blocks. */
+    bool (*may_recut)(void *ctx, uint64_t node);
     /* [not locked] A job ended, well or not: who got WB_WAIT may try again. */
     void (*settled)(void *ctx);
     int64_t (*now)(void *ctx); /* ns */

@@ -217,6 +217,35 @@ echo >&8
 exec 8>&-
 wait "$inside" || { cat "$work/v/inside"; fail "in a directory that is removed elsewhere"; }
 
+# what was fsynced in pieces is whole and committed: closing it is no change, however it would have been cut at once. So
+# what another device does to it then is neither undone nor a conflict
+cat >"$work/pieces.py" <<'PY'
+import os, sys
+a, b, how = sys.argv[1:4]
+fd = os.open(a + '/pieces', os.O_RDWR | os.O_CREAT, 0o644)
+for i in range(3):
+    os.write(fd, os.urandom(3000))
+    os.fsync(fd)
+while not (os.path.exists(b + '/pieces') and os.stat(b + '/pieces').st_size == 9000):
+    pass
+os.close(fd)
+if how == 'removed':
+    os.unlink(b + '/pieces')
+elif how == 'replaced':
+    with open(b + '/newer', 'w') as f: f.write('new')
+    os.rename(b + '/newer', b + '/pieces')
+else:
+    with open(b + '/pieces', 'w') as f: f.write('new')
+PY
+for how in removed replaced edited; do
+    must timeout 60 python3 "$work/pieces.py" "$a" "$b" "$how"
+    settled
+    for d in "$a" "$b"; do
+        same "files $how on $d" "$(find "$d" -name 'pieces*' -printf '%f %s\n')" "$([ "$how" = removed ] || echo "pieces 3")"
+    done
+done
+must rm "$a/pieces"
+
 # attributes
 must chmod 640 "$a/two"
 must touch -d '2001-02-03 04:05:06.123456789' "$a/two"

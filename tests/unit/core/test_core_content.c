@@ -74,6 +74,34 @@ static void test_clone(void **state)
     assert_int_equal(attr(w, b).size, 105);
 }
 
+/* Only what is about to be committed anyway is cut anew: to others it would be an edit. */
+static void test_a_cut_is_no_change(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    struct m_extent one = {.off = 0, .len = 100, .block = block(3)};
+    struct extent_list with = {.v = &one, .n = 1, .cap = 1};
+    struct core_barrier b;
+    write_block(w, f, 0, 50, 1);
+    write_block(w, f, 50, 50, 2);
+    struct core_attr was = attr(w, f);
+    assert_true(core_recuts(w->core, f));
+    assert_int_equal(core_recut(w->core, f, 0, 100, &with), 0);
+    assert_content(w, f, "0+100=3@0");
+    assert_int_equal(attr(w, f).mtime, was.mtime);
+    assert_int_equal(attr(w, f).ctime, was.ctime);
+    planned(w, f);
+    assert_false(core_recuts(w->core, f)); /* under way */
+    answer_committed(w);
+    one.block = block(4);
+    assert_false(core_recuts(w->core, f));
+    assert_int_equal(core_recut(w->core, f, 0, 100, &with), 0);
+    assert_content(w, f, "0+100=3@0");
+    assert_int_equal(core_barrier(w->core, f, &b), 0);
+    assert_false(b.dirty);
+    assert_int_equal(core_recut(w->core, f + 1000, 0, 100, &with), 0); /* not known any more */
+}
+
 static void test_blocks_in_use(void **state)
 {
     struct world *w = *state;
@@ -273,6 +301,7 @@ int main(void)
         T(test_write_behind_the_end),
         T(test_truncate),
         T(test_clone),
+        T(test_a_cut_is_no_change),
         T(test_blocks_in_use),
         T(test_blocks_of_a_closure),
         T(test_unknown_ranges_are_asked_for),

@@ -38,6 +38,7 @@ struct fake {
     size_t durable; /* puts */
     unsigned threads;
     atomic_uint settled;
+    bool committed;
 };
 
 static const struct block *find(struct fake *f, const struct block_id *id)
@@ -106,6 +107,12 @@ static int load(void *ctx, uint64_t node, uint64_t off, void *p, size_t len)
     return 0;
 }
 
+static bool may_recut(void *ctx, uint64_t node)
+{
+    (void)node;
+    return !((struct fake *)ctx)->committed;
+}
+
 static void settled(void *ctx)
 {
     ((struct fake *)ctx)->settled++;
@@ -121,8 +128,9 @@ static void begin(struct fake *f, unsigned threads, uint64_t max)
     *f = (struct fake){.now = 1000000000000, .threads = threads};
     pthread_mutex_init(&f->lock, NULL);
     pthread_mutex_init(&f->blocks_lock, NULL);
-    struct wb_options o = {
-        .owner = {f, &f->lock, put, apply, load, settled, now}, .max = max, .threads = threads};
+    struct wb_options o = {.owner = {f, &f->lock, put, apply, load, may_recut, settled, now},
+                           .max = max,
+                           .threads = threads};
     assert_int_equal(wb_new(&f->wb, &o), 0);
     pthread_mutex_lock(&f->lock);
     wb_open(f->wb, NODE);
@@ -380,6 +388,28 @@ static void small_file_is_hashed_once(void **state)
     end(&f);
 }
 
+/* What others have as it is would be an edit to them if it were cut anew. */
+static void what_is_committed_keeps_its_blocks(void **state)
+{
+    (void)state;
+    for (int committed = 0; committed < 2; committed++) {
+        struct fake f;
+        begin(&f, 0, 64 << 20);
+        write_at(&f, 0, "hello", 5);
+        assert_int_equal(wb_flush_now(f.wb, NODE, false), 0);
+        write_at(&f, 5, "world", 5);
+        assert_int_equal(wb_flush_now(f.wb, NODE, false), 0);
+        f.committed = committed;
+        wb_close(f.wb, NODE);
+        assert_int_equal(wb_flush_now(f.wb, NODE, true), 0);
+        assert_int_equal(f.recuts, !committed);
+        assert_int_equal(f.puts, committed ? 2 : 3);
+        assert_int_equal(f.tree.n, committed ? 2 : 1);
+        assert_int_equal(wb_bytes(f.wb), 0);
+        end(&f);
+    }
+}
+
 static void failure_keeps_the_data(void **state)
 {
     (void)state;
@@ -532,6 +562,7 @@ int main(void)
         cmocka_unit_test(rewrite_in_place),
         cmocka_unit_test(what_replaces_promised_bytes_is_durable),
         cmocka_unit_test(small_file_is_hashed_once),
+        cmocka_unit_test(what_is_committed_keeps_its_blocks),
         cmocka_unit_test(failure_keeps_the_data),
         cmocka_unit_test(writers_wait_for_memory),
         cmocka_unit_test(memory_is_not_taken_from_what_is_under_way),
