@@ -17,8 +17,8 @@
 
 struct handles {
     struct handle **by_id, **by_node;
-    size_t buckets, n; /* buckets: power of two */
-    size_t detached;
+    size_t buckets, n;           /* buckets: power of two */
+    struct handle_old *detached; /* few, beside all that the kernel knows */
     uint64_t next;
 };
 
@@ -68,6 +68,8 @@ static void resize(struct handles *t, size_t buckets)
     free(t->by_id);
     free(t->by_node);
     *t = fresh;
+    if (t->detached != NULL)
+        t->detached->prev = &t->detached;
 }
 
 struct handles *handles_new(void)
@@ -80,9 +82,9 @@ struct handles *handles_new(void)
     return t;
 }
 
-static void handle_free(struct handles *t, struct handle *h)
+static void handle_free(struct handle *h)
 {
-    handle_attach(t, h);
+    handle_attach(h);
     locks_free(&h->locks);
     while (h->names != NULL) {
         struct handle_name *n = h->names;
@@ -100,7 +102,7 @@ void handles_free(struct handles *t)
         while (t->by_id[i] != NULL) {
             struct handle *h = t->by_id[i];
             t->by_id[i] = h->id_next;
-            handle_free(t, h);
+            handle_free(h);
         }
     }
     free(t->by_id);
@@ -182,19 +184,11 @@ struct handle *handle_root(struct handles *t, uint64_t node)
     return h;
 }
 
-static bool refers(const struct handle *h, const struct block_id *id)
+bool handles_refer(const struct handles *t, const struct block_id *id)
 {
-    for (size_t i = 0; h->old != NULL && i < h->old->extents.n; i++)
-        if (block_id_equal(&h->old->extents.v[i].block, id))
-            return true;
-    return false;
-}
-
-bool handles_refer(struct handles *t, const struct block_id *id)
-{
-    for (size_t i = 0; t->detached > 0 && i < t->buckets; i++)
-        for (struct handle *h = t->by_id[i]; h != NULL; h = h->id_next)
-            if (refers(h, id))
+    for (const struct handle_old *o = t->detached; o != NULL; o = o->next)
+        for (size_t i = 0; i < o->extents.n; i++)
+            if (block_id_equal(&o->extents.v[i].block, id))
                 return true;
     return false;
 }
@@ -221,7 +215,7 @@ bool handle_release(struct handles *t, struct handle *h)
     *at = h->id_next;
     unlink_node(t, h);
     t->n--;
-    handle_free(t, h);
+    handle_free(h);
     return true;
 }
 
@@ -264,22 +258,28 @@ void handle_detach(struct handles *t, struct handle *h, uint64_t size, int64_t m
     h->old = calloc(1, sizeof(*h->old));
     if (h->old == NULL)
         abort();
-    t->detached++;
+    h->old->next = t->detached;
+    h->old->prev = &t->detached;
+    if (t->detached != NULL)
+        t->detached->prev = &h->old->next;
+    t->detached = h->old;
     h->old->size = size;
     h->old->mtime = mtime;
     h->old->ctime = ctime;
 }
 
-void handle_attach(struct handles *t, struct handle *h)
+void handle_attach(struct handle *h)
 {
     if (h->old == NULL)
         return;
+    *h->old->prev = h->old->next;
+    if (h->old->next != NULL)
+        h->old->next->prev = h->old->prev;
     ranges_free(&h->old->saved);
     ranges_free(&h->old->lost);
     extent_list_free(&h->old->extents);
     free(h->old);
     h->old = NULL;
-    t->detached--;
 }
 
 void handle_unsaved(const struct handle *h, uint64_t off, uint64_t end, struct ranges *out)

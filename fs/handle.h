@@ -29,6 +29,7 @@ struct handle_name { /* a name under which the kernel may know a file; for inval
     uint8_t name[];
 };
 struct handle_old { /* what a detached handle shows where it differs from the node */
+    struct handle_old *next, **prev; /* of all detached handles */
     uint64_t size;
     int64_t mtime, ctime;
     struct ranges saved; /* where the content is `extents` and not the node's */
@@ -66,7 +67,7 @@ uint64_t handle_node_of(uint64_t nodeid);
 struct handle *handle_of(struct handles *t, uint64_t node);
 struct handle *handle_next_of(struct handle *h);
 /* Whether an old version that is still shown refers to the block. */
-bool handles_refer(struct handles *t, const struct block_id *id);
+bool handles_refer(const struct handles *t, const struct block_id *id);
 bool handle_in_use(struct handles *t, uint64_t node);
 /* It now belongs to another node, as its live handle unless that has one. */
 void handle_move(struct handles *t, struct handle *h, uint64_t node);
@@ -79,7 +80,7 @@ void handle_name_remove(struct handle *h, uint64_t parent, struct bytes name);
 /* Becomes detached, showing this size and these times. */
 void handle_detach(struct handles *t, struct handle *h, uint64_t size, int64_t mtime,
                    int64_t ctime);
-void handle_attach(struct handles *t, struct handle *h); /* shows the node again */
+void handle_attach(struct handle *h); /* shows the node again */
 /* The parts of [off, end) that it still takes from the node, and that exist in its version. */
 void handle_unsaved(const struct handle *h, uint64_t off, uint64_t end, struct ranges *out);
 /* These were the extents of [off, end); NULL: they are not known. */

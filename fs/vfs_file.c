@@ -57,9 +57,32 @@ void vfs_file_open(struct vfs *v, struct vfs_op *op, struct handle *h, const str
     h->stale_opens = 0;
 }
 
+/* It is the target of a copy from another namespace. */
+static void file_copied(struct vfs *v, struct vfs_file *f)
+{
+    f->copied_at = fs_now();
+    if (f->copied_prev != NULL)
+        return;
+    f->copied_next = v->copied;
+    f->copied_prev = &v->copied;
+    if (v->copied != NULL)
+        v->copied->copied_prev = &f->copied_next;
+    v->copied = f;
+}
+
+static void copied_remove(struct vfs_file *f)
+{
+    if (f->copied_prev == NULL)
+        return;
+    *f->copied_prev = f->copied_next;
+    if (f->copied_next != NULL)
+        f->copied_next->copied_prev = f->copied_prev;
+}
+
 void vfs_file_close(struct vfs *v, struct vfs_file *f)
 {
     struct handle *h = f->h;
+    copied_remove(f);
     *f->prev = f->next;
     if (f->next != NULL)
         f->next->prev = f->prev;
@@ -449,7 +472,8 @@ int vfs_copy(struct vfs *v, struct vfs_op *op)
     uint64_t len = op->len < a.size - op->off ? op->len : a.size - op->off;
     len = len < UINT32_MAX / 2 ? len : (1u << 30); /* the answer is a 32-bit number */
     bool across = a.ns != target.ns;
-    op->file2->copied_at = across ? fs_now() : op->file2->copied_at;
+    if (across)
+        file_copied(v, op->file2);
     if (across && (rc = link_blocks(v, op, target.ns, &len)) != 0)
         return rc;
     struct core_who who = vfs_who(op);

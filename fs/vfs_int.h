@@ -35,7 +35,8 @@ struct vfs_file {
     size_t fixed; /* the namespace's cuts */
     bool dir, writable, sync;
     bool locks_lost;   /* other devices may have what was locked through it */
-    int64_t copied_at; /* when it last was the target of a copy from another namespace; 0: never */
+    struct vfs_file *copied_next, **copied_prev; /* of v->copied; prev NULL: not among them */
+    int64_t copied_at; /* when it last was the target of a copy from another namespace */
     bool read;         /* its access time was looked at */
     uint64_t expected, ahead; /* end of the last read; how far blocks were asked for */
     uint64_t window;          /* bytes to read ahead; 0: not sequential */
@@ -49,6 +50,7 @@ struct vfs {
     struct owners *owners; /* NULL: by their numbers */
     struct vfs_front front;
     struct vfs_file *files;
+    struct vfs_file *copied; /* those that were the target of a copy from another namespace */
     struct vfs_op *parked;
     size_t parked_n;
     pthread_cond_t none_parked;

@@ -76,7 +76,7 @@ static void follow(struct vfs *v, struct handle *h, uint64_t node)
         wb_close(v->wb, h->node);
     }
     uint64_t was = h->node;
-    handle_attach(v->handles, h);
+    handle_attach(h);
     handle_move(v->handles, h, node);
     h->unlinked = false;
     h->version++;
@@ -120,7 +120,7 @@ void vfs_drop_cached(struct vfs *v, const struct handle *h)
 
 void vfs_reattach(struct vfs *v, struct handle *h)
 {
-    handle_attach(v->handles, h);
+    handle_attach(h);
     h->version++;
     inval_inode(v, h, 0);
 }
@@ -168,7 +168,7 @@ static bool may_commit(void *ctx, uint64_t node)
     if (v == NULL)
         return true;
     int64_t recent = fs_now() - COPY_QUIET_NS;
-    for (const struct vfs_file *f = v->files; f != NULL; f = f->next)
+    for (const struct vfs_file *f = v->copied; f != NULL; f = f->copied_next)
         if (f->copied_at > recent && f->h->node == node)
             return false; /* a copy goes on, or has just been: others see all of it or nothing */
     return wb_may_commit(v->wb, node);

@@ -28,7 +28,7 @@ static void live_and_detached(void **state)
     assert_ptr_equal(handle_find(t, a->nodeid), a);
     assert_true(handle_in_use(t, 100));
     assert_false(handle_release(t, a));
-    handle_attach(t, a);
+    handle_attach(a);
     handle_move(t, a, 200); /* its version became another node */
     assert_ptr_equal(handle_live(t, 200), a);
     assert_ptr_equal(handle_live(t, 100), b);
@@ -124,6 +124,36 @@ static void saving_the_first_wins(void **state)
     handles_free(t);
 }
 
+static void old_versions_refer_to_blocks(void **state)
+{
+    (void)state;
+    struct handles *t = handles_new();
+    struct m_extent e = {.off = 0, .len = 10};
+    struct extent_list l = {.v = &e, .n = 1, .cap = 1};
+    struct block_id none = {.b = {9}};
+    struct handle *h[3];
+    for (uint8_t i = 0; i < 3; i++) {
+        h[i] = handle_get(t, 100 + i);
+        handle_detach(t, h[i], 10, 0, 0);
+        e.block = (struct block_id){.b = {i}};
+        handle_save(h[i], 0, 10, &l);
+    }
+    for (uint64_t i = 1; i <= 5000; i++) /* the table grows meanwhile */
+        handle_get(t, i << 8);
+    for (uint8_t i = 0; i < 3; i++)
+        assert_true(handles_refer(t, &(struct block_id){.b = {i}}));
+    assert_false(handles_refer(t, &none));
+    handle_attach(h[1]); /* in the middle; then the ends */
+    assert_false(handles_refer(t, &(struct block_id){.b = {1}}));
+    assert_true(handles_refer(t, &(struct block_id){.b = {0}}));
+    assert_true(handle_release(t, h[2]));
+    assert_true(handles_refer(t, &(struct block_id){.b = {0}}));
+    handle_attach(h[0]);
+    for (uint8_t i = 0; i < 3; i++)
+        assert_false(handles_refer(t, &(struct block_id){.b = {i}}));
+    handles_free(t);
+}
+
 static void ranges_against_a_map(void **state)
 {
     (void)state;
@@ -160,6 +190,7 @@ int main(void)
         cmocka_unit_test(many),
         cmocka_unit_test(names),
         cmocka_unit_test(saving_the_first_wins),
+        cmocka_unit_test(old_versions_refer_to_blocks),
         cmocka_unit_test(ranges_against_a_map),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
