@@ -147,6 +147,8 @@ int core_ns_get(struct core *c, uint64_t ns, struct core_ns *out);
 /* With what is pending, at a cost that follows what is pending: pending_nodes, parked
  * and held. */
 int core_ns_pending(struct core *c, uint64_t ns, struct core_ns *out);
+/* Whether more is pending than what is parked, and waits for that; at a cost that follows those. */
+int core_ns_rests(struct core *c, uint64_t ns, bool *rests);
 /* With all counts. */
 int core_ns_status(struct core *c, uint64_t ns, struct core_ns *out);
 

@@ -35,10 +35,10 @@ static int see_request(struct core *c, uint64_t request, struct core_barrier *ou
     return err;
 }
 
-static int barrier_names(struct core *c, uint64_t node, enum entry_by by, struct core_barrier *out)
+static int barrier_names(struct core *c, uint64_t node, struct core_barrier *out)
 {
     cleanup_ids struct ids l = {0};
-    int err = entry_ids(c, by, node, &l);
+    int err = entry_ids(c, BY_NODE, node, &l);
     for (size_t i = 0; !err && i < l.n; i++) {
         struct erow e;
         err = entry_by_id(c, l.v[i], &e);
@@ -47,6 +47,27 @@ static int barrier_names(struct core *c, uint64_t node, enum entry_by by, struct
         out->dirty |= e.pend;
         err = see_request(c, e.request, out);
     }
+    return err;
+}
+
+/* Of the names in a directory it is enough to know one that is pending, and one request under way,
+ * however many there are. */
+static int barrier_listed(struct core *c, uint64_t dir, struct core_barrier *out)
+{
+    uint64_t any = 0;
+    int err = count(c,
+                    tree_stmt(c->t, "SELECT 1 FROM entry INDEXED BY entry_pending_parent WHERE"
+                                    " parent = ?1 AND (pend != 0 OR request != 0) AND pend != 0"
+                                    " LIMIT 1"),
+                    dir, &any);
+    out->dirty |= any != 0;
+    if (!err && !out->request)
+        err = count(c,
+                    tree_stmt(c->t, "SELECT s.request FROM sent s WHERE s.sjid = 0 AND EXISTS"
+                                    " (SELECT 1 FROM entry e INDEXED BY entry_request WHERE"
+                                    " e.request = s.request AND e.request != 0 AND e.parent = ?1)"
+                                    " LIMIT 1"),
+                    dir, &out->request);
     return err;
 }
 
@@ -90,12 +111,12 @@ int core_barrier(struct core *c, uint64_t node, struct core_barrier *out)
     if (n.sent)
         err = see_request(c, n.request, out);
     if (!err && ((n.pend | n.sent) & FACET_CREATE)) {
-        err = barrier_names(c, node, BY_NODE, out);
+        err = barrier_names(c, node, out);
         if (!err)
             err = barrier_above(c, &n, out);
     }
     if (!err && n.type == NODE_DIR)
-        err = barrier_names(c, node, BY_PENDING_PARENT, out);
+        err = barrier_listed(c, node, out);
     return err;
 }
 
@@ -192,49 +213,72 @@ int core_refused(struct core *c, uint64_t ns, uint64_t **nodes, size_t *n)
     return rc;
 }
 
-int core_ns_pending(struct core *c, uint64_t ns, struct core_ns *out)
+/* The rows that a statement finds, counted up to max. */
+#define UP_TO_MAX(rows) "SELECT count(*) FROM (SELECT 1 " rows " LIMIT ?2)"
+
+static int count_to(struct core *c, const char *sql, uint64_t ns, int64_t max, uint64_t *sum)
 {
-    uint64_t entries = 0;
-    int err = ns_get(c, ns, out);
-    if (err)
-        return err;
-    err = count(
-        c, tree_stmt(c->t, "SELECT count(*) FROM node WHERE ns = ?1 AND pend != 0 AND nlink > 0"),
-        ns, &out->pending_nodes);
-    if (!err)
-        err = count(
-            c,
-            tree_stmt(c->t,
-                      "SELECT count(*) FROM entry e WHERE ns = ?1 AND pend != 0 AND NOT EXISTS"
-                      " (SELECT 1 FROM node n WHERE n.id = e.node AND n.pend != 0) AND NOT EXISTS"
-                      /* the old name of what was moved, and refused, is part of that */
-                      " (SELECT 1 FROM node n WHERE e.node = 0 AND n.id = e.base_node"
-                      " AND n.parked < 0 AND n.nlink > 0)"),
-            ns, &entries);
-    out->pending_nodes += entries;
-    if (!err) /* what is sent and not answered is pending too */
-        err = count(
-            c,
-            tree_stmt(c->t, "SELECT count(*) FROM sent s CROSS JOIN node n ON n.request = s.request"
-                            " AND n.request != 0 WHERE s.ns = ?1 AND s.sjid = 0 AND n.ns = s.ns"),
-            ns, &entries);
-    out->pending_nodes += entries;
-    if (!err)
-        err = count(
-            c,
-            tree_stmt(c->t,
-                      "SELECT count(*) FROM sent s CROSS JOIN entry e ON e.request = s.request"
-                      " AND e.request != 0 WHERE s.ns = ?1 AND s.sjid = 0 AND e.ns = s.ns"),
-            ns, &entries);
-    if (!out->pending_nodes)
-        out->pending_nodes = entries;
-    if (!err)
-        err = count(c,
+    uint64_t n = 0;
+    sqlite3_stmt *s = tree_stmt(c->t, sql);
+    sqlite3_bind_int64(s, 2, max);
+    int err = count(c, s, ns, &n);
+    *sum += n;
+    return err;
+}
+
+/* What is pending; more than max is not looked for (negative: all is counted). */
+static int pending_count(struct core *c, uint64_t ns, int64_t max, uint64_t *out)
+{
+    static const char *const counts[] = {
+        UP_TO_MAX("FROM node WHERE ns = ?1 AND pend != 0 AND nlink > 0"),
+        UP_TO_MAX("FROM entry e WHERE ns = ?1 AND pend != 0 AND NOT EXISTS"
+                  " (SELECT 1 FROM node n WHERE n.id = e.node AND n.pend != 0) AND NOT EXISTS"
+                  /* the old name of what was moved, and refused, is part of that */
+                  " (SELECT 1 FROM node n WHERE e.node = 0 AND n.id = e.base_node"
+                  " AND n.parked < 0 AND n.nlink > 0)"),
+        /* what is sent and not answered is pending too */
+        UP_TO_MAX("FROM sent s CROSS JOIN node n ON n.request = s.request"
+                  " AND n.request != 0 WHERE s.ns = ?1 AND s.sjid = 0 AND n.ns = s.ns"),
+        UP_TO_MAX("FROM sent s CROSS JOIN entry e ON e.request = s.request"
+                  " AND e.request != 0 WHERE s.ns = ?1 AND s.sjid = 0 AND e.ns = s.ns"),
+    };
+    int err = 0;
+    *out = 0;
+    for (size_t i = 0; !err && i < sizeof counts / sizeof *counts; i++) {
+        bool last = i + 1 == sizeof counts / sizeof *counts; /* names count where no node does */
+        if ((max < 0 || *out <= (uint64_t)max) && !(last && *out))
+            err = count_to(c, counts[i], ns, max < 0 ? max : max + 1, out);
+    }
+    return err;
+}
+
+static int parked_count(struct core *c, uint64_t ns, struct core_ns *out)
+{
+    int err = count(c,
                     tree_stmt(c->t, "SELECT count(*) FROM node WHERE ns = ?1 AND parked != 0"
                                     " AND parked < 0"),
                     ns, &out->parked);
-    if (!err && out->parked)
-        err = held_count(c, ns, 0, &out->held);
+    return !err && out->parked ? held_count(c, ns, 0, &out->held) : err;
+}
+
+int core_ns_pending(struct core *c, uint64_t ns, struct core_ns *out)
+{
+    int err = ns_get(c, ns, out);
+    if (!err)
+        err = pending_count(c, ns, -1, &out->pending_nodes);
+    return err ? err : parked_count(c, ns, out);
+}
+
+int core_ns_rests(struct core *c, uint64_t ns, bool *rests)
+{
+    struct core_ns n;
+    int err = ns_get(c, ns, &n);
+    if (!err)
+        err = parked_count(c, ns, &n);
+    uint64_t kept = n.parked + n.held;
+    if (!err)
+        err = pending_count(c, ns, (int64_t)kept, &n.pending_nodes);
+    *rests = !err && n.pending_nodes > kept;
     return err;
 }
 

@@ -567,11 +567,10 @@ static bool lane_early(struct sync *s, struct sync_ns *ns)
 static void background_rest(struct sync *s, struct sync_ns *ns)
 {
     struct lane *l = &ns->lane;
-    struct core_ns n;
     l->quiet = 0;
     upload_set_free(&l->ahead);
-    l->wanted =
-        core_ns_pending(s->fs->core, ns->id, &n) == 0 && n.pending_nodes > n.parked + n.held;
+    if (core_ns_rests(s->fs->core, ns->id, &l->wanted))
+        l->wanted = false;
     l->due = s->clock() + QUIET_MS;
     if (l->wanted)
         sync_at(s, l->due);

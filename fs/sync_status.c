@@ -14,6 +14,8 @@
 #define DISK_FULL_BYTES (4u << 20)
 #define STATUS_PARKED_MAX 100 /* named in the status; `steadfs parked` has all */
 #define TICK_MS 100           /* between looks while waiting */
+#define COUNT_SHARE                                                                                \
+    20 /* of the time may go into counting what is waited for: one part in so many */
 
 /* [locked] One namespace's pending files and bytes; what is parked, or waits for a directory that
  * is, is not on its way. */
@@ -41,6 +43,20 @@ void sync_pending(struct sync *s, uint64_t only_ns, uint64_t *files, uint64_t *b
     for (size_t i = 0; i < s->nss_n; i++)
         if (!only_ns || s->nss[i]->id == only_ns)
             ns_pending(s, s->nss[i], files, bytes);
+}
+
+/* [locked] Whether sync_pending would find any; at a cost that does not follow how many. */
+static bool rests(struct sync *s, uint64_t only_ns)
+{
+    bool any = vfs_dirty_bytes(s->fs->vfs) > 0;
+    for (size_t i = 0; !any && i < s->nss_n; i++) {
+        const struct sync_ns *ns = s->nss[i];
+        if (only_ns && ns->id != only_ns)
+            continue;
+        int err = core_ns_rests(s->fs->core, ns->id, &any);
+        any = err ? err != -ENOENT : any || ns->lane.phase != LANE_IDLE;
+    }
+    return any;
 }
 
 uint64_t sync_parked(struct sync *s, uint64_t only_ns, uint64_t *held)
@@ -92,28 +108,51 @@ static void push(struct sync *s)
     sync_wake(s);
 }
 
-int sync_drain(struct sync *s, unsigned deadline_ms,
-               void (*progress)(void *arg, uint64_t files, uint64_t bytes), void *arg, char *text)
+/* Told now and then how much is left while it is sent; NULL: nobody asks. */
+struct progress {
+    void (*fn)(void *arg, uint64_t files, uint64_t bytes);
+    void *arg;
+    int64_t next; /* when it is counted again: what takes long is done seldom */
+};
+
+/* [locked; lets go while it tells] */
+static void progress_tell(struct sync *s, struct progress *p)
 {
-    int64_t deadline = s->clock() + deadline_ms;
-    uint64_t files, bytes, held, parked;
-    int err = 0;
+    uint64_t files, bytes;
+    int64_t began = s->clock();
+    if (!p->fn || began < p->next)
+        return;
+    sync_pending(s, 0, &files, &bytes);
+    p->next = s->clock() + COUNT_SHARE * (s->clock() - began);
+    pthread_mutex_unlock(&s->fs->lock);
+    p->fn(p->arg, files, bytes);
     pthread_mutex_lock(&s->fs->lock);
+}
+
+/* [locked] Waits until nothing is left to be sent; what is left then. */
+static void drain(struct sync *s, uint64_t only, int64_t deadline, struct progress p,
+                  uint64_t *files, uint64_t *bytes)
+{
     s->draining++;
     push(s);
-    for (;;) {
-        sync_pending(s, 0, &files, &bytes);
-        if (!files || s->abandoned || s->clock() >= deadline)
-            break;
-        if (progress) {
-            pthread_mutex_unlock(&s->fs->lock);
-            progress(arg, files, bytes);
-            pthread_mutex_lock(&s->fs->lock);
-        }
+    while (rests(s, only) && !s->abandoned && s->clock() < deadline) {
+        progress_tell(s, &p);
         changed_wait(s, deadline);
         if (vfs_dirty_bytes(s->fs->vfs))
             push(s);
     }
+    s->draining--;
+    sync_pending(s, only, files, bytes);
+}
+
+int sync_drain(struct sync *s, unsigned deadline_ms,
+               void (*progress)(void *arg, uint64_t files, uint64_t bytes), void *arg, char *text)
+{
+    uint64_t files, bytes, held, parked;
+    int err = 0;
+    pthread_mutex_lock(&s->fs->lock);
+    drain(s, 0, s->clock() + deadline_ms, (struct progress){.fn = progress, .arg = arg}, &files,
+          &bytes);
     if (files) {
         err = s->abandoned ? -ECANCELED : -ETIMEDOUT;
         snprintf(text, 512, "%s",
@@ -122,7 +161,6 @@ int sync_drain(struct sync *s, unsigned deadline_ms,
         parked = sync_parked(s, 0, &held);
         err = says_parked(parked, held, text);
     }
-    s->draining--;
     pthread_mutex_unlock(&s->fs->lock);
     return err;
 }
@@ -173,17 +211,8 @@ int sync_settle(struct sync *s, uint64_t path_node, unsigned timeout_ms, char *e
     pthread_mutex_lock(&s->fs->lock);
     if (path_node && core_getattr(s->fs->core, path_node, &a, &need) == 0)
         only = a.ns;
-    s->draining++;
-    push(s);
-    for (;;) { /* first everything here, then the number that is newest then */
-        sync_pending(s, only, &files, &bytes);
-        if (!files || s->abandoned || s->clock() >= deadline)
-            break;
-        changed_wait(s, deadline);
-        if (vfs_dirty_bytes(s->fs->vfs))
-            push(s);
-    }
-    s->draining--;
+    /* first everything here, then the number that is newest then */
+    drain(s, only, deadline, (struct progress){0}, &files, &bytes);
     size_t n = s->nss_n;
     uint64_t *want = calloc(n + 1, sizeof *want);
     if (!want)

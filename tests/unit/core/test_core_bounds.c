@@ -194,6 +194,54 @@ static void test_a_start_costs_what_is_pending(void **state)
     assert_int_equal(cost[1][1], cost[0][1]);
 }
 
+/* What every fsync of a directory, and the driver when it has nothing to plan, ask; rests: whether
+ * more is left than what is parked. */
+static uint64_t steps_of_a_look(struct world *w, uint64_t dir, bool rests)
+{
+    struct core_barrier b;
+    bool any;
+    steps = 0;
+    assert_int_equal(core_barrier(w->core, dir, &b), 0);
+    assert_true(b.dirty);
+    assert_int_equal(core_ns_rests(w->core, NS, &any), 0);
+    assert_int_equal(any, rests);
+    return steps;
+}
+
+static void test_a_look_at_what_is_pending_costs_the_same(void **state)
+{
+    struct world *w = *state;
+    char name[16];
+    uint64_t cost[2], parked[2];
+    assert_int_equal(sqlite3_auto_extension((void (*)(void))count_steps_of), SQLITE_OK);
+    world_restart(w, END_CLEAN);
+    uint64_t d = make(w, ROOT, "d", NODE_DIR);
+    commit_all(w);
+    for (int large = 0; large < 2; large++) {
+        for (unsigned i = 0; i < (large ? 2000 : 20); i++) {
+            snprintf(name, sizeof name, "%d.%u", large, i);
+            make(w, d, name, NODE_REG);
+        }
+        cost[large] = steps_of_a_look(w, d, true);
+    }
+    /* when nothing but a refused one is left, that is known from it alone */
+    commit_all(w);
+    uint64_t f = make(w, d, "refused", NODE_REG);
+    planned(w, f);
+    assert_int_equal(answer(w, COMMIT_REFUSED, ROW_NODE, f, NULL, REFUSED_QUOTA), 0);
+    commit_all(w);
+    parked[0] = steps_of_a_look(w, d, false);
+    for (unsigned i = 0; i < 2000; i++) {
+        snprintf(name, sizeof name, "2.%u", i);
+        make(w, d, name, NODE_REG);
+    }
+    parked[1] = steps_of_a_look(w, d, true);
+    sqlite3_reset_auto_extension();
+    assert_true(cost[0] > 0 && parked[0] > 0);
+    assert_in_range(cost[1], 1, cost[0] + 10);
+    assert_in_range(parked[1], 1, parked[0] + 100);
+}
+
 /* One commit is durable and waits for the journal only; another is unanswered. */
 static void test_fsync_waits_for_the_unanswered_one(void **state)
 {
@@ -298,6 +346,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_save_costs_the_same_in_a_large_tree, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_a_start_costs_what_is_pending, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_look_at_what_is_pending_costs_the_same, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_fsync_waits_for_the_unanswered_one, setup, teardown),
         cmocka_unit_test_setup_teardown(test_copies_of_one_name_and_date_have_no_end, setup,
                                         teardown),

@@ -363,6 +363,13 @@ int core_ns_status(struct core *c, uint64_t ns, struct core_ns *out)
 {
     return core_ns_pending(c, ns, out);
 }
+int core_ns_rests(struct core *c, uint64_t ns, bool *rests)
+{
+    struct core_ns n;
+    int r = core_ns_pending(c, ns, &n);
+    *rests = !r && n.pending_nodes > n.parked + n.held;
+    return r;
+}
 int core_session(struct core *c, const struct m_session_ans *s, struct core_effects *fx)
 {
     (void)c;
