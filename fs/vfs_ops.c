@@ -464,15 +464,12 @@ int vfs_create(struct vfs *v, struct vfs_op *op)
     int rc = op->claimed != 0 ? 0 : make(v, op, dir, &a);
     if (rc == 0)
         rc = vfs_claim(v, op, a.node, a.node, &a);
-    bool exists = rc == -EEXIST && (op->flags & O_EXCL) == 0;
-    if (exists) /* another device was first, and the kernel does not know yet */
-        rc = core_lookup(v->fs->core, dir->node, op->name, &a, &op->need);
-    if (rc == 0 && exists && a.type != NODE_REG)
-        rc = a.type == NODE_DIR ? -EISDIR : -ELOOP;
+    /* Another device was first, and the kernel does not know yet: it looks the name up, and opens
+     * what is there, if whoever asks may. (For a new file it asked for the directory only.) */
+    if (rc == -EEXIST && (op->flags & O_EXCL) == 0)
+        return -ESTALE;
     if (rc == 0)
         rc = writable(v, a.ns, &ns);
-    if (rc == 0 && exists && (op->flags & O_TRUNC) != 0)
-        rc = vfs_truncate(v, op, handle_get(v->handles, a.node), 0);
     if (rc != 0)
         return rc == -EEXIST ? vfs_name_exists(v, op) : rc;
     vfs_entry(v, op, dir->node, op->nameless ? (struct bytes){0} : op->name, &a);
