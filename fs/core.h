@@ -18,6 +18,7 @@
 
 #include "extent.h"
 #include "messages.h"
+#include "ranges.h"
 
 struct core;
 struct tree;
@@ -225,12 +226,16 @@ struct core_dirent {
 int core_readdir(struct core *c, uint64_t dir, uint64_t cookie,
                  bool (*fn)(void *arg, const struct core_dirent *e), void *arg,
                  struct core_need *need);
+/* The highest cookie that a name has; what is made later has a higher one. */
+int core_last_cookie(struct core *c, uint64_t *cookie);
 /* The next page of its names that is not known, as a need. 0: all are. -ENOTDIR, -ESTALE */
 int core_dir_rest(struct core *c, uint64_t dir, struct core_need *need);
 
 /* Content. Extents of [off, off+len) as they are locally (cut at the edges), appended to out. */
 int core_extents(struct core *c, uint64_t node, uint64_t off, uint64_t len, struct extent_list *out,
                  struct core_need *need);
+/* *stored: what `stored` of the node will be when these ranges are written. 0, -ESTALE */
+int core_stored(struct core *c, uint64_t node, const struct ranges *dirty, uint64_t *stored);
 /* *next: the first offset at or behind off that is data. -ENXIO: only a hole follows. Costs the
  * same however long the hole is. */
 int core_next_extent(struct core *c, uint64_t node, uint64_t off, uint64_t *next,

@@ -446,6 +446,15 @@ int core_readdir(struct core *c, uint64_t dir, uint64_t cookie,
     return rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : -EIO;
 }
 
+int core_last_cookie(struct core *c, uint64_t *cookie)
+{
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT coalesce(max(id), 0) FROM entry");
+    int rc = tree_step(c->t, s);
+    *cookie = rc == 1 ? U(0) : 0;
+    sqlite3_reset(s);
+    return rc < 0 ? rc : 0;
+}
+
 /* ---- changing names -------------------------------------------------------------------------- */
 static int new_node(struct core *c, const struct core_who *who, uint64_t ns, enum node_type type,
                     uint32_t mode, uint64_t rdev, struct bytes target, struct nrow *n)

@@ -2,7 +2,8 @@
 /* Directories as lists: opening and reading them; and the room that there is.
  *
  * A position in a directory is the cookie of an entry in the tree, which an entry keeps as long as
- * it exists; so what others make and remove meanwhile moves nothing.
+ * it exists; so what others make and remove meanwhile moves nothing. What is named after reading
+ * began is left out: who renames what he lists would meet it again, without end.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -31,6 +32,7 @@ int vfs_opendir(struct vfs *v, struct vfs_op *op)
 
 struct fill {
     struct vfs_op *op;
+    uint64_t last;    /* cookie; 0: all */
     size_t cap, left; /* left: bytes of the kernel's buffer */
 };
 
@@ -60,6 +62,9 @@ static bool add_entry(struct fill *f, uint64_t cookie, uint64_t node, enum node_
 
 static bool on_entry(void *arg, const struct core_dirent *e)
 {
+    const struct fill *f = arg;
+    if (f->last != 0 && e->cookie > f->last)
+        return false;
     return add_entry(arg, e->cookie + COOKIE_DOTDOT, e->node, e->type, e->name);
 }
 
@@ -82,7 +87,9 @@ int vfs_readdir(struct vfs *v, struct vfs_op *op)
     struct handle *dir = vfs_handle(v, op->nodeid);
     if (dir == NULL)
         return -ESTALE;
-    struct fill f = {.op = op, .left = op->len};
+    if (op->off == 0 && core_last_cookie(v->fs->core, &op->file->last) != 0)
+        return -EIO;
+    struct fill f = {.op = op, .last = op->file->last, .left = op->len};
     uint64_t parent = dir->node, from = op->off;
     if (from < COOKIE_DOT) {
         add_entry(&f, COOKIE_DOT, dir->node, NODE_DIR, bytes_str("."));
@@ -94,6 +101,8 @@ int vfs_readdir(struct vfs *v, struct vfs_op *op)
         from = COOKIE_DOTDOT;
     }
     int rc = core_readdir(v->fs->core, dir->node, from - COOKIE_DOTDOT, on_entry, &f, &op->need);
+    if (rc == CORE_NEED) /* what is loaded now is older than its cookies */
+        op->file->last = 0;
     if (rc == 0 && op->plus)
         for (size_t i = 0; i < op->entries_n; i++)
             look_up(v, dir, &op->entries[i]);

@@ -34,9 +34,10 @@ struct vfs_file {
     uint64_t ns;
     size_t fixed; /* the namespace's cuts */
     bool dir, writable, sync;
-    bool locks_lost;   /* other devices may have what was locked through it */
+    bool locks_lost; /* other devices may have what was locked through it */
     struct vfs_file *copied_next, **copied_prev; /* of v->copied; prev NULL: not among them */
     int64_t copied_at; /* when it last was the target of a copy from another namespace */
+    uint64_t last;     /* of a directory: the highest cookie when reading began; 0: not known */
     bool read;         /* its access time was looked at */
     uint64_t expected, ahead; /* end of the last read; how far blocks were asked for */
     uint64_t window;          /* bytes to read ahead; 0: not sequential */

@@ -302,6 +302,37 @@ static int list_while_it_changes(void)
     return 0;
 }
 
+/* Who renames what he lists comes to an end, and has met each name that was there. */
+static int rename_while_listing(void)
+{
+    enum { N = 1500 };
+    char name[300], to[320];
+    int met = 0, left = 0;
+    for (int i = 0; i < N; i++) {
+        snprintf(name, sizeof name, "r-%04d", i);
+        MUST(!put_file(name, ""));
+    }
+    DIR *d = opendir(".");
+    MUST(d);
+    for (struct dirent *e; (e = readdir(d)) && met < 4 * N;) {
+        if (e->d_name[0] == '.')
+            continue;
+        snprintf(to, sizeof to, "%sx", e->d_name);
+        MUST(!rename(e->d_name, to));
+        met++;
+    }
+    MUST(met >= N && met < 4 * N);
+    rewinddir(d);
+    while (readdir(d))
+        left++;
+    MUST(left == N + 2);
+    for (int i = 0; i < N; i++) {
+        snprintf(name, sizeof name, "r-%04d", i);
+        MUST(access(name, F_OK) == -1);
+    }
+    return closedir(d);
+}
+
 static int deep_paths(void)
 {
     enum { DEPTH = 60 };
@@ -338,6 +369,7 @@ const struct check checks_names[] = {
     {"unlinked-but-open", unlinked_but_open},
     {"list-a-directory", list_a_directory},
     {"list-while-it-changes", list_while_it_changes},
+    {"rename-while-listing", rename_while_listing},
     {"deep-paths", deep_paths},
     {NULL, NULL},
 };
