@@ -357,6 +357,24 @@ int core_write(struct core *c, const struct core_who *who, uint64_t node, uint64
     return core_leave(c, err == -ENOENT ? -ESTALE : err);
 }
 
+int core_stored(struct core *c, uint64_t node, const struct ranges *dirty, uint64_t *stored)
+{
+    struct nrow n;
+    int err = node_get(c, node, &n);
+    *stored = err ? 0 : n.stored;
+    for (size_t i = 0; !err && i < dirty->n; i++) {
+        cleanup_extents struct extent_list old = {0};
+        cleanup_spans struct spans unknown = {0};
+        uint64_t off = dirty->v[i].off, end = dirty->v[i].end;
+        err = extents_get(c, node, off, end, &old);
+        if (!err)
+            err = span_gaps(c, node, SPAN_KNOWN, off, end, &unknown);
+        uint64_t before = extent_list_stored(&old) + stored_guess(&n, n.size, &unknown);
+        *stored += end - off > before ? end - off - before : 0;
+    }
+    return err == -ENOENT ? -ESTALE : err;
+}
+
 static bool recuts(const struct nrow *n)
 {
     return n->type == NODE_REG && (n->pend & FACET_CONTENT) != 0;

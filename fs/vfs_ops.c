@@ -50,6 +50,20 @@ int vfs_newest(struct vfs *v, struct vfs_op *op, uint64_t node)
     return VFS_FRESH;
 }
 
+/* What is not in the tree yet is room that the file takes, all the same: programs (tar) believe
+ * that a file without any has no content. And nobody would tell the kernel when it gets there. */
+static int stored_with_dirty(struct vfs *v, uint64_t node, struct core_attr *out)
+{
+    cleanup_ranges struct ranges dirty = {0};
+    uint64_t rest = wb_ranges(v->wb, node, &dirty);
+    if (dirty.n == 0)
+        return 0;
+    int rc = core_stored(v->fs->core, node, &dirty, &out->stored);
+    uint64_t most = out->stored > out->size ? out->stored : out->size;
+    out->stored = out->stored + rest < most ? out->stored + rest : most;
+    return rc;
+}
+
 int vfs_attr(struct vfs *v, const struct handle *h, struct core_attr *out, struct core_need *need)
 {
     int rc = core_getattr(v->fs->core, h->node, out, need);
@@ -62,9 +76,10 @@ int vfs_attr(struct vfs *v, const struct handle *h, struct core_attr *out, struc
     } else if (out->type == NODE_REG) {
         int64_t mtime = out->mtime;
         wb_attr(v->wb, h->node, &out->size, &out->mtime);
-        out->ctime = out->mtime > mtime && out->mtime > out->ctime ? out->mtime : out->ctime;
+        out->ctime = out->mtime != mtime && out->mtime > out->ctime ? out->mtime : out->ctime;
+        rc = stored_with_dirty(v, h->node, out);
     }
-    return 0;
+    return rc;
 }
 
 void vfs_entry(struct vfs *v, struct vfs_op *op, uint64_t parent, struct bytes name,

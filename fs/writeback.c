@@ -491,7 +491,30 @@ void wb_attr(struct wb *w, uint64_t node, uint64_t *size, int64_t *mtime)
     if (n == NULL || !in_memory_only(n))
         return;
     *size = *size > n->end ? *size : n->end;
-    *mtime = *mtime > n->mtime ? *mtime : n->mtime;
+    *mtime = *mtime > n->mtime && *mtime <= wb_now(w) ? *mtime : n->mtime;
+}
+
+static uint64_t range_note(struct ranges *out, uint64_t off, uint64_t end)
+{
+    if (out->n == WB_RANGES_MAX)
+        return end - off;
+    ranges_add(out, off, end);
+    return 0;
+}
+
+uint64_t wb_ranges(struct wb *w, uint64_t node, struct ranges *out)
+{
+    struct wb_node *n = wb_find(w, node);
+    uint64_t rest = 0;
+    if (n == NULL)
+        return 0;
+    for (struct job *j = n->jobs; j != NULL; j = j->next)
+        for (size_t i = 0; i < j->n; i++)
+            rest += range_note(out, j->v[i].e.off, j->v[i].e.off + j->v[i].e.len);
+    for (size_t i = 0; i < n->n; i++)
+        for (size_t k = 0; k < n->v[i]->dirty.n; k++)
+            rest += range_note(out, n->v[i]->dirty.v[k].off, n->v[i]->dirty.v[k].end);
+    return rest;
 }
 
 void wb_missing(struct wb *w, uint64_t node, struct ranges *want)

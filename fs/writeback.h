@@ -25,7 +25,8 @@
 #define WB_AGE_NS 5000000000ll   /* dirty data older than this goes into the tree */
 #define WB_QUIET_NS 5000000000ll /* a file not written for so long may be committed as it is */
 #define WB_UNFINISHED_NS 60000000000ll /* and one that is written all the time after so long */
-#define WB_WAIT 2                      /* result: park until `settled`, then call again */
+#define WB_RANGES_MAX 64
+#define WB_WAIT 2 /* result: park until `settled`, then call again */
 
 struct wb;
 
@@ -78,8 +79,12 @@ void wb_drop_clean(struct wb *w, uint64_t node);
 /* Everything of a node is dropped: it was unlinked and closed. */
 void wb_forget(struct wb *w, uint64_t node);
 
-/* Size and mtime with what is in memory: raised in place. */
+/* Size and mtime with what is in memory, in place. A time that is yet to come gives way to a
+ * write's. */
 void wb_attr(struct wb *w, uint64_t node, uint64_t *size, int64_t *mtime);
+/* The ranges that are not in the tree, up to WB_RANGES_MAX of them; returns the bytes of the rest.
+ */
+uint64_t wb_ranges(struct wb *w, uint64_t node, struct ranges *out);
 /* Takes from `want` what is in memory. */
 void wb_missing(struct wb *w, uint64_t node, struct ranges *want);
 /* Copies what is in memory of [off, off+len) over p. */

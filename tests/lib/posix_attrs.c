@@ -88,6 +88,12 @@ static int times_follow_changes(void)
     int fd = open("f", O_WRONLY);
     MUST(fd >= 0 && pwrite(fd, "y", 1, 0) == 1 && !close(fd));
     MUST(later(stat_of("f").st_mtim, old[1]));
+    struct timespec ahead[2] = {{2000000000, 0}, {2000000000, 0}}; /* until then, it is */
+    MUST(!utimensat(AT_FDCWD, "f", ahead, 0) && stat_of("f").st_mtim.tv_sec == 2000000000);
+    fd = open("f", O_WRONLY);
+    MUST(fd >= 0 && pwrite(fd, "z", 1, 0) == 1 && later(ahead[1], stat_of("f").st_mtim));
+    MUST(!close(fd) && later(ahead[1], stat_of("f").st_mtim));
+    MUST(later(stat_of("f").st_mtim, old[1]) && later(stat_of("f").st_ctim, old[1]));
     MUST(!utimensat(AT_FDCWD, "f", old, 0) && !truncate("f", 0));
     MUST(later(stat_of("f").st_mtim, old[1]));
     MUST(!utimensat(AT_FDCWD, "d", old, 0) && !put_file("d/f", ""));

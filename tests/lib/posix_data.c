@@ -170,6 +170,23 @@ static int holes(void)
     return 0;
 }
 
+/* What was written takes room from then on: tar takes a file without any for one hole. */
+static int room_taken(void)
+{
+    static char page[4096];
+    int fd = open("f", O_CREAT | O_RDWR, 0644);
+    memset(page, 'x', sizeof page);
+    MUST(fd >= 0 && pwrite(fd, page, sizeof page, 0) == sizeof page && stat_of("f").st_blocks >= 8);
+    MUST(pwrite(fd, page, sizeof page, 1 << 20) == sizeof page && stat_of("f").st_blocks >= 16);
+    MUST(!ftruncate(fd, 5 << 20) && stat_of("f").st_blocks >= 16);
+    blkcnt_t most = stat_of("f").st_blocks;
+    MUST(!fsync(fd) && stat_of("f").st_blocks >= 16 && stat_of("f").st_blocks <= most);
+    MUST(pwrite(fd, page, sizeof page, 0) == sizeof page && stat_of("f").st_blocks <= most);
+    MUST(pwrite(fd, page, sizeof page, 3 << 20) == sizeof page && stat_of("f").st_blocks >= 24);
+    MUST(!close(fd) && stat_of("f").st_blocks >= 24 && stat_of("f").st_blocks < 1024);
+    return 0;
+}
+
 static int map_shared(void)
 {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
@@ -395,6 +412,7 @@ const struct check checks_data[] = {
     {"append", appends},
     {"appends-of-many", appends_of_many},
     {"holes", holes},
+    {"room-taken", room_taken},
     {"mmap", map_shared},
     {"direct-io", direct_io},
     {"mapped-and-direct", mapped_and_direct},
