@@ -447,6 +447,7 @@ static void on_write(fuse_req_t req, fuse_ino_t ino, const char *p, size_t n, of
     op.file = file_of(fi);
     op.off = (uint64_t)off;
     op.data = bytes_of(p, n);
+    op.append = (fi->flags & O_APPEND) != 0 && !fi->writepage;
     submit(&op);
 }
 

@@ -264,11 +264,30 @@ static int make_durable(struct vfs *v, struct vfs_op *op, uint64_t node, enum sy
     return VFS_BARRIER;
 }
 
+/* For the kernel the end of a file is where it was when it last asked, and it does not ask before
+ * it appends. Between mounts that lock, the end is what was committed under the lock before. */
+static int go_to_end(struct vfs *v, struct vfs_op *op)
+{
+    const struct handle *h = op->file->h;
+    struct core_attr a;
+    if (!op->append || !v->fs->opt.global_locks || h->old != NULL)
+        return 0;
+    int rc = vfs_attr(v, h, &a, &op->need);
+    if (rc != 0 || a.size == op->off)
+        return rc;
+    vfs_misplaced(v, h, op->off < a.size ? op->off : a.size);
+    op->off = a.size;
+    return 0;
+}
+
 int vfs_write(struct vfs *v, struct vfs_op *op)
 {
     struct vfs_file *f = op->file;
     struct handle *h = f->h;
     if (op->result == 0) { /* not yet taken */
+        int end = go_to_end(v, op);
+        if (end != 0)
+            return end;
         if (op->off > FILE_SIZE_MAX - op->data.n)
             return -EFBIG;
         int rc = vfs_locks_good(v, f);
@@ -284,6 +303,7 @@ int vfs_write(struct vfs *v, struct vfs_op *op)
         if (rc != 0)
             return rc == -ENOENT ? -ESTALE : rc;
         op->result = op->data.n;
+        vfs_changed(v, h);
     }
     if (!f->sync)
         return 0;
@@ -357,6 +377,7 @@ int vfs_truncate(struct vfs *v, struct vfs_op *op, struct handle *h, uint64_t si
     rc = core_truncate(v->fs->core, &who, h->node, size, &op->need);
     if (rc == 0) {
         wb_truncate(v->wb, h->node, size);
+        vfs_changed(v, h);
         sync_kick(v->fs->sync);
     }
     return rc;
@@ -411,6 +432,7 @@ int vfs_fallocate(struct vfs *v, struct vfs_op *op)
     }
     if (rc == 0 && !keep && end > a.size)
         rc = core_truncate(v->fs->core, &who, h->node, end, &op->need);
+    vfs_changed(v, h);
     sync_kick(v->fs->sync);
     return rc;
 }
@@ -482,6 +504,7 @@ int vfs_copy(struct vfs *v, struct vfs_op *op)
                     &op->need);
     if (rc == 0) {
         op->result = len;
+        vfs_changed(v, to);
         sync_kick(v->fs->sync);
     }
     return rc;

@@ -148,6 +148,12 @@ void vfs_lock_ends(struct vfs *v, struct vfs_op *op);
 void vfs_reattach(struct vfs *v, struct handle *h);
 /* The kernel drops what it has cached of it. */
 void vfs_drop_cached(struct vfs *v, const struct handle *h);
+/* The file was changed through h: where the kernel has it under another nodeid, too, it drops what
+ * it has of that. */
+bool vfs_has_twin(struct vfs *v, const struct handle *h);
+void vfs_changed(struct vfs *v, const struct handle *h);
+/* The kernel has written its pages of h from off on elsewhere than they went. */
+void vfs_misplaced(struct vfs *v, const struct handle *h, uint64_t off);
 /* Those who wait for locks are to look again. */
 void vfs_locks_changed(struct vfs *v);
 /* Somebody who waits got a signal. */

@@ -134,12 +134,22 @@ static int commits(struct vfs *v, struct vfs_op *op, bool all)
 /* ---- taking -----------------------------------------------------------------------------------
  */
 
+/* What was changed here under another nodeid (vfs_reattach) is seen, too. */
+static int others_seen(struct vfs *v, struct vfs_op *op)
+{
+    if (v->notify == NULL || !vfs_has_twin(v, op->file->h))
+        return 0;
+    if (op->mark == 0)
+        op->mark = notify_mark(v->notify);
+    return notify_inodes_passed(v->notify) < op->mark ? VFS_LOCK : 0;
+}
+
 /* What a program sees under its new lock is what was committed before. */
 static int catch_up(struct vfs *v, struct vfs_op *op)
 {
     struct handle *h = op->file->h;
     if (h->old == NULL && !op->lock_asked)
-        return 0;
+        return others_seen(v, op);
     if (!op->fresh) {
         op->fresh_ns = op->file->ns;
         return VFS_FRESH;

@@ -63,6 +63,7 @@ struct vfs_op {
 #define OP_SET_SIZE 0x100u
     bool dir;       /* unlink: rmdir; fsync: of a directory */
     bool plus;      /* readdir: with attributes */
+    bool append;    /* write: at the end, wherever the kernel takes it to be */
     bool nameless;  /* create: a file without a name (O_TMPFILE) in the directory's namespace */
     bool kill_priv; /* set-id bits go with this change; setxattr of a list: the set-gid bit does */
     struct vfs_file *file, *file2;

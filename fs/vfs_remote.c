@@ -113,6 +113,31 @@ static void inval_inode(struct vfs *v, const struct handle *h, int64_t off)
         notify_inode(v->notify, h->nodeid, off);
 }
 
+static bool is_twin(const struct handle *i, const struct handle *h)
+{
+    return i != h && i->old == NULL && i->nlookup > 0;
+}
+
+bool vfs_has_twin(struct vfs *v, const struct handle *h)
+{
+    for (struct handle *i = handle_of(v->handles, h->node); i != NULL; i = handle_next_of(i))
+        if (is_twin(i, h))
+            return true;
+    return false;
+}
+
+void vfs_changed(struct vfs *v, const struct handle *h)
+{
+    for (struct handle *i = handle_of(v->handles, h->node); i != NULL; i = handle_next_of(i))
+        if (is_twin(i, h))
+            inval_inode(v, i, 0);
+}
+
+void vfs_misplaced(struct vfs *v, const struct handle *h, uint64_t off)
+{
+    inval_inode(v, h, (int64_t)off);
+}
+
 void vfs_drop_cached(struct vfs *v, const struct handle *h)
 {
     inval_inode(v, h, 0);

@@ -24,7 +24,7 @@ def flock(kind, start, length):
 def do(words):
     what, name = words[0], words[1] if len(words) > 1 else ''
     if what == 'open':
-        fds[name] = os.open(words[2], os.O_RDWR | os.O_CREAT, 0o644)
+        fds[name] = os.open(words[2], os.O_RDWR | os.O_CREAT | (os.O_APPEND if 'append' in words else 0), 0o644)
     elif what in ('sh', 'ex', 'un', 'nsh', 'nex'):  # flock
         n = fcntl.LOCK_NB if what[0] == 'n' else 0
         fcntl.flock(fds[name], n | {'sh': fcntl.LOCK_SH, 'ex': fcntl.LOCK_EX, 'un': fcntl.LOCK_UN}[what[-2:]])
@@ -48,6 +48,10 @@ def do(words):
         return str(len(os.pread(fds[name], 4096, 0)))
     elif what == 'dup':  # closes another descriptor of it
         os.close(os.dup(fds[name]))
+    elif what == 'log':
+        os.write(fds[name], words[2].encode() + b'\n')
+    elif what == 'size':
+        return str(os.fstat(fds[name]).st_size)
     elif what == 'write':
         os.pwrite(fds[name], words[2].encode(), 0)
     elif what == 'close':
@@ -252,6 +256,52 @@ done
 lab kill blockd-hq CONT
 hears one ok
 sees_new DDDD ex un
+
+# appending under the lock is behind what others appended under it, in files that were open all the time
+: >"$a/log"
+settled
+for n in one two; do
+    d=$a
+    [ "$n" = one ] || d=$b
+    does "$n" open g "$d/log" append ok
+done
+for i in 1 2 3; do
+    for n in one two; do
+        does "$n" ex g ok
+        does "$n" log g "$n-$i" ok
+        does "$n" size g $((i * 12 - ($([ "$n" = one ] && echo 6 || echo 0))))
+        does "$n" un g ok
+    done
+done
+does one ex g ok
+same "a log of both" "$(tr '\n' ' ' <"$a/log")" "one-1 two-1 one-2 two-2 one-3 two-3 "
+does one un g ok
+for n in one two; do does "$n" close g ok; done
+eventually 20 cmp -s "$a/log" "$b/log"
+
+# a descriptor from before another mount's change, and one from after it: under the lock both see the same
+echo xxxxxxxx >"$a/twice"
+settled
+does one open x "$a/twice" ok
+does one read x xxxxxxxx
+echo BBBBBBBB >"$b/twice"
+sync "$b/twice"
+eventually 20 grep -q BBBB "$a/twice"
+does one open y "$a/twice" ok
+does one read y BBBBBBBB
+does one ex x ok
+does one write x ZZZZ ok
+does one un x ok
+does one ex y ok
+does one read y ZZZZBBBB
+does one write y YY ok
+does one un y ok
+does one ex x ok
+does one read x YYZZBBBB
+does one un x ok
+does one close x ok
+does one close y ok
+rm "$a/twice" "$a/log"
 
 # who writes to a version that another mount has overtaken has a copy of its own, and no lock of the file any more
 echo old >"$a/forked"
