@@ -297,6 +297,8 @@ struct sync_ns {
 /* ---- locks against other devices (sync_lock.c) ---- */
 struct file_locks;
 TAILQ_HEAD(files_locks, file_locks);
+LIST_HEAD(files_locked, file_locks);
+#define LOCK_BUCKETS 4096 /* power of two */
 
 /* ---- fetches (sync_fetch.c) ---- */
 struct fetch_block;
@@ -372,7 +374,9 @@ struct sync {
     uint64_t races_n, races_won;
 
     /* locks=global */
-    struct files_locks locks;
+    struct files_locks locks;    /* those of which only a lock is held come last */
+    struct files_locked *locked; /* the same by node */
+    uint64_t lock_looks;         /* files looked at for what is to be sent, in all */
     uint64_t lock_run, lock_seq, lock_epoch;
     unsigned lease_ms;   /* as the server last said; 0: not yet */
     int64_t lease_end;   /* of what is held; a clock of sync_lock.c's own */
@@ -479,6 +483,8 @@ void lock_init(struct sync *s);
 void lock_step(struct sync *s);
 /* Something that was waited for may have been given. */
 void lock_news(struct sync *s);
+/* After a session: what is held in namespaces that it does not list is lost. */
+void lock_members(struct sync *s);
 void lock_free(struct sync *s);
 
 /* ---- sync_resync.c ---- */

@@ -10,6 +10,9 @@
  * was answered, by a clock that runs while the machine sleeps, so never later than at the server.
  * Then everything is lost: the vfs is told, and the server hears that nothing is held. A server
  * with a new epoch is told at once what is held, and the lease goes on when it knows all of it.
+ *
+ * A file of which nothing is wanted, and whose holder the server knows, is *quiet*: it stands at
+ * the end of the list, and what is done for all that have work ends there; thousands may be held.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -44,6 +47,8 @@ TAILQ_HEAD(tellings, telling);
 
 struct file_locks {
     TAILQ_ENTRY(file_locks) link;
+    LIST_ENTRY(file_locks) same; /* of its bucket */
+    bool quiet;
     uint64_t ns, node;
     struct lockset held;
     struct wants wants;
@@ -72,10 +77,15 @@ static int64_t sleeping_clock(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+static struct files_locked *bucket(struct sync *s, uint64_t node)
+{
+    return &s->locked[(node * 0x9e3779b97f4a7c15ull >> 32) % LOCK_BUCKETS];
+}
+
 static struct file_locks *find(struct sync *s, uint64_t node)
 {
     struct file_locks *f;
-    TAILQ_FOREACH(f, &s->locks, link)
+    LIST_FOREACH(f, bucket(s, node), same)
     if (f->node == node)
         break;
     return f;
@@ -94,12 +104,14 @@ static struct file_locks *need(struct sync *s, uint64_t ns, uint64_t node)
     TAILQ_INIT(&f->wants);
     TAILQ_INIT(&f->tellings);
     TAILQ_INSERT_HEAD(&s->locks, f, link);
+    LIST_INSERT_HEAD(bucket(s, node), f, same);
     return f;
 }
 
 static void drop(struct sync *s, struct file_locks *f)
 {
     TAILQ_REMOVE(&s->locks, f, link);
+    LIST_REMOVE(f, same);
     lockset_free(&f->held);
     free(f);
     pthread_cond_broadcast(&s->changed);
@@ -107,8 +119,20 @@ static void drop(struct sync *s, struct file_locks *f)
 
 static void ask(struct sync *s, struct file_locks *f)
 {
+    if (f->quiet) {
+        f->quiet = false;
+        TAILQ_REMOVE(&s->locks, f, link);
+        TAILQ_INSERT_HEAD(&s->locks, f, link);
+    }
     f->changed = true;
     sync_wake(s);
+}
+
+static void rest(struct sync *s, struct file_locks *f)
+{
+    f->quiet = true;
+    TAILQ_REMOVE(&s->locks, f, link);
+    TAILQ_INSERT_TAIL(&s->locks, f, link);
 }
 
 /* ---- for the vfs ------------------------------------------------------------------------------
@@ -213,18 +237,36 @@ static void lose(struct sync *s, struct file_locks *f)
 
 static void lose_all(struct sync *s)
 {
-    struct file_locks *f;
-    TAILQ_FOREACH(f, &s->locks, link)
-    lose(s, f);
+    struct file_locks *f, *next;
+    for (f = TAILQ_FIRST(&s->locks); f; f = next) {
+        next = TAILQ_NEXT(f, link);
+        lose(s, f);
+    }
 }
 
-/* Whether the server of this epoch was told of all that is held. */
+void lock_members(struct sync *s)
+{
+    struct file_locks *f, *next;
+    for (f = TAILQ_FIRST(&s->locks); f; f = next) {
+        const struct sync_ns *ns = sync_ns_find(s, f->ns);
+        next = TAILQ_NEXT(f, link);
+        if (ns && !ns->listed) /* others are not to wait for the lease */
+            lose(s, f);
+    }
+}
+
+/* Whether the server of this epoch was told of all that is held. The newest one was told of what is
+ * quiet. */
 static bool all_told(const struct sync *s, uint64_t epoch)
 {
     const struct file_locks *f;
     TAILQ_FOREACH(f, &s->locks, link)
-    if (f->held.n && f->epoch != epoch)
-        return false;
+    {
+        if (f->quiet && epoch == s->lock_epoch)
+            break;
+        if (f->held.n && f->epoch != epoch)
+            return false;
+    }
     return true;
 }
 
@@ -232,7 +274,7 @@ static bool all_told(const struct sync *s, uint64_t epoch)
 static void lease_learn(struct sync *s, struct file_locks *of, const struct m_lock_ans *a,
                         int64_t sent)
 {
-    struct file_locks *f;
+    struct file_locks *f, *next;
     struct want *x;
     int64_t end = sent + (int64_t)a->lease_ms, now = s->clock();
     if (s->lease_end && !sync_lock_lease(s)) /* before it begins anew */
@@ -248,8 +290,8 @@ static void lease_learn(struct sync *s, struct file_locks *of, const struct m_lo
     bool other = (s->lock_epoch && s->lock_epoch != a->epoch) || s->lock_circles != a->circles;
     s->lock_circles = a->circles;
     s->lock_epoch = a->epoch;
-    TAILQ_FOREACH(f, &s->locks, link)
-    {
+    for (f = TAILQ_FIRST(&s->locks); f && (other || !f->quiet); f = next) {
+        next = TAILQ_NEXT(f, link);
         if (other && (f->held.n || !TAILQ_EMPTY(&f->wants)))
             ask(s, f);
         TAILQ_FOREACH(x, &f->wants, link)
@@ -423,10 +465,7 @@ static void file_send(struct sync *s, struct file_locks *f)
 
 static void file_step(struct sync *s, struct file_locks *f, int64_t now)
 {
-    const struct sync_ns *ns = sync_ns_find(s, f->ns);
-    if (s->online && ns &&
-        !ns->listed) /* no member any more: others are not to wait for the lease */
-        lose(s, f);
+    s->lock_looks++;
     if (f->changed && !f->inflight && s->online) {
         if (f->not_before > now)
             sync_at(s, f->not_before);
@@ -435,9 +474,12 @@ static void file_step(struct sync *s, struct file_locks *f, int64_t now)
     }
     if (!s->online)
         tellings_end(s, f, true);
-    if (!f->held.n && !f->changed && !f->calls && TAILQ_EMPTY(&f->wants) &&
-        TAILQ_EMPTY(&f->tellings))
+    if (f->changed || f->calls || !TAILQ_EMPTY(&f->wants) || !TAILQ_EMPTY(&f->tellings))
+        return;
+    if (!f->held.n)
         drop(s, f);
+    else if (f->epoch == s->lock_epoch)
+        rest(s, f);
 }
 
 void lock_step(struct sync *s)
@@ -451,7 +493,7 @@ void lock_step(struct sync *s)
         else
             sync_at(s, now + left);
     }
-    for (f = TAILQ_FIRST(&s->locks); f; f = next) {
+    for (f = TAILQ_FIRST(&s->locks); f && !f->quiet; f = next) {
         next = TAILQ_NEXT(f, link);
         file_step(s, f, now);
     }
@@ -477,9 +519,9 @@ void sync_lock_again(struct sync *s)
 void lock_news(struct sync *s)
 {
     struct file_locks *f;
-    TAILQ_FOREACH(f, &s->locks, link)
-    if (!TAILQ_EMPTY(&f->wants))
-        ask(s, f);
+    for (f = TAILQ_FIRST(&s->locks); f && !f->quiet; f = TAILQ_NEXT(f, link))
+        if (!TAILQ_EMPTY(&f->wants))
+            ask(s, f);
 }
 
 /* ---- life -------------------------------------------------------------------------------------
@@ -490,18 +532,23 @@ void lock_init(struct sync *s)
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
     TAILQ_INIT(&s->locks);
+    s->locked = calloc(LOCK_BUCKETS, sizeof *s->locked);
+    if (!s->locked)
+        abort();
     s->lock_run = (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
 void sync_locks_end(struct sync *s, unsigned timeout_ms)
 {
-    struct file_locks *f;
+    struct file_locks *f, *next;
     int64_t deadline = s->clock() + timeout_ms;
     pthread_mutex_lock(&s->fs->lock);
-    TAILQ_FOREACH(f, &s->locks, link)
-    if (f->held.n) {
-        lockset_free(&f->held);
-        ask(s, f);
+    for (f = TAILQ_FIRST(&s->locks); f; f = next) {
+        next = TAILQ_NEXT(f, link);
+        if (f->held.n) {
+            lockset_free(&f->held);
+            ask(s, f);
+        }
     }
     while (!TAILQ_EMPTY(&s->locks) && s->online && !s->abandoned && s->clock() < deadline) {
         struct timespec t = {.tv_sec = (time_t)(deadline / 1000),
@@ -516,4 +563,5 @@ void lock_free(struct sync *s)
     struct file_locks *f;
     while ((f = TAILQ_FIRST(&s->locks)))
         drop(s, f);
+    free(s->locked);
 }

@@ -189,6 +189,7 @@ static int table_learn(struct sync *s, const struct m_session_ans *a)
         server_learn(s, &a->servers[i]);
     for (size_t i = 0; i < a->namespaces_n; i++)
         ns_learn(s, &a->namespaces[i]);
+    lock_members(s);
     sync_kick(s); /* what was refused may be pending again */
     return 0;
 }

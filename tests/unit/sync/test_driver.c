@@ -741,6 +741,31 @@ static void a_new_server_is_told_what_is_held(void **state)
     assert_true(lock_held(0, 10) && lock_held(20, 30));
 }
 
+static void what_is_only_held_costs_nothing(void **state)
+{
+    (void)state;
+    enum { HELD = 200 };
+    struct m_lock_range range = {.exclusive = true, .end = 10};
+    uint64_t looks = 0;
+    start();
+    for (uint64_t node = 1000; node < 1000 + HELD; node++) {
+        struct result r = {0};
+        pthread_mutex_lock(&fs.lock);
+        looks = fs.sync->lock_looks;
+        sync_lock_want(fs.sync, NS, node, &range, NULL, result_done, &r);
+        pthread_mutex_unlock(&fs.lock);
+        answer_lock(call_wait("lock"), NULL, 0);
+        WAIT_FOR(CALLED(r));
+        assert_int_equal(r.err, 0);
+    }
+    pthread_mutex_lock(&fs.lock);
+    looks = fs.sync->lock_looks - looks; /* of the last one */
+    for (uint64_t node = 1000; node < 1000 + HELD; node++)
+        assert_true(sync_lock_covers(fs.sync, node, &range));
+    pthread_mutex_unlock(&fs.lock);
+    assert_in_range(looks, 1, HELD / 4);
+}
+
 /* A server that has just begun keeps nothing free that it was not told of, so that it knows of one
  * file is no lease for another. */
 static void a_lease_of_a_new_server_begins_when_it_knows_all(void **state)
@@ -1794,6 +1819,7 @@ int main(void)
         T(what_is_given_to_nobody_is_given_back),
         T(a_lease_is_not_outlived),
         T(a_new_server_is_told_what_is_held),
+        T(what_is_only_held_costs_nothing),
         T(a_lease_of_a_new_server_begins_when_it_knows_all),
         T(a_lease_that_ended_is_not_revived),
         T(who_is_no_member_any_more_has_no_locks),
