@@ -317,18 +317,24 @@ int core_apply(struct core *c, uint64_t ns, const struct m_record *r, int64_t no
  */
 /* The server's journal begins behind the cursor. All that is known is looked at again as of `at`,
  * an SJID that the server named; the differences from the base that is known here are applied like
- * one record, so that pending changes meet them by the usual rules. Meanwhile programs go on,
- * nothing is loaded and nothing is sent. Kept in memory only: after a restart it begins again. */
+ * one record, so that pending changes meet them by the usual rules. Meanwhile programs go on, what
+ * they want durable is sent, and nothing is loaded. Kept in memory only: after a restart it begins
+ * again. */
 struct core_resync;
+#define RESYNC_QUESTIONS_MAX 8 /* unanswered at a time */
 /* After core_requests_answer, if any were open. mark: of the journal up to `at`, 0 if not known.
  * -EINVAL: `at` is not ahead of the cursor. */
 int core_resync_new(struct core_resync **out, struct core *c, uint64_t ns, uint64_t at,
                     uint64_t mark);
 void core_resync_free(struct core_resync *r);
-/* The next question, as of `at`; -ENOENT: nothing is left to ask. */
-int core_resync_request(struct core_resync *r, const char **method, struct buf *body);
+/* The next question, as of `at`, and where its answer belongs (less than RESYNC_QUESTIONS_MAX).
+ * -EAGAIN: answers are waited for; -ENOENT: nothing is left to ask. */
+int core_resync_request(struct core_resync *r, unsigned *slot, const char **method,
+                        struct buf *body);
 /* Its answer. -EBADMSG */
-int core_resync_answer(struct core_resync *r, struct bytes body);
+int core_resync_answer(struct core_resync *r, unsigned slot, struct bytes body);
+/* There is none: it is to be asked again. */
+void core_resync_again(struct core_resync *r, unsigned slot);
 /* What changed, as a record: for who must flush what is dirty before it is applied. */
 const struct m_record *core_resync_record(const struct core_resync *r);
 /* Applies it; the cursor is `at` then. */

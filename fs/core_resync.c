@@ -3,16 +3,17 @@
  *
  * Everything here that has a base is looked at again as of one later SJID: directories of which a
  * list is known, page by page; names known singly; nodes that no list showed, or that need more
- * than a list shows. Where the server differs from the base, an after-image is noted. All of them
- * together are one record, which is applied like one of the journal, with the cursor set to that
- * SJID: pending changes stay, and meet it by the rules for conflicts.
+ * than a list shows. Several questions are under way at a time, of one kind: what they say decides
+ * which of the next kind are asked. Where the server differs from the base, an after-image is
+ * noted. All of them together are one record, which is applied like one of the journal, with the
+ * cursor set to that SJID: pending changes stay, and meet it by the rules for conflicts.
  *
  * Two things such a record cannot say. What a file consists of now is not asked: what is known of
  * it is forgotten, and loaded when it is read. And of what was removed the server has no past any
  * more that it could be revived from (core_rescue.c).
  *
- * The base does not change meanwhile: loads are refused, commits wait. Programs may change
- * anything.
+ * The base does not change meanwhile: loads are refused, and a commit that is sent can only come
+ * behind that SJID, so it is settled later, by the journal. Programs may change anything.
  */
 #include "core_int.h"
 #include "idset.h"
@@ -22,19 +23,23 @@
 
 #define U(i) ((uint64_t)sqlite3_column_int64(s, (i)))
 
-enum phase { PHASE_LISTS, PHASE_NAMES, PHASE_NODES, PHASE_DONE };
+enum phase { PHASE_LISTS, PHASE_NAMES, PHASE_NODES, PHASE_WANTED, PHASE_DONE };
 
 struct core_resync {
     struct core *c;
-    uint64_t ns, at, last; /* last: id of the row that was looked at last */
+    uint64_t ns, at, last; /* last: id of the row that was looked at last, or how many */
     uint64_t mark;         /* of the journal up to at */
     bool other;            /* at is behind the cursor: where two journals part */
     struct core_lost lost;
     enum phase phase;
-    struct core_need need; /* what was asked last */
-    bool more;             /* of its directory */
+    struct question {
+        struct core_need need; /* NEED_NONE: free */
+        bool asked;
+    } questions[RESYNC_QUESTIONS_MAX];
     struct idset seen;     /* nodes that a list or a name showed */
-    struct idset wanted;   /* nodes to be told of, whether they differ or not */
+    struct idset wanted;   /* nodes to be told of, whether they differ or not … */
+    struct idset told;     /* … and have been */
+    struct idset answered; /* nodes that were asked for */
     struct arena a;        /* of the record */
     struct m_record rec;
     size_t inodes_cap, entries_cap, xattrs_cap;
@@ -159,7 +164,7 @@ static int compare_name(struct core_resync *r, uint64_t parent, struct bytes nam
 }
 
 /* Names that the server had in [after, upto] of the directory and that the page lacks. */
-static int compare_gone(struct core_resync *r, struct bytes upto, bool end,
+static int compare_gone(struct core_resync *r, struct question *q, struct bytes upto, bool end,
                         const struct m_readdir_ans *page)
 {
     sqlite3_stmt *s = tree_stmt(r->c->t, "SELECT name, base_node FROM entry WHERE parent = ?1"
@@ -167,8 +172,8 @@ static int compare_gone(struct core_resync *r, struct bytes upto, bool end,
                                          " AND base_node != 0 ORDER BY name");
     size_t k = 0;
     int rc;
-    sqlite3_bind_int64(s, 1, (int64_t)r->need.node);
-    sqlite3_bind_blob64(s, 2, r->need.name, r->need.name_len, SQLITE_STATIC);
+    sqlite3_bind_int64(s, 1, (int64_t)q->need.node);
+    sqlite3_bind_blob64(s, 2, q->need.name, q->need.name_len, SQLITE_STATIC);
     sqlite3_bind_blob64(s, 3, upto.p, upto.n, SQLITE_STATIC);
     sqlite3_bind_int(s, 4, end);
     while ((rc = tree_step(r->c->t, s)) == 1) {
@@ -176,7 +181,7 @@ static int compare_gone(struct core_resync *r, struct bytes upto, bool end,
         while (k < page->entries_n && bytes_compare(page->entries[k].name, name) < 0)
             k++;
         if (k == page->entries_n || !bytes_equal(page->entries[k].name, name))
-            add_entry(r, r->need.node, name, NULL, U(1));
+            add_entry(r, q->need.node, name, NULL, U(1));
     }
     return rc;
 }
@@ -209,12 +214,29 @@ static int next_row(struct core_resync *r, const char *sql, bool *xattrs)
     return 0;
 }
 
+/* One that another answer made wanted after it was passed, or asked for. */
+static int next_wanted(struct core_resync *r, struct question *q)
+{
+    while (r->last < r->wanted.ids.n) {
+        struct nrow n;
+        uint64_t node = r->wanted.ids.v[r->last++];
+        int err = idset_has(&r->told, node) ? -ENOENT : node_get(r->c, node, &n);
+        if (err == -ENOENT)
+            continue;
+        q->need = (struct core_need){.kind = NEED_NODE, .ns = r->ns, .at = r->at, .node = node};
+        return err;
+    }
+    return -ENOENT;
+}
+
 /* A row of the phase that has something to be asked; -ENOENT behind the last. */
-static int next_need(struct core_resync *r)
+static int next_need(struct core_resync *r, struct question *q)
 {
     struct erow e;
     bool xattrs;
-    r->need = (struct core_need){.ns = r->ns, .at = r->at};
+    if (r->phase == PHASE_WANTED)
+        return next_wanted(r, q);
+    q->need = (struct core_need){.ns = r->ns, .at = r->at};
     for (;;) {
         int err = next_row(r,
                            r->phase == PHASE_LISTS   ? sql_lists
@@ -223,53 +245,85 @@ static int next_need(struct core_resync *r)
                            &xattrs);
         if (err)
             return err;
-        r->need.node = r->last;
+        q->need.node = r->last;
         if (r->phase == PHASE_LISTS) {
-            r->need.kind = NEED_PAGE;
+            q->need.kind = NEED_PAGE;
             return 0;
         }
         if (r->phase == PHASE_NAMES) {
             err = entry_by_id(r->c, r->last, &e);
-            r->need.kind = NEED_NAME;
-            r->need.node = e.parent;
-            r->need.name_len = e.name_len;
-            memcpy(r->need.name, e.name, e.name_len);
+            q->need.kind = NEED_NAME;
+            q->need.node = e.parent;
+            q->need.name_len = e.name_len;
+            memcpy(q->need.name, e.name, e.name_len);
             return err;
         }
-        r->need.kind = NEED_NODE;
+        q->need.kind = NEED_NODE;
         if (xattrs || !idset_has(&r->seen, r->last) || idset_has(&r->wanted, r->last))
             return 0;
     }
 }
 
-int core_resync_request(struct core_resync *r, const char **method, struct buf *body)
+/* The question of a slot, or the next one; -EAGAIN: what the answers say decides what is next. */
+static int next_question(struct core_resync *r, struct question **out)
 {
-    int err = r->phase == PHASE_DONE ? -ENOENT : 0;
-    while (!err && !r->more && r->need.kind == NEED_NONE) {
-        err = next_need(r);
-        if (err != -ENOENT)
-            break;
-        r->need = (struct core_need){0};
-        r->last = 0;
-        err = ++r->phase == PHASE_DONE ? -ENOENT : 0;
+    struct question *unused = NULL;
+    bool awaited = false;
+    for (size_t i = 0; i < RESYNC_QUESTIONS_MAX; i++) {
+        struct question *q = &r->questions[i];
+        *out = q;
+        if (q->need.kind != NEED_NONE && !q->asked)
+            return 0;
+        awaited |= q->need.kind != NEED_NONE;
+        unused = q->need.kind == NEED_NONE && !unused ? q : unused;
     }
+    *out = unused;
+    if (!unused)
+        return -EAGAIN;
+    while (r->phase != PHASE_DONE) {
+        int err = next_need(r, unused);
+        if (!err)
+            return 0;
+        unused->need = (struct core_need){0};
+        if (err != -ENOENT)
+            return err;
+        if (awaited) /* the next phase asks for what this one did not show */
+            return -EAGAIN;
+        r->last = 0;
+        r->phase++;
+    }
+    return -ENOENT;
+}
+
+int core_resync_request(struct core_resync *r, unsigned *slot, const char **method,
+                        struct buf *body)
+{
+    struct question *q;
+    int err = next_question(r, &q);
     if (err)
         return err;
-    struct bytes name = bytes_of(r->need.name, r->need.name_len);
-    if (r->need.kind == NEED_PAGE) {
-        struct m_readdir_req q = {.ns = r->ns, .dir = r->need.node, .at = r->at, .after = name};
+    *slot = (unsigned)(q - r->questions);
+    q->asked = true;
+    struct bytes name = bytes_of(q->need.name, q->need.name_len);
+    if (q->need.kind == NEED_PAGE) {
+        struct m_readdir_req m = {.ns = r->ns, .dir = q->need.node, .at = r->at, .after = name};
         *method = "readdir";
-        msg_encode(&m_readdir_req_desc, &q, body);
-    } else if (r->need.kind == NEED_NAME) {
-        struct m_lookup_req q = {.ns = r->ns, .parent = r->need.node, .name = name, .at = r->at};
+        msg_encode(&m_readdir_req_desc, &m, body);
+    } else if (q->need.kind == NEED_NAME) {
+        struct m_lookup_req m = {.ns = r->ns, .parent = q->need.node, .name = name, .at = r->at};
         *method = "lookup";
-        msg_encode(&m_lookup_req_desc, &q, body);
+        msg_encode(&m_lookup_req_desc, &m, body);
     } else {
-        struct m_node_req q = {.ns = r->ns, .node = r->need.node, .at = r->at, .names = true};
+        struct m_node_req m = {.ns = r->ns, .node = q->need.node, .at = r->at, .names = true};
         *method = "node";
-        msg_encode(&m_node_req_desc, &q, body);
+        msg_encode(&m_node_req_desc, &m, body);
     }
     return 0;
+}
+
+void core_resync_again(struct core_resync *r, unsigned slot)
+{
+    r->questions[slot].asked = false;
 }
 
 /* The last name of a list that is known in part; it lives in the arena. */
@@ -286,7 +340,8 @@ static int loaded_upto(struct core *c, uint64_t dir, struct arena *a, struct byt
 }
 
 /* ---- answers --------------------------------------------------------------------------------- */
-static int answer_page(struct core_resync *r, struct bytes body, struct arena *a)
+static int answer_page(struct core_resync *r, struct question *q, struct bytes body, bool *more,
+                       struct arena *a)
 {
     struct m_readdir_ans m;
     struct nrow d;
@@ -294,12 +349,12 @@ static int answer_page(struct core_resync *r, struct bytes body, struct arena *a
     if (msg_decode(&m_readdir_ans_desc, &m, body.p, body.n, MSG_LENIENT, a, NULL) ||
         (m.more && !m.entries_n))
         return -EBADMSG;
-    int err = node_get(r->c, r->need.node, &d);
-    struct bytes last = bytes_of(r->need.name, r->need.name_len);
+    int err = node_get(r->c, q->need.node, &d);
+    struct bytes last = bytes_of(q->need.name, q->need.name_len);
     size_t n = 0;
     for (; !err && known && n < m.entries_n; n++) {
         const struct m_entry *e = &m.entries[n];
-        if (e->parent != r->need.node || !e->node || !e->inode_set ||
+        if (e->parent != q->need.node || !e->node || !e->inode_set ||
             bytes_compare(e->name, last) <= 0)
             return -EBADMSG;
         err = name_known(r->c, &d, e->name, &known);
@@ -314,24 +369,25 @@ static int answer_page(struct core_resync *r, struct bytes body, struct arena *a
         m.more = false;
     }
     if (!err)
-        err = compare_gone(r, last, end, &m);
-    r->more = m.more;
-    r->need.name_len = last.n;
+        err = compare_gone(r, q, last, end, &m);
+    *more = !err && m.more;
+    q->need.name_len = last.n;
     if (last.n)
-        memcpy(r->need.name, last.p, last.n);
+        memcpy(q->need.name, last.p, last.n);
     return err;
 }
 
-static int answer_name(struct core_resync *r, struct bytes body, struct arena *a)
+static int answer_name(struct core_resync *r, struct question *q, struct bytes body,
+                       struct arena *a)
 {
     struct m_lookup_ans m;
-    struct bytes name = bytes_of(r->need.name, r->need.name_len);
+    struct bytes name = bytes_of(q->need.name, q->need.name_len);
     if (msg_decode(&m_lookup_ans_desc, &m, body.p, body.n, MSG_LENIENT, a, NULL))
         return -EBADMSG;
-    if (m.entry_set && (m.entry.parent != r->need.node || !m.entry.node || !m.entry.inode_set ||
+    if (m.entry_set && (m.entry.parent != q->need.node || !m.entry.node || !m.entry.inode_set ||
                         !bytes_equal(m.entry.name, name)))
         return -EBADMSG;
-    return compare_name(r, r->need.node, name, m.entry_set ? &m.entry : NULL);
+    return compare_name(r, q->need.node, name, m.entry_set ? &m.entry : NULL);
 }
 
 static const struct m_xattr *xattr_in(const struct m_node_ans *m, struct bytes name)
@@ -343,27 +399,27 @@ static const struct m_xattr *xattr_in(const struct m_node_ans *m, struct bytes n
 }
 
 /* Xattrs that the server has otherwise than at the base. */
-static int compare_xattrs(struct core_resync *r, const struct m_node_ans *m)
+static int compare_xattrs(struct core_resync *r, struct question *q, const struct m_node_ans *m)
 {
     sqlite3_stmt *s = tree_stmt(r->c->t, "SELECT rev FROM xattr WHERE node = ?1 AND name = ?2");
     int rc = 0;
     for (size_t i = 0; rc >= 0 && i < m->xattrs_n; i++) {
-        sqlite3_bind_int64(s, 1, (int64_t)r->need.node);
+        sqlite3_bind_int64(s, 1, (int64_t)q->need.node);
         sqlite3_bind_blob64(s, 2, m->xattrs[i].name.p, m->xattrs[i].name.n, SQLITE_STATIC);
         rc = tree_step(r->c->t, s);
         if (rc >= 0 && (rc == 0 || U(0) != m->xattrs[i].rev))
-            add_xattr(r, r->need.node, &m->xattrs[i], false);
+            add_xattr(r, q->need.node, &m->xattrs[i], false);
         sqlite3_reset(s);
     }
     if (rc < 0)
         return rc;
     s = tree_stmt(r->c->t, "SELECT name FROM xattr WHERE node = ?1 AND rev != 0");
-    sqlite3_bind_int64(s, 1, (int64_t)r->need.node);
+    sqlite3_bind_int64(s, 1, (int64_t)q->need.node);
     while ((rc = tree_step(r->c->t, s)) == 1) {
         struct m_xattr gone = {
             .name = bytes_of(sqlite3_column_blob(s, 0), (size_t)sqlite3_column_bytes(s, 0))};
         if (!xattr_in(m, gone.name))
-            add_xattr(r, r->need.node, &gone, true);
+            add_xattr(r, q->need.node, &gone, true);
     }
     return rc;
 }
@@ -390,16 +446,21 @@ static int compare_names(struct core_resync *r, const struct m_node_ans *m)
     return err;
 }
 
-static int answer_node(struct core_resync *r, struct bytes body, struct arena *a)
+static int answer_node(struct core_resync *r, struct question *q, struct bytes body,
+                       struct arena *a)
 {
     struct m_node_ans m;
     struct nrow n;
     if (msg_decode(&m_node_ans_desc, &m, body.p, body.n, MSG_LENIENT, a, NULL) ||
-        (m.inode_set && m.inode.node != r->need.node))
+        (m.inode_set && m.inode.node != q->need.node))
         return -EBADMSG;
-    int err = node_get(r->c, r->need.node, &n);
+    int err = node_get(r->c, q->need.node, &n);
     if (err)
         return err == -ENOENT ? 0 : err;
+    bool wanted = idset_has(&r->wanted, n.id), first;
+    if (wanted)
+        idset_add(&r->told, n.id, &first);
+    idset_add(&r->answered, n.id, &first);
     if (!m.inode_set && (n.gone || ((n.pend | n.sent) & FACET_CREATE)))
         return 0;
     if (!m.inode_set) {
@@ -418,35 +479,38 @@ static int answer_node(struct core_resync *r, struct bytes body, struct arena *a
         add_inode(r, &gone);
         return 0;
     }
-    if (idset_has(&r->wanted, n.id))
+    if (wanted)
         add_inode(r, &m.inode);
     else
         err = see(r, &m.inode);
-    if (!err)
-        err = compare_names(r, &m);
-    return err || !n.xattrs_known ? err : compare_xattrs(r, &m);
+    if (err || !first)
+        return err;
+    err = compare_names(r, &m);
+    return err || !n.xattrs_known ? err : compare_xattrs(r, q, &m);
 }
 
-int core_resync_answer(struct core_resync *r, struct bytes body)
+int core_resync_answer(struct core_resync *r, unsigned slot, struct bytes body)
 {
     cleanup_arena struct arena a = {0};
+    struct question *q = &r->questions[slot];
+    bool more = false;
     int err;
-    r->more = false;
-    switch (r->need.kind) {
+    switch (q->asked ? q->need.kind : NEED_NONE) {
     case NEED_PAGE:
-        err = answer_page(r, body, &a);
+        err = answer_page(r, q, body, &more, &a);
         break;
     case NEED_NAME:
-        err = answer_name(r, body, &a);
+        err = answer_name(r, q, body, &a);
         break;
     case NEED_NODE:
-        err = answer_node(r, body, &a);
+        err = answer_node(r, q, body, &a);
         break;
     default:
         return -EINVAL;
     }
-    if (!r->more)
-        r->need.kind = NEED_NONE;
+    q->asked = false;
+    if (!more) /* otherwise the next page of the list */
+        q->need.kind = NEED_NONE;
     return err == -ENOENT ? 0 : err; /* it went away here meanwhile */
 }
 
@@ -481,11 +545,6 @@ int core_resync_new(struct core_resync **out, struct core *c, uint64_t ns, uint6
     r->mark = mark;
     r->other = info.other;
     r->rec.sjid = at;
-    err = r->other ? 0 : ns_set_hold(c, ns, at); /* nothing is planned before the cursor is there */
-    if (err) {
-        core_resync_free(r);
-        return err;
-    }
     *out = r;
     return 0;
 }
@@ -499,6 +558,8 @@ void core_resync_free(struct core_resync *r)
     free(r->rec.xattrs);
     idset_free(&r->seen);
     idset_free(&r->wanted);
+    idset_free(&r->told);
+    idset_free(&r->answered);
     arena_free(&r->a);
     free(r);
 }

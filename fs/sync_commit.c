@@ -513,11 +513,14 @@ static bool lane_barriers(struct sync *s, struct sync_ns *ns)
     if (!n)
         return false;
     int err = core_plan(s->fs->core, ns->id, nodes, n, 0, &p, &need);
-    if (err < 0 && n > 1 && !is_local_trouble(err)) {
+    bool apart = err < 0 || (err == CORE_NEED && ns->resync);
+    if (apart && n > 1 && !is_local_trouble(err)) {
         n = 1;
         err = core_plan(s->fs->core, ns->id, nodes, n, 0, &p, &need);
     }
-    if (err == CORE_NEED) {
+    if (err == CORE_NEED && ns->resync) { /* nothing is loaded meanwhile: others need nothing */
+        barriers_planned(s, ns, nodes, n, BARRIER_READY, 0);
+    } else if (err == CORE_NEED) {
         ns->lane.load = sync_load(s, &need, lane_loaded, ns);
     } else if (err == -EAGAIN) {
         barriers_planned(s, ns, nodes, n, BARRIER_READY, 0);
@@ -662,14 +665,14 @@ static void lane_idle(struct sync *s, struct sync_ns *ns)
 {
     struct lane *l = &ns->lane;
     int64_t now = s->clock();
-    if (!s->online || !ns->listed || ns->lost || ns->resync || !ns->caught_up || ns->load_urgent ||
-        l->load)
+    if (!s->online || !ns->listed || ns->lost || ns->load_urgent || l->load ||
+        !(ns->resync ? resync_lets_send(ns) : ns->caught_up))
         return;
     if (l->not_before > now) {
         sync_at(s, l->not_before);
         return;
     }
-    if (!lane_resend(s, ns) && !lane_barriers(s, ns) && !lane_early(s, ns))
+    if (!lane_resend(s, ns) && !lane_barriers(s, ns) && !ns->resync && !lane_early(s, ns))
         lane_background(s, ns);
 }
 

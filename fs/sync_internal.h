@@ -281,8 +281,9 @@ struct sync_ns {
     bool caught_up;     /* read to the head known at the session: sending may begin */
     uint64_t session_head, session_floor;
     bool marks; /* list is asked with all marks: the server's journal is another one */
-    struct sync_records *records;     /* read, not applied */
-    struct sync_resync *resync;       /* the journal does not reach back: all is compared */
+    struct sync_records *records; /* read, not applied */
+    struct sync_resync *resync;   /* the journal does not reach back: all is compared */
+    uint64_t resync_runs;
     uint64_t list_started, list_done; /* counts, for those who wait for a fresh look */
     struct fresh_waits fresh;         /* in the order of what they wait for */
     struct backoff list_backoff;
@@ -495,6 +496,8 @@ void resync_start(struct sync *s, struct sync_ns *ns, uint64_t at, uint64_t mark
 void resync_other(struct sync *s, struct sync_ns *ns, uint64_t common, uint64_t head);
 void resync_step(struct sync *s, struct sync_ns *ns);
 void resync_free(struct sync_ns *ns);
+/* Whether what programs want durable may be sent while the comparison goes on. */
+bool resync_lets_send(const struct sync_ns *ns);
 
 /* ---- sync_load.c ---- */
 void load_step(struct sync *s);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* When the journal does not reach back to the cursor (a device that was away for longer than
  * history is kept): first it is asked how the requests under way ended, then the core's questions
- * are put one after the other, then the differences are applied in one go. Loads and commits of the
- * namespace wait; programs go on with what is known. If the server forgets even that SJID
+ * are put, several at a time, then the differences are applied in one go. Meanwhile programs go on
+ * with what is known; loads and background work of the namespace wait, and of fsyncs those that
+ * need something loaded, or meet what others have changed. If the server forgets even that SJID
  * meanwhile, it begins again with a newer one.
  */
 #include <errno.h>
@@ -20,7 +21,8 @@ struct sync_resync {
     uint64_t at, mark;
     uint64_t head; /* of another journal: `at` is where it and ours part; 0: it is the same */
     struct core_resync *core; /* NULL: the requests' outcome is asked first */
-    bool asking;
+    uint64_t run;             /* tells its calls from those of an earlier one */
+    unsigned asking;          /* calls under way */
     struct backoff backoff;
 };
 
@@ -39,6 +41,7 @@ static void resync_new(struct sync_ns *ns, uint64_t at)
     if (!ns->resync)
         abort();
     ns->resync->at = at;
+    ns->resync->run = ++ns->resync_runs;
 }
 
 void resync_other(struct sync *s, struct sync_ns *ns, uint64_t common, uint64_t head)
@@ -71,13 +74,24 @@ static void again(struct sync *s, struct sync_ns *ns)
     sync_wake(s);
 }
 
+static struct sync_call *ask(struct sync *s, struct sync_ns *ns, unsigned slot,
+                             void (*fn)(struct sync *, struct sync_call *))
+{
+    struct sync_call *c = call_new(s, fn, ns);
+    c->tag = ns->resync->run * RESYNC_QUESTIONS_MAX + slot;
+    ns->resync->asking++;
+    return c;
+}
+
 /* How a call went: true if its answer is to be taken. */
 static bool answered(struct sync *s, struct sync_ns *ns, struct sync_call *c)
 {
     struct sync_resync *r = ns->resync;
     uint32_t random;
-    r->asking = false;
     int err = meta_result(s, c);
+    if (!r || r->run != c->tag / RESYNC_QUESTIONS_MAX) /* it has ended, or begun again */
+        return false;
+    r->asking--;
     if (!err) {
         backoff_ok(&r->backoff);
         return true;
@@ -87,6 +101,8 @@ static bool answered(struct sync *s, struct sync_ns *ns, struct sync_call *c)
         again(s, ns);
         return false;
     }
+    if (r->core)
+        core_resync_again(r->core, (unsigned)(c->tag % RESYNC_QUESTIONS_MAX));
     random_bytes(&random, sizeof random);
     backoff_failed(&r->backoff, s->clock(), random);
     if (err != -ECANCELED && s->online)
@@ -101,6 +117,11 @@ static void failed(struct sync *s, struct sync_ns *ns, const char *what, int err
     backoff_failed(&ns->resync->backoff, s->clock(), random);
     ns_error(s, ns, "%s: %s%s", what, strerror(-err),
              err == -ENOSPC ? ": free some space under the state directory" : "");
+}
+
+bool resync_lets_send(const struct sync_ns *ns)
+{ /* once it is known how the requests before ended: what is sent then comes behind `at` */
+    return ns->resync->core && !ns->resync->head;
 }
 
 /* ---- the outcome of requests ----------------------------------------------------------------- */
@@ -144,10 +165,14 @@ static void question_done(struct sync *s, struct sync_call *c)
     struct sync_ns *ns = c->arg;
     pthread_mutex_lock(&s->fs->lock);
     if (answered(s, ns, c)) {
-        int err = core_resync_answer(ns->resync->core, bytes_of(c->res.body.p, c->res.body.n));
+        struct sync_resync *r = ns->resync;
+        int err = core_resync_answer(r->core, (unsigned)(c->tag % RESYNC_QUESTIONS_MAX),
+                                     bytes_of(c->res.body.p, c->res.body.n));
         if (err) { /* what it was about is asked no more: from the beginning */
-            core_resync_free(ns->resync->core);
-            ns->resync->core = NULL;
+            core_resync_free(r->core);
+            r->core = NULL;
+            r->asking = 0;
+            r->run = ++ns->resync_runs;
             failed(s, ns, "comparing with the metadata server", err);
         }
     }
@@ -203,14 +228,32 @@ static void apply(struct sync *s, struct sync_ns *ns)
     pthread_cond_broadcast(&s->changed);
 }
 
+/* As many as may be under way; when nothing is left to ask, what differs is applied. */
+static void questions(struct sync *s, struct sync_ns *ns)
+{
+    struct sync_resync *r = ns->resync;
+    int err = 0;
+    while (!err) {
+        struct buf cleanup_buf body = {0};
+        const char *method;
+        unsigned slot;
+        err = core_resync_request(r->core, &slot, &method, &body);
+        if (!err)
+            call_start(ask(s, ns, slot, question_done), s->fs->opt.url, method,
+                       bytes_of(body.p, body.n), NULL, 0, ASK_TIMEOUT_MS);
+    }
+    if (err == -ENOENT)
+        apply(s, ns);
+    else if (err != -EAGAIN)
+        failed(s, ns, "comparing with the metadata server", err);
+}
+
 void resync_step(struct sync *s, struct sync_ns *ns)
 {
     struct sync_resync *r = ns->resync;
-    struct buf cleanup_buf body = {0};
-    const char *method;
     uint64_t from;
     int64_t now = s->clock(), due = r->backoff.fails ? backoff_due(&r->backoff, true) : now;
-    if (r->asking || !s->online)
+    if (!s->online || (r->asking && !r->core))
         return;
     if (due > now) {
         sync_at(s, due);
@@ -229,20 +272,10 @@ void resync_step(struct sync *s, struct sync_ns *ns)
                 return;
         } else {
             const struct m_requests_req q = {.ns = ns->id, .from = from};
-            r->asking = true;
-            call_meta(call_new(s, requests_done, ns), "requests", &m_requests_req_desc, &q,
+            call_meta(ask(s, ns, 0, requests_done), "requests", &m_requests_req_desc, &q,
                       ASK_TIMEOUT_MS);
             return;
         }
     }
-    int err = core_resync_request(r->core, &method, &body);
-    if (err == -ENOENT) {
-        apply(s, ns);
-    } else if (err) {
-        failed(s, ns, "comparing with the metadata server", err);
-    } else {
-        r->asking = true;
-        call_start(call_new(s, question_done, ns), s->fs->opt.url, method, bytes_of(body.p, body.n),
-                   NULL, 0, ASK_TIMEOUT_MS);
-    }
+    questions(s, ns);
 }

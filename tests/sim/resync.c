@@ -10,8 +10,10 @@
 
 void resync_reset(struct view *v)
 {
+    uint64_t run = v->resync.run;
     core_resync_free(v->resync.core);
     memset(&v->resync, 0, sizeof v->resync);
+    v->resync.run = run + 1; /* what was asked until now has no meaning any more */
 }
 
 void resync_start(struct client *c, struct view *v, uint64_t at, uint64_t mark)
@@ -61,23 +63,38 @@ static void ask_requests(struct client *c, struct view *v)
         client_call(c, CALL_REQUESTS, 0, v->ns, "requests", &m_requests_req_desc, &q);
 }
 
-void resync_turn(struct client *c, struct view *v)
+/* Another question, while there are not too many; when nothing is left to ask, it is applied. */
+static bool ask(struct client *c, struct view *v)
 {
     struct buf body = {0};
     const char *method;
-    if (!client_reaches(c, 0) || client_calling(c, CALL_REQUESTS, v->ns) ||
-        client_calling(c, CALL_RESYNC, v->ns))
+    unsigned slot;
+    int err = core_resync_request(v->resync.core, &slot, &method, &body);
+    if (err == -ENOENT)
+        apply(c, v);
+    if (err == -ENOENT || err == -EAGAIN || !client_ok(c, err, "core_resync_request"))
+        return false;
+    struct call *k = client_send(c, CALL_RESYNC, 0, v->ns, method, &body);
+    if (k) {
+        k->run = v->resync.run;
+        k->slot = slot;
+    } else {
+        core_resync_again(v->resync.core, slot);
+    }
+    buf_free(&body);
+    return k != NULL;
+}
+
+void resync_turn(struct client *c, struct view *v)
+{
+    if (!client_reaches(c, 0) || client_calling(c, CALL_REQUESTS, v->ns))
         return;
     if (!v->resync.core)
         ask_requests(c, v);
     if (!c->core || !v->resync.core)
         return;
-    int err = core_resync_request(v->resync.core, &method, &body);
-    if (err == -ENOENT)
-        apply(c, v);
-    else if (client_ok(c, err, "core_resync_request"))
-        client_send(c, CALL_RESYNC, 0, v->ns, method, &body);
-    buf_free(&body);
+    for (unsigned k = 0; k < 2 && ask(c, v) && c->core; k++)
+        ;
 }
 
 static void requests_answer(struct client *c, struct view *v, struct bytes body)
@@ -101,10 +118,12 @@ static void requests_answer(struct client *c, struct view *v, struct bytes body)
 void resync_answer(struct client *c, struct view *v, const struct call *k, int status,
                    struct bytes body)
 {
-    if (!v->resync.at)
+    if (!v->resync.at || (k->kind == CALL_RESYNC && k->run != v->resync.run))
         return;
     if (status == ERR_FORBIDDEN)
         c->session_wanted = true;
+    if (status && k->kind == CALL_RESYNC)
+        core_resync_again(v->resync.core, k->slot);
     if (status == ERR_RESYNC) /* with a later one */
         resync_reset(v);
     if (status)
@@ -112,7 +131,6 @@ void resync_answer(struct client *c, struct view *v, const struct call *k, int s
     if (k->kind == CALL_REQUESTS && !v->resync.core) {
         requests_answer(c, v, body);
     } else if (k->kind == CALL_RESYNC && v->resync.core) {
-        if (client_ok(c, core_resync_answer(v->resync.core, body), "core_resync_answer"))
-            return;
+        client_ok(c, core_resync_answer(v->resync.core, k->slot, body), "core_resync_answer");
     }
 }

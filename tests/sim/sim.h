@@ -251,6 +251,8 @@ struct call {
     uint8_t to;
     uint64_t id, ns;
     struct core_need need;
+    uint64_t run; /* CALL_RESYNC: of which comparison, and which of its questions */
+    unsigned slot;
 };
 
 struct receipt {
@@ -296,6 +298,7 @@ struct view { /* a namespace as one client sees it */
         uint64_t at;
         uint64_t mark;
         struct core_resync *core;
+        uint64_t run;
     } resync;
     struct lane lane;
 };

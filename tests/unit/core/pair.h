@@ -56,6 +56,7 @@ struct pair {
     uint64_t server, ns, root;
     int64_t now_ms;
     bool forgotten; /* pair_forget was called */
+    bool meanwhile; /* a device sends what it has to in the middle of a comparison */
     struct device d[DEVICES];
 };
 

@@ -196,6 +196,7 @@ enum forgotten {
     FORGOTTEN_UNKNOWN, /* here knows only what it touched */
     FORGOTTEN_LATE,    /* here's commit is on its way all the time */
     FORGOTTEN_LOST,    /* it was committed first, and the answer lost */
+    FORGOTTEN_AMID,    /* it is sent in the middle of the comparison */
     FORGOTTEN_WAYS
 };
 
@@ -218,7 +219,9 @@ static const char *forgotten_run(struct pair *p, const struct cell *c, enum forg
     device_follow(p, there);
     device_commit(p, there);
     pair_forget(p);
+    p->meanwhile = way == FORGOTTEN_AMID;
     device_follow(p, here);
+    p->meanwhile = false;
     assert_int_equal(here->resyncs, 1);
     if (way == FORGOTTEN_LATE)
         device_send(p, here);
@@ -240,7 +243,7 @@ static const char *forgotten_run(struct pair *p, const struct cell *c, enum forg
 static unsigned forgotten_cell(struct pair *p, const struct cell *c)
 {
     static const char *const ways[] = {"unsent", "unsent, only what is touched known", "under way",
-                                       "committed, answer lost"};
+                                       "committed, answer lost", "sent amid the comparison"};
     unsigned failed = 0;
     struct outcome *o = calloc(1, sizeof *o);
     assert_non_null(o);

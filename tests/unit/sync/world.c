@@ -698,18 +698,27 @@ void core_resync_free(struct core_resync *r)
 {
     free(r);
 }
-int core_resync_request(struct core_resync *r, const char **method, struct buf *body)
+int core_resync_request(struct core_resync *r, unsigned *slot, const char **method,
+                        struct buf *body)
 {
     if (r->answered == 2)
         return -ENOENT;
-    r->asked++;
+    if (r->asked == 2)
+        return -EAGAIN;
+    *slot = r->asked++;
     *method = "readdir";
     buf_append(body, "x", 1);
     return 0;
 }
-int core_resync_answer(struct core_resync *r, struct bytes body)
+void core_resync_again(struct core_resync *r, unsigned slot)
+{
+    assert_true(slot < 2);
+    r->asked--;
+}
+int core_resync_answer(struct core_resync *r, unsigned slot, struct bytes body)
 {
     (void)body;
+    assert_true(slot < 2);
     r->answered++;
     return answers_not_taken && answers_not_taken-- ? -EIO : 0; /* not asked again all the same */
 }
