@@ -60,6 +60,9 @@ void httpd_run(struct httpd *h);
  * end for at most drain_ms, then make httpd_run return. */
 void httpd_stop(struct httpd *h, unsigned drain_ms);
 void httpd_free(struct httpd *h);
+/* Connections accepted from now on are shown this certificate; those that are open go on. PEM, as
+ * in the options. Any thread. 0 or -EINVAL: they do not fit each other, or there is no TLS here. */
+int httpd_show(struct httpd *h, const char *cert_pem, const char *key_pem);
 /* Runs fn on the loop thread, soon. Any thread. */
 void httpd_post(struct httpd *h, void (*fn)(void *arg), void *arg);
 /* Runs fn on the loop thread after ms; loop thread only. Returns a handle for httpd_timer_cancel.

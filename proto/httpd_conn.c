@@ -190,6 +190,13 @@ struct bufferevent *httpd_on_accept(struct event_base *base, void *arg)
 {
     struct httpd *h = arg;
     struct bufferevent *bev;
+    pthread_mutex_lock(&h->lock);
+    if (h->ssl_next) {
+        SSL_CTX_free(h->ssl); /* what is open keeps its own */
+        h->ssl = h->ssl_next;
+        h->ssl_next = NULL;
+    }
+    pthread_mutex_unlock(&h->lock);
     if (h->ssl) {
         SSL *ssl = SSL_new(h->ssl);
         if (!ssl)

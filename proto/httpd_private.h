@@ -92,7 +92,7 @@ struct httpd {
     uint16_t port;
     struct event_base *base;
     struct evhttp *evhttp;
-    SSL_CTX *ssl;
+    SSL_CTX *ssl;   /* NULL: no TLS; loop thread */
     pthread_t loop; /* valid while running */
     atomic_bool running, draining;
     atomic_uint drain_ms;
@@ -117,6 +117,7 @@ struct httpd {
     pthread_cond_t work_there;
     STAILQ_HEAD(, httpd_req) work, replies;
     STAILQ_HEAD(, post) posts;
+    SSL_CTX *ssl_next; /* takes its place at the next connection; NULL: none */
     size_t work_n;
     bool woken, quit;
     bool crowded; /* written by the loop thread: too much is unsent, workers pause */

@@ -54,6 +54,18 @@ static SSL_CTX *make_ssl(const char *cert_pem, const char *key_pem)
     return ctx;
 }
 
+int httpd_show(struct httpd *h, const char *cert_pem, const char *key_pem)
+{
+    SSL_CTX *next = h->o.cert_pem ? make_ssl(cert_pem, key_pem) : NULL;
+    if (!next)
+        return -EINVAL;
+    pthread_mutex_lock(&h->lock);
+    SSL_CTX_free(h->ssl_next);
+    h->ssl_next = next;
+    pthread_mutex_unlock(&h->lock);
+    return 0;
+}
+
 static bool loopback(const struct sockaddr *sa)
 {
     if (sa->sa_family == AF_INET) {
@@ -298,6 +310,7 @@ void httpd_free(struct httpd *h)
     event_base_loop(h->base, EVLOOP_NONBLOCK); /* connections go once their last events are run */
     event_base_free(h->base);
     SSL_CTX_free(h->ssl);
+    SSL_CTX_free(h->ssl_next);
     close(h->wake_fd);
     pthread_cond_destroy(&h->work_there);
     pthread_mutex_destroy(&h->lock);

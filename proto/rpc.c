@@ -221,6 +221,7 @@ static void finish(struct rpc *r, struct call *c)
     free(c->url);
     free(c->method);
     free(c->op);
+    free(c->pins);
     free(c->parts);
     free(c->owned);
     free(c);
@@ -240,6 +241,7 @@ static void launch(struct rpc *r, struct call *c)
     curl_easy_setopt(e, CURLOPT_URL, (char *)url.p);
     buf_free(&url);
     curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, is_unix ? c->url + 5 : NULL);
+    curl_easy_setopt(e, CURLOPT_PINNEDPUBLICKEY, c->pins);
     c->headers = header_list(r, c);
     curl_easy_setopt(e, CURLOPT_HTTPHEADER, c->headers);
     curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, left > 0 ? left : 1L);
@@ -305,9 +307,12 @@ static void pump_hosts(struct rpc *r)
 static void admit(struct rpc *r, struct call *c)
 {
     TAILQ_INSERT_TAIL(&r->calls, c, all);
-    if (c->result.err || !url_allowed(c->url)) {
+    if (c->result.err || !url_allowed(c->url) ||
+        (c->pins && strncasecmp(c->url, "https:", 6) != 0)) {
         if (c->result.err)
             rpc_fail(c, -EAGAIN, "too many calls are waiting already");
+        else if (c->pins)
+            rpc_fail(c, -EINVAL, "it has joined with a key: its URL must be https://HOST:PORT");
         else
             rpc_fail(c, -EINVAL,
                      "the URL must be https://HOST:PORT (http:// on loopback only), without a "
@@ -609,6 +614,7 @@ uint64_t rpc_start(struct rpc *r, const struct rpc_call *given)
     c->deadline_us =
         c->started_us + (given->timeout_ms ? given->timeout_ms : CALL_TIMEOUT_MS) * 1000ull;
     c->anonymous = given->anonymous;
+    c->pins = rpc_pins_text(given->pins);
     if (given->op && given->op[0])
         c->op = rpc_need(strdup(given->op));
     c->done = given->done;

@@ -11,6 +11,7 @@
 #define STEADFS_RPC_H
 
 #include "messages.h"
+#include "tls.h"
 #include "trace.h"
 
 struct rpc;
@@ -34,13 +35,24 @@ struct rpc_result {
     int err;           /* 0: HTTP 200. -ECONNREFUSED/-EHOSTUNREACH (no connection), -ETIMEDOUT,
                           -ECONNRESET (broke), -EACCES (401), -EPERM (403), -ENOENT (404), -EPROTO (426, or
                           not our protocol), -EBADMSG (400), -EMSGSIZE (413), -ESTALE (410), -ENOSPC (507),
-                          -EAGAIN (503), -EIO (other), -ECANCELED, -EKEYREJECTED (TLS: not this CA) */
+                          -EAGAIN (503), -EIO (other), -ECANCELED, -EKEYREJECTED (TLS: not this CA),
+                          -EKEYREVOKED (TLS: none of the pins) */
     unsigned status;   /* HTTP status, 0: none came */
     struct buf body;   /* of a 200; freed after the callback */
     char message[512]; /* for people: which server, what, what to do; empty when err is 0 */
     uint64_t bytes_out, bytes_in; /* HTTP bytes, headers included */
     double seconds;
 };
+
+/* The keys that a block server may show: SHA-256 of each (tls_pin). None: any that the CA vouches
+ * for. Plain; compared with memcmp, so unused places are zero. */
+#define RPC_PINS_MAX 4 /* m_server.pins */
+struct rpc_pins {
+    size_t n;
+    uint8_t sha256[RPC_PINS_MAX][TLS_PIN_LEN];
+};
+/* Those that the metadata server tells. One that is too short is kept as one that nobody has. */
+struct rpc_pins rpc_pins_of(const struct m_server *s);
 
 /* Runs on the rpc thread: must not block and must not call rpc_wait. */
 typedef void (*rpc_done)(void *arg, struct rpc_result *r);
@@ -58,6 +70,9 @@ struct rpc_call {
     /* Without the credential: for servers that admit by what the message holds, and that must not
      * be able to act as the caller elsewhere (block servers; login and join). */
     bool anonymous;
+    /* Copied; NULL: none. The server must show one of these keys, over TLS, or it gets not a byte
+     * of the call. A kept connection is used only by calls with the same pins. */
+    const struct rpc_pins *pins;
     const char *op;    /* copied; for the server's log (Steadfs-Op); NULL or "": none */
     size_t answer_max; /* 0: MSG_BODY_MAX */
     rpc_done done;

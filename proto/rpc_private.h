@@ -37,6 +37,7 @@ struct call {
     void *arg;
 
     struct host *host;
+    char *pins; /* as curl takes them; NULL: none */
     bool anonymous;
     bool waits;   /* a long poll */
     bool running; /* in the multi, else in host->queue */
@@ -93,6 +94,8 @@ static inline void *rpc_need(void *p)
 int rpc_load_trust(struct rpc *r);
 /* CURLOPT_SSL_CTX_FUNCTION; arg is the rpc. */
 CURLcode rpc_set_trust(CURL *easy, void *ssl_ctx, void *rpc);
+/* The pins as text for CURLOPT_PINNEDPUBLICKEY; NULL: none. */
+char *rpc_pins_text(const struct rpc_pins *p);
 
 /* rpc_result.c: fill the call's result. */
 void rpc_fail(struct call *c, int err, const char *text);

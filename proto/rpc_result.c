@@ -8,7 +8,11 @@
 
 static bool to_block_server(const struct call *c)
 {
-    return !strcmp(c->method, "put") || !strcmp(c->method, "get") || !strcmp(c->method, "have");
+    static const char *const methods[] = {"put", "get", "have", "link", "offer"};
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
+        if (!strcmp(c->method, methods[i]))
+            return true;
+    return false;
 }
 
 void rpc_fail(struct call *c, int err, const char *text)
@@ -93,6 +97,12 @@ void rpc_fail_curl(struct call *c, CURLcode code)
         err = -EKEYREJECTED;
         snprintf(text, sizeof text,
                  "not trusted: its certificate is not this installation's (%.150s)", c->detail);
+        break;
+    case CURLE_SSL_PINNEDPUBKEYNOTMATCH:
+        err = -EKEYREVOKED;
+        snprintf(text, sizeof text,
+                 "another server answers there: its key is not the one that this block server "
+                 "joined with, so nothing is sent to it");
         break;
     case CURLE_URL_MALFORMAT:
     case CURLE_UNSUPPORTED_PROTOCOL:

@@ -3,7 +3,12 @@
  * installation's CA and nothing else. Where only the CA's fingerprint is known, the chain that the
  * server shows is searched for a certificate with that fingerprint, and the server's own
  * certificate must verify against a store that holds just this one. curl compares the host name in
- * both cases. */
+ * both cases.
+ *
+ * Pins are curl's own (CURLOPT_PINNEDPUBLICKEY): it compares the key of the certificate after the
+ * handshake, before it sends anything, and counts the pins among what a kept connection or session
+ * must have in common with a call (Curl_ssl_config_matches), so that two servers which were once
+ * called at one address are never taken for each other. */
 #include "rpc_private.h"
 
 #include <errno.h>
@@ -95,4 +100,28 @@ int rpc_load_trust(struct rpc *r)
         r->pin[i] = (uint8_t)v;
     }
     return hex[2 * sizeof r->pin] ? -EINVAL : 0;
+}
+
+struct rpc_pins rpc_pins_of(const struct m_server *s)
+{
+    struct rpc_pins p = {0};
+    for (size_t i = 0; i < s->pins_n && p.n < RPC_PINS_MAX; i++) {
+        struct bytes b = s->pins[i].sha256;
+        memcpy(p.sha256[p.n++], b.p, b.n < TLS_PIN_LEN ? b.n : TLS_PIN_LEN);
+    }
+    return p;
+}
+
+char *rpc_pins_text(const struct rpc_pins *p)
+{
+    struct buf b = {0};
+    if (!p || !p->n)
+        return NULL;
+    for (size_t i = 0; i < p->n; i++) {
+        unsigned char base64[4 * ((TLS_PIN_LEN + 2) / 3) + 1];
+        EVP_EncodeBlock(base64, p->sha256[i], TLS_PIN_LEN);
+        buf_printf(&b, "%ssha256//%s", i ? ";" : "", (const char *)base64);
+    }
+    buf_append(&b, "", 1);
+    return (char *)b.p;
 }

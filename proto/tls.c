@@ -254,3 +254,28 @@ int tls_fingerprint(const char *cert_pem, char out[65])
         snprintf(out + 2 * i, 3, "%02x", md[i]);
     return r;
 }
+
+int tls_pin(const char *cert_pem, uint8_t out[TLS_PIN_LEN])
+{
+    unsigned char *der = NULL;
+    unsigned n = 0;
+    X509 *c = cert_parse(cert_pem);
+    int der_n = c ? i2d_X509_PUBKEY(X509_get_X509_PUBKEY(c), &der) : -1;
+    bool ok = der_n > 0 && EVP_Digest(der, (size_t)der_n, out, &n, EVP_sha256(), NULL) == 1 &&
+              n == TLS_PIN_LEN;
+    OPENSSL_free(der);
+    X509_free(c);
+    return ok ? 0 : -EBADMSG;
+}
+
+bool tls_is_key_of(const char *key_pem, const char *cert_pem)
+{
+    BIO *bio = BIO_new_mem_buf(key_pem, -1);
+    EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL) : NULL;
+    X509 *c = cert_parse(cert_pem);
+    bool yes = key && c && X509_check_private_key(c, key) == 1;
+    X509_free(c);
+    EVP_PKEY_free(key);
+    BIO_free(bio);
+    return yes;
+}

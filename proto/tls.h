@@ -18,4 +18,10 @@ int tls_issue(const char *ca_cert_pem, const char *ca_key_pem, const char *csr_p
               const char *host, char **cert_pem);
 /* Lower-case hex SHA-256 of the certificate's DER: what an invitation carries to pin the CA. */
 int tls_fingerprint(const char *cert_pem, char out[65]);
+/* SHA-256 of the certificate's public key (SubjectPublicKeyInfo, DER): whoever has a certificate
+ * with it has the private key, whatever else the certificate says. 0 or -EBADMSG. */
+#define TLS_PIN_LEN 32
+int tls_pin(const char *cert_pem, uint8_t out[TLS_PIN_LEN]);
+/* Whether the certificate is for the private key. */
+bool tls_is_key_of(const char *key_pem, const char *cert_pem);
 #endif

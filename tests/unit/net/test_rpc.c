@@ -505,9 +505,112 @@ static void test_certificates(void **state)
     free(cert);
 }
 
+/* An echo by a server that must show one of the keys; `op` is what it notes when it is asked. */
+static int echo_pinned(struct rpc *r, const char *url, const struct rpc_pins *pins, const char *op)
+{
+    struct answer a;
+    answer_init(&a);
+    rpc_start(r, &(struct rpc_call){.url = url,
+                                    .method = "echo",
+                                    .body = bytes_of("x", 1),
+                                    .pins = pins,
+                                    .op = op,
+                                    .done = answered,
+                                    .arg = &a});
+    int err = answer_await(&a);
+    assert_true(err != -EKEYREVOKED || strstr(a.r.message, "its key is not the one"));
+    answer_free(&a);
+    return err;
+}
+
+static struct rpc_pins pins_of(const char *one, const char *other)
+{
+    struct rpc_pins p = {.n = other ? 2 : 1};
+    assert_int_equal(tls_pin(one, p.sha256[0]), 0);
+    assert_true(!other || !tls_pin(other, p.sha256[1]));
+    return p;
+}
+
+/* The same authority, the same host, another key: not a byte of the call goes there, whether a
+ * connection is new or kept from another call, and whether a session is resumed. */
+static void test_pins(void **state)
+{
+    (void)state;
+    struct server *s = server_new(true, NULL), *plain = server_new(false, NULL);
+    char *key, *csr, *cert = NULL;
+    assert_int_equal(tls_csr_new("127.0.0.1", &key, &csr), 0);
+    assert_int_equal(tls_issue(s->ca, s->ca_key, csr, "127.0.0.1", &cert), 0);
+    assert_true(tls_is_key_of(key, cert));
+    assert_false(tls_is_key_of(key, s->cert));
+    assert_false(tls_is_key_of("", cert));
+    struct rpc_pins first = pins_of(s->cert, NULL), second = pins_of(cert, NULL);
+    struct rpc_pins both = pins_of(cert, s->cert), none = {0};
+    assert_memory_not_equal(&first, &second, sizeof first);
+    struct rpc *r = client_new(s->ca, NULL);
+    const struct {
+        const struct rpc_pins *pins;
+        int err, shown_first;
+    } steps[] = {
+        {NULL, 0, true},    {&first, 0, true}, {&second, -EKEYREVOKED, true},
+        {&first, 0, true},  {&both, 0, true},  {&second, -EKEYREVOKED, true},
+        {&none, 0, true},   {&both, 0, false}, {&second, 0, false},
+        {&first, 0, false}, /* the connection of before is still there, and is the one it was */
+    };
+    bool shown_first = true;
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        char op[32];
+        snprintf(op, sizeof op, "1-%zx", i + 1);
+        if (shown_first && !steps[i].shown_first)
+            assert_int_equal(httpd_show(s->h, cert, key), 0);
+        shown_first = steps[i].shown_first;
+        int err = echo_pinned(r, s->url, steps[i].pins, op);
+        if (err != steps[i].err)
+            fail_msg("step %zu: %d", i, err);
+        pthread_mutex_lock(&s->lock);
+        assert_true(err ? strcmp(s->op, op) != 0 : !strcmp(s->op, op));
+        pthread_mutex_unlock(&s->lock);
+    }
+    rpc_free(r);
+    r = client_new(s->ca, NULL); /* without connections of before */
+    assert_int_equal(echo_pinned(r, s->url, &first, "2-1"), -EKEYREVOKED);
+    assert_int_equal(echo_pinned(r, s->url, &second, "2-2"), 0);
+    assert_int_equal(httpd_show(s->h, cert, s->key), -EINVAL);
+    assert_int_equal(httpd_show(plain->h, cert, key), -EINVAL);
+    assert_int_equal(echo_pinned(r, plain->url, &none, "2-3"), 0);
+    assert_int_equal(echo_pinned(r, plain->url, &first, "2-4"), -EINVAL); /* no TLS, no key */
+    assert_string_equal(plain->op, "2-3");
+    rpc_free(r);
+    free(key);
+    free(csr);
+    free(cert);
+    server_free(plain, 1000);
+    server_free(s, 1000);
+}
+
+/* What the metadata server tells of keys; one that is none is one that nobody has. */
+static void test_pins_told(void **state)
+{
+    (void)state;
+    uint8_t sha[RPC_PINS_MAX][TLS_PIN_LEN];
+    struct m_pin told[RPC_PINS_MAX];
+    for (size_t i = 0; i < RPC_PINS_MAX; i++) {
+        memset(sha[i], 'a' + (int)i, TLS_PIN_LEN);
+        told[i].sha256 = bytes_of(sha[i], i == 1 ? 5 : TLS_PIN_LEN);
+    }
+    struct m_server m = {.pins = told, .pins_n = RPC_PINS_MAX};
+    struct rpc_pins p = rpc_pins_of(&m);
+    assert_int_equal(p.n, RPC_PINS_MAX);
+    assert_memory_equal(p.sha256[0], sha[0], TLS_PIN_LEN);
+    assert_true(p.sha256[1][4] == 'b' && p.sha256[1][5] == 0);
+    p = rpc_pins_of(&(struct m_server){0});
+    assert_int_equal(p.n, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_pins),
+        cmocka_unit_test(test_pins_told),
         cmocka_unit_test(test_echo),
         cmocka_unit_test(test_messages_and_credential),
         cmocka_unit_test(test_operations),
