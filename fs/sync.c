@@ -444,6 +444,7 @@ uint64_t call_start(struct sync_call *c, const char *url, const char *method, st
                          .timeout_ms = timeout_ms,
                          .op = ops_text(c->s, &c->ops, op),
                          .anonymous = c->server != NULL, /* a capability admits there */
+                         .pins = c->server ? &c->server->pins : NULL,
                          .done = call_done,
                          .arg = c};
     c->id = rpc_start(c->s->rpc, &q);

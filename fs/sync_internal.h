@@ -115,6 +115,7 @@ STAILQ_HEAD(finishes, finished);
 struct sync_server {
     uint64_t id;
     char url[256], premises[65];
+    struct rpc_pins pins; /* of the keys that it may show */
     bool listed;
     struct backoff backoff; /* fails > 0: left alone until a probe succeeds */
     bool probing;

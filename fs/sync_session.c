@@ -85,9 +85,12 @@ static void server_learn(struct sync *s, const struct m_server *m)
     }
     char url[sizeof v->url];
     text_copy(url, sizeof url, m->url);
-    if (strcmp(url, v->url) != 0) /* it moved: what failed there counts no longer */
+    struct rpc_pins pins = rpc_pins_of(m);
+    /* it moved, or has another key: what failed there counts no longer */
+    if (strcmp(url, v->url) != 0 || memcmp(&pins, &v->pins, sizeof pins) != 0)
         backoff_ok(&v->backoff);
     memcpy(v->url, url, sizeof url);
+    v->pins = pins;
     text_copy(v->premises, sizeof v->premises, m->premises);
     v->listed = true;
 }
@@ -354,12 +357,19 @@ void server_failed(struct sync *s, struct sync_server *v, const struct rpc_resul
 {
     if (r->err == -ECANCELED)
         return;
-    if (r->err == -EACCES || r->err == -EPERM)
-        s->session_wanted = true; /* the capability may be too old */
+    if (r->err == -EACCES || r->err == -EPERM || r->err == -EKEYREVOKED)
+        s->session_wanted = true; /* the capability, or what is known of keys, may be too old */
+    if (r->err == -EKEYREVOKED)
+        snprintf(v->error, sizeof v->error,
+                 "what answers at %.200s is not block server %llu: its key is not the one that it "
+                 "joined with, and nothing is sent to it; start the right one there, or, if that "
+                 "has a new key, run `steadfs admin server rekey %llu`",
+                 v->url, (unsigned long long)v->id, (unsigned long long)v->id);
+    else
+        snprintf(v->error, sizeof v->error, "%s", r->message);
     if (!v->backoff.fails)
-        log_printf(s->fs->log, LOG_L_WARN, "%s: %s", v->premises, r->message);
+        log_printf(s->fs->log, LOG_L_WARN, "%s: %s", v->premises, v->error);
     backoff_failed(&v->backoff, s->clock(), random_u32());
-    snprintf(v->error, sizeof v->error, "%s", r->message);
 }
 
 void server_ok(struct sync *s, struct sync_server *v, double seconds, size_t bytes, size_t blocks)

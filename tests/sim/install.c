@@ -100,7 +100,7 @@ static void join(struct installation *i, struct meta *m, unsigned k)
     struct m_join_req q = {.token = token_in(text),
                            .url = bytes_str("http://127.0.0.1:1"),
                            .incarnation = bytes_of(incarnation, sizeof incarnation)};
-    if (meta_join(m, &q, START_MS, &a, &ar, why))
+    if (meta_join(m, &(struct meta_caller){0}, &q, START_MS, &a, &ar, why))
         die("join", why);
     i->key[k].id = a.key_id;
     memcpy(i->key[k].key, a.key.p, TOKEN_KEY_LEN);

@@ -28,6 +28,7 @@
 struct beat {
     struct beat_options o;
     struct rpc *rpc;
+    struct rekey rekey; /* the thread's own */
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t wake;
@@ -230,6 +231,7 @@ static bool beat_once(struct beat *b)
     q.keys = ids;
     q.keys_n = keyring_ids(b->o.keys, ids);
     q.check_set = check_report(b->o.check, &q.check);
+    rekey_fill(&b->rekey, &q);
     uint64_t serial = name_lost(b, &q, &a);
     struct m_beat_ans ans;
     int64_t sent = mono_ms();
@@ -243,6 +245,7 @@ static bool beat_once(struct beat *b)
         b->unsaved = failed;
     }
     bool told = !r && take_keys(b, &ans);
+    told |= !r && !ans.superseded && rekey_heard(&b->rekey, &ans);
     if (r)
         feed_reached(b->o.feed, reached(r));
     log_change(b, r, message);
@@ -286,6 +289,7 @@ static void *beat_main(void *arg)
 static void release(struct beat *b)
 {
     rpc_free(b->rpc);
+    rekey_close(&b->rekey);
     pthread_cond_destroy(&b->wake);
     pthread_mutex_destroy(&b->lock);
     free(b);
@@ -307,6 +311,8 @@ int beat_start(struct beat **out, const struct beat_options *o)
     pthread_condattr_destroy(&attr);
     load_revoked(b);
     load_taken_back(b);
+    b->rekey = (struct rekey){.dir = o->dir, .log = o->log, .show = o->show, .arg = o->show_arg};
+    rekey_open(&b->rekey, o->identity);
     int r = rpc_new(&b->rpc, &(struct rpc_options){.ca_pem = o->identity->ca_pem,
                                                    .credential = o->identity->credential,
                                                    .log = o->log});

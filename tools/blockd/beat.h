@@ -10,6 +10,7 @@
 #include "feed.h"
 #include "identity.h"
 #include "keyring.h"
+#include "rekey.h"
 #include "storage.h"
 
 struct beat;
@@ -23,6 +24,8 @@ struct beat_options {
     struct feed *feed;
     struct collect *collect; /* told when there is something to remove; may be NULL */
     struct check *check;     /* told what was ordered, and tells; may be NULL */
+    rekey_show show;         /* another key, when one was ordered; NULL: none ever is */
+    void *show_arg;
     struct log *log;
     unsigned every_ms; /* 0: 5000 */
 };

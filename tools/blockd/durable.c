@@ -99,6 +99,15 @@ int durable_read(const char *dir, const char *name, size_t max, struct buf *out)
     return r;
 }
 
+int durable_remove(const char *dir, const char *name)
+{
+    struct buf path cleanup_buf = {0};
+    join(&path, dir, name, "");
+    if (unlink((char *)path.p) < 0)
+        return errno == ENOENT ? 0 : -errno;
+    return durable_sync_dir(dir);
+}
+
 int durable_take(const char *dir, int *fd, char *err)
 {
     struct buf path cleanup_buf = {0};

@@ -11,6 +11,8 @@
 int durable_write(const char *dir, const char *name, const void *p, size_t n, mode_t mode);
 /* Appends the file's bytes and a NUL that is not counted. -ENOENT; -EMSGSIZE: over max bytes. */
 int durable_read(const char *dir, const char *name, size_t max, struct buf *out);
+/* 0 also when it is not there. */
+int durable_remove(const char *dir, const char *name);
 /* Makes the directory, and makes its name durable. 0 also when it is there already. */
 int durable_mkdir(const char *path);
 int durable_sync_dir(const char *path);

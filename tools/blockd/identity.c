@@ -117,6 +117,28 @@ static bool parse_identity(struct identity *id, char *text)
     return has_key && id->server;
 }
 
+const char *identity_cert_in(const char *pem)
+{
+    return strstr(pem, "-----BEGIN CERTIFICATE-----");
+}
+
+/* The pair that took the place of the one it joined with, if there is one. */
+static int load_pair(struct identity *id, const char *dir)
+{
+    struct buf pem cleanup_buf = {0};
+    int r = durable_read(dir, "identity.tls", IDENTITY_MAX, &pem);
+    if (r)
+        return r == -ENOENT ? 0 : r;
+    const char *cert = identity_cert_in((char *)pem.p);
+    if (!cert)
+        return -EBADMSG;
+    free(id->key_pem);
+    free(id->cert_pem);
+    id->key_pem = copy_bytes(bytes_of(pem.p, pem.n));
+    id->cert_pem = copy_bytes(bytes_str(cert));
+    return 0;
+}
+
 int identity_load(struct identity *id, const char *dir, char *err)
 {
     *id = (struct identity){0};
@@ -133,6 +155,10 @@ int identity_load(struct identity *id, const char *dir, char *err)
         r = durable_read(dir, file, IDENTITY_MAX, &pem);
         if (!r)
             *text_at(id, pem_files[i].offset) = copy_bytes(bytes_of(pem.p, pem.n));
+    }
+    if (!r) {
+        file = "identity.tls";
+        r = load_pair(id, dir);
     }
     if (!r)
         return 0;

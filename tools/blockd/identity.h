@@ -3,9 +3,10 @@
  *
  *   identity        lines key=value: meta, listen, url, server, premises, credential, key, key_id
  *   identity.key, identity.cert, identity.ca   PEM
+ *   identity.tls    key and certificate that took the place of those two (rekey.h)
  *   identity.keys   what signs capabilities, when that is no longer `key` (keyring.h)
  *
- * All of mode 0600: key and credential are secrets. Written once, by the first start.
+ * All of mode 0600: key and credential are secrets. The first start writes the first two lines'.
  */
 #ifndef IDENTITY_H
 #define IDENTITY_H
@@ -39,4 +40,6 @@ int identity_load(struct identity *id, const char *dir, char *err);
 int identity_join(struct identity *id, const char *dir, const struct join *j,
                   const uint8_t incarnation[INCARNATION_LEN], struct log *log, char *err);
 void identity_free(struct identity *id);
+/* Where the certificate begins in PEM text that has a key before it; NULL: it has none. */
+const char *identity_cert_in(const char *pem);
 #endif

@@ -431,6 +431,22 @@ static void check_told(void *arg)
     replicate_look(s->replicate);
 }
 
+/* The certificate, and the authority's behind it: who knows only that one's fingerprint finds it.
+ */
+static void make_chain(const struct program *p, const char *cert_pem, struct buf *chain)
+{
+    buf_printf(chain, "%s%s", cert_pem, p->identity.ca_pem);
+    buf_append(chain, "", 1);
+}
+
+static int show_key(void *arg, const char *key_pem, const char *cert_pem)
+{
+    struct program *p = arg;
+    struct buf chain cleanup_buf = {0};
+    make_chain(p, cert_pem, &chain);
+    return httpd_show(p->httpd, (const char *)chain.p, key_pem);
+}
+
 /* What goes on beside serving, in the order in which one needs the other. */
 static int start_threads(struct program *p, char *err)
 {
@@ -462,6 +478,8 @@ static int start_threads(struct program *p, char *err)
                                                     .check = p->check,
                                                     .keys = p->keys,
                                                     .feed = p->feed,
+                                                    .show = show_key,
+                                                    .show_arg = p,
                                                     .log = p->log});
     if (r) {
         snprintf(err, 512, "cannot start the heartbeat: %s", strerror(-r));
@@ -523,8 +541,7 @@ static int start(struct program *p, char *err)
         .log = p->log,
     };
     struct buf chain cleanup_buf = {0};
-    buf_printf(&chain, "%s%s", p->identity.cert_pem, p->identity.ca_pem);
-    buf_append(&chain, "", 1);
+    make_chain(p, p->identity.cert_pem, &chain);
     struct httpd_options h = {
         .address = p->place.host,
         .port = p->place.port,

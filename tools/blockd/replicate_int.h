@@ -78,7 +78,8 @@ struct peer {
     struct replicate *r;
     uint64_t id;
     char url[256], premises[65];
-    bool wanted; /* shares a namespace */
+    struct rpc_pins pins; /* of the keys that it may show */
+    bool wanted;          /* shares a namespace */
     pthread_t thread;
     pthread_cond_t cond;
     bool poked;

@@ -92,12 +92,22 @@ int64_t replicate_claim_ms(uint64_t bytes)
     return (int64_t)peer_deadline_ms(bytes < MOVE_BYTES ? bytes : MOVE_BYTES) + CLAIM_SPARE_MS;
 }
 
+/* A fresh capability, or what keys are good now, may help. */
+static void table_stale(struct replicate *r)
+{
+    pthread_mutex_lock(&r->lock);
+    r->refresh_at = 0;
+    follow_poke(r);
+    pthread_mutex_unlock(&r->lock);
+}
+
 /* A call to the peer; 0 or what failed, which is noted. */
 static int ask(struct peer *p, const char *method, struct bytes head, const struct bytes *raw,
                size_t raw_n, size_t bytes, struct rpc_result *res)
 {
     char url[sizeof p->url];
     pthread_mutex_lock(&p->r->lock);
+    struct rpc_pins pins = p->pins;
     memcpy(url, p->url, sizeof url);
     pthread_mutex_unlock(&p->r->lock);
     int err = call_raw(p->r, p->r->peers_rpc, &p->call,
@@ -107,14 +117,11 @@ static int ask(struct peer *p, const char *method, struct bytes head, const stru
                                           .bodies = raw,
                                           .bodies_n = raw_n,
                                           .anonymous = true,
+                                          .pins = &pins,
                                           .timeout_ms = peer_deadline_ms(bytes)},
                        res);
-    if (err == -EACCES || err == -EPERM) { /* a fresh capability may help */
-        pthread_mutex_lock(&p->r->lock);
-        p->r->refresh_at = 0;
-        follow_poke(p->r);
-        pthread_mutex_unlock(&p->r->lock);
-    }
+    if (err == -EACCES || err == -EPERM || err == -EKEYREVOKED)
+        table_stale(p->r);
     if (err && err != -ECANCELED)
         peer_failed(p, res->message);
     else if (!err)
@@ -334,27 +341,34 @@ int replicate_relay(struct replicate *r, uint64_t ns, uint64_t server, struct by
                     struct bytes raw, struct rpc_result *res)
 {
     char url[sizeof((struct peer *)NULL)->url] = "";
+    struct rpc_pins pins = {0};
     uint64_t slot;
     if (r) {
         pthread_mutex_lock(&r->lock);
         bool member = table_member(r, ns, server) != NULL;
         for (size_t i = 0; i < r->peers_n && member; i++)
-            if (r->peers[i]->id == server)
+            if (r->peers[i]->id == server) {
                 memcpy(url, r->peers[i]->url, sizeof url);
+                pins = r->peers[i]->pins;
+            }
         pthread_mutex_unlock(&r->lock);
     }
     if (!*url) {
         snprintf(res->message, sizeof res->message, "it is no server of the namespace");
         return res->err = -ENOENT;
     }
-    return call_raw(r, r->peers_rpc, &slot,
-                    &(struct rpc_call){.url = url,
-                                       .method = "put",
-                                       .head = head,
-                                       .body = raw,
-                                       .anonymous = true,
-                                       .timeout_ms = peer_deadline_ms(raw.n)},
-                    res);
+    int err = call_raw(r, r->peers_rpc, &slot,
+                       &(struct rpc_call){.url = url,
+                                          .method = "put",
+                                          .head = head,
+                                          .body = raw,
+                                          .anonymous = true,
+                                          .pins = &pins,
+                                          .timeout_ms = peer_deadline_ms(raw.n)},
+                       res);
+    if (err == -EKEYREVOKED)
+        table_stale(r);
+    return err;
 }
 
 /* ---- pull ---------------------------------------------------------------------------------- */

@@ -138,8 +138,11 @@ static void update_peers(struct replicate *r, const struct m_replicas_ans *a)
             continue;
         char url[sizeof p->url];
         snprintf(url, sizeof url, "%.*s", (int)s->url.n, (const char *)s->url.p);
-        if (strcmp(url, p->url) != 0) { /* it moved: what failed there says nothing */
+        struct rpc_pins pins = rpc_pins_of(s);
+        /* it moved, or has another key: what failed there says nothing */
+        if (strcmp(url, p->url) != 0 || memcmp(&pins, &p->pins, sizeof pins) != 0) {
             memcpy(p->url, url, sizeof url);
+            p->pins = pins;
             p->fails = 0;
             p->retry_at = 0;
             p->silent = false;

@@ -65,6 +65,7 @@ int cmd_device_list(struct cmd *c);
 int cmd_device_revoke(struct cmd *c);
 int cmd_server_add(struct cmd *c);
 int cmd_server_list(struct cmd *c);
+int cmd_server_rekey(struct cmd *c);
 int cmd_replication(struct cmd *c);
 int cmd_fsck(struct cmd *c);
 int cmd_gc(struct cmd *c);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* steadfs admin …: accounts, devices, block servers, assignments, quotas. */
 #include "command.h"
+#include "pins.h"
 #include "replicas.h"
 
 #include <errno.h>
@@ -177,6 +178,35 @@ static int key_pending(struct cmd *c, uint64_t server, bool *pending)
     return r;
 }
 
+static void hex(struct cmd *c, const char *name, struct bytes b)
+{
+    buf_printf(&c->out, ", \"%s\": \"", name);
+    for (size_t k = 0; k < b.n; k++)
+        buf_printf(&c->out, "%02x", b.p[k]);
+    buf_printf(&c->out, "\"");
+}
+
+/* Which key it shows to who connects, and whether that is one that others take for its. */
+static void key_shown(struct cmd *c, const struct server_row *s)
+{
+    bool changing = pins_changing(s, c->now_ms), strange = pins_strange(s);
+    if (c->json) {
+        hex(c, "pin", s->pin);
+        hex(c, "pin_next", s->pin_next);
+        hex(c, "pin_shown", s->shown);
+        buf_printf(&c->out, ", \"rekey\": %s}", changing ? "true" : "false");
+        return;
+    }
+    if (changing)
+        buf_printf(&c->out, "     its TLS key is being changed: %s\n",
+                   s->pin_next.n ? "the next one is known, and shown soon" : "ordered");
+    if (strange)
+        buf_printf(&c->out,
+                   "     shows another TLS key than the one it joined with, so nobody sends it "
+                   "anything; where that is meant: steadfs admin server rekey %llu\n",
+                   (unsigned long long)s->id);
+}
+
 int cmd_server_list(struct cmd *c)
 {
     struct server_row *v;
@@ -195,6 +225,7 @@ int cmd_server_list(struct cmd *c)
                        (unsigned long long)v[k].free_bytes, (unsigned long long)v[k].key_id,
                        pending ? " (the next is pending)" : "",
                        v[k].evacuating ? ", being evacuated" : "");
+            key_shown(c, &v[k]);
             continue;
         }
         buf_printf(&c->out, "%s{\"id\": %llu, \"premises\": ", k ? ", " : "",
@@ -205,11 +236,12 @@ int cmd_server_list(struct cmd *c)
         buf_printf(&c->out,
                    ", \"generation\": %llu, \"blocks\": %llu, \"used_bytes\": %llu, "
                    "\"free_bytes\": %llu, \"beat_ms\": %llu, \"evacuating\": %s, "
-                   "\"key\": %llu, \"key_pending\": %s}",
+                   "\"key\": %llu, \"key_pending\": %s",
                    (unsigned long long)v[k].generation, (unsigned long long)v[k].blocks,
                    (unsigned long long)v[k].used_bytes, (unsigned long long)v[k].free_bytes,
                    (unsigned long long)v[k].beat_ms, v[k].evacuating ? "true" : "false",
                    (unsigned long long)v[k].key_id, pending ? "true" : "false");
+        key_shown(c, &v[k]);
     }
     if (c->json)
         buf_printf(&c->out, "]\n");

@@ -88,6 +88,16 @@ int meta_touch_members(struct meta *m, uint64_t ns, struct arena *ar)
     return r;
 }
 
+int meta_touch_everybody(struct meta *m, struct arena *ar)
+{
+    struct account_row *v;
+    size_t n;
+    int r = m->st->ops->account_list(m->st, &v, &n, ar);
+    for (size_t k = 0; k < n && !r; k++)
+        r = meta_touch(m, v[k].id);
+    return r;
+}
+
 /* A namespace that the caller is a member of, by name; others do not exist for him. */
 static int find_mine(struct cmd *c, struct bytes name, struct ns_row *row, bool *found)
 {

@@ -4,6 +4,7 @@
 
 #include "command.h"
 #include "keys.h"
+#include "pins.h"
 
 #include <errno.h>
 
@@ -254,5 +255,52 @@ int cmd_rotate_key(struct cmd *c)
         v = &one;
     for (size_t k = 0; k < n && !r; k++)
         r = rotate_one(c, &v[k], at_once);
+    return r;
+}
+
+/* ---- the key that a server shows ---------------------------------------------------------------
+ */
+#define OVERLAP_MAX_S (7 * 24 * 3600)
+
+static int rekey_cancel(struct cmd *c, struct server_row *s)
+{
+    bool told = s->pin_next.n > 0;
+    s->pin_next = (struct bytes){0};
+    s->rekey_ms = 0;
+    int r = c->m->st->ops->server_set(c->m->st, s);
+    return r || !told ? r : meta_touch_everybody(c->m, c->ar);
+}
+
+int cmd_server_rekey(struct cmd *c)
+{
+    const struct bytes *overlap = cmd_option(c, "overlap");
+    uint64_t seconds = c->m->capability_ms / 1000;
+    struct server_row s;
+    bool found;
+    int r = find_server(c, &s, &found);
+    if (r || !found)
+        return r;
+    if (cmd_option(c, "cancel"))
+        return rekey_cancel(c, &s);
+    if (overlap && !cmd_number(*overlap, OVERLAP_MAX_S, &seconds))
+        return cmd_fail(c, EXIT_USAGE, "--overlap takes seconds, at most %d", OVERLAP_MAX_S);
+    if (!s.shown.n)
+        return cmd_fail(c, EXIT_FAILED,
+                        "block server %llu does not tell which key it shows: it has no TLS, was "
+                        "not heard yet, or its steadfs-blockd is too old for this",
+                        (unsigned long long)s.id);
+    if (pins_changing(&s, c->now_ms))
+        return cmd_fail(c, EXIT_FAILED,
+                        "block server %llu is being given another key already (steadfs admin "
+                        "server list; --cancel)",
+                        (unsigned long long)s.id);
+    s.pin_next = (struct bytes){0};
+    s.rekey_ms = (uint64_t)c->now_ms;
+    s.rekey_overlap_ms = 1000 * seconds;
+    r = c->m->st->ops->server_set(c->m->st, &s);
+    buf_printf(&c->out,
+               "block server %llu (%.*s) makes another key, and shows it %llu s after all have "
+               "been told of it\n",
+               (unsigned long long)s.id, PRB(s.premises), (unsigned long long)seconds);
     return r;
 }

@@ -91,6 +91,7 @@ bool service_admit(struct service *s, struct meta *m, const struct call *c, stru
     const char *credential = httpd_bearer(q);
     int err = credential[0] ? meta_authenticate(m, credential, who) : -EACCES;
     who->op = httpd_op(q);
+    who->local = httpd_peer_local(q);
     if (!err && admits(c->whom, who))
         return true;
     if (err && err != -EACCES) {
@@ -189,7 +190,6 @@ READS(where)
 READS(backlog)
 CHANGES(session)
 CHANGES(commit)
-CHANGES(beat)
 CHANGES(replicas)
 CHANGES(stored)
 CHANGES(collect)
@@ -202,41 +202,63 @@ static int run_login(struct service *s, struct meta *m, const struct meta_caller
     return meta_login(m, req, now_ms, ans, ar, why);
 }
 
+/* A certificate for the request's key and the host of the URL. */
+static int issue(struct service *s, struct meta_caller *who, struct bytes csr, struct bytes url,
+                 struct arena *ar, char *why)
+{
+    char *pem = NULL, *host = join_host(url, ar);
+    uint8_t pin[TLS_PIN_LEN];
+    if (!host) {
+        snprintf(why, 512, "the URL of a block server is https://HOST:PORT");
+        return -EINVAL;
+    }
+    if (!who->local && join_host_is_own(host, s->names)) {
+        snprintf(why, 512,
+                 "%.250s is a name of the metadata server itself; a block server elsewhere "
+                 "needs one of its own",
+                 host);
+        return -EINVAL;
+    }
+    int err = tls_issue(s->ca_pem, s->ca_key_pem, arena_str(ar, csr), host, &pem);
+    if (!err)
+        err = tls_pin(pem, pin);
+    if (err) {
+        snprintf(why, 512, "the certificate request is not usable");
+    } else {
+        who->certificate = arena_bytes(ar, pem, strlen(pem));
+        who->pin = arena_bytes(ar, pin, sizeof pin);
+    }
+    free(pem);
+    return err;
+}
+
 /* The certificate comes first: a request that is none must not use up the token. */
 static int run_join(struct service *s, struct meta *m, const struct meta_caller *who,
                     const void *req, int64_t now_ms, void *ans, struct arena *ar, char *why)
 {
     const struct m_join_req *q = req;
     struct m_join_ans *a = ans;
-    struct bytes certificate = {0};
-    if (q->csr.n && s->ca_pem) {
-        char *pem = NULL, *host = join_host(q->url, ar);
-        if (!host) {
-            snprintf(why, 512, "the URL of a block server is https://HOST:PORT");
-            return -EINVAL;
-        }
-        if (!who->local && join_host_is_own(host, s->names)) {
-            snprintf(why, 512,
-                     "%.250s is a name of the metadata server itself; a block server elsewhere "
-                     "needs one of its own",
-                     host);
-            return -EINVAL;
-        }
-        int err = tls_issue(s->ca_pem, s->ca_key_pem, arena_str(ar, q->csr), host, &pem);
-        if (err) {
-            snprintf(why, 512, "the certificate request is not usable");
-            return err;
-        }
-        certificate = arena_bytes(ar, pem, strlen(pem));
-        free(pem);
-    }
-    int err = meta_join(m, q, now_ms, a, ar, why);
+    struct meta_caller caller = *who;
+    int err = q->csr.n && s->ca_pem ? issue(s, &caller, q->csr, q->url, ar, why) : 0;
+    if (!err)
+        err = meta_join(m, &caller, q, now_ms, a, ar, why);
     if (err)
         return err;
-    a->certificate = certificate;
     if (s->ca_pem)
         a->ca = bytes_str(s->ca_pem);
     return 0;
+}
+
+/* A request that is not usable ends the order for another key, and no more than that. */
+static int run_beat(struct service *s, struct meta *m, const struct meta_caller *who,
+                    const void *req, int64_t now_ms, void *ans, struct arena *ar, char *why)
+{
+    const struct m_beat_req *q = req;
+    struct meta_caller caller = *who;
+    if (q->csr.n && s->ca_pem && issue(s, &caller, q->csr, q->url, ar, why))
+        log_printf(s->log, LOG_L_WARN, "block server %llu gets no certificate for another key: %s",
+                   (unsigned long long)who->server, why);
+    return meta_beat(m, &caller, q, now_ms, ans, ar, why);
 }
 
 static int run_command(struct service *s, struct meta *m, const struct meta_caller *who,

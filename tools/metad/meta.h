@@ -29,8 +29,11 @@ struct meta_caller {
     uint64_t device;  /* 0: the administrator, or none */
     uint64_t server;  /* block server, or 0 */
     bool admin;
-    bool local;     /* of calls without a credential: from this machine */
+    bool local;     /* from this machine */
     const char *op; /* for log lines (trace.h); lives as long as the request; NULL: none */
+    /* Of a message with a certificate request: the SHA-256 of the key that it proves to have, and
+     * what was issued for it. */
+    struct bytes pin, certificate;
 };
 
 /* Opens, migrating the schema if it is older. -EPROTO: newer than this program knows. */
@@ -95,8 +98,8 @@ struct meta_gc_sums {
     uint64_t blocks, bytes;
 };
 int meta_gc(struct meta *m, int64_t now_ms, struct meta_gc_sums *sums, bool *more);
-int meta_join(struct meta *m, const struct m_join_req *q, int64_t now_ms, struct m_join_ans *a,
-              struct arena *ar, char *why);
+int meta_join(struct meta *m, const struct meta_caller *who, const struct m_join_req *q,
+              int64_t now_ms, struct m_join_ans *a, struct arena *ar, char *why);
 int meta_beat(struct meta *m, const struct meta_caller *who, const struct m_beat_req *q,
               int64_t now_ms, struct m_beat_ans *a, struct arena *ar, char *why);
 /* Replication between block servers; the callers are block servers. */

@@ -82,6 +82,8 @@ int meta_assign(struct meta *m, uint64_t ns, const struct server_row *first, siz
 int meta_touch(struct meta *m, uint64_t account);
 /* … of every member. */
 int meta_touch_members(struct meta *m, uint64_t ns, struct arena *ar);
+/* Everybody who sees a server by an assignment has to learn its new address, or keys. */
+int meta_touch_everybody(struct meta *m, struct arena *ar);
 /* Names of accounts, namespaces, premises and devices: 1 to 64 letters, digits, `-`, `_`, `.`, not
  * beginning with `-` or `.`. */
 bool meta_name_ok(struct bytes name);

@@ -9,10 +9,10 @@
  * at a time, newest blocks first, by the calls of the servers concerned.
  */
 #include "replicas.h"
-
 #include "gone.h"
 #include "keys.h"
 #include "opening.h"
+#include "pins.h"
 
 #include <errno.h>
 #include <string.h>
@@ -225,8 +225,7 @@ static int replicas(struct meta *m, const struct meta_caller *who, const struct 
     } while (!r && a->more && !a->namespaces_n);
     a->servers = arena_alloc(ar, (servers_n + 1) * sizeof *a->servers);
     for (size_t k = 0; k < servers_n && a->servers_n < 256; k++)
-        a->servers[a->servers_n++] = (struct m_server){
-            .id = servers[k].id, .premises = servers[k].premises, .url = servers[k].url};
+        a->servers[a->servers_n++] = pins_server(&servers[k], ar);
     return r;
 }
 

@@ -15,6 +15,7 @@
 #include "gone.h"
 #include "keys.h"
 #include "opening.h"
+#include "pins.h"
 #include "replicas.h"
 
 #define REVOKED_MAX 65536u
@@ -97,8 +98,7 @@ static int fill_servers(struct meta *m, struct m_session_ans *a, struct arena *a
                 wanted |= a->namespaces[j].candidates[i].server == v[k].id;
         }
         if (wanted)
-            a->servers[a->servers_n++] =
-                (struct m_server){.id = v[k].id, .premises = v[k].premises, .url = v[k].url};
+            a->servers[a->servers_n++] = pins_server(&v[k], ar);
     }
     return 0;
 }
@@ -246,12 +246,12 @@ int meta_login(struct meta *m, const struct m_login_req *q, int64_t now_ms, stru
 
 /* ---- block servers
  * --------------------------------------------------------------------------------------- */
-static int join(struct meta *m, const struct m_join_req *q, int64_t now_ms, struct m_join_ans *a,
-                struct arena *ar)
+static int join(struct meta *m, const struct meta_caller *who, const struct m_join_req *q,
+                int64_t now_ms, struct m_join_ans *a, struct arena *ar)
 {
     char secret[SECRET_LEN + 1], text[META_CREDENTIAL_MAX];
     struct server_row s = {
-        .url = q->url, .key_id = 1, .generation = 1, .beat_ms = (uint64_t)now_ms};
+        .url = q->url, .key_id = 1, .generation = 1, .beat_ms = (uint64_t)now_ms, .pin = who->pin};
     struct token_row t;
     int r = take_token(m, q->token, TOKEN_JOIN, now_ms, &t, ar);
     if (r)
@@ -267,18 +267,19 @@ static int join(struct meta *m, const struct m_join_req *q, int64_t now_ms, stru
     a->credential = arena_bytes(ar, text, strlen(text));
     a->key = arena_bytes(ar, s.mac_key, sizeof s.mac_key);
     a->key_id = s.key_id;
+    a->certificate = who->certificate;
     return r;
 }
 
-int meta_join(struct meta *m, const struct m_join_req *q, int64_t now_ms, struct m_join_ans *a,
-              struct arena *ar, char *why)
+int meta_join(struct meta *m, const struct meta_caller *who, const struct m_join_req *q,
+              int64_t now_ms, struct m_join_ans *a, struct arena *ar, char *why)
 {
     memset(a, 0, sizeof *a);
     if (q->incarnation.n != STORE_INCARNATION_LEN)
         return meta_fail(why, -EBADMSG, "join: the incarnation must be 16 bytes");
     int r = meta_change_begin(m);
     if (!r)
-        r = meta_change_end(m, join(m, q, now_ms, a, ar));
+        r = meta_change_end(m, join(m, who, q, now_ms, a, ar));
     if (r == -EACCES)
         return meta_fail(why, r,
                          "join: the token is unknown, expired or used; ask the administrator for a "
@@ -286,20 +287,9 @@ int meta_join(struct meta *m, const struct m_join_req *q, int64_t now_ms, struct
     return r ? meta_store_fail(why, r, "cannot add the block server") : 0;
 }
 
-/* Everybody who sees a server by an assignment has to learn its new address. */
-static int touch_all_accounts(struct meta *m, struct arena *ar)
-{
-    struct account_row *v;
-    size_t n;
-    int r = m->st->ops->account_list(m->st, &v, &n, ar);
-    for (size_t k = 0; k < n && !r; k++)
-        r = meta_touch(m, v[k].id);
-    return r;
-}
-
 /* What the beat says of the server, from the process and the storage that count. */
 static int take_beat(struct meta *m, struct server_row *s, const struct m_beat_req *q, bool lost,
-                     int64_t now_ms, struct arena *ar)
+                     bool keys, int64_t now_ms, struct arena *ar)
 {
     bool moved = !bytes_equal(s->url, q->url);
     s->url = q->url;
@@ -314,8 +304,8 @@ static int take_beat(struct meta *m, struct server_row *s, const struct m_beat_r
         r = m->st->ops->gone_renewed(m->st, s->id);
     if (!r && lost)
         r = m->st->ops->audit_renewed(m->st, s->id);
-    if (!r && moved)
-        r = touch_all_accounts(m, ar);
+    if (!r && (moved || keys))
+        r = meta_touch_everybody(m, ar);
     for (size_t k = 0; k < q->lost_n && !r; k++)
         r = gone_lost(m, s, &q->lost[k], now_ms);
     return r;
@@ -334,7 +324,7 @@ static int beat(struct meta *m, const struct meta_caller *who, const struct m_be
     a->renew = o.renew;
     a->superseded = o.superseded;
     if (!o.superseded)
-        r = take_beat(m, &s, q, o.lost, now_ms, ar);
+        r = take_beat(m, &s, q, o.lost, pins_beat(&s, who, q, now_ms, a), now_ms, ar);
     if (!r && !o.superseded)
         r = keys_beat(m, &s, q, now_ms, a, ar);
     if (!r)
@@ -360,6 +350,8 @@ int meta_beat(struct meta *m, const struct meta_caller *who, const struct m_beat
         return meta_fail(why, -EACCES, "beat: only a block server reports itself");
     if (q->incarnation.n != STORE_INCARNATION_LEN)
         return meta_fail(why, -EBADMSG, "beat: the incarnation must be 16 bytes");
+    if (q->pin.n && q->pin.n != PIN_LEN)
+        return meta_fail(why, -EBADMSG, "beat: the hash of the key must be 32 bytes");
     int r = meta_change_begin(m);
     if (!r)
         r = meta_change_end(m, beat(m, who, q, now_ms, a, ar));

@@ -57,6 +57,8 @@ struct server_row {
     uint64_t priority;   /* in the assignment asked for: assigned */
     bool leaving;        /* … with others first: only what it has is still of use */
     bool evacuating;     /* nothing is assigned to it any more */
+    struct bytes pin, pin_next, shown; /* hashes of public keys, or empty: 12.sql */
+    uint64_t rekey_ms, rekey_overlap_ms;
 };
 enum token_kind { TOKEN_LOGIN = 1, TOKEN_JOIN = 2 };
 struct token_row {

@@ -249,8 +249,9 @@ int sq_token_expire(struct store *s, uint64_t now_ms)
 /* ---- block servers -------------------------------------------------------------------------- */
 #define SERVER_COLS                                                                                \
     "id, premises, url, secret_hash, mac_key, key_id, incarnation, generation, blocks, "           \
-    "used_bytes, free_bytes, beat_ms, evacuating, run, found"
-#define SERVER_COLS_N 15
+    "used_bytes, free_bytes, beat_ms, evacuating, run, found, pin, pin_next, shown, rekey_ms, "    \
+    "rekey_overlap_ms"
+#define SERVER_COLS_N 20
 
 static void read_server(sqlite3_stmt *st, struct server_row *r, struct arena *ar)
 {
@@ -270,19 +271,25 @@ static void read_server(sqlite3_stmt *st, struct server_row *r, struct arena *ar
     r->evacuating = sq_u64(st, 12) != 0;
     r->run = sq_u64(st, 13);
     r->found = sq_u64(st, 14);
+    r->pin = sq_bytes(st, 15, ar);
+    r->pin_next = sq_bytes(st, 16, ar);
+    r->shown = sq_bytes(st, 17, ar);
+    r->rekey_ms = sq_u64(st, 18);
+    r->rekey_overlap_ms = sq_u64(st, 19);
 }
 
 int sq_server_add(struct store *s, struct server_row *r)
 {
-    int ret = sq_exec(s,
-                      "INSERT INTO server (id, premises, url, secret_hash, mac_key, key_id, "
-                      "incarnation, generation, beat_ms) VALUES (1 + max("
-                      "coalesce((SELECT max(id) FROM server), 0), "
-                      "coalesce((SELECT value FROM setting WHERE key = 'last_server'), 0)), "
-                      "?, ?, ?, ?, ?, ?, ?, ?)",
-                      "ttbbibii", r->premises, r->url, hash_bytes(r->secret_hash),
-                      bytes_of(r->mac_key, sizeof r->mac_key), r->key_id,
-                      bytes_of(r->incarnation, sizeof r->incarnation), r->generation, r->beat_ms);
+    int ret =
+        sq_exec(s,
+                "INSERT INTO server (id, premises, url, secret_hash, mac_key, key_id, "
+                "incarnation, generation, beat_ms, pin) VALUES (1 + max("
+                "coalesce((SELECT max(id) FROM server), 0), "
+                "coalesce((SELECT value FROM setting WHERE key = 'last_server'), 0)), "
+                "?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "ttbbibiib", r->premises, r->url, hash_bytes(r->secret_hash),
+                bytes_of(r->mac_key, sizeof r->mac_key), r->key_id,
+                bytes_of(r->incarnation, sizeof r->incarnation), r->generation, r->beat_ms, r->pin);
     r->id = last_id(s);
     return ret;
 }
@@ -356,8 +363,10 @@ int sq_server_set(struct store *s, const struct server_row *r)
     return sq_exec(s,
                    "UPDATE server SET url = ?, incarnation = ?, generation = ?, blocks = ?, "
                    "used_bytes = ?, free_bytes = ?, beat_ms = ?, evacuating = ?, run = ?, "
-                   "found = ? WHERE id = ?",
-                   "tbiiiiiiiii", r->url, bytes_of(r->incarnation, sizeof r->incarnation),
+                   "found = ?, pin = ?, pin_next = ?, shown = ?, rekey_ms = ?, "
+                   "rekey_overlap_ms = ? WHERE id = ?",
+                   "tbiiiiiiiibbbiii", r->url, bytes_of(r->incarnation, sizeof r->incarnation),
                    r->generation, r->blocks, r->used_bytes, r->free_bytes, r->beat_ms,
-                   (uint64_t)r->evacuating, r->run, r->found, r->id);
+                   (uint64_t)r->evacuating, r->run, r->found, r->pin, r->pin_next, r->shown,
+                   r->rekey_ms, r->rekey_overlap_ms, r->id);
 }

@@ -21,6 +21,7 @@
 
 #include "10.sql.h"
 #include "11.sql.h"
+#include "12.sql.h"
 #include "2.sql.h"
 #include "3.sql.h"
 #include "4.sql.h"
@@ -40,7 +41,7 @@
 
 static const struct migration migrations[] = {
     {1, sql_schema}, {2, sql_2}, {3, sql_3}, {4, sql_4},   {5, sql_5},   {6, sql_6},
-    {7, sql_7},      {8, sql_8}, {9, sql_9}, {10, sql_10}, {11, sql_11},
+    {7, sql_7},      {8, sql_8}, {9, sql_9}, {10, sql_10}, {11, sql_11}, {12, sql_12},
 };
 
 static int sq_errno(int rc)

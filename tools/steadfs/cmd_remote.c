@@ -311,6 +311,8 @@ const struct subcommand cmd_admin = {
         "  server drain NUMBER [--force]\n"
         "                           it leaves all namespaces when others have what it has\n"
         "  server remove NUMBER     … and is then struck off\n"
+        "  server rekey NUMBER [--overlap SECONDS | --cancel]\n"
+        "                           it makes another key for TLS, good beside the old one first\n"
         "  assign NAMESPACE PREMISES…       candidates in this order; P,Q are of one rank\n"
         "  unassign NAMESPACE PREMISES… [--force]\n"
         "  onsite NAMESPACE [PREMISES… | --anywhere]\n"

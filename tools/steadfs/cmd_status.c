@@ -24,6 +24,15 @@ static const char *size_text(double bytes, char out[32])
     return out;
 }
 
+/* Block servers that are left alone for now, and why. */
+static void servers(const struct json *status)
+{
+    const struct json *list = json_get(status, "servers");
+    for (const struct json *v = list ? list->first : NULL; v; v = v->next)
+        if (!json_yes(v, "answers") && *json_text(v, "last_error"))
+            printf("  block server %s: %s\n", json_text(v, "premises"), json_text(v, "last_error"));
+}
+
 static void table(const struct json *status)
 {
     const struct json *list = json_get(status, "namespaces");
@@ -55,6 +64,7 @@ static void table(const struct json *status)
                 printf("    %.0f changes below it wait for it\n", json_number(p, "holds"));
         }
     }
+    servers(status);
 }
 
 static int show(const struct subcommand *c, struct mount *m, bool json)

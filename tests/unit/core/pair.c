@@ -77,7 +77,7 @@ static void furnish(struct pair *p)
         .url = bytes_str("http://127.0.0.1:1"),
         .incarnation = bytes_of("block server one", 16)};
     struct m_join_ans a;
-    if (meta_join(p->meta, &q, p->now_ms, &a, &ar, why))
+    if (meta_join(p->meta, &(struct meta_caller){0}, &q, p->now_ms, &a, &ar, why))
         fail_msg("join: %s", why);
     p->server = a.server;
     p->key.id = a.key_id;

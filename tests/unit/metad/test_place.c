@@ -144,7 +144,7 @@ static void ranks_can_be_equal(void **state)
                            .url = bytes_str("https://localhost:2"),
                            .incarnation = bytes_of(w->incarnation[HQ], 16)};
     struct m_join_ans a; /* a second one at head office */
-    assert_int_equal(meta_join(w->m, &q, w->now, &a, &w->ar, w->why), 0);
+    assert_int_equal(meta_join(w->m, &(struct meta_caller){0}, &q, w->now, &a, &w->ar, w->why), 0);
     world_command(w, &world_admin, 0, "admin assign alice hq");
     ranks(w, (uint64_t[]){hq, a.server, cloud, attic}, (uint64_t[]){0, 0, 1, 2}, 4);
 }

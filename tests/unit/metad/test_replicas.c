@@ -517,7 +517,7 @@ static void a_number_is_never_given_out_again(void **state)
                            .url = bytes_str("https://localhost:2"),
                            .incarnation = bytes_of(w->incarnation[HQ], 16)};
     struct m_join_ans a;
-    assert_int_equal(meta_join(w->m, &q, w->now, &a, &w->ar, w->why), 0);
+    assert_int_equal(meta_join(w->m, &(struct meta_caller){0}, &q, w->now, &a, &w->ar, w->why), 0);
     assert_int_equal(a.server, attic + 1);
     world_command(w, &world_admin, 1, "admin server drain 4711");
     world_command(w, &world_admin, 2, "admin server remove hq");

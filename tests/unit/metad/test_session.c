@@ -172,13 +172,15 @@ static void a_token_expires(void **state)
     struct m_join_req j = {.token = bytes_str(token_of(w, "admin account token alice")),
                            .url = bytes_str("https://h:1"),
                            .incarnation = bytes_of(other, 16)};
-    assert_int_equal(meta_join(w->m, &j, w->now, &ja, &w->ar, w->why),
+    assert_int_equal(meta_join(w->m, &(struct meta_caller){0}, &j, w->now, &ja, &w->ar, w->why),
                      -EACCES); /* of another kind */
     j.token = bytes_str(token_of(w, "admin server add hq"));
-    assert_int_equal(meta_join(w->m, &j, late, &ja, &w->ar, w->why), -EACCES);
-    assert_int_equal(meta_join(w->m, &j, w->now, &ja, &w->ar, w->why), 0);
+    assert_int_equal(meta_join(w->m, &(struct meta_caller){0}, &j, late, &ja, &w->ar, w->why),
+                     -EACCES);
+    assert_int_equal(meta_join(w->m, &(struct meta_caller){0}, &j, w->now, &ja, &w->ar, w->why), 0);
     assert_true(bytes_equal(ja.premises, bytes_str("hq")));
-    assert_int_equal(meta_join(w->m, &j, w->now, &ja, &w->ar, w->why), -EACCES);
+    assert_int_equal(meta_join(w->m, &(struct meta_caller){0}, &j, w->now, &ja, &w->ar, w->why),
+                     -EACCES);
 }
 
 static void wrong_credentials(void **state)

@@ -80,7 +80,7 @@ static void add_server(struct world *w, int s, const char *premises)
                            .url = bytes_str("https://localhost:1"),
                            .incarnation = bytes_of(w->incarnation[s], 16)};
     struct m_join_ans a;
-    assert_int_equal(meta_join(w->m, &q, w->now, &a, &w->ar, w->why), 0);
+    assert_int_equal(meta_join(w->m, &(struct meta_caller){0}, &q, w->now, &a, &w->ar, w->why), 0);
     w->server[s] = a.server;
     w->key[s].id = a.key_id;
     memcpy(w->key[s].key, a.key.p, TOKEN_KEY_LEN);

@@ -95,7 +95,7 @@ _steadfs() {
             2:*) words="account device server namespace assign unassign onsite evacuate rotate-key copies replication where fsck gc quota --admin --help" ;;
             3:account) words="add token list" ;;
             3:device) words="list revoke" ;;
-            3:server) words="add list drain remove" ;;
+            3:server) words="add list drain remove rekey" ;;
             *)
                 if [[ $cur == -* ]]; then
                     words="--admin --json --help"
@@ -106,7 +106,10 @@ _steadfs() {
                     onsite) words+=" --anywhere" ;;
                     evacuate) words+=" --to --wait --cancel --force" ;;
                     unassign) words+=" --force" ;;
-                    server) [ "${COMP_WORDS[3]}" = drain ] && words+=" --force" ;;
+                    server)
+                        [ "${COMP_WORDS[3]}" = drain ] && words+=" --force"
+                        [ "${COMP_WORDS[3]}" = rekey ] && words+=" --overlap --cancel"
+                        ;;
                     gc) words+=" --dry-run" ;;
                     fsck) words+=" --repair --read --recorded" ;;
                     quota) words+=" --bytes --nodes" ;;
