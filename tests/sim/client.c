@@ -83,7 +83,8 @@ static bool hook_in_use(void *ctx, uint64_t node)
 /* What was told to nobody may be gone. */
 static void power_lost(struct client *c)
 {
-    ledger_power_lost(&c->s->ledger, c->index);
+    struct rng r = rng_of(c->s->seed, 12, c->s->step * CLIENTS_MAX + c->index);
+    ledger_power_lost(&c->s->ledger, c->index, c->s->p.lossy ? &r : NULL);
     observer_parted(&c->s->observer, c->index, 0);
 }
 
@@ -535,6 +536,8 @@ void client_turn(struct client *c, struct rng *r)
 {
     if (!c->core)
         return;
+    if (c->s->p.lossy && rng_percent(r, 2)) /* what reaches the disk by itself */
+        ledger_durable(&c->s->ledger, c->index);
     bool renew = c->session_wanted || !c->session || rng_percent(r, 1);
     if (renew && client_reaches(c, 0) && !client_calling(c, CALL_SESSION, 0))
         session_start(c);

@@ -78,7 +78,7 @@ static bool nowhere(const struct written *w)
 static void verify_one(struct sim *s, unsigned n, uint32_t i, bool everywhere)
 {
     const struct written *w = &s->ledger.w[i];
-    if (!w->reachable)
+    if (!w->referred)
         return;
     if (nowhere(w) && !blockd_had(w))
         sim_fail(s, "write %u is in the tree of %s, and was removed everywhere", i, ns_names[n]);

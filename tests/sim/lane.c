@@ -379,7 +379,8 @@ static void fsync_names(struct client *c, const struct fsync_wait *f)
 static bool at_servers(const struct client *c, const struct written *w)
 {
     unsigned want = c->s->p.refuse & REFUSE_ASSIGNMENT ? 1 : c->copies;
-    return w->client != c->index || (unsigned)__builtin_popcount(blockd_had(w)) >= want;
+    return w->client != c->index || !w->referred ||
+           (unsigned)__builtin_popcount(blockd_had(w)) >= want;
 }
 
 static void fsync_done(struct client *c, struct fsync_wait *f)

@@ -24,23 +24,22 @@ static uint64_t mix(uint64_t h, uint64_t v)
     return rng_u64(&r);
 }
 
-/* The same for the same bytes, however many extents tell of them. */
-static uint64_t state_of(const struct extent_list *l, uint64_t size)
+/* The same for the same bytes, in whatever extents and blocks. */
+static uint64_t state_of(struct ledger *l, const struct extent_list *list, uint64_t size)
 {
+    struct marks m = {0};
     uint64_t h = mix(size, 1);
-    for (size_t i = 0; i < l->n;) {
-        struct m_extent e = l->v[i++];
-        while (i < l->n && l->v[i].off == e.off + e.len &&
-               l->v[i].block_off == e.block_off + e.len && block_id_equal(&l->v[i].block, &e.block))
-            e.len += l->v[i++].len;
-        if (e.off >= size)
-            break;
-        if (e.len > size - e.off)
-            e.len = size - e.off;
-        uint64_t id;
-        memcpy(&id, e.block.b + 1, sizeof id);
-        h = mix(mix(mix(mix(h, e.off), e.len), id), e.block_off);
-    }
+    for (size_t i = 0; i < list->n; i++)
+        for (uint64_t at = 0; at < list->v[i].len && list->v[i].off + at < size; at += UNIT) {
+            struct m_extent e = list->v[i];
+            e.off += at;
+            e.block_off += at;
+            e.len = UNIT;
+            m.n = 0;
+            marks_add(l, &m, &e, 1);
+            h += mix(mix(e.off, m.n ? m.v[0].mask : 0), m.n ? m.v[0].write : 0);
+        }
+    marks_free(&m);
     return h | 1;
 }
 
@@ -74,7 +73,7 @@ static uint64_t seen_by(struct client *c, uint64_t node)
     if (core_getattr(c->core, node, &a, &need) ||
         core_extents(c->core, node, 0, FILE_SIZE_MAX, &l, &need))
         return UNKNOWN;
-    return state_of(&l, a.size);
+    return state_of(&c->s->ledger, &l, a.size);
 }
 
 void observer_changed(struct client *c, uint64_t node)
@@ -112,8 +111,12 @@ void observer_named(struct client *c, uint64_t parent, struct bytes name, uint64
         if (o->save[i].client == c->index && o->save[i].key == key)
             o->save[i] = o->save[--o->saves_n];
     if (o->saves_n < SAVES_MAX)
-        o->save[o->saves_n++] = (struct save){
-            .client = c->index, .key = key, .node = node, .after = c->planned, .since = since};
+        o->save[o->saves_n++] = (struct save){.client = c->index,
+                                              .key = key,
+                                              .node = node,
+                                              .after = c->planned,
+                                              .since = since,
+                                              .dirty = core_recuts(c->core, node)};
 }
 
 void observer_parted(struct observer *o, unsigned client, uint64_t node)
@@ -173,7 +176,8 @@ static void take_content(struct sim *s, int client, const struct m_content *k,
         const struct extent_list with = {.v = k->ranges[i].extents, .n = k->ranges[i].extents_n};
         extent_list_splice(&f->content, k->ranges[i].off, k->ranges[i].len, &with);
     }
-    f->state = state_of(&f->content, n->size);
+    f->state = state_of(&s->ledger, &f->content, n->size);
+    f->client = client;
     for (unsigned c = 0; c < s->opt.clients; c++)
         if ((int)c != client) /* theirs is another version from now on */
             observer_parted(o, c, n->node);
@@ -190,12 +194,13 @@ static void take_name(struct sim *s, int client, uint64_t request, const struct 
     uint64_t key = name_key(e->parent, e->name), *now = named(o, key), before = *now;
     const struct seen_file *f = file_of(o, e->node);
     *now = e->node;
+    /* what others made of it, the client need not have seen, unless it had changed it itself */
     if (!f || before == e->node || (!before && !fresh))
         return;
     for (size_t i = 0; i < o->saves_n; i++) {
         const struct save *v = &o->save[i];
         if ((int)v->client == client && v->key == key && v->node == e->node && request > v->after &&
-            !made(o, v->client, e->node, v->since, f->state))
+            (f->client == client || v->dirty) && !made(o, v->client, e->node, v->since, f->state))
             sim_fail(s, "%.*s is seen with a part of what client %d saved there (%llx)",
                      (int)e->name.n, (const char *)e->name.p, client, (unsigned long long)e->node);
     }

@@ -22,9 +22,10 @@
 static const char *const names[] = {"a", "b", "c.txt", "d"};
 #define DRAFT "~" /* what is to be saved under one of them */
 static const char *const op_names[OP_KINDS] = {
-    "create", "mkdir",  "symlink",  "mknod", "tmpfile",  "link",   "unlink",   "rmdir", "rename",
-    "write",  "append", "truncate", "clone", "setattr",  "utimes", "setxattr", "read",  "readdir",
-    "open",   "close",  "hwrite",   "fsync", "fsyncdir", "draft",  "save"};
+    "create", "mkdir",    "symlink", "mknod",   "tmpfile",  "link",      "unlink",
+    "rmdir",  "rename",   "write",   "append",  "truncate", "clone",     "setattr",
+    "utimes", "setxattr", "read",    "readdir", "open",     "close",     "hwrite",
+    "fsync",  "fsyncdir", "draft",   "save",    "recut",    "fsynclocal"};
 
 static struct bytes a_name(struct attempt *t)
 {
@@ -413,6 +414,24 @@ static int op_fsync(struct attempt *t)
     return 0;
 }
 
+/* What its content is, is on the disk of this machine: blocks first, then the tree. */
+static int op_fsync_local(struct attempt *t)
+{
+    struct marks m = {0};
+    struct place p;
+    int err = program_file(t, &p);
+    if (err)
+        return err;
+    program_say(t, "node", p.a.node);
+    bool told = program_sees_all(t, p.a.node, 0, p.a.size, &m);
+    ledger_durable(&t->c->s->ledger, t->c->index);
+    err = tree_flush(t->c->tree);
+    if (!err && told && !simvfs_crashed(t->c->disk))
+        ledger_promised(&t->c->s->ledger, t->c->index, &m);
+    marks_free(&m);
+    return err;
+}
+
 static int op_fsync_dir(struct attempt *t)
 {
     uint64_t dir;
@@ -445,9 +464,9 @@ static int (*const ops[OP_KINDS])(struct attempt *t) = {
     op_setxattr,   op_read,        op_readdir,
     op_open,       op_close,       program_handle_write,
     op_fsync,      op_fsync_dir,   op_draft,
-    op_save};
-static const uint8_t weights[OP_KINDS] = {14, 9, 2, 1, 1, 4, 9, 4, 14, 16, 6, 5, 3,
-                                          4,  2, 4, 3, 3, 4, 4, 6, 7,  4,  3, 6};
+    op_save,       program_recut,  op_fsync_local};
+static const uint8_t weights[OP_KINDS] = {14, 9, 2, 1, 1, 4, 9, 4, 14, 16, 6, 5, 3, 4,
+                                          2,  4, 3, 3, 4, 4, 6, 7, 4,  3,  6, 5, 3};
 
 static enum op_kind choose(struct client *c, struct rng *r)
 {

@@ -39,5 +39,6 @@ int program_write(struct attempt *t);
 int program_append(struct attempt *t);
 int program_truncate(struct attempt *t);
 int program_clone(struct attempt *t);
+int program_recut(struct attempt *t);
 int program_handle_write(struct attempt *t);
 #endif

@@ -105,7 +105,7 @@ static bool old_block(struct attempt *t, uint64_t ns, uint64_t *len, int *write)
         return false;
     *write = (int)rng_below(&t->r, l->n);
     const struct written *w = &l->w[*write];
-    if (w->client != t->c->index || w->ns != ns || ledger_weak(l, w->node))
+    if (w->client != t->c->index || w->ns != ns || w->recut || ledger_weak(l, w->node))
         return false;
     *len = w->len;
     return true;
@@ -219,6 +219,35 @@ int program_clone(struct attempt *t)
     }
     marks_free(&cut);
     return err;
+}
+
+/* What is not committed yet, put in another block: as the end of a stretch does. */
+int program_recut(struct attempt *t)
+{
+    struct extent_list l cleanup_extents = {0};
+    struct place p;
+    int err = program_file(t, &p);
+    if (err)
+        return err;
+    if (!core_recuts(t->core, p.a.node) || !p.a.size)
+        return -ENODATA;
+    uint64_t at = UNIT * rng_below(&t->r, (unsigned)(p.a.size / UNIT)), len = program_length(t);
+    err = core_extents(t->core, p.a.node, at, len, &l, &t->need);
+    if (err || !l.n)
+        return err ? err : -ENODATA;
+    struct m_extent e = {.off = l.v[0].off};
+    size_t n = 0;
+    while (n < l.n && l.v[n].off == e.off + e.len) /* up to the first hole */
+        e.len += l.v[n++].len;
+    int write = ledger_recut(&t->c->s->ledger, t->c->s->seed, t->c->index, l.v, n, (unsigned)e.len,
+                             &e.block);
+    if (write < 0) /* not all of it is here */
+        return -ENODATA;
+    const struct extent_list with = {.v = &e, .n = 1};
+    program_say_place(t, &p);
+    program_say(t, "off", e.off);
+    program_say(t, "write", (uint64_t)write);
+    return core_recut(t->core, p.a.node, e.off, e.len, &with);
 }
 
 /* Through an open file: into its own version when another one came from the server meanwhile. */

@@ -132,7 +132,7 @@ static void check_blocks(struct sim *s, const struct m_extent *v, size_t n)
             sim_fail(s, "a record refers to a block that nobody wrote");
         else if (!blockd_had(&s->ledger.w[w]))
             sim_fail(s, "a record refers to write %u, which no block server holds", w);
-        else if (!s->ledger.w[w].committed && !is_held(s, &s->ledger.w[w]))
+        else if (!s->ledger.w[w].carried && !is_held(s, &s->ledger.w[w]))
             sim_fail(s, "a record refers to write %u, which was lost before", w);
     }
 }

@@ -55,12 +55,20 @@ struct ledger {
         unsigned client, len, times; /* times: written once more */
         uint64_t node, ns;           /* written into */
         uint8_t cached;              /* bit per client: has the bytes */
+        uint8_t durable;             /* … and does not lose them with its power */
         bool held[SERVERS_MAX];      /* durable there */
         bool lost[SERVERS_MAX];      /* was, before the server lost its storage */
         uint64_t proof[SERVERS_MAX]; /* generation of that storage in which it was put last */
         uint64_t live;               /* bytes that must be found at the end */
+        uint64_t promised;           /* bytes of which fsync=local has returned 0 */
         uint64_t committed;          /* bytes that some record of the journal carried */
         uint64_t reachable;          /* bytes found by the last look at the server's tree */
+        bool carried, referred;      /* the same of the block */
+        struct part {                /* of a re-cut: whose bytes these are, unit by unit */
+            uint32_t write;
+            uint8_t at;
+        } part[BLOCK_LEN_MAX / UNIT];
+        bool recut;
     } w[WRITES_MAX];
     uint32_t n;
     uint32_t slot[2 * WRITES_MAX]; /* index + 1 by id */
@@ -71,10 +79,14 @@ void ledger_reset(struct ledger *l);
 /* A new block of len bytes, unlike any other; -1 when the run has too many. */
 int ledger_write(struct ledger *l, uint64_t seed, unsigned client, uint64_t node, unsigned len,
                  struct block_id *id);
+/* The same, of bytes that were written before: those of the extents, which cover [0, len). */
+int ledger_recut(struct ledger *l, uint64_t seed, unsigned client, const struct m_extent *v,
+                 size_t n, unsigned len, struct block_id *id);
 /* The client writes the block once more: its bytes count anew. */
 void ledger_again(struct ledger *l, uint32_t write, uint64_t node);
 /* Whether the block was made here; len is its length. */
 bool ledger_find(const struct ledger *l, const struct block_id *id, uint32_t *write);
+/* The bytes of the extents, as they were written first. */
 void marks_add(struct ledger *l, struct marks *m, const struct m_extent *v, size_t n);
 void marks_free(struct marks *m);
 /* A program did away with them, knowing them. */
@@ -83,8 +95,13 @@ void ledger_consume(struct ledger *l, const struct marks *m);
 void ledger_revive(struct ledger *l, const struct marks *m);
 /* A record carried these extents. */
 void ledger_committed(struct ledger *l, const struct m_extent *v, size_t n);
-/* Power loss at a client: what never reached the journal need not be found. */
-void ledger_power_lost(struct ledger *l, unsigned client);
+/* fsync=local has returned 0. */
+void ledger_promised(struct ledger *l, unsigned client, const struct marks *m);
+/* All that the client has is on its disk. */
+void ledger_durable(struct ledger *l, unsigned client);
+/* Power loss at a client: what never reached the journal, nor was promised, need not be found. r:
+ * and blocks are lost that were not on its disk yet, at random; or NULL. */
+void ledger_power_lost(struct ledger *l, unsigned client, struct rng *r);
 /* A file of several names lost one: somebody else may take the others without knowing its content.
  */
 void ledger_weaken(struct ledger *l, uint64_t node);
@@ -98,6 +115,7 @@ bool ledger_weak(const struct ledger *l, uint64_t node);
 struct observer {
     struct seen_file { /* as of the last record */
         uint64_t node, state;
+        int client; /* who changed it last; -1: nobody's */
         struct extent_list content;
     } file[FILES_SEEN];
     size_t files_n;
@@ -114,6 +132,7 @@ struct observer {
         unsigned client;
         uint64_t key, node, after;
         size_t since;
+        bool dirty; /* its content was to be sent */
     } save[SAVES_MAX];
     size_t saves_n;
 };
@@ -348,6 +367,8 @@ enum op_kind {
     OP_FSYNC_DIR,
     OP_DRAFT,
     OP_SAVE,
+    OP_RECUT,
+    OP_FSYNC_LOCAL,
     OP_KINDS
 };
 struct op {
@@ -500,6 +521,7 @@ struct sim {
         unsigned grace_ms; /* of garbage collection, where there is any */
         struct core_bounds bounds;
         bool share;      /* two accounts, in one namespace */
+        bool lossy;      /* a loss of power takes blocks, too */
         unsigned refuse; /* enum refusals */
         uint64_t ops;    /* bits of op_kind that programs use */
     } p;

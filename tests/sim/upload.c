@@ -150,7 +150,7 @@ static void give_up(struct client *c, struct view *v, uint32_t write)
             rows[a.rows_n++] = (struct m_row_ref){
                 .kind = ROW_NODE_CONTENT, .node = m.nodes[i].node, .reason = REFUSED_INVALID};
     }
-    if (!c->s->p.gc && !(c->s->p.refuse & (REFUSE_STORAGE | REFUSE_ASSIGNMENT)))
+    if (!c->s->p.gc && !c->s->p.lossy && !(c->s->p.refuse & (REFUSE_STORAGE | REFUSE_ASSIGNMENT)))
         sim_fail(c->s, "client %u: write %u is nowhere", c->index, write);
     sim_log(c->s, "c%u gives up request %llu: write %u is nowhere", c->index,
             (unsigned long long)p->request, write);

@@ -249,6 +249,11 @@ static void server_content(struct server_walk *w, const struct m_inode *n)
     for (size_t i = 0; i < m.n; i++)
         w->s->ledger.w[m.v[i].write].reachable |= m.v[i].mask;
     marks_free(&m);
+    for (size_t i = 0; i < a.range.extents_n; i++) {
+        uint32_t k;
+        if (ledger_find(&w->s->ledger, &a.range.extents[i].block, &k))
+            w->s->ledger.w[k].referred = true;
+    }
     if (w->text)
         text_extents(w->s, w->text, a.range.extents, a.range.extents_n);
 }
@@ -300,8 +305,10 @@ static void server_walk(struct sim *s, uint64_t ns, struct buf *text, size_t *no
 
 static void reach_none(struct sim *s)
 {
-    for (uint32_t i = 0; i < s->ledger.n; i++)
+    for (uint32_t i = 0; i < s->ledger.n; i++) {
         s->ledger.w[i].reachable = 0;
+        s->ledger.w[i].referred = false;
+    }
 }
 
 void verify_reach(struct sim *s, uint64_t ns)

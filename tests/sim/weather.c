@@ -95,6 +95,7 @@ void weather_draw(struct sim *s)
         s->p.bounds = (struct core_bounds){.rows = 1 + rng_below(&r, 6),
                                            .names = 1 + rng_below(&r, 4),
                                            .extents = 2 + rng_below(&r, 4)};
+    s->p.lossy = s->p.power && rng_percent(&r, 25);
     s->p.ops = rng_percent(&r, 50) ? UINT64_MAX : rng_u64(&r) | 1u << OP_CREATE | 1u << OP_WRITE;
     s->p.prune = rng_percent(&r, 20) ? 5 + rng_below(&r, 20) : 0;
     s->p.grace_ms = 0;
