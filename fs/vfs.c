@@ -275,6 +275,26 @@ static struct bytes keep(uint8_t **at, struct bytes b)
     return kept;
 }
 
+static uint64_t nodeid_of(struct vfs *v, uint64_t dir, struct bytes name)
+{
+    const struct handle *parent = handle_find(v->handles, dir), *h = NULL;
+    struct core_attr a;
+    struct core_need need;
+    if (parent != NULL && core_lookup(v->fs->core, parent->node, name, &a, &need) == 0)
+        h = handle_live(v->handles, a.node);
+    return h != NULL ? h->nodeid : 0;
+}
+
+/* The kernel holds the locks of these until op is answered, as it does those of their directories.
+ */
+static void note_inner(struct vfs *v, struct vfs_op *op)
+{
+    if (op->type == OP_UNLINK || op->type == OP_RENAME)
+        op->inner[0] = nodeid_of(v, op->nodeid, op->name);
+    if (op->type == OP_RENAME)
+        op->inner[1] = nodeid_of(v, op->nodeid2, op->name2);
+}
+
 /* [not locked] A copy that outlives the request's buffer, among the parked ones. */
 static struct vfs_op *park(struct vfs *v, const struct vfs_op *from)
 {
@@ -295,6 +315,7 @@ static struct vfs_op *park(struct vfs *v, const struct vfs_op *from)
         v->parked->prev = &op->next;
     v->parked = op;
     v->parked_n++;
+    note_inner(v, op);
     pthread_mutex_unlock(&v->fs->lock);
     return op;
 }

@@ -54,7 +54,8 @@ struct vfs_op {
     uint32_t uid, gid;
     uint32_t tid; /* the thread that asks; 0: not known */
     uint64_t nodeid,
-        nodeid2; /* nodeid2: new parent (rename), directory (link), target file (copy) */
+        nodeid2;       /* nodeid2: new parent (rename), directory (link), target file (copy) */
+    uint64_t inner[2]; /* parked: nodeids of what is removed, moved or replaced; 0: none */
     struct bytes name, name2, data; /* of the request: valid until the answer */
     uint32_t mode, umask;           /* with the type's bits; umask: not yet taken off */
     uint64_t rdev, off, off2, len;

@@ -371,6 +371,8 @@ static int pass_inode(void *ctx, uint64_t nodeid, int64_t off)
 /* Whether the kernel holds the lock of this directory until op is answered. */
 static bool locks_directory(const struct vfs_op *op, uint64_t nodeid)
 {
+    if (op->inner[0] == nodeid || op->inner[1] == nodeid)
+        return true;
     switch (op->type) {
     case OP_LOOKUP:
     case OP_SETATTR:

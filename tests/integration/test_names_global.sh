@@ -163,4 +163,30 @@ eventually 30 mkdir "$b/nobody-answers"
 settled
 same "what was taken back" "$(find "$a" "$b" -name nobody-links)" ""
 same_tree "$a" "$b"
+# who waits for a directory to go, or to be moved or replaced, keeps what happens in it elsewhere from nothing but itself:
+# other names are seen at once
+lab unmount a || fail "unmount a"
+lab mount a "$a" -o locks=global || fail "mount a with its patience"
+for how in rmdir 'mv -T'; do
+    must mkdir -p "$a/goes" "$a/place" "$b/other"
+    settled
+    must test ! -e "$a/other/new"
+    must test ! -e "$a/goes/inside"
+    lab kill blockd-hq STOP
+    echo "content for $how" >"$a/pending" # no server has it
+    target=()
+    [ "$how" = rmdir ] || target=("$a/place")
+    # shellcheck disable=SC2086 # a command and its option
+    $how "$a/goes" "${target[@]}" >"$work/goes" 2>&1 & going=$!
+    children+=("$going")
+    eventually 20 grep -qE '^(82|84|264|316) ' "/proc/$going/syscall" # rename, rmdir
+    must touch "$b/goes/inside"
+    must touch "$b/other/new"
+    until_ok 15 test -e "$a/other/new" || fail "$how: a name is not seen while a directory waits"
+    lab kill blockd-hq CONT
+    wait "$going" # it may have gone, or not be empty
+    settled
+    must rm -rf "$b/goes" "$b/place" "$b/other"
+    settled
+done
 passed "names between mounts"
