@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "pair.h"
+#include "warm.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -500,7 +501,8 @@ struct pair *pair_new(void)
     device_dump(p, &p->d[HERE], all);
     device_stop(&p->d[HERE]);
     simvfs_copy(p->known, p->d[HERE].disk);
-    pair_end(p);
+    meta_close(p->meta);
+    p->meta = NULL;
     simvfs_copy(p->template, p->disk);
     free(all);
     return p;
@@ -509,10 +511,14 @@ struct pair *pair_new(void)
 void pair_free(struct pair *p)
 {
     struct simvfs *const all[] = {p->disk, p->template, p->known, p->unknown, p->empty};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        warm_free(all[i]);
         simvfs_free(all[i]);
-    for (size_t i = 0; i < DEVICES; i++)
+    }
+    for (size_t i = 0; i < DEVICES; i++) {
+        warm_free(p->d[i].disk);
         simvfs_free(p->d[i].disk);
+    }
     free(p);
 }
 
@@ -538,10 +544,14 @@ void pair_alone(struct pair *p)
     device_start(p, &p->d[SERIAL]);
 }
 
+/* Nobody looks at the disks any more: connections outlive a crash (warm.c). */
 void pair_end(struct pair *p)
 {
-    for (size_t i = 0; i < DEVICES; i++)
+    for (size_t i = 0; i < DEVICES; i++) {
+        simvfs_crash(p->d[i].disk);
         device_stop(&p->d[i]);
+    }
+    simvfs_crash(p->disk);
     if (p->meta)
         meta_close(p->meta);
     p->meta = NULL;

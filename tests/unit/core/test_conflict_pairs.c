@@ -478,6 +478,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_pairs_directory_above_theirs),
         cmocka_unit_test(test_pairs_neighbours),
     };
+    simvfs_quick();
     if (getenv("PAIRS_ONLY"))
         cmocka_set_test_filter(getenv("PAIRS_ONLY"));
     if (argc > 1 && !strcmp(argv[1], "forgotten"))

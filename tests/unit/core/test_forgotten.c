@@ -572,5 +572,6 @@ int main(void)
         T(test_links_of_what_is_made_again),
         T(test_a_copy_that_others_changed),
     };
+    simvfs_quick();
     return cmocka_run_group_tests(tests, setup, teardown);
 }

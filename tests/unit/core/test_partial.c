@@ -362,5 +362,6 @@ int main(void)
         T(test_moved_into_view),
         T(test_moved_out_of_view_and_back),
     };
+    simvfs_quick();
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }

@@ -429,5 +429,6 @@ int main(void)
         cmocka_unit_test(test_nothing_is_sent_before),
         cmocka_unit_test(test_another_journal_is_refused),
     };
+    simvfs_quick();
     return cmocka_run_group_tests(tests, setup, teardown);
 }
