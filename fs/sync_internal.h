@@ -532,7 +532,9 @@ const struct upload *upload_lost(struct sync *s, struct sync_ns *ns, const struc
 void upload_linked(struct sync *s, struct route *r, const struct m_block_ref *ref,
                    struct bytes receipt);
 /* What was sought is there (a receipt), or not. */
-void upload_sought(struct sync *s, struct upload *u, struct bytes receipt);
+void upload_sought(struct sync *s, struct upload *u, struct bytes receipt, bool elsewhere);
+/* Another namespace may have the block: fetches it, and says so with upload_sought. */
+void link_borrow(struct sync *s, struct upload *u);
 
 /* ---- sync_link.c ---- */
 void seek_step(struct sync *s, struct route *r);

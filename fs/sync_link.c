@@ -137,6 +137,72 @@ bool sync_linked(struct sync *s, uint64_t to_ns, const struct m_block_ref *v, si
     return all;
 }
 
+/* ---- what came from another namespace -----------------------------------------------------------
+ *
+ * A server that was asked to have a block for a namespace, too, can fail before the commit that
+ * names the block. Then it is fetched through the namespace that it came from. Which one that was
+ * is not kept: there are few, and who does not have it says so at once.
+ */
+struct borrow {
+    struct sync *s;
+    uint64_t ns, server; /* of the upload: it may be gone by then */
+    struct block_id id;
+    size_t next; /* of s->nss */
+};
+
+static struct upload *borrower(const struct borrow *b)
+{
+    struct sync_ns *ns = sync_ns_find(b->s, b->ns);
+    struct route *r = ns ? route_find(ns, b->server) : NULL;
+    struct upload *u = r ? upload_find(b->s, r, &b->id) : NULL;
+    return u && u->state == UPLOAD_SOUGHT ? u : NULL;
+}
+
+static void borrow_done(void *arg, int err);
+
+/* Asks the next namespace, or ends. */
+static void borrow_go_on(struct borrow *b, struct upload *u)
+{
+    struct sync *s = b->s;
+    while (b->next < s->nss_n) {
+        const struct sync_ns *from = s->nss[b->next++];
+        if (from->id == b->ns || !from->listed)
+            continue;
+        sync_fetch(s, from->id, &b->id, 1, borrow_done, b);
+        return;
+    }
+    upload_sought(s, u, (struct bytes){0}, false);
+    free(b);
+}
+
+/* [not locked] */
+static void borrow_done(void *arg, int err)
+{
+    struct borrow *b = arg;
+    struct sync *s = b->s;
+    pthread_mutex_lock(&s->fs->lock);
+    struct upload *u = borrower(b);
+    if (u && err) {
+        borrow_go_on(b, u);
+    } else {
+        if (u)
+            upload_sought(s, u, (struct bytes){0}, false);
+        free(b);
+    }
+    pthread_mutex_unlock(&s->fs->lock);
+    sync_wake(s);
+}
+
+void link_borrow(struct sync *s, struct upload *u)
+{
+    struct borrow *b = calloc(1, sizeof *b);
+    if (!b)
+        abort();
+    *b = (struct borrow){
+        .s = s, .ns = u->route->ns->id, .server = u->route->server->id, .id = u->id};
+    borrow_go_on(b, u);
+}
+
 /* ---- what is there without our knowing ---------------------------------------------------------
  */
 struct seek {
@@ -160,7 +226,7 @@ static void seek_done(struct sync *s, struct sync_call *c)
         k->v[i]->refs--;
         bool there = !bad && i < m.results_n && m.results[i].receipt.n &&
                      block_id_equal(&m.results[i].block, &k->v[i]->id);
-        upload_sought(s, k->v[i], there ? m.results[i].receipt : (struct bytes){0});
+        upload_sought(s, k->v[i], there ? m.results[i].receipt : (struct bytes){0}, true);
     }
     pthread_mutex_unlock(&s->fs->lock);
     free(k->v);

@@ -10,6 +10,8 @@
  * and we do not
  *                -> seek -> sought -> receipt   neither have we, but it is there all the same:
  * linked
+ *                                  -> put       another namespace had it, as of what was linked
+ *                                               with a server that failed
  *                                  -> lost      nobody has it
  *
  * Where every commit would be refused (ns_refused) nothing is asked and put: all counts as ready.
@@ -315,14 +317,16 @@ void upload_linked(struct sync *s, struct route *r, const struct m_block_ref *re
     upload_receipt(s, u ? u : upload_add(s, r, ref, UPLOAD_BACKGROUND, 0), receipt);
 }
 
-void upload_sought(struct sync *s, struct upload *u, struct bytes receipt)
+void upload_sought(struct sync *s, struct upload *u, struct bytes receipt, bool elsewhere)
 {
     if (u->state != UPLOAD_SOUGHT)
         return;
     if (receipt.n) {
         upload_receipt(s, u, receipt);
     } else if (blocks_has(s->fs->blocks, &u->id, NULL)) {
-        upload_enqueue_put(u, false); /* written again meanwhile */
+        upload_enqueue_put(u, false); /* written again meanwhile, or borrowed */
+    } else if (elsewhere) {
+        link_borrow(s, u);
     } else {
         u->state = UPLOAD_LOST;
         u->since = s->clock();

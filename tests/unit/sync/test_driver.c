@@ -1569,6 +1569,32 @@ static void what_is_not_here_is_sought_at_its_target(void **state)
     assert_int_equal(fsync.err, 0);
 }
 
+/* The server that was asked to have it for this namespace, too, is gone, with all that it had:
+ * where it came from it still is. */
+static void what_was_linked_is_fetched_where_it_came_from(void **state)
+{
+    (void)state;
+    struct arena cleanup_arena a = {0};
+    struct result fsync = {0};
+    session_second = true; /* from there */
+    start();
+    node_add(100, "hello");
+    pthread_mutex_lock(&fs.lock);
+    nodes[0].id = store_add("hallo", false);
+    struct block_id id = nodes[0].id;
+    pthread_mutex_unlock(&fs.lock);
+    barrier(100, &fsync);
+    answer_diff_missing(call_wait("diff"), 12);
+    answer_stored(call_wait("have"), &id, false);
+    answer_get(call_wait("get"), &id, "hallo");
+    assert_int_equal(answer_put(call_wait("put"), "x"), 1);
+    struct fake_call *c = call_wait("commit");
+    assert_int_equal(commit_of(c, &a).receipts_n, 1);
+    answer_committed(c, 1);
+    WAIT_FOR(CALLED(fsync));
+    assert_int_equal(fsync.err, 0);
+}
+
 static void a_lost_block_holds_nothing_else_back(void **state)
 {
     (void)state;
@@ -1861,6 +1887,7 @@ int main(void)
         T(background_leaves_out_what_a_barrier_committed),
         T(a_linked_block_is_not_put),
         T(what_is_not_here_is_sought_at_its_target),
+        T(what_was_linked_is_fetched_where_it_came_from),
         T(a_lost_block_holds_nothing_else_back),
         T(a_refusal_waits_for_dirty_data),
         T(what_may_only_be_read_is_sent_to_be_refused),
