@@ -28,8 +28,14 @@ size_t targets_wanted(const struct sync *s, const struct sync_ns *ns)
     return n < 1 ? 1 : n > TARGETS_MAX ? TARGETS_MAX : n;
 }
 
+static bool usable(struct sync *s, const struct route *r)
+{
+    return r->listed && !r->leaving && r->cap_n && r->server->backoff.fails == 0 &&
+           !route_refused(s, r, ROUTE_WRITE);
+}
+
 /* Whether there are as many targets as wanted, and all of them work. */
-static bool targets_work(const struct sync_ns *ns, size_t want)
+static bool targets_work(struct sync *s, const struct sync_ns *ns, size_t want)
 {
     if (ns->targets_n != want)
         return false;
@@ -42,7 +48,7 @@ static bool targets_work(const struct sync_ns *ns, size_t want)
             return false;
         if (r->via && (!r->server->backoff.fails || r->via->server->backoff.fails))
             return false; /* one that is reached again needs no other to pass blocks on */
-        if (!r->via && r->server->backoff.fails)
+        if (!r->via && (r->server->backoff.fails || route_refused(s, r, ROUTE_WRITE)))
             return false;
     }
     return true;
@@ -85,7 +91,7 @@ bool targets_update(struct sync *s, struct sync_ns *ns)
 {
     size_t want = targets_wanted(s, ns), n = 0;
     int64_t now = s->clock();
-    if (ns->targets_at && now - ns->targets_at < TARGETS_AGAIN_MS && targets_work(ns, want))
+    if (ns->targets_at && now - ns->targets_at < TARGETS_AGAIN_MS && targets_work(s, ns, want))
         return true;
     struct target_candidate v[64];
     uint64_t chosen[TARGETS_MAX];
@@ -101,7 +107,7 @@ bool targets_update(struct sync *s, struct sync_ns *ns)
             .priority = r->priority,
             .cost_ms = cost_of(r, now),
             .preferred = s->fs->opt.prefer && strcmp(s->fs->opt.prefer, r->server->premises) == 0,
-            .usable = r->server->backoff.fails == 0 && r->cap_n > 0,
+            .usable = usable(s, r),
             .current = current};
     }
     size_t found = add_relayed(s, ns, chosen, target_choose(v, n, chosen, want), want);
@@ -115,9 +121,11 @@ bool targets_update(struct sync *s, struct sync_ns *ns)
     if (found == want)
         return true;
     const char *trouble = "";
-    for (size_t i = 0; i < ns->routes_n; i++)
-        if (ns->routes[i]->listed && ns->routes[i]->server->error[0])
-            trouble = ns->routes[i]->server->error;
+    for (size_t i = 0; i < ns->routes_n; i++) {
+        const struct route *r = ns->routes[i];
+        if (r->listed && (r->server->error[0] || r->error[0]))
+            trouble = r->server->error[0] ? r->server->error : r->error;
+    }
     if (n < want)
         ns_error(s, ns,
                  "%zu block servers are assigned, %zu are needed: ask the administrator for "
@@ -130,19 +138,14 @@ bool targets_update(struct sync *s, struct sync_ns *ns)
 }
 
 /* ---- what each lacks ---- */
-static bool usable(const struct route *r)
-{
-    return r->listed && !r->leaving && r->cap_n && r->server->backoff.fails == 0;
-}
-
 /* Whether two usable candidates are of one rank, so that there is something to decide. */
-static bool is_open(const struct sync *s, const struct sync_ns *ns)
+static bool is_open(struct sync *s, const struct sync_ns *ns)
 {
     const char *prefer = s->fs->opt.prefer;
     for (size_t i = 0; i < ns->routes_n; i++)
         for (size_t k = 0; k < i; k++) {
             const struct route *a = ns->routes[i], *b = ns->routes[k];
-            if (!usable(a) || !usable(b) || a->priority != b->priority)
+            if (!usable(s, a) || !usable(s, b) || a->priority != b->priority)
                 continue;
             if (!prefer ||
                 !strcmp(a->server->premises, prefer) == !strcmp(b->server->premises, prefer))
@@ -176,7 +179,7 @@ bool choice_pending(struct sync *s, struct sync_ns *ns, const struct upload_set 
     uint64_t bytes = 0;
     if (ns->choosing)
         return true;
-    if (!s->online || targets_work(ns, targets_wanted(s, ns)) ||
+    if (!s->online || targets_work(s, ns, targets_wanted(s, ns)) ||
         (ns->choice_at && s->clock() - ns->choice_at < CHOICE_GOOD_MS))
         return false;
     while (q.ids_n < set->n && q.ids_n < CHOICE_IDS_MAX)

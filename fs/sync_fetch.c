@@ -353,11 +353,12 @@ static void get_done(struct sync *s, struct sync_call *c)
     g->answered = true;
     call_server_end(c);
     if (c->res.err) {
-        server_failed(s, g->route->server, &c->res);
+        route_failed(s, g->route, ROUTE_READ, &c->res);
         for (size_t i = 0; i < g->n; i++)
             g->outcome[i] = GET_ABSENT;
     } else {
         server_ok(s, g->route->server, c->res.seconds, g->body.n, g->n);
+        route_ok(g->route, ROUTE_READ);
         pace_earn(&s->races, (double)g->body.n, s->fs->opt.race_percent);
         if (g->second)
             pace_settle(&s->races, (double)g->body.n - g->paid);
@@ -475,7 +476,7 @@ static struct route *server_choose(struct sync *s, const struct fetch_block *b,
             .priority = r->priority,
             .cost_ms = r->server->rtt_ms,
             .preferred = s->fs->opt.prefer && strcmp(s->fs->opt.prefer, r->server->premises) == 0,
-            .usable = r->server->backoff.fails == 0,
+            .usable = r->server->backoff.fails == 0 && !route_refused(s, r, ROUTE_READ),
             .current = in_list(b->ns->targets, b->ns->targets_n, id)};
         slow[n] = v[n];
         v[n++].usable &= r->server->slow_until <= now;

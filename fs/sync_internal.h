@@ -160,6 +160,9 @@ struct upload {               /* one block on its way to one target */
 };
 TAILQ_HEAD(uploads, upload);
 
+/* What a capability is for. */
+enum route_use { ROUTE_READ, ROUTE_WRITE, ROUTE_USES };
+
 /* A namespace at one of its candidates. */
 struct route {
     struct sync_ns *ns;
@@ -177,7 +180,8 @@ struct route {
     struct uploads ask[UPLOAD_CLASSES], put[UPLOAD_CLASSES];
     unsigned diffs, puts[UPLOAD_CLASSES]; /* in flight */
     int64_t ask_after;                    /* a refused question is asked again then */
-    int64_t put_after;                    /* the right to write was refused: tried again then */
+    struct backoff refused[ROUTE_USES];   /* what the server does not let this namespace do */
+    char error[256];                      /* of the last refusal */
     uint64_t put_turn; /* s->turns when the newest put for a barrier was started */
 };
 
@@ -456,6 +460,13 @@ void ns_error(struct sync *s, struct sync_ns *ns, const char *fmt, ...)
 void session_step(struct sync *s);
 /* The call to a block server failed or worked. */
 void server_failed(struct sync *s, struct sync_server *v, const struct rpc_result *r);
+/* [locked] The same of a call with the namespace's capability: that this is refused says nothing of
+ * other namespaces there, nor of other uses. */
+void route_failed(struct sync *s, struct route *r, enum route_use use,
+                  const struct rpc_result *res);
+void route_ok(struct route *r, enum route_use use);
+/* [locked] Whether it was refused just now; then the driver looks again in time. */
+bool route_refused(struct sync *s, const struct route *r, enum route_use use);
 /* … with so many bytes, which were so many blocks (0: not counted). */
 void server_ok(struct sync *s, struct sync_server *v, double seconds, size_t bytes, size_t blocks);
 /* ---- sync_choice.c ---- */

@@ -43,7 +43,9 @@ static void link_done(struct sync *s, struct sync_call *c)
     int bad = c->res.err ? c->res.err : call_decode(s, c, &m_put_ans_desc, &m, &a);
     pthread_mutex_lock(&s->fs->lock);
     call_server_end(c);
-    if (c->res.err)
+    if (c->res.err == -EACCES || c->res.err == -EPERM) /* one of both capabilities is too old */
+        s->session_wanted = true;
+    else if (c->res.err)
         server_failed(s, l->route->server, &c->res);
     all->failed |= bad || m.results_n != l->n;
     for (size_t i = 0; !all->failed && i < m.results_n; i++) {
@@ -221,7 +223,7 @@ static void seek_done(struct sync *s, struct sync_call *c)
     k->route->seeking = false;
     call_server_end(c);
     if (c->res.err)
-        server_failed(s, k->route->server, &c->res);
+        route_failed(s, k->route, ROUTE_WRITE, &c->res);
     for (size_t i = 0; i < k->n; i++) {
         k->v[i]->refs--;
         bool there = !bad && i < m.results_n && m.results[i].receipt.n &&
@@ -237,7 +239,8 @@ static void seek_done(struct sync *s, struct sync_call *c)
 void seek_step(struct sync *s, struct route *r)
 {
     struct upload *u;
-    if (TAILQ_EMPTY(&r->seek) || r->seeking || !r->cap_n || r->server->backoff.fails)
+    if (TAILQ_EMPTY(&r->seek) || r->seeking || !r->cap_n || r->server->backoff.fails ||
+        route_refused(s, r, ROUTE_WRITE))
         return;
     struct seek *k = calloc(1, sizeof *k);
     struct block_id *ids = calloc(PUT_BATCH_BLOCKS, sizeof *ids);

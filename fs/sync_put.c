@@ -18,8 +18,7 @@
 #include "frame.h"
 #include "sync_internal.h"
 
-#define FORBIDDEN_AGAIN_MS 2000 /* after the right to write was refused */
-#define RELAY_AGAIN_MS 5000     /* after another server did not pass a batch on */
+#define RELAY_AGAIN_MS 5000 /* after another server did not pass a batch on */
 #define PUT_BARRIER_BYTES PUT_BATCH_BYTES
 #define PUT_BACKGROUND_BYTES (8u << 20)
 #define PUT_RELAYED_BYTES (1u << 20) /* or one block: the link between the servers may be slow */
@@ -176,6 +175,7 @@ static void put_done(struct sync *s, struct sync_call *c)
         put_trace(s, "put", b);
         ops_log(s, r->ns->id, 0, &c->ops, "%s has %zu blocks", r->server->premises, b->items_n);
         server_ok(s, c->server, c->res.seconds, b->bytes, 0);
+        route_ok(r, ROUTE_WRITE);
         batch_answer(s, b, &m);
     } else if (b->via) {
         relay_failed(s, b, &c->res);
@@ -183,11 +183,7 @@ static void put_done(struct sync *s, struct sync_call *c)
     } else {
         if (c->res.err == -ENOSPC && !c->res.message[0])
             snprintf(c->res.message, sizeof c->res.message, "%s is full", r->server->url);
-        server_failed(s, r->server, &c->res);
-        if (c->res.err == -EPERM) { /* the capability does not allow it: has the role changed? */
-            r->put_after = s->clock() + FORBIDDEN_AGAIN_MS;
-            s->session_wanted = true;
-        }
+        route_failed(s, r, ROUTE_WRITE, &c->res);
         if (c->res.err != -ECANCELED)
             ns_error(s, r->ns, "%s: %s", r->server->premises, c->res.message);
         batch_requeue(b);
@@ -311,10 +307,8 @@ void put_step(struct sync *s, struct route *r)
 {
     if ((r->server->backoff.fails && !r->via) || !r->cap_n)
         return;
-    if (r->put_after > s->clock()) {
-        sync_at(s, r->put_after);
+    if (route_refused(s, r, ROUTE_WRITE))
         return;
-    }
     unsigned max = r->via ? 1 : PUTS_INFLIGHT_MAX; /* passing on keeps the other server waiting */
     for (enum upload_class c = 0; c < UPLOAD_CLASSES; c++)
         while (!TAILQ_EMPTY(&r->put[c]) && r->puts[c] < max &&
@@ -324,7 +318,8 @@ void put_step(struct sync *s, struct route *r)
 
 void put_eager(struct sync *s, struct route *r, struct upload *const *v, size_t n)
 {
-    if (r->server->backoff.fails || !r->cap_n || r->puts[UPLOAD_BARRIER] >= PUTS_INFLIGHT_MAX)
+    if (r->server->backoff.fails || !r->cap_n || route_refused(s, r, ROUTE_WRITE) ||
+        r->puts[UPLOAD_BARRIER] >= PUTS_INFLIGHT_MAX)
         return;
     if (n > PUT_BATCH_BLOCKS)
         n = PUT_BATCH_BLOCKS;

@@ -21,7 +21,8 @@
 #define SESSION_REFUSED_MS 30000 /* between attempts when the credential is refused */
 #define SESSION_PAUSE_MS 1000    /* at least, between renewals that others ask for */
 #define PROBE_TIMEOUT_MS 3000
-#define STALL_MS 2000 /* a server with calls under way that is not heard of is probed */
+#define REFUSED_AGAIN_MS 2000 /* at least, before what a server refused is tried there again */
+#define STALL_MS 2000         /* a server with calls under way that is not heard of is probed */
 
 static uint32_t random_u32(void)
 {
@@ -119,6 +120,10 @@ static void route_learn(struct sync *s, struct sync_ns *ns, const struct m_candi
     r->listed = true;
     r->priority = m->priority;
     r->leaving = m->leaving;
+    bool same = m->capability.n == r->cap_n && !memcmp(r->cap, m->capability.p, r->cap_n);
+    for (size_t i = 0; i < ROUTE_USES && !same; i++)
+        if (r->refused[i].fails == 1) /* the first refusal may have been of an old one */
+            route_ok(r, (enum route_use)i);
     r->cap_n = m->capability.n <= sizeof r->cap ? m->capability.n : 0;
     if (r->cap_n)
         memcpy(r->cap, m->capability.p, r->cap_n);
@@ -372,6 +377,39 @@ void server_failed(struct sync *s, struct sync_server *v, const struct rpc_resul
     backoff_failed(&v->backoff, s->clock(), random_u32());
 }
 
+void route_failed(struct sync *s, struct route *r, enum route_use use, const struct rpc_result *res)
+{
+    struct backoff *b = &r->refused[use];
+    if (res->err != -EACCES && res->err != -EPERM) {
+        server_failed(s, r->server, res);
+        return;
+    }
+    s->session_wanted = true; /* the capability may be too old, or the role another one */
+    snprintf(r->error, sizeof r->error, "%.255s", res->message);
+    if (!b->fails)
+        log_about(s->fs->log, LOG_L_WARN, &(struct log_where){.ns = r->ns->id}, "%s: %s",
+                  r->server->premises, res->message);
+    backoff_failed(b, s->clock(), random_u32());
+    if (b->until < b->failed_at + REFUSED_AGAIN_MS)
+        b->until = b->failed_at + REFUSED_AGAIN_MS;
+    r->ns->targets_at = 0;
+}
+
+void route_ok(struct route *r, enum route_use use)
+{
+    backoff_ok(&r->refused[use]);
+    r->error[0] = 0;
+}
+
+bool route_refused(struct sync *s, const struct route *r, enum route_use use)
+{
+    const struct backoff *b = &r->refused[use];
+    bool yes = b->fails && b->until > s->clock();
+    if (yes)
+        sync_at(s, b->until);
+    return yes;
+}
+
 void server_ok(struct sync *s, struct sync_server *v, double seconds, size_t bytes, size_t blocks)
 {
     (void)s;
@@ -392,12 +430,14 @@ static void probe_done(struct sync *s, struct sync_call *c)
         pthread_mutex_unlock(&s->fs->lock);
         return;
     }
-    if (c->res.err && c->res.err != -ECANCELED) {
+    bool refused = c->res.err == -EACCES || c->res.err == -EPERM; /* the namespace's affair */
+    if (c->res.err && c->res.err != -ECANCELED && !refused) {
         server_failed(s, v, &c->res);
         LIST_FOREACH(c, &v->calls, server_link)
         if (c->expendable)
             rpc_cancel(s->rpc, c->id);
-    } else if (!c->res.err) {
+    } else if (!c->res.err || refused) {
+        s->session_wanted |= refused;
         if (v->backoff.fails)
             log_printf(s->fs->log, LOG_L_INFO, "block server %s: answers again", v->premises);
         server_ok(s, v, c->res.seconds, 0, 0);

@@ -1696,7 +1696,7 @@ static void what_may_only_be_read_is_sent_to_be_refused(void **state)
     while (!(c = call_open("commit"))) { /* now the content goes, too, wherever that is */
         struct fake_call *d = call_open("diff");
         if (d)
-            answer_diff_missing(d, 12);
+            answer_diff_missing(d, 0);
         if ((d = call_open("put")))
             answer_put(d, "x");
         usleep(500);
@@ -1758,6 +1758,35 @@ static void a_refused_put_is_tried_again_after_a_pause(void **state)
     answer_committed(call_wait("commit"), 1);
     WAIT_FOR(CALLED(r));
     assert_int_equal(r.err, 0);
+}
+
+/* What one namespace may not do there says nothing of the server: it is not left alone for that. */
+static void a_refused_put_leaves_the_server_for_everything_else(void **state)
+{
+    (void)state;
+    struct result r = {0}, read = {0};
+    struct block_id id = store_add("elsewhere", false);
+    start();
+    node_add(100, "hello");
+    barrier(100, &r);
+    answer_diff_missing(call_wait("diff"), 11);
+    answer_error(call_wait("put"), -EPERM);
+    answer_diff_missing(call_wait("diff"), 12); /* the next candidate, for this namespace's puts */
+    struct fake_call *put = call_wait("put");
+    assert_string_equal(put->url, "http://cloud");
+    pthread_mutex_lock(&fs.lock);
+    sync_fetch(fs.sync, NS, &id, 1, result_done, &read);
+    pthread_mutex_unlock(&fs.lock);
+    struct fake_call *get = call_wait("get");
+    assert_string_equal(get->url, "http://hq");
+    answer_get(get, &id, "elsewhere");
+    WAIT_FOR(CALLED(read));
+    assert_int_equal(read.err, 0);
+    answer_put(put, "x");
+    answer_committed(call_wait("commit"), 1);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(r.err, 0);
+    assert_int_equal(calls_of("have"), 0); /* nor is it probed */
 }
 
 static void without_a_block_server_it_is_sent_to_be_refused(void **state)
@@ -1893,6 +1922,7 @@ int main(void)
         T(what_may_only_be_read_is_sent_to_be_refused),
         T(a_drain_says_what_was_refused),
         T(a_refused_put_is_tried_again_after_a_pause),
+        T(a_refused_put_leaves_the_server_for_everything_else),
         T(without_a_block_server_it_is_sent_to_be_refused),
         T(a_refused_target_waits_for_the_session_that_names_others),
         T(the_end_ends_every_waiter),

@@ -54,7 +54,7 @@ void call_end(struct fake_call *c, struct rpc_result *r);
 void answer(struct fake_call *c, const struct msg_desc *d, const void *msg);
 void answer_error(struct fake_call *c, int err);
 /* The diff's answer: all that it asks about is missing. */
-void answer_diff_missing(struct fake_call *c, uint64_t target);
+void answer_diff_missing(struct fake_call *c, uint64_t target); /* 0: whichever was asked of */
 /* Receipts for all that is put; checks that the bytes are those of the ids. */
 size_t answer_put(struct fake_call *c, const char *receipt);
 /* The server finds that the bytes are not the block's. */
