@@ -41,6 +41,7 @@ struct wnode {
     uint64_t subdirs_added, subdirs_removed;
     uint64_t new_parent;                  /* of a directory that gets a name; 0: none */
     bool created, gone, revived, touched; /* touched: something of the inode row changes */
+    bool copy;                            /* gets the name of a conflicted copy */
 };
 struct wentry {
     const struct m_entry_change *c;
@@ -110,8 +111,18 @@ void commit_free(struct commit *c);
 /* Refuses a row; the first reason text given stays. */
 void commit_refuse(struct commit *c, enum row_kind kind, uint64_t node, struct bytes name,
                    enum refusal reason, const char *text);
-/* Whether a node of this commit gets a conflicted copy's name by it. */
-bool commit_is_copy(const struct commit *c, const struct wnode *w);
+/* Whether it is made as a conflicted copy. Its name says so, and anybody may give it one; so what
+ * such names keep above the quota is bounded. */
+static inline bool commit_is_copy(const struct wnode *w)
+{
+    return w->created && w->copy;
+}
+/* Whether `used` is more than a namespace may have; with conflicted copies that is twice the quota.
+ */
+static inline bool commit_over(uint64_t used, uint64_t quota, bool copies)
+{
+    return quota && used > quota && (!copies || used - quota > quota);
+}
 void commit_refuse_all(struct commit *c, enum refusal reason, const char *text);
 /* Refuses the whole, in one row that names no node. */
 void commit_too_large(struct commit *c);

@@ -398,25 +398,30 @@ static int write_all(struct commit *c)
     return r;
 }
 
-/* Conflicted copies are charged, but not refused: what a conflict keeps was in the namespace, or
+/* Conflicted copies are charged, but refused later: what a conflict keeps was in the namespace, or
  * was to be, already. */
-static bool bytes_over(const struct commit *c, const struct ns_row *before)
+struct over {
+    bool any, copies; /* too much without the copies that the commit makes; with them */
+};
+
+static struct over bytes_over(const struct commit *c, const struct ns_row *before)
 {
-    if (!c->q || !c->ns.quota_bytes || c->ns.used_bytes <= c->ns.quota_bytes)
-        return false;
-    uint64_t copies = 0;
+    uint64_t copies = 0, quota = c->ns.quota_bytes, used = c->ns.used_bytes;
+    if (!c->q || !commit_over(used, quota, false))
+        return (struct over){0};
     for (size_t k = 0; k < c->nodes_n; k++)
-        if (c->nodes[k].created && commit_is_copy(c, &c->nodes[k]))
+        if (commit_is_copy(&c->nodes[k]))
             copies += c->nodes[k].after.stored;
-    return c->ns.used_bytes > before->used_bytes + copies;
+    return (struct over){.any = used > before->used_bytes + copies,
+                         .copies = copies && commit_over(used, quota, true)};
 }
 
-static void refuse_growing(struct commit *c)
+static void refuse_growing(struct commit *c, struct over over)
 {
     for (size_t k = 0; k < c->nodes_n; k++) {
         const struct wnode *w = &c->nodes[k];
         uint64_t had = w->state == NODE_OPEN ? w->before.stored : 0;
-        if (!w->gone && w->after.stored > had && !(w->created && commit_is_copy(c, w)))
+        if (!w->gone && w->after.stored > had && (commit_is_copy(w) ? over.copies : over.any))
             commit_refuse(c, ROW_NODE_CONTENT, w->node, bytes_of(NULL, 0), REFUSED_QUOTA,
                           "the namespace's quota of bytes is used up");
     }
@@ -430,7 +435,8 @@ int commit_apply(struct commit *c)
     if (r)
         return r;
     r = write_all(c);
-    bool quota = !r && bytes_over(c, &before);
+    struct over over = r ? (struct over){0} : bytes_over(c, &before);
+    bool quota = over.any || over.copies;
     bool keep = !r && !quota && !c->record_over;
     int r2 = ops->release(c->m->st, keep);
     r = r ? r : r2;
@@ -438,7 +444,7 @@ int commit_apply(struct commit *c)
         return r;
     c->ns = before;
     if (quota)
-        refuse_growing(c);
+        refuse_growing(c, over);
     else
         commit_too_large(c);
     return 0;

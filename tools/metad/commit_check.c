@@ -312,29 +312,25 @@ static int check_places(struct commit *c)
 
 /* ---- quota of nodes
  * -------------------------------------------------------------------------------- */
-bool commit_is_copy(const struct commit *c, const struct wnode *w)
-{
-    for (size_t k = 0; k < c->changes.entries_n; k++) {
-        const struct wentry *e = &c->entries[k];
-        if (e->to == w && memmem(e->c->name.p, e->c->name.n, COPY_MARK, sizeof COPY_MARK - 1))
-            return true;
-    }
-    return false;
-}
-
+/* What is left when the commit is done, without and with the conflicted copies that it makes. */
 static void check_node_quota(struct commit *c)
 {
-    uint64_t more = 0, less = 0;
+    uint64_t more = 0, copies = 0, less = 0, quota = c->ns.quota_nodes;
     for (size_t k = 0; k < c->nodes_n; k++) {
-        more += (c->nodes[k].created && !commit_is_copy(c, &c->nodes[k])) || c->nodes[k].revived;
-        less += c->nodes[k].gone;
+        const struct wnode *w = &c->nodes[k];
+        copies += commit_is_copy(w);
+        more += (w->created && !commit_is_copy(w)) || w->revived;
+        less += w->gone;
     }
-    if (!c->q || !c->ns.quota_nodes || more <= less ||
-        c->ns.used_nodes + more - less <= c->ns.quota_nodes)
+    if (!c->q)
         return;
-    for (size_t k = 0; k < c->nodes_n; k++) {
-        if ((c->nodes[k].created && !commit_is_copy(c, &c->nodes[k])) || c->nodes[k].revived)
-            commit_refuse(c, ROW_NODE, c->nodes[k].node, no_name, REFUSED_QUOTA,
+    uint64_t used = c->ns.used_nodes + more;
+    bool over = more > less && commit_over(used - less, quota, false);
+    bool copies_over = copies && commit_over(used + copies - less, quota, true);
+    for (size_t k = 0; (over || copies_over) && k < c->nodes_n; k++) {
+        const struct wnode *w = &c->nodes[k];
+        if (commit_is_copy(w) ? copies_over : over && (w->created || w->revived))
+            commit_refuse(c, ROW_NODE, w->node, no_name, REFUSED_QUOTA,
                           "the namespace's quota of nodes is used up");
     }
 }

@@ -311,6 +311,7 @@ static void count_names(struct commit *c)
         }
         if (w->to) {
             w->to->added++;
+            w->to->copy |= memmem(e->name.p, e->name.n, COPY_MARK, sizeof COPY_MARK - 1) != NULL;
             w->to->new_parent = e->parent;
             w->parent->children_added++;
             w->parent->subdirs_added += is_directory(w->to);

@@ -825,6 +825,43 @@ static void nodes_have_a_quota(void **state)
     assert_int_equal(world_inode(w, &w->alice, g, 0).node, g);
 }
 
+/* What a conflict keeps is let in above the quota; names alone do not lift it. */
+static void copies_may_exceed_it_once(void **state)
+{
+    struct world *w = *state;
+    struct plan p;
+    struct block_id b = world_block(w);
+    struct m_commit_ans a = {0};
+    char name[64];
+    world_command(w, &world_admin, 0, "admin quota alice --bytes 100 --nodes 4");
+    world_make(w, &w->alice, w->alice.root, "f", NODE_REG, 100);
+    unsigned made = 0;
+    for (uint64_t i = 1;; i++, made++) {
+        snprintf(name, sizeof name, "f (conflicted copy, a, 2026-01-0%u)", (unsigned)i);
+        uint64_t g = creation(w, &p, name, NODE_REG);
+        plan_range(&p, &p.nodes[0], 0, 30, &b, 0);
+        plan_block(w, &p, w->alice.ns, &b, 51, HQ);
+        a = send_and_free(w, &p);
+        if (a.status != COMMIT_COMMITTED) {
+            expect_row(&a, COMMIT_REFUSED, ROW_NODE_CONTENT, g, REFUSED_QUOTA);
+            break;
+        }
+    }
+    assert_int_equal(made, 3);
+    assert_int_equal(world_used(w, &w->alice, NULL), 190);
+    made = 4;
+    do { /* without bytes: the nodes are counted */
+        snprintf(name, sizeof name, "f (conflicted copy, b, 2026-01-0%u)", ++made);
+        creation(w, &p, name, NODE_REG);
+        a = send_and_free(w, &p);
+    } while (a.status == COMMIT_COMMITTED);
+    assert_int_equal(a.status, COMMIT_REFUSED);
+    assert_int_equal(a.rows[0].reason, REFUSED_QUOTA);
+    uint64_t nodes;
+    world_used(w, &w->alice, &nodes);
+    assert_int_equal(nodes, 8);
+}
+
 static void roles_are_kept_to(void **state)
 {
     struct world *w = *state;
@@ -930,6 +967,7 @@ int main(void)
         TEST(rows_are_well_formed),
         TEST(bytes_have_a_quota),
         TEST(nodes_have_a_quota),
+        TEST(copies_may_exceed_it_once),
         TEST(roles_are_kept_to),
         TEST(mount_nodes_are_left_alone),
     };
