@@ -188,7 +188,7 @@ int core_link(struct core *c, const struct core_who *who, uint64_t node, uint64_
 /* dir: rmdir, otherwise unlink. -EBUSY for what another namespace is mounted on. */
 int core_unlink(struct core *c, const struct core_who *who, uint64_t parent, struct bytes name,
                 bool dir, uint64_t *node, struct core_need *need);
-/* flags: RENAME_NOREPLACE, RENAME_EXCHANGE (linux/fs.h) or 0. */
+/* flags: RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT (linux/fs.h) or 0. */
 int core_rename(struct core *c, const struct core_who *who, uint64_t from, struct bytes from_name,
                 uint64_t to, struct bytes to_name, unsigned flags, uint64_t *replaced,
                 struct core_need *need);

@@ -728,7 +728,8 @@ int core_rename(struct core *c, const struct core_who *who, uint64_t from, struc
 {
     struct rename_args r = {0};
     *replaced = 0;
-    if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE))
+    if ((flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT)) ||
+        ((flags & RENAME_EXCHANGE) && (flags & (RENAME_NOREPLACE | RENAME_WHITEOUT))))
         return -EINVAL;
     int err = core_begin(c);
     if (err)
@@ -740,7 +741,12 @@ int core_rename(struct core *c, const struct core_who *who, uint64_t from, struc
         return core_leave(c, err);
     if (r.exists && !(flags & RENAME_EXCHANGE))
         *replaced = r.to.node;
-    return core_leave(c, rename_do(c, who, &r, flags));
+    err = rename_do(c, who, &r, flags);
+    if (!err && (flags & RENAME_WHITEOUT)) { /* what an overlayfs takes for a removed name */
+        struct core_attr none;
+        err = core_create(c, who, from, from_name, NODE_CHR, 0, 0, (struct bytes){0}, &none, need);
+    }
+    return core_leave(c, err);
 }
 
 /* ---- attributes ------------------------------------------------------------------------------ */

@@ -38,7 +38,8 @@ static bool in_namespace(void *ctx, uint64_t node)
 bool vfs_claims(const struct vfs *v, const struct vfs_op *op)
 {
     bool makes = op->type == OP_CREATE || op->type == OP_MKNOD || op->type == OP_LINK ||
-                 (op->type == OP_RENAME && (op->flags & RENAME_NOREPLACE) != 0);
+                 (op->type == OP_RENAME &&
+                  (op->flags & (RENAME_NOREPLACE | RENAME_WHITEOUT)) == RENAME_NOREPLACE);
     return v->fs->opt.global_locks && makes && !op->nameless;
 }
 

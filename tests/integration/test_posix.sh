@@ -48,6 +48,26 @@ for whence, at, want in (
 EOF
 must rm "$a/sparse"
 
+# as the upper layer of an overlayfs: what is removed and renamed there is, on the mount, a sign of it
+if [ "$(id -u)" = 0 ]; then
+    mkdir -p "$work/lower/dir" "$work/merged" "$a/upper" "$a/work"
+    for f in kept removed moved dir/inside; do echo "$f" >"$work/lower/$f"; done
+    must mount -t overlay overlay -o "lowerdir=$work/lower,upperdir=$a/upper,workdir=$a/work" "$work/merged"
+    must rm "$work/merged/removed"
+    must mv "$work/merged/moved" "$work/merged/here"
+    must rm -r "$work/merged/dir"
+    must mkdir "$work/merged/dir"
+    echo more >>"$work/merged/kept"
+    same "names above" "$(cd "$work/merged" && find . | sort | tr '\n' ' ')" ". ./dir ./here ./kept "
+    must umount "$work/merged"
+    must mount -t overlay overlay -o "lowerdir=$work/lower,upperdir=$a/upper,workdir=$a/work" "$work/merged"
+    same "names above again" "$(cd "$work/merged" && find . | sort | tr '\n' ' ')" ". ./dir ./here ./kept "
+    same "content above" "$(cat "$work/merged/here" "$work/merged/kept" | tr '\n' ' ')" "moved kept more "
+    same "signs" "$(stat -c '%F %t:%T' "$a/upper/removed" "$a/upper/moved" | sort -u)" "character special file 0:0"
+    must umount "$work/merged"
+    must rm -r "$a/work"
+fi
+
 # what the second device sees of what is left is the same tree
 must cp -a "$top/tests" "$a/tests"
 must ln "$a/tests/meson.build" "$a/link"

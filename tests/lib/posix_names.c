@@ -196,6 +196,12 @@ static int rename_flags(void)
     MUST(has_text("d", "a") && has_text("b/f", "x"));
     FAILS(renameat2(AT_FDCWD, "b", AT_FDCWD, "missing", RENAME_EXCHANGE), ENOENT);
     FAILS(renameat2(AT_FDCWD, "b", AT_FDCWD, "c", RENAME_EXCHANGE | RENAME_NOREPLACE), EINVAL);
+    /* a name that goes and leaves an overlayfs' sign that it did */
+    MUST(!renameat2(AT_FDCWD, "c", AT_FDCWD, "e", RENAME_WHITEOUT) && has_text("e", "b"));
+    MUST(S_ISCHR(stat_of("c").st_mode) && stat_of("c").st_rdev == 0);
+    MUST(!put_file("g", "over") && !renameat2(AT_FDCWD, "e", AT_FDCWD, "g", RENAME_WHITEOUT));
+    MUST(has_text("g", "b") && S_ISCHR(stat_of("e").st_mode));
+    FAILS(renameat2(AT_FDCWD, "b", AT_FDCWD, "g", RENAME_EXCHANGE | RENAME_WHITEOUT), EINVAL);
     return 0;
 }
 

@@ -177,6 +177,26 @@ static void test_rename(void **state)
     assert_names(w, ROOT, "b d e");
 }
 
+/* The name, and the node that takes its place, go in one commit: others see no moment between. */
+static void test_a_rename_leaves_a_whiteout(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    commit_all(w);
+    assert_int_equal(rename_to(w, ROOT, "f", ROOT, "g", RENAME_WHITEOUT), 0);
+    uint64_t left = node_at(w, ROOT, "f");
+    assert_int_equal(node_at(w, ROOT, "g"), f);
+    assert_true(left != 0 && left != f);
+    assert_int_equal(attr(w, left).type, NODE_CHR);
+    assert_int_equal(attr(w, left).rdev, 0);
+    planned(w, left); /* fsync of it, if anybody did: what it replaced lives on */
+    assert_true(sent_entry(w, ROOT, "f", f, left));
+    assert_true(sent_entry(w, ROOT, "g", 0, f));
+    assert_non_null(sent_node(w, left));
+    answer_committed(w);
+    assert_names(w, ROOT, "f g");
+}
+
 static void test_rename_of_two_names_of_one_file_does_nothing(void **state)
 {
     struct world *w = *state;
@@ -354,6 +374,7 @@ int main(void)
         T(test_file_without_a_name),
         T(test_removed_file_gets_no_new_name),
         T(test_rename),
+        T(test_a_rename_leaves_a_whiteout),
         T(test_rename_of_two_names_of_one_file_does_nothing),
         T(test_attributes),
         T(test_ctime_never_goes_back),
