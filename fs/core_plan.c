@@ -15,7 +15,7 @@ struct writer {
     struct arena a;
     struct m_changes m;
     struct m_block_ref *ids;
-    size_t ids_n, ids_cap, extents;
+    size_t ids_n, ids_cap, extents, xattrs_cap;
     int64_t since; /* when the oldest change of it was made; 0: not known */
     bool mark;     /* store what is sent; otherwise only the ids are wanted */
     bool partial;  /* something of what was asked for is left for a further commit */
@@ -125,6 +125,18 @@ static int write_content(struct writer *w, const struct nrow *n, struct m_node_c
     return err;
 }
 
+static struct m_xattr_change *xattr_add(struct writer *w)
+{
+    if (w->m.xattrs_n == w->xattrs_cap) {
+        w->xattrs_cap = w->xattrs_cap ? 2 * w->xattrs_cap : 64;
+        struct m_xattr_change *grown = arena_alloc(&w->a, w->xattrs_cap * sizeof *grown);
+        if (w->m.xattrs_n)
+            memcpy(grown, w->m.xattrs, w->m.xattrs_n * sizeof *grown);
+        w->m.xattrs = grown;
+    }
+    return &w->m.xattrs[w->m.xattrs_n++];
+}
+
 /* Removed ones first: they make room. */
 static int write_xattrs(struct writer *w, uint64_t node)
 {
@@ -134,11 +146,7 @@ static int write_xattrs(struct writer *w, uint64_t node)
     sqlite3_bind_int64(s, 1, (int64_t)node);
     int rc;
     while ((rc = tree_step(w->c->t, s)) == 1) {
-        struct m_xattr_change *grown = arena_alloc(&w->a, (w->m.xattrs_n + 1) * sizeof *grown);
-        if (w->m.xattrs_n)
-            memcpy(grown, w->m.xattrs, w->m.xattrs_n * sizeof *grown);
-        w->m.xattrs = grown;
-        grown[w->m.xattrs_n++] = (struct m_xattr_change){
+        *xattr_add(w) = (struct m_xattr_change){
             .node = node,
             .name =
                 arena_bytes(&w->a, sqlite3_column_blob(s, 0), (size_t)sqlite3_column_bytes(s, 0)),

@@ -6,6 +6,7 @@
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "core_int.h"
 #include "tree.h"
@@ -88,6 +89,33 @@ static void test_large_xattrs_bound_a_background_commit(void **state)
     commit_all(w);
     assert_clean(w);
     free(value);
+}
+
+static long most_memory(void)
+{
+    struct rusage r;
+    assert_int_equal(getrusage(RUSAGE_SELF, &r), 0);
+    return r.ru_maxrss; /* KiB */
+}
+
+/* As where a directory's default access list is inherited. */
+static void test_memory_of_a_commit_follows_its_xattrs(void **state)
+{
+    enum { FILES = 4000 };
+    struct world *w = *state;
+    char name[16];
+    uint64_t d = make(w, ROOT, "d", NODE_DIR);
+    commit_all(w);
+    assert_int_equal(core_begin(w->core), 0);
+    for (unsigned i = 0; i < FILES; i++) {
+        snprintf(name, sizeof name, "n%u", i);
+        assert_int_equal(set_xattr(w, make(w, d, name, NODE_REG), "user.a", "v", 0), 0);
+    }
+    assert_int_equal(core_end(w->core, true), 0);
+    long before = most_memory();
+    planned(w, d);
+    assert_in_range(rows(w), 2 * FILES, 4 * FILES);
+    assert_in_range(most_memory() - before, 0, 64 << 10);
 }
 
 /* Rows that all statements so far have read without an index. */
@@ -342,6 +370,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_refused_names_do_not_starve_a_removal, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_large_xattrs_bound_a_background_commit, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_memory_of_a_commit_follows_its_xattrs, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_a_save_costs_the_same_in_a_large_tree, setup,
                                         teardown),
