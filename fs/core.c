@@ -673,16 +673,16 @@ static int ns_unpark(struct core *c, const struct m_namespace *m)
 {
     bool bytes = !m->quota_bytes || m->used_bytes < m->quota_bytes;
     bool nodes = !m->quota_nodes || m->used_nodes < m->quota_nodes;
-    bool assigned = false;
+    uint64_t candidates = 0, copies = m->copies_min ? m->copies_min : 1;
     for (size_t i = 0; i < m->candidates_n; i++)
-        assigned |= !m->candidates[i].leaving;
+        candidates += !m->candidates[i].leaving;
     if (m->role < ROLE_EDITOR)
         return 0;
     sqlite3_stmt *s = tree_stmt(c->t, "UPDATE node SET parked = -parked, tries = 0 WHERE ns = ?1"
                                       " AND parked != 0 AND parked IN (?2, ?3, ?4)");
     sqlite3_bind_int64(s, 1, (int64_t)m->id);
     sqlite3_bind_int64(s, 2, -EROFS);
-    sqlite3_bind_int64(s, 3, assigned ? -EACCES : -EROFS);
+    sqlite3_bind_int64(s, 3, candidates >= copies ? -EACCES : -EROFS);
     sqlite3_bind_int64(s, 4, bytes && nodes ? -EDQUOT : -EROFS);
     return tree_step(c->t, s);
 }

@@ -30,7 +30,7 @@ static const struct {
      "changes "
      "out with `steadfs parked export DIR`"},
     {-EACCES, "EACCES",
-     "you are no member of this namespace, or it has no block server that is yours",
+     "you are no member of this namespace, or it has fewer block servers than it wants copies",
      "ask an owner to share it, or the administrator to assign a block server; then `steadfs "
      "parked "
      "retry`, or take the changes out with `steadfs parked export DIR`"},

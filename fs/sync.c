@@ -529,17 +529,23 @@ struct route *route_find(struct sync_ns *ns, uint64_t server)
     return NULL;
 }
 
-bool ns_has_candidate(const struct sync_ns *ns)
+size_t ns_candidates(const struct sync_ns *ns)
 {
-    bool there = false;
+    size_t n = 0;
     for (size_t i = 0; i < ns->routes_n; i++)
-        there |= ns->routes[i]->listed && !ns->routes[i]->leaving;
-    return there;
+        n += ns->routes[i]->listed && !ns->routes[i]->leaving;
+    return n;
+}
+
+bool ns_has_candidates(const struct sync_ns *ns)
+{
+    size_t n = ns_candidates(ns);
+    return n > 0 && n >= ns->copies_min;
 }
 
 bool ns_refused(const struct sync_ns *ns)
 {
-    return !ns->listed || ns->role < ROLE_EDITOR || !ns_has_candidate(ns);
+    return !ns->listed || ns->role < ROLE_EDITOR || !ns_has_candidates(ns);
 }
 
 void ns_error(struct sync *s, struct sync_ns *ns, const char *fmt, ...)

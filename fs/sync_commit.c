@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "parked.h"
 #include "sync_internal.h"
 #include "token.h"
 #include "vfs.h"
@@ -139,14 +140,16 @@ static void settled(struct sync *s, struct sync_ns *ns, const struct core_effect
 
 static void parked_error(struct sync *s, struct sync_ns *ns, int err)
 {
-    if (err == -EACCES && ns->listed && !ns_has_candidate(ns))
+    if (err == -EACCES && ns->listed && !ns_has_candidates(ns))
         ns_error(s, ns,
-                 "no block server is assigned: ask the administrator for `steadfs admin assign %s "
-                 "PREMISES`; what was changed is kept here: see `steadfs parked`",
+                 "%zu block servers are assigned, %llu are needed: ask the administrator for "
+                 "`steadfs admin assign %s PREMISES`; what was changed is kept here: see `steadfs "
+                 "parked`",
+                 ns_candidates(ns), (unsigned long long)(ns->copies_min ? ns->copies_min : 1),
                  ns->name);
     else
-        ns_error(s, ns, "a change was refused (%s); it is kept here: see `steadfs parked`",
-                 strerror(-err));
+        ns_error(s, ns, "a change was refused, and is kept here (see `steadfs parked`): %s: %s",
+                 parked_reason(err), parked_remedy(err));
 }
 
 void commit_effects(struct sync *s, const struct core_effects *fx)
@@ -166,7 +169,7 @@ void commit_effects(struct sync *s, const struct core_effects *fx)
             break;
         case EFFECT_PARKED:
             log_about(s->fs->log, LOG_L_WARN, &(struct log_where){.ns = e->ns, .node = e->node},
-                      "refused, and kept here: %s", strerror(-e->err));
+                      "refused, and kept here: %s", parked_reason(e->err));
             barriers_recheck(ns);
             parked_error(s, ns, e->err);
             break;

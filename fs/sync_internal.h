@@ -446,8 +446,9 @@ struct sync_ns *sync_ns_find(struct sync *s, uint64_t ns);
 struct sync_ns *sync_ns_need(struct sync *s, uint64_t ns);
 struct sync_server *sync_server_find(struct sync *s, uint64_t id);
 struct route *route_find(struct sync_ns *ns, uint64_t server);
-/* A block server that it is assigned to. */
-bool ns_has_candidate(const struct sync_ns *ns);
+/* Block servers that it is assigned to, and whether they are as many as its commits must name. */
+size_t ns_candidates(const struct sync_ns *ns);
+bool ns_has_candidates(const struct sync_ns *ns);
 /* Whether every commit would be refused, as far as the last session tells: no member, the role, no
  * block server. Nothing is uploaded then; what is pending is sent all the same, so that it is
  * refused, and parked with its reason. */

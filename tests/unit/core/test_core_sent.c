@@ -649,6 +649,10 @@ static void test_a_session_lets_go_what_it_allows(void **state)
     assert_int_equal(core_session(w->core, &a, &w->fx), 0);
     assert_int_equal(parked(w), 3);
     server.leaving = false;
+    n.copies_min = 2; /* it is not enough */
+    assert_int_equal(core_session(w->core, &a, &w->fx), 0);
+    assert_int_equal(parked(w), 3);
+    n.copies_min = 1;
     assert_int_equal(core_session(w->core, &a, &w->fx), 0);
     assert_int_equal(parked(w), 2);
     n.used_nodes = 4;

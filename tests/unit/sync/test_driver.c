@@ -1811,6 +1811,41 @@ static void without_a_block_server_it_is_sent_to_be_refused(void **state)
     assert_int_equal(calls_of("commit"), 2);
 }
 
+/* Fewer than it wants copies are no better than none. */
+static void with_too_few_block_servers_it_is_sent_to_be_refused(void **state)
+{
+    (void)state;
+    struct result r = {0}, again = {0};
+    session_candidates = 1;
+    session_copies = 2;
+    start();
+    node_add(100, "hello");
+    barrier(100, &r);
+    answer_refused(call_wait("commit"), REFUSED_ASSIGNMENT);
+    answer_session(call_wait("session"));
+    answer_refused(call_wait("commit"), REFUSED_ASSIGNMENT);
+    WAIT_FOR(CALLED(r));             /* not when its time is over */
+    assert_int_equal(r.err, -EROFS); /* what the core says here of all that is parked */
+    assert_int_equal(calls_of("diff") + calls_of("put"), 0);
+    struct buf status = {0};
+    sync_status(fs.sync, &status);
+    buf_append(&status, "", 1);
+    assert_non_null(strstr((const char *)status.p, "1 block servers are assigned, 2 are needed"));
+    buf_free(&status);
+    answer_account_changed();
+    session_candidates = 2;
+    answer_session(call_wait("session"));
+    pthread_mutex_lock(&fs.lock);
+    nodes[0].parked = false;
+    pthread_mutex_unlock(&fs.lock);
+    barrier(100, &again);
+    for (unsigned i = 0; i < 2; i++)
+        answer(call_wait("diff"), &m_diff_ans_desc, &(struct m_diff_ans){0});
+    answer_committed(call_wait("commit"), 1);
+    WAIT_FOR(CALLED(again));
+    assert_int_equal(again.err, 0);
+}
+
 static void a_refused_target_waits_for_the_session_that_names_others(void **state)
 {
     (void)state;
@@ -1924,6 +1959,7 @@ int main(void)
         T(a_refused_put_is_tried_again_after_a_pause),
         T(a_refused_put_leaves_the_server_for_everything_else),
         T(without_a_block_server_it_is_sent_to_be_refused),
+        T(with_too_few_block_servers_it_is_sent_to_be_refused),
         T(a_refused_target_waits_for_the_session_that_names_others),
         T(the_end_ends_every_waiter),
     };

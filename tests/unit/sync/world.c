@@ -524,6 +524,15 @@ void blocks_damaged(struct blocks *b, const struct block_id *id, const void *p, 
     pthread_mutex_unlock(&store_lock);
     __atomic_add_fetch(&damaged, 1, __ATOMIC_SEQ_CST);
 }
+const char *parked_reason(int err)
+{
+    return err == -EACCES ? "it was refused" : "?";
+}
+const char *parked_remedy(int err)
+{
+    (void)err;
+    return "ask for it";
+}
 void parked_list(struct fs *f, uint64_t ns, size_t max, size_t *n, struct buf *json)
 {
     (void)f;
@@ -551,6 +560,10 @@ int core_commit_answer(struct core *c, uint64_t ns, uint64_t request, const stru
             nodes[i].dirty = a->status != COMMIT_COMMITTED;
             for (size_t k = 0; k < a->rows_n; k++)
                 nodes[i].parked |= a->rows[k].node == nodes[i].node;
+            if (nodes[i].parked)
+                effect(fx,
+                       (struct core_effect){
+                           .kind = EFFECT_PARKED, .ns = ns, .node = nodes[i].node, .err = -EACCES});
         }
     effect(fx, (struct core_effect){.kind = EFFECT_DONE,
                                     .ns = ns,
