@@ -88,9 +88,60 @@ must "$program" x@h "$b" -o remount,nodev
 same "flags change" "$(flags_of "$b")" rw,nodev,noatime
 must touch "$b/yes"
 must_fail 'nothing is mounted' "$program" x@h "$work" -o remount,ro
+
+# file handles: good while the kernel knows the file, when it has forgotten it (remount makes it drop what nobody uses), and
+# at the next mount
+must mkdir -p "$b/deep/er"
+echo inside >"$b/deep/er/file"
+cat >"$work/handles.py" <<'PY'
+import ctypes, errno, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+class Handle(ctypes.Structure):
+    _fields_ = [('bytes', ctypes.c_uint), ('type', ctypes.c_int), ('data', ctypes.c_ubyte * 128)]
+def take(path):
+    h, mount = Handle(bytes=128), ctypes.c_int()
+    if libc.name_to_handle_at(-100, os.fsencode(path), ctypes.byref(h), ctypes.byref(mount), 0) != 0:
+        sys.exit('no handle of %s: %s' % (path, os.strerror(ctypes.get_errno())))
+    return bytes(h)
+def opened(top, h, flags):
+    fd = libc.open_by_handle_at(top, ctypes.byref(Handle.from_buffer_copy(h)), flags)
+    if fd < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return fd
+how, top, kept = sys.argv[1:4]
+paths = ['deep/er/file', 'deep/er', 'deep']
+if how == 'take':
+    with open(kept, 'wb') as f:
+        f.write(b''.join(take(top + '/' + p) for p in paths))
+    sys.exit(0)
+size = ctypes.sizeof(Handle)
+with open(kept, 'rb') as f:
+    handles = [f.read(size) for _ in paths]
+at = os.open(top, os.O_RDONLY)
+if how == 'gone':
+    try:
+        opened(at, handles[0], os.O_RDONLY)
+    except OSError as e:
+        sys.exit(0 if e.errno == errno.ESTALE else 'a removed file: %s' % e)
+    sys.exit('a removed file is opened by its handle')
+if os.read(opened(at, handles[0], os.O_RDONLY), 99) != b'inside\n':
+    sys.exit('not the file')
+if os.listdir(opened(at, handles[1], os.O_RDONLY | os.O_DIRECTORY)) != ['file']:
+    sys.exit('not the directory')
+fd = opened(at, handles[2], os.O_RDONLY | os.O_DIRECTORY)
+if os.stat('er/file', dir_fd=fd).st_size != 7 or not os.path.samestat(os.stat('..', dir_fd=fd), os.fstat(at)):
+    sys.exit('not where it should be')
+PY
+must python3 "$work/handles.py" take "$b" "$work/handles"
+must python3 "$work/handles.py" open "$b" "$work/handles"
+must "$program" x@h "$b" -o remount,noatime
+must python3 "$work/handles.py" open "$b" "$work/handles"
 must plain_umount "$b"
 eventually 30 flock -n "$lab/clients/b/lock" true
 mount_b -o strictatime
+must python3 "$work/handles.py" open "$b" "$work/handles" # nothing was looked up before
+must rm "$b/deep/er/file"
+must python3 "$work/handles.py" gone "$b" "$work/handles"
 for i in 1 2 3; do
     was=$(atime read)
     must cat "$b/read"
@@ -106,5 +157,33 @@ now=$(atime read)
 [ "$now" != "$was" ] || fail "access time after a change: $was"
 must cat "$b/read"
 same "access time after another reading" "$(atime read)" "$now"
+must plain_umount "$b"
+eventually 30 flock -n "$lab/clients/b/lock" true
+
+# a mount that may have few descriptors serves programs that have many
+(ulimit -n 64 && mount_b) || exit 1
+cat >"$work/many.py" <<'PY'
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+n = 900
+os.mkdir(sys.argv[1] + '/many')
+fds = [os.open('%s/many/%d' % (sys.argv[1], i), os.O_RDWR | os.O_CREAT) for i in range(n)]
+for i, fd in enumerate(fds):
+    os.pwrite(fd, b'%d' % i * 1000, i * 100)
+for fd in fds[::90]:
+    os.fsync(fd)
+for i, fd in enumerate(fds):
+    if os.pread(fd, 9999, i * 100) != b'%d' % i * 1000:
+        sys.exit('file %d is another one' % i)
+    os.unlink('%s/many/%d' % (sys.argv[1], i)) if i % 3 == 0 else None
+for i, fd in enumerate(fds):
+    if os.fstat(fd).st_nlink != (i % 3 != 0):
+        sys.exit('links of file %d' % i)
+PY
+must timeout 60 python3 "$work/many.py" "$b"
+must lab steadfs b sync "$b"
+settled
+same "files there" "$(find "$a/many" -type f | wc -l)" 600
+same "content there" "$(tr -d '\0' <"$a/many/7" | head -c 8)" 77777777
 must plain_umount "$b"
 passed "mount options"
