@@ -189,4 +189,44 @@ for how in rmdir 'mv -T'; do
     must rm -rf "$b/goes" "$b/place" "$b/other"
     settled
 done
+
+# a mount is killed while it makes names, and nobody was told that they are made: another mount makes them, and has
+# them. What the killed one had begun is sent when it is mounted again: an empty file or directory is the other's then, a
+# link becomes a copy beside it
+must mkdir "$a"/half-{file,dir,symlink,link}
+echo own >"$a/own-a"
+echo own >"$a/own-b"
+settled
+must ls "$a"/half-{file,dir,symlink,link} "$b"/half-{file,dir,symlink,link} # known there
+lab kill metad
+halves=()
+begin() { # SYSCALL COMMAND…: it is in that call
+    local call=$1
+    shift
+    "$@" >/dev/null 2>&1 &
+    halves+=($!)
+    children+=($!)
+    eventually 20 grep -q "^$call " "/proc/$!/syscall"
+}
+make_file='import os, sys; fd = os.open(sys.argv[1], os.O_CREAT | os.O_EXCL | os.O_WRONLY); os.write(fd, b"by the other"); os.fsync(fd)'
+begin 257 python3 -c "$make_file" "$a/half-file/lock"
+begin 83 mkdir "$a/half-dir/lock"
+begin '\(88\|266\)' ln -s first "$a/half-symlink/lock"
+begin '\(86\|265\)' ln "$a/own-a" "$a/half-link/lock"
+lab kill a
+for p in "${halves[@]}"; do ! wait "$p" || fail "a name was made without the server"; done
+lab start metad
+eventually 30 mkdir "$b/half-dir/lock"
+must python3 -c "$make_file" "$b/half-file/lock"
+must ln -s second "$b/half-symlink/lock"
+must ln "$b/own-b" "$b/half-link/lock"
+lab start a
+settled
+for d in "$a" "$b"; do
+    same "what is there" "$(cd "$d" && find half-* -mindepth 1 ! -path 'half-*link/lock (conflicted copy*' | sort | tr '\n' ' ')" \
+        "half-dir/lock half-file/lock half-link/lock half-symlink/lock "
+    same "whose it is" "$(cat "$d/half-file/lock"; readlink "$d/half-symlink/lock"; stat -c %h "$d/own-a" "$d/own-b" | tr '\n' ' ')" \
+        "by the othersecond
+1 2 "
+done
 passed "names between mounts"
