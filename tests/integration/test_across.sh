@@ -41,6 +41,11 @@ while os.copy_file_range(src, dst, 1 << 30):
     pass
 os.close(dst)
 PY
+must cp "$a/holes" "$a/plans/holes-cp" # with bytes, but not of the holes
+must cmp "$a/holes" "$a/plans/holes-cp"
+blocks=$(stat -c %b "$a/plans/holes-cp")
+[ "$blocks" -le $(($(stat -c %b "$a/holes") + 8)) ] || fail "a copy with holes takes $blocks sectors"
+must rm "$a/plans/holes-cp"
 [ ! -e "$a/tree" ] || fail "moved, and still there"
 settled
 same "content on the wire" "$(($(moved) - before))" 0

@@ -55,6 +55,18 @@ same_tree "$a/copy" "$a/untarred"
 lists() { (cd "$1" && find . ! -type l | sort | xargs getfacl -n); }
 [ -z "$acls" ] || same "lists" "$(lists "$a/untarred")" "$(lists "$src")"
 
+# a copy of what has holes has them, at once and later; what is being written has content for tar --sparse, too
+must cp "$a/copy/sparse" "$a/sparse2"
+must cmp "$src/sparse" "$a/sparse2"
+blocks=$(stat -c %b "$a/sparse2")
+{ [ "$blocks" -ge 128 ] && [ "$blocks" -le 256 ]; } || fail "a copy with holes takes $blocks sectors"
+exec 7>"$a/written"
+head -c 20000 /dev/urandom >&7
+tar --sparse -C "$a" -cf "$work/written.tar" written || fail "tar of a file that is written"
+tar -C "$work" -xf "$work/written.tar" || fail "tar of a file that is written"
+must cmp "$work/written" "$a/written"
+exec 7>&-
+
 # a clone inside the folder moves nothing
 settled
 before=$(put_bytes hq)
