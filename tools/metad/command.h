@@ -83,6 +83,14 @@ int cmd_servers_of_option(struct cmd *c, const char *option, struct server_row *
 int cmd_may_be_at(struct cmd *c, const struct ns_row *ns, const struct server_row *v, size_t n);
 /* Names the block servers that are silent, which is why these may be waited for; none: nothing. */
 int cmd_say_silent(struct cmd *c, const struct server_row *leaving, size_t n);
+/* What of the namespace is still on disks that it has left: a line for each; nothing: nothing. */
+int cmd_say_left(struct cmd *c, const struct ns_row *ns);
+/* What of any namespace is still on the disk of a server that it has left; blocks 0: nothing. */
+struct cmd_left {
+    uint64_t blocks, bytes, until_ms;
+};
+int cmd_left_at(struct cmd *c, uint64_t server, struct cmd_left *sum);
+void cmd_print_left_at(struct cmd *c, const struct server_row *s, const struct cmd_left *sum);
 /* How many of those assigned stay when these go. */
 size_t cmd_staying(const struct server_row *v, size_t n, const struct server_row *going,
                    size_t going_n);

@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LACKING_SUMMED 1000u /* blocks whose lengths are looked up */
-
 /* ---- which servers -------------------------------------------------------------------------- */
 static bool has(const struct server_row *v, size_t n, uint64_t id)
 {
@@ -172,6 +170,8 @@ static int change_assignment(struct cmd *c, bool assign)
     }
     if (!r && any)
         r = cmd_say_silent(c, v, n);
+    if (!r && !assign)
+        r = cmd_say_left(c, &ns);
     if (r == -E2BIG)
         return cmd_fail(c, EXIT_FAILED, "a namespace has at most %d block servers", CANDIDATES_MAX);
     return r ? r : meta_touch_members(c->m, ns.id, c->ar);
@@ -229,7 +229,7 @@ static int print_onsite(struct cmd *c, const struct ns_row *ns)
         buf_printf(&c->out, "]\n");
     else if (!r && !n)
         buf_printf(&c->out, "%.*s may be anywhere\n", PRB(ns->name));
-    return r;
+    return r || c->json ? r : cmd_say_left(c, ns);
 }
 
 /* Whoever is elsewhere must have left before: that takes time, and it is not to be thought done. */
@@ -276,6 +276,8 @@ int cmd_onsite(struct cmd *c)
         r = elsewhere(c, &ns, premises, n);
     if (!r && !c->status)
         r = c->m->st->ops->onsite_set(c->m->st, ns.id, premises, n);
+    if (!r && !c->status && n)
+        r = cmd_say_left(c, &ns);
     return r || c->status ? r : meta_touch_members(c->m, ns.id, c->ar);
 }
 
@@ -288,8 +290,6 @@ struct evacuation {
     size_t to_n;
     size_t left, stuck; /* namespaces */
     uint64_t blocks, bytes;
-    bool more;  /* it is still being looked up what all lack */
-    bool about; /* lengths are estimated */
     bool changed;
 };
 
@@ -326,7 +326,6 @@ static int count_left(struct evacuation *e, const struct ns_row *ns, const struc
 {
     const struct store_ops *ops = e->c->m->st->ops;
     struct lack_sum sums[CANDIDATES_MAX];
-    uint64_t counted;
     uint64_t copies = ns->copies_min ? ns->copies_min : 1;
     size_t stay = 0;
     int r = 0;
@@ -335,14 +334,7 @@ static int count_left(struct evacuation *e, const struct ns_row *ns, const struc
         if (v[k].leaving || !meta_hears(&v[k], e->c->now_ms))
             continue;
         stay++;
-        r = ops->lack_sum(e->c->m->st, ns->id, v[k].id, LACKING_SUMMED, sum);
-        if (!r)
-            r = ops->lack_count(e->c->m->st, ns->id, v[k].id, &counted);
-        if (r || sum->blocks == counted)
-            continue;
-        sum->bytes = (uint64_t)((double)sum->bytes / (double)sum->blocks * (double)counted);
-        sum->blocks = counted;
-        e->about = true;
+        r = ops->lack_sum(e->c->m->st, ns->id, v[k].id, sum);
     }
     if (r || !stay)
         return r;
@@ -350,7 +342,6 @@ static int count_left(struct evacuation *e, const struct ns_row *ns, const struc
     const struct lack_sum *last = &sums[copies < stay ? copies - 1 : stay - 1];
     e->blocks += last->blocks;
     e->bytes += last->bytes;
-    e->more |= last->filling;
     return 0;
 }
 
@@ -461,21 +452,19 @@ static int evacuate_server(struct evacuation *e, struct server_row *s)
 static void print_evacuation(const struct evacuation *e)
 {
     struct cmd *c = e->c;
-    const char *more = e->more ? "more than " : "", *about = e->about ? "about " : "";
     c->keep = true;
     c->unchanged = !e->changed;
     c->status = e->left ? EXIT_PENDING : e->stuck ? EXIT_FAILED : 0;
     if (c->json)
         buf_printf(&c->out,
                    "{\"servers\": %zu, \"namespaces_left\": %zu, \"lacking_blocks\": %llu, "
-                   "\"lacking_bytes\": %llu, \"all_counted\": %s, \"namespaces_stuck\": %zu}\n",
+                   "\"lacking_bytes\": %llu, \"all_counted\": true, \"namespaces_stuck\": %zu}\n",
                    e->n, e->left, (unsigned long long)e->blocks, (unsigned long long)e->bytes,
-                   e->more || e->about ? "false" : "true", e->stuck);
+                   e->stuck);
     else if (e->left)
-        buf_printf(&c->out,
-                   "%zu namespaces are still at %.*s: others lack %s%llu blocks, %s%llu bytes\n",
-                   e->left, PRB(c->arg[0]), more, (unsigned long long)e->blocks, about,
-                   (unsigned long long)e->bytes);
+        buf_printf(
+            &c->out, "%zu namespaces are still at %.*s: others lack %llu blocks, %llu bytes\n",
+            e->left, PRB(c->arg[0]), (unsigned long long)e->blocks, (unsigned long long)e->bytes);
     else if (!e->stuck)
         buf_printf(&c->out,
                    "all that was at %.*s is at others; steadfs admin server remove takes it out\n",
@@ -502,5 +491,11 @@ int cmd_evacuate(struct cmd *c)
     if (r || c->status)
         return r;
     print_evacuation(&e);
-    return e.left && !c->json ? cmd_say_silent(c, e.v, e.n) : 0;
+    for (size_t k = 0; k < e.n && !r && !e.left && !c->json; k++) {
+        struct cmd_left left = {0};
+        r = cmd_left_at(c, e.v[k].id, &left);
+        if (!r && left.blocks)
+            cmd_print_left_at(c, &e.v[k], &left);
+    }
+    return !r && e.left && !c->json ? cmd_say_silent(c, e.v, e.n) : r;
 }

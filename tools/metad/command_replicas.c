@@ -14,7 +14,7 @@ static int lacking(struct cmd *c, uint64_t ns, uint64_t server, struct lack_sum 
 {
     bool more = false;
     int r = c->m->st->ops->fill_step(c->m->st, ns, server, FILL_BLOCKS, &more);
-    return r ? r : c->m->st->ops->lack_sum(c->m->st, ns, server, SIZE_MAX >> 1, sum);
+    return r ? r : c->m->st->ops->lack_sum(c->m->st, ns, server, sum);
 }
 
 static const char *state_of(const struct server_row *s, const struct lack_sum *sum)
@@ -215,6 +215,15 @@ int cmd_server_remove(struct cmd *c)
                         "block server %llu still serves namespaces; steadfs admin server drain "
                         "%llu first",
                         (unsigned long long)s.id, (unsigned long long)s.id);
+    struct cmd_left left = {0};
+    if (!r)
+        r = cmd_left_at(c, s.id, &left);
+    if (!r && left.blocks)
+        buf_printf(&c->out,
+                   "what is on the disk of block server %llu (%.*s) stays there, %llu blocks and "
+                   "%llu bytes that are known of: erase it\n",
+                   (unsigned long long)s.id, PRB(s.premises), (unsigned long long)left.blocks,
+                   (unsigned long long)left.bytes);
     if (!r)
         r = keys_revoke_peer(c->m, 0, s.id, c->now_ms);
     return r ? r : c->m->st->ops->server_remove(c->m->st, s.id);

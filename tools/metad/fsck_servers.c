@@ -148,7 +148,7 @@ static int count_lacking(struct cmd *c, uint64_t ns, uint64_t *blocks, bool *cur
         bool more = false, some = false;
         r = ops->fill_step(c->m->st, ns, v[k].id, FILL_BLOCKS, &more);
         if (!r)
-            r = ops->lack_sum(c->m->st, ns, v[k].id, SIZE_MAX >> 1, &sum);
+            r = ops->lack_sum(c->m->st, ns, v[k].id, &sum);
         if (!r && sum.blocks && meta_hears(&v[k], c->now_ms))
             r = ops->lack_curable(c->m->st, ns, v[k].id, heard, CURABLE_LOOKED, &some);
         if (r)

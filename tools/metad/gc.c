@@ -26,6 +26,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "blockid.h"
 #include "opening.h"
 #include "replicas.h"
 
@@ -78,6 +79,101 @@ int gc_declare(struct meta *m, uint64_t ns, int64_t now_ms, size_t max, size_t *
     return r;
 }
 
+/* ---- left behind ---------------------------------------------------------------------------- */
+int gc_is_at(struct meta *m, uint64_t ns, const struct block_id *b,
+             const struct server_row *servers, size_t servers_n, int64_t now_ms, bool *yes)
+{
+    struct holder_row h[CANDIDATES_MAX];
+    size_t n;
+    int r = m->st->ops->holders(m->st, ns, b, h, &n);
+    *yes = false;
+    for (size_t s = 0; s < servers_n && !r; s++)
+        for (size_t k = 0; k < n; k++)
+            *yes |= servers[s].id == h[k].server && servers[s].generation == h[k].generation &&
+                    meta_hears(&servers[s], now_ms);
+    return r;
+}
+
+/* A page of what is recorded of the namespace; what of it is at the server goes. */
+static int part_page(struct meta *m, struct parted_row *p, bool exists, int64_t now_ms, size_t max,
+                     bool *last, size_t *looked, struct arena *ar)
+{
+    const struct store_ops *ops = m->st->ops;
+    struct server_row *servers;
+    struct presence_row *v;
+    size_t servers_n, n;
+    int r = ops->assigned(m->st, p->ns, &servers, &servers_n, ar);
+    if (!r)
+        r = ops->presence_page(m->st, p->ns, &p->after, max + CANDIDATES_MAX, &v, &n, ar);
+    if (r)
+        return r;
+    *last = n < max + CANDIDATES_MAX;
+    for (size_t k = 0; k < n && !r; k++) {
+        bool at = !exists, left;
+        if (!*last && block_id_equal(&v[k].block, &v[n - 1].block))
+            break; /* others of it may be in the next page */
+        p->after = v[k].block;
+        ++*looked;
+        if (v[k].server != p->server)
+            continue;
+        if (exists)
+            r = gc_is_at(m, p->ns, &v[k].block, servers, servers_n, now_ms, &at);
+        p->kept += !r && !at;
+        if (!r && at)
+            r = ops->presence_drop(m->st, p->ns, &v[k].block, p->server, INT64_MAX, &left);
+        if (!r && at && exists)
+            r = ops->gone_due(m->st, p->ns, &v[k].block, p->server, now_ms);
+    }
+    return r;
+}
+
+static int part(struct meta *m, struct parted_row *p, bool exists, int64_t now_ms, size_t *left,
+                struct arena *ar)
+{
+    const struct store_ops *ops = m->st->ops;
+    struct held_row held;
+    uint64_t orders = 0;
+    bool last = true;
+    size_t looked = 0;
+    int r = ops->held(m->st, p->ns, p->server, &held);
+    if (!r && (held.blocks || !exists))
+        r = part_page(m, p, exists, now_ms, *left, &last, &looked, ar);
+    *left -= looked < *left ? looked : *left;
+    if (!r && last && exists && !p->kept)
+        r = ops->gone_count(m->st, p->server, p->ns, 1, &orders);
+    if (!r && last && !p->kept && !orders)
+        return ops->parted_drop(m->st, p->ns, p->server);
+    if (!r && last) { /* what is the only copy is looked at again a grace time later */
+        p->since_ms = p->kept ? (uint64_t)now_ms : p->since_ms;
+        p->kept = 0;
+        memset(&p->after, 0, sizeof p->after);
+    }
+    return r ? r : ops->parted_set(m->st, p);
+}
+
+int gc_parted(struct meta *m, int64_t now_ms, size_t *left)
+{
+    cleanup_arena struct arena ar = {0};
+    struct parted_row *v;
+    size_t n;
+    int r = m->st->ops->parted_list(m->st, 0, &v, &n, &ar);
+    for (size_t k = 0; k < n && !r && *left; k++) {
+        struct server_row s;
+        r = m->st->ops->server_get(m->st, v[k].server, &s, &ar);
+        bool exists = r == 0;
+        if (r && r != -ENOENT)
+            return r;
+        r = 0;
+        if (exists && v[k].since_ms > (uint64_t)now_ms) { /* the calendar was set back */
+            v[k].since_ms = (uint64_t)now_ms;
+            r = m->st->ops->parted_set(m->st, &v[k]);
+        } else if (!exists || v[k].since_ms < gc_due_before(m, now_ms)) {
+            r = part(m, &v[k], exists, now_ms, left, &ar);
+        }
+    }
+    return r;
+}
+
 int meta_gc(struct meta *m, int64_t now_ms, struct meta_gc_sums *sums, bool *more)
 {
     cleanup_arena struct arena ar = {0};
@@ -92,6 +188,10 @@ int meta_gc(struct meta *m, int64_t now_ms, struct meta_gc_sums *sums, bool *mor
         r = gc_declare(m, v[k].id, now_ms, left, &looked, sums);
         left -= looked;
     }
+    if (!r && left)
+        r = gc_parted(m, now_ms, &left);
+    if (!r && left)
+        r = m->st->ops->unlack_step(m->st, &left);
     *more |= !left;
     uint64_t kept = m->gc_grace_ms + GONE_KEPT_MS;
     if (!r && (uint64_t)now_ms > kept)

@@ -13,6 +13,13 @@
  * the grace time. *n: how many were looked at. */
 int gc_declare(struct meta *m, uint64_t ns, int64_t now_ms, size_t max, size_t *n,
                struct meta_gc_sums *sums);
+/* One step of removing what namespaces have left on servers that they are at no more: what those
+ * have that they are at now, and that are not silent. At most *left blocks, which becomes less. */
+int gc_parted(struct meta *m, int64_t now_ms, size_t *left);
+/* Whether one of these, the servers that the namespace has now, is recorded to have the block, and
+ * not silent. */
+int gc_is_at(struct meta *m, uint64_t ns, const struct block_id *b,
+             const struct server_row *servers, size_t servers_n, int64_t now_ms, bool *yes);
 /* Unused since then is long enough. */
 uint64_t gc_due_before(const struct meta *m, int64_t now_ms);
 #endif

@@ -57,20 +57,11 @@ static bool is_recorded(const struct inventory *v, const struct holder_row *h, s
 /* Whether a server that the namespace has now, and that is not silent, is recorded to have it. */
 static int is_elsewhere(struct inventory *v, const struct m_held *h, bool *yes)
 {
-    const struct store_ops *ops = v->m->st->ops;
-    struct holder_row rows[CANDIDATES_MAX];
     struct server_row *servers;
-    size_t n, servers_n;
-    int r = ops->assigned(v->m->st, h->ns, &servers, &servers_n, v->ar);
-    if (!r)
-        r = ops->holders(v->m->st, h->ns, &h->block, rows, &n);
+    size_t servers_n;
     *yes = false;
-    for (size_t s = 0; s < servers_n && !r; s++)
-        for (size_t k = 0; k < n; k++)
-            *yes |= servers[s].id == rows[k].server &&
-                    servers[s].generation == rows[k].generation &&
-                    meta_hears(&servers[s], v->now_ms);
-    return r;
+    int r = v->m->st->ops->assigned(v->m->st, h->ns, &servers, &servers_n, v->ar);
+    return r ? r : gc_is_at(v->m, h->ns, &h->block, servers, servers_n, v->now_ms, yes);
 }
 
 /* known: something of the namespace refers to it, which is not at this server any more: others must

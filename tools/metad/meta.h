@@ -82,7 +82,7 @@ int meta_locate(struct meta *m, const struct meta_caller *who, const struct m_lo
 /* Which block servers hold how much of a file or folder, a page of it; also for administrators.
  * -ENOENT: no such path or namespace. */
 int meta_where(struct meta *m, const struct meta_caller *who, const struct m_where_req *q,
-               struct m_where_ans *a, struct arena *ar, char *why);
+               int64_t now_ms, struct m_where_ans *a, struct arena *ar, char *why);
 /* Newest SJID of a namespace the caller may read; -EACCES. */
 int meta_head(struct meta *m, const struct meta_caller *who, uint64_t ns, uint64_t *head);
 /* Rises with every change of an account's memberships, mounts or assignments. */

@@ -18,7 +18,6 @@
 #include <string.h>
 
 #define NAMESPACES_PAGE 256u /* of one answer to replicas */
-#define LACKING_COUNTED 1000u
 #define BACKLOG_DEFAULT 1024u
 #define BACKLOG_MAX 4096u
 #define BACKLOG_ROWS 1024u   /* read at a time */
@@ -67,7 +66,9 @@ int replicas_present(struct meta *m, uint64_t ns, uint64_t server, const struct 
 
 int replicas_assigned(struct meta *m, uint64_t ns, uint64_t server)
 {
-    int r = m->st->ops->lack_drop(m->st, ns, server);
+    int r = m->st->ops->lack_anew(m->st, ns, server);
+    if (!r)
+        r = m->st->ops->parted_drop(m->st, ns, server);
     if (!r)
         r = m->st->ops->leave(m->st, ns, server, false);
     if (!r)
@@ -109,6 +110,8 @@ int replicas_let_go(struct meta *m, uint64_t ns, uint64_t server, int64_t now_ms
     r = m->st->ops->unassign(m->st, ns, server);
     if (!r)
         r = m->st->ops->lack_drop(m->st, ns, server);
+    if (!r)
+        r = m->st->ops->parted_put(m->st, ns, server, now_ms);
     if (!r) /* what members and other servers have in hand for it */
         r = keys_revoke(m, ns, 0, server, now_ms);
     if (!r) /* and what it has in hand for others */
@@ -149,12 +152,12 @@ static int describe(struct meta *m, uint64_t ns, uint64_t server, size_t *budget
 {
     struct lack_sum sum;
     bool more = false;
-    int r = m->st->ops->lack_sum(m->st, ns, server, LACKING_COUNTED, &sum);
+    int r = m->st->ops->lack_sum(m->st, ns, server, &sum);
     if (!r && sum.filling && *budget) {
         r = m->st->ops->fill_step(m->st, ns, server, *budget, &more);
         *budget = more ? 0 : *budget / 2;
         if (!r)
-            r = m->st->ops->lack_sum(m->st, ns, server, LACKING_COUNTED, &sum);
+            r = m->st->ops->lack_sum(m->st, ns, server, &sum);
     }
     if (!r) {
         out->lacking = sum.blocks;

@@ -127,6 +127,17 @@ struct lack_sum {
     uint64_t blocks, bytes, oldest; /* oldest: SJID, 0: nothing is lacking */
     bool filling;                   /* and more may be: it is still being looked up */
 };
+struct held_row { /* different blocks */
+    uint64_t blocks, bytes;
+};
+struct parted_row { /* a server that the namespace has left: 13.sql */
+    uint64_t ns, server, since_ms, kept;
+    struct block_id after;
+};
+struct presence_row {
+    struct block_id block;
+    uint64_t server;
+};
 struct run_row { /* commits that became complete one after the other */
     uint64_t seq, sjid, n;
 };
@@ -227,7 +238,8 @@ struct store_ops {
     int (*unassign)(struct store *s, uint64_t ns, uint64_t server);
     int (*leave)(struct store *s, uint64_t ns, uint64_t server, bool leaving);
     /* Whether a block that is present there would have fewer than `copies` elsewhere, as far as
-     * there are servers for them; who was not heard of since then counts as having nothing. */
+     * there are servers for them; who was not heard of since then counts as having nothing. Also
+     * true where it has to be asked again, as much is lacking: it goes on then. */
     int (*leave_blocked)(struct store *s, uint64_t ns, uint64_t server, uint64_t copies,
                          uint64_t heard_ms, bool *blocked);
     /* The premises that a namespace never leaves, none: it may go anywhere. While there are some,
@@ -368,8 +380,10 @@ struct store_ops {
 
     /* What servers lack: 2.sql has the rules. take removes a block's rows and gives the commits
      * that waited for it; list gives those behind `after` in the order of commits, the newest first
-     * (NULL: from the newest on), by block within one, a row for each commit; sum looks at `max`
-     * rows, from the oldest on; drop forgets all of a server's, its order of completion too. */
+     * (NULL: from the newest on), by block within one, a row for each commit. drop forgets all of
+     * a server's, its order of completion too, at once as far as anybody sees, and in steps
+     * (unlack) of at most *left rows, which becomes less; anew ends that for one that is assigned
+     * again. */
     int (*lack_put)(struct store *s, uint64_t ns, uint64_t server, const struct block_id *b,
                     uint64_t sjid);
     int (*lack_lost)(struct store *s, uint64_t ns, uint64_t server,
@@ -379,11 +393,20 @@ struct store_ops {
     int (*lack_of)(struct store *s, uint64_t ns, uint64_t server, uint64_t sjid, bool *any);
     int (*lack_list)(struct store *s, uint64_t ns, uint64_t server, const struct lack_row *after,
                      size_t limit, struct lack_row **v, size_t *n, struct arena *ar);
-    int (*lack_sum)(struct store *s, uint64_t ns, uint64_t server, size_t max,
-                    struct lack_sum *sum);
-    /* How many blocks it lacks, however many commits refer to each. */
-    int (*lack_count)(struct store *s, uint64_t ns, uint64_t server, uint64_t *n);
+    int (*lack_sum)(struct store *s, uint64_t ns, uint64_t server, struct lack_sum *sum);
     int (*lack_drop)(struct store *s, uint64_t ns, uint64_t server);
+    int (*lack_anew)(struct store *s, uint64_t ns, uint64_t server);
+    int (*unlack_step)(struct store *s, size_t *left);
+    /* What is present at the server; server 0: all that the namespace has. */
+    int (*held)(struct store *s, uint64_t ns, uint64_t server, struct held_row *h);
+    /* Servers that the namespace (0: any) has left. page: presence behind the block, of all. */
+    int (*parted_put)(struct store *s, uint64_t ns, uint64_t server, int64_t now_ms);
+    int (*parted_drop)(struct store *s, uint64_t ns, uint64_t server);
+    int (*parted_list)(struct store *s, uint64_t ns, struct parted_row **v, size_t *n,
+                       struct arena *ar);
+    int (*parted_set)(struct store *s, const struct parted_row *p);
+    int (*presence_page)(struct store *s, uint64_t ns, const struct block_id *after, size_t max,
+                         struct presence_row **v, size_t *n, struct arena *ar);
     /* Whether it is known that the server lacks the block, or it is still being looked up. */
     int (*lack_noted)(struct store *s, uint64_t ns, uint64_t server, const struct block_id *b,
                       bool *yes);

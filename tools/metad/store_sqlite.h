@@ -59,6 +59,10 @@ int sq_ref_each(struct store *s, uint64_t ns, sqlite3_stmt *st, int64_t n);
  * whenever. */
 #define HEARD_SINCE(since) "(" #since " = 0 OR beat_ms BETWEEN " #since " AND " #since " + 120000)"
 
+/* Whether rows of `lack` of the server are to be read: unlack, 13.sql. */
+#define LACKS(ns_, server_)                                                                        \
+    "NOT EXISTS (SELECT 1 FROM unlack AS u WHERE u.ns = " #ns_ " AND u.server = " #server_ ")"
+
 uint64_t sq_u64(sqlite3_stmt *st, int col);
 struct bytes sq_bytes(sqlite3_stmt *st, int col, struct arena *ar);
 /* Exactly n bytes, or zeros where the column holds another number of them. */
@@ -224,7 +228,16 @@ int sq_stage_join(struct store *s, uint64_t ns, uint64_t device, uint64_t reques
 int sq_stage_bytes(struct store *s, uint64_t ns, uint64_t device, uint64_t *bytes);
 int sq_stage_drop(struct store *s, uint64_t ns, uint64_t device, uint64_t request);
 
-/* store_sqlite_lack.c */
+/* store_sqlite_leave.c */
+/* Something more may be lacking in the namespace: who leaves it is looked at anew. */
+int sq_leave_anew(struct store *s, uint64_t ns);
+int sq_parted_put(struct store *s, uint64_t ns, uint64_t server, int64_t now_ms);
+int sq_parted_drop(struct store *s, uint64_t ns, uint64_t server);
+int sq_parted_list(struct store *s, uint64_t ns, struct parted_row **v, size_t *n,
+                   struct arena *ar);
+int sq_parted_set(struct store *s, const struct parted_row *p);
+int sq_presence_page(struct store *s, uint64_t ns, const struct block_id *after, size_t max,
+                     struct presence_row **v, size_t *n, struct arena *ar);
 int sq_leave(struct store *s, uint64_t ns, uint64_t server, bool leaving);
 int sq_leave_blocked(struct store *s, uint64_t ns, uint64_t server, uint64_t copies,
                      uint64_t heard_ms, bool *blocked);
@@ -249,11 +262,13 @@ int sq_lack_take(struct store *s, uint64_t ns, uint64_t server, const struct blo
 int sq_lack_of(struct store *s, uint64_t ns, uint64_t server, uint64_t sjid, bool *any);
 int sq_lack_list(struct store *s, uint64_t ns, uint64_t server, const struct lack_row *after,
                  size_t limit, struct lack_row **v, size_t *n, struct arena *ar);
-int sq_lack_sum(struct store *s, uint64_t ns, uint64_t server, size_t max, struct lack_sum *sum);
+int sq_lack_sum(struct store *s, uint64_t ns, uint64_t server, struct lack_sum *sum);
+int sq_held(struct store *s, uint64_t ns, uint64_t server, struct held_row *h);
 int sq_lack_drop(struct store *s, uint64_t ns, uint64_t server);
+int sq_lack_anew(struct store *s, uint64_t ns, uint64_t server);
+int sq_unlack_step(struct store *s, size_t *left);
 int sq_fill_begin(struct store *s, uint64_t ns, uint64_t server);
 int sq_fill_step(struct store *s, uint64_t ns, uint64_t server, size_t blocks, bool *more);
-int sq_lack_count(struct store *s, uint64_t ns, uint64_t server, uint64_t *n);
 int sq_lack_noted(struct store *s, uint64_t ns, uint64_t server, const struct block_id *b,
                   bool *yes);
 int sq_lack_curable(struct store *s, uint64_t ns, uint64_t server, uint64_t heard_ms, size_t max,

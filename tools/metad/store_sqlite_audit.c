@@ -151,7 +151,7 @@ int sq_lack_curable(struct store *s, uint64_t ns, uint64_t server, uint64_t hear
         "ON a.ns = ?1 AND a.server = p.server JOIN server AS h ON h.id = p.server "
         "AND h.generation = p.generation AND " HEARD_SINCE(?3) " "
         "WHERE p.ns = ?1 AND p.block = l.block AND p.server <> ?2)), 0) "
-        "FROM (SELECT block FROM lack WHERE ns = ?1 AND server = ?2 LIMIT ?4) AS l",
+        "FROM (SELECT block FROM lack WHERE ns = ?1 AND server = ?2 AND " LACKS(?1, ?2) " LIMIT ?4) AS l",
         "iiii", ns, server, heard_ms, (uint64_t)max);
     int r = sq_one(s, st);
     if (!r) {

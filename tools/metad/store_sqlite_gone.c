@@ -13,6 +13,10 @@ static struct bytes block_bytes(const struct block_id *b)
 int sq_presence_put(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
                     uint64_t generation, uint64_t proof)
 {
+    /* one that leaves has something more that may keep it */
+    int r = sq_exec(s, "DELETE FROM leave_look WHERE ns = ? AND server = ?", "ii", ns, server);
+    if (r)
+        return r;
     return sq_exec(s,
                    "INSERT INTO presence (ns, block, server, generation, proof) "
                    "VALUES (?, ?, ?, ?, ?) ON CONFLICT (ns, block, server) DO UPDATE SET "

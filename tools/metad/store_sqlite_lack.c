@@ -19,6 +19,9 @@ int sq_lack_put(struct store *s, uint64_t ns, uint64_t server, const struct bloc
 
 int sq_lack_lost(struct store *s, uint64_t ns, uint64_t server, const struct block_id *b)
 {
+    int r = sq_leave_anew(s, ns);
+    if (r)
+        return r;
     return sq_exec(s,
                    "INSERT OR IGNORE INTO lack (ns, server, block, sjid) "
                    "SELECT ns, ?2, block, born FROM block WHERE ns = ?1 AND block = ?3 AND EXISTS "
@@ -63,8 +66,8 @@ int sq_lack_list(struct store *s, uint64_t ns, uint64_t server, const struct lac
     sqlite3_stmt *st =
         sq_bind(s,
                 "SELECT lack.block, len, sjid FROM lack LEFT JOIN block ON block.ns = lack.ns AND "
-                "block.block = lack.block WHERE lack.ns = ? AND server = ? AND "
-                "(sjid, lack.block) < (?, ?) ORDER BY sjid DESC, lack.block DESC LIMIT ?",
+                "block.block = lack.block WHERE lack.ns = ?1 AND server = ?2 AND " LACKS(?1, ?2)
+                " AND (sjid, lack.block) < (?3, ?4) ORDER BY sjid DESC, lack.block DESC LIMIT ?5",
                 "iiibi", ns, server, after->sjid, block_bytes(&after->block), (uint64_t)limit);
     int r;
     *v = NULL;
@@ -80,57 +83,115 @@ int sq_lack_list(struct store *s, uint64_t ns, uint64_t server, const struct lac
     return r;
 }
 
-int sq_lack_sum(struct store *s, uint64_t ns, uint64_t server, size_t max, struct lack_sum *sum)
+int sq_lack_sum(struct store *s, uint64_t ns, uint64_t server, struct lack_sum *sum)
 {
-    /* a block may be lacking for several commits: it is counted for each up to the bound */
     sqlite3_stmt *st =
         sq_bind(s,
-                "SELECT count(*), coalesce(sum(len), 0), coalesce(min(sjid), 0) FROM "
-                "(SELECT len, sjid FROM lack LEFT JOIN block ON block.ns = lack.ns AND "
-                "block.block = lack.block WHERE lack.ns = ?1 AND server = ?2 "
-                "ORDER BY sjid LIMIT ?3)",
-                "iii", ns, server, (uint64_t)max);
+                "SELECT coalesce((SELECT sjid FROM lack WHERE ns = ?1 AND server = ?2 AND " LACKS(
+                    ?1, ?2) " ORDER BY sjid LIMIT 1), 0), "
+                            "EXISTS (SELECT 1 FROM fill WHERE ns = ?1 AND server = ?2)",
+                "ii", ns, server);
     int r = sq_one(s, st);
-    if (!r)
-        *sum = (struct lack_sum){
-            .blocks = sq_u64(st, 0), .bytes = sq_u64(st, 1), .oldest = sq_u64(st, 2)};
+    *sum = (struct lack_sum){0};
+    if (!r) {
+        sum->oldest = sq_u64(st, 0);
+        sum->filling = sq_u64(st, 1) != 0;
+    }
     sq_done(st);
-    if (r)
+    if (r || (!sum->oldest && !sum->filling))
         return r;
-    st = sq_bind(s, "SELECT 1 FROM fill WHERE ns = ? AND server = ?", "ii", ns, server);
-    r = sq_one(s, st);
-    sq_done(st);
-    sum->filling = r == 0;
-    return r == -ENOENT ? 0 : r;
-}
-
-int sq_lack_count(struct store *s, uint64_t ns, uint64_t server, uint64_t *n)
-{
-    sqlite3_stmt *st = sq_bind(s,
-                               "SELECT count(*) FROM (SELECT DISTINCT block FROM lack "
-                               "WHERE ns = ? AND server = ?)",
-                               "ii", ns, server);
-    int r = sq_one(s, st);
-    *n = r ? 0 : sq_u64(st, 0);
-    sq_done(st);
+    struct held_row all, there;
+    r = sq_held(s, ns, 0, &all);
+    if (!r)
+        r = sq_held(s, ns, server, &there);
+    if (!r) {
+        sum->blocks = all.blocks - there.blocks;
+        sum->bytes = all.bytes - there.bytes;
+    }
     return r;
 }
 
+int sq_held(struct store *s, uint64_t ns, uint64_t server, struct held_row *h)
+{
+    sqlite3_stmt *st =
+        sq_bind(s,
+                "SELECT blocks, bytes FROM held WHERE ns = ?1 AND server = ?2 AND generation = "
+                "coalesce((SELECT generation FROM server WHERE id = ?2), 0)",
+                "ii", ns, server);
+    int r = sq_one(s, st);
+    *h = (struct held_row){0};
+    if (!r)
+        *h = (struct held_row){.blocks = sq_u64(st, 0), .bytes = sq_u64(st, 1)};
+    sq_done(st);
+    return r == -ENOENT ? 0 : r;
+}
+
+/* ---- what is not to be read any more --------------------------------------------------------- */
 int sq_lack_drop(struct store *s, uint64_t ns, uint64_t server)
 {
-    int r = sq_exec(s, "DELETE FROM lack WHERE ns = ? AND server = ?", "ii", ns, server);
-    if (!r)
-        r = sq_exec(s, "DELETE FROM fill WHERE ns = ? AND server = ?", "ii", ns, server);
+    int r = sq_exec(s, "DELETE FROM fill WHERE ns = ? AND server = ?", "ii", ns, server);
+    return r ? r
+             : sq_exec(s, "INSERT OR IGNORE INTO unlack (ns, server) VALUES (?, ?)", "ii", ns,
+                       server);
+}
+
+int sq_lack_anew(struct store *s, uint64_t ns, uint64_t server)
+{
+    int r = sq_exec(s, "DELETE FROM unlack WHERE ns = ? AND server = ?", "ii", ns, server);
     return r ? r : sq_exec(s, "DELETE FROM complete WHERE ns = ? AND server = ?", "ii", ns, server);
+}
+
+/* At most *left rows of one server, which becomes less. */
+static int unlack_rows(struct store *s, uint64_t ns, uint64_t server, size_t *left)
+{
+    sqlite3 *db = ((struct sq *)s)->db;
+    int r = sq_exec(s,
+                    "DELETE FROM lack WHERE ns = ?1 AND server = ?2 AND (block, sjid) IN "
+                    "(SELECT block, sjid FROM lack WHERE ns = ?1 AND server = ?2 LIMIT ?3)",
+                    "iii", ns, server, (uint64_t)*left);
+    size_t n = r ? 0 : (size_t)sqlite3_changes(db);
+    *left -= n < *left ? n : *left;
+    if (r || !*left)
+        return r;
+    r = sq_exec(s,
+                "DELETE FROM complete WHERE ns = ?1 AND server = ?2 AND seq IN "
+                "(SELECT seq FROM complete WHERE ns = ?1 AND server = ?2 LIMIT ?3)",
+                "iii", ns, server, (uint64_t)*left);
+    n = r ? 0 : (size_t)sqlite3_changes(db);
+    *left -= n < *left ? n : *left;
+    if (r || !*left)
+        return r;
+    return sq_exec(s, "DELETE FROM unlack WHERE ns = ? AND server = ?", "ii", ns, server);
+}
+
+int sq_unlack_step(struct store *s, size_t *left)
+{
+    int r = 0;
+    while (!r && *left) {
+        sqlite3_stmt *st = sq_bind(s, "SELECT ns, server FROM unlack LIMIT 1", "");
+        uint64_t ns = 0, server = 0;
+        r = sq_one(s, st);
+        if (!r) {
+            ns = sq_u64(st, 0);
+            server = sq_u64(st, 1);
+        }
+        sq_done(st);
+        if (r)
+            return r == -ENOENT ? 0 : r;
+        r = unlack_rows(s, ns, server, left);
+    }
+    return r;
 }
 
 /* ---- filling -------------------------------------------------------------------------------- */
 int sq_fill_begin(struct store *s, uint64_t ns, uint64_t server)
 {
-    return sq_exec(s,
-                   "INSERT OR REPLACE INTO fill (ns, server, below) "
-                   "SELECT id, ?2, head + 1 FROM namespace WHERE id = ?1",
-                   "ii", ns, server);
+    int r = sq_leave_anew(s, ns);
+    return r ? r
+             : sq_exec(s,
+                       "INSERT OR REPLACE INTO fill (ns, server, below) "
+                       "SELECT id, ?2, head + 1 FROM namespace WHERE id = ?1",
+                       "ii", ns, server);
 }
 
 /* From where on a slice of at most about `blocks` reaches down; 0: it is the last. */
@@ -285,45 +346,7 @@ int sq_complete_forget(struct store *s, uint64_t ns, uint64_t upto, size_t *left
     return r;
 }
 
-/* ---- leaving -------------------------------------------------------------------------------- */
-int sq_leave(struct store *s, uint64_t ns, uint64_t server, bool leaving)
-{
-    return sq_exec(s, "UPDATE assignment SET leaving = ?3 WHERE ns = ?1 AND server = ?2", "iii", ns,
-                   server, (uint64_t)leaving);
-}
-
-/* A block with too few copies is lacking at all of `stay` but fewer than ?3 servers, and so at one
- * at least of any ?3 of them: only what those lack that are the least behind is looked at, however
- * much the others do. Who is further behind than the bound counts as equal. */
-#define LEAST_BEHIND                                                                               \
-    "server IN (SELECT server FROM stay ORDER BY (SELECT count(*) FROM (SELECT 1 FROM lack AS b "  \
-    "WHERE b.ns = ?1 AND b.server = stay.server LIMIT 10000)) LIMIT ?3) AND EXISTS "
-
-int sq_leave_blocked(struct store *s, uint64_t ns, uint64_t server, uint64_t copies,
-                     uint64_t heard_ms, bool *blocked)
-{
-    /* Only blocks that somebody lacks can have too few copies; while another server is being
-     * filled, what it lacks is not all known. With fewer servers than copies nothing goes. */
-    sqlite3_stmt *st =
-        sq_bind(s,
-                "WITH stay AS (SELECT server FROM placed JOIN server ON id = placed.server "
-                "WHERE ns = ?1 AND leaving = 0 AND " HEARD_SINCE(?4) ") "
-                "SELECT 1 WHERE EXISTS (SELECT 1 FROM fill WHERE ns = ?1 AND server IN stay) "
-                "OR ((SELECT count(*) FROM stay) < ?3 AND EXISTS "
-                "(SELECT 1 FROM block WHERE ns = ?1)) "
-                "OR EXISTS (SELECT 1 FROM lack WHERE ns = ?1 AND " LEAST_BEHIND
-                "(SELECT 1 FROM presence AS p JOIN server ON id = p.server WHERE p.ns = ?1 AND "
-                "p.block = lack.block AND p.server = ?2 AND p.generation = server.generation) "
-                "AND (SELECT count(DISTINCT l.server) FROM lack AS l WHERE l.ns = ?1 AND "
-                "l.server IN stay AND l.block = lack.block) > "
-                "(SELECT count(*) FROM stay) - ?3)",
-                "iiii", ns, server, copies, heard_ms);
-    int r = sq_one(s, st);
-    sq_done(st);
-    *blocked = r == 0;
-    return r == -ENOENT ? 0 : r;
-}
-
+/* ---- who serves what ------------------------------------------------------------------------- */
 int sq_ns_of_server(struct store *s, uint64_t server, uint64_t after, size_t limit, uint64_t **v,
                     size_t *n, struct arena *ar)
 {

@@ -22,6 +22,7 @@
 #include "10.sql.h"
 #include "11.sql.h"
 #include "12.sql.h"
+#include "13.sql.h"
 #include "2.sql.h"
 #include "3.sql.h"
 #include "4.sql.h"
@@ -40,8 +41,8 @@
 #define WHY_LEN 512
 
 static const struct migration migrations[] = {
-    {1, sql_schema}, {2, sql_2}, {3, sql_3}, {4, sql_4},   {5, sql_5},   {6, sql_6},
-    {7, sql_7},      {8, sql_8}, {9, sql_9}, {10, sql_10}, {11, sql_11}, {12, sql_12},
+    {1, sql_schema}, {2, sql_2}, {3, sql_3},   {4, sql_4},   {5, sql_5},   {6, sql_6},   {7, sql_7},
+    {8, sql_8},      {9, sql_9}, {10, sql_10}, {11, sql_11}, {12, sql_12}, {13, sql_13},
 };
 
 static int sq_errno(int rc)
@@ -471,10 +472,17 @@ const struct store_ops sq_ops = {
     .finding_put = sq_finding_put,
     .extent_page = sq_extent_page,
     .block_at = sq_block_at,
-    .lack_count = sq_lack_count,
     .lack_noted = sq_lack_noted,
     .lack_curable = sq_lack_curable,
     .lack_drop = sq_lack_drop,
+    .lack_anew = sq_lack_anew,
+    .unlack_step = sq_unlack_step,
+    .held = sq_held,
+    .parted_put = sq_parted_put,
+    .parted_drop = sq_parted_drop,
+    .parted_list = sq_parted_list,
+    .parted_set = sq_parted_set,
+    .presence_page = sq_presence_page,
     .fill_begin = sq_fill_begin,
     .fill_step = sq_fill_step,
     .complete_begin = sq_complete_begin,

@@ -18,6 +18,8 @@
 #define LOOKS_DEFAULT 4096u
 #define LOOKS_MIN 2u     /* an item, and one name or extent of it: each page gets somewhere */
 #define LOOKS_MAX 10000u /* and so many items may be left over: WHERE_LEFT_MAX holds them */
+#define DISKS_MAX 256u
+#define REMOVING_COUNTED 1000u
 
 struct survey {
     struct meta *m;
@@ -28,6 +30,7 @@ struct survey {
     size_t servers_n;
     size_t place[CANDIDATES_MAX]; /* of each server, in a->premises */
     size_t looks;                 /* names and extents that may still be looked at */
+    int64_t now_ms;
 };
 
 /* ---- counting ------------------------------------------------------------------------------- */
@@ -168,6 +171,56 @@ static int look_at(struct survey *s, const struct m_where_item *item)
     return i.type == NODE_REG ? look_at_file(s, item) : 0;
 }
 
+/* ---- the whole namespace -------------------------------------------------------------------- */
+static int add_disk(struct survey *s, const struct server_row *server, const struct parted_row *p)
+{
+    const struct store_ops *ops = s->m->st->ops;
+    struct m_where_ans *a = s->a;
+    struct held_row held;
+    struct m_where_disk d = {.server = server->id,
+                             .premises = server->premises,
+                             .left = p != NULL,
+                             .silent = !meta_hears(server, s->now_ms)};
+    int r = ops->held(s->m->st, a->ns, server->id, &held);
+    if (!r && p)
+        r = ops->gone_count(s->m->st, server->id, a->ns, REMOVING_COUNTED, &d.removing);
+    d.blocks = held.blocks;
+    d.bytes = held.bytes;
+    d.until_ms = p && held.blocks ? p->since_ms + s->m->gc_grace_ms : 0;
+    if (!r && a->disks_n < DISKS_MAX && (!p || d.blocks || d.removing))
+        a->disks[a->disks_n++] = d;
+    return r;
+}
+
+/* What lies at the servers that it has, and at those that it has left. */
+static int survey_disks(struct survey *s, const struct ns_row *row)
+{
+    const struct store_ops *ops = s->m->st->ops;
+    struct parted_row *v;
+    struct held_row all;
+    size_t n;
+    int r = ops->held(s->m->st, row->id, 0, &all);
+    if (!r)
+        r = ops->parted_list(s->m->st, row->id, &v, &n, s->ar);
+    if (r)
+        return r;
+    s->a->ns_file_bytes = row->used_bytes;
+    s->a->ns_blocks = all.blocks;
+    s->a->ns_bytes = all.bytes;
+    s->a->disks = arena_alloc(s->ar, DISKS_MAX * sizeof *s->a->disks);
+    for (size_t k = 0; k < s->servers_n && !r; k++)
+        r = add_disk(s, &s->servers[k], NULL);
+    for (size_t k = 0; k < n && !r; k++) {
+        struct server_row server;
+        r = ops->server_get(s->m->st, v[k].server, &server, s->ar);
+        if (!r)
+            r = add_disk(s, &server, &v[k]);
+        else if (r == -ENOENT) /* struck off: its disk is nobody's any more */
+            r = 0;
+    }
+    return r;
+}
+
 /* ---- the question --------------------------------------------------------------------------- */
 /* The node at a path; -ENOENT. */
 static int find_path(struct survey *s, uint64_t root, uint64_t *node)
@@ -221,6 +274,8 @@ static int survey(struct survey *s, const struct ns_row *row)
     if (r)
         return r;
     prepare(s);
+    if (!s->q->at && (r = survey_disks(s, row)))
+        return r;
     if (s->q->items_n)
         for (size_t k = 0; k < s->q->items_n && !r; k++)
             r = look_at(s, &s->q->items[k]);
@@ -230,9 +285,9 @@ static int survey(struct survey *s, const struct ns_row *row)
 }
 
 int meta_where(struct meta *m, const struct meta_caller *who, const struct m_where_req *q,
-               struct m_where_ans *a, struct arena *ar, char *why)
+               int64_t now_ms, struct m_where_ans *a, struct arena *ar, char *why)
 {
-    struct survey s = {.m = m, .ar = ar, .q = q, .a = a};
+    struct survey s = {.m = m, .ar = ar, .q = q, .a = a, .now_ms = now_ms};
     struct ns_row row;
     memset(a, 0, sizeof *a);
     s.looks = q->limit ? q->limit : LOOKS_DEFAULT;

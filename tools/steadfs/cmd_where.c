@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/xattr.h>
+#include <time.h>
 
 #include "identity.h"
 #include "mounts.h"
@@ -20,6 +21,7 @@
 
 #define CALL_MS 60000u
 #define COPIES_MAX 64
+#define DISKS_MAX 256
 
 struct todo {
     uint64_t node, off;
@@ -40,6 +42,7 @@ struct survey {
     /* the sums */
     struct m_where_ans sum; /* texts live in texts */
     struct m_where_amount servers[64], premises[64], copies[COPIES_MAX + 1];
+    struct m_where_disk disks[DISKS_MAX]; /* of the first page; texts live in texts */
     struct arena texts;
 };
 
@@ -120,8 +123,18 @@ static void add(struct survey *s, struct m_where_amount *v, size_t *n, size_t ma
 static void take(struct survey *s, const struct m_where_ans *a)
 {
     struct m_where_ans *sum = &s->sum;
-    if (!s->at)
+    if (!s->at) {
         sum->name = arena_bytes(&s->texts, a->name.p, a->name.n);
+        sum->ns_file_bytes = a->ns_file_bytes;
+        sum->ns_blocks = a->ns_blocks;
+        sum->ns_bytes = a->ns_bytes;
+        for (size_t k = 0; k < a->disks_n && k < DISKS_MAX; k++) {
+            struct bytes at = a->disks[k].premises;
+            s->disks[k] = a->disks[k];
+            s->disks[k].premises = arena_bytes(&s->texts, at.p, at.n);
+            sum->disks_n++;
+        }
+    }
     s->ns = a->ns;
     s->at = a->at;
     sum->copies_min = a->copies_min;
@@ -197,6 +210,35 @@ static void print_amount(const char *what, unsigned width, const struct m_where_
            v->leaving ? "  leaving" : "");
 }
 
+/* The whole namespace: each block once, and what it has left behind. */
+static void print_disks(const struct survey *s)
+{
+    const struct m_where_ans *sum = &s->sum;
+    if (!sum->disks_n)
+        return; /* the metadata server is older than that */
+    printf("the whole namespace: %llu bytes of files; with what is kept of its past, %llu bytes in "
+           "%llu different blocks\n",
+           (unsigned long long)sum->ns_file_bytes, (unsigned long long)sum->ns_bytes,
+           (unsigned long long)sum->ns_blocks);
+    for (size_t k = 0; k < sum->disks_n; k++) {
+        const struct m_where_disk *d = &s->disks[k];
+        char until[48] = "";
+        struct tm tm;
+        time_t t = (time_t)(d->until_ms / 1000);
+        if (d->until_ms && gmtime_r(&t, &tm))
+            strftime(until, sizeof until, ", until after %Y-%m-%d %H:%M UTC", &tm);
+        printf("  %.*s, server %llu: %llu bytes in %llu blocks%s%s%s\n", (int)d->premises.n,
+               (const char *)d->premises.p, (unsigned long long)d->server,
+               (unsigned long long)d->bytes, (unsigned long long)d->blocks,
+               d->left ? ", left behind there" : "", until,
+               d->silent ? "; it has not been heard of lately" : "");
+        if (d->removing)
+            printf("  %.*s, server %llu: %llu blocks are being removed\n", (int)d->premises.n,
+                   (const char *)d->premises.p, (unsigned long long)d->server,
+                   (unsigned long long)d->removing);
+    }
+}
+
 static void print_text(const struct survey *s, uint64_t copies)
 {
     const struct m_where_ans *sum = &s->sum;
@@ -226,6 +268,7 @@ static void print_text(const struct survey *s, uint64_t copies)
     if (sum->mounts)
         printf("%llu namespaces that appear there are not looked into\n",
                (unsigned long long)sum->mounts);
+    print_disks(s);
 }
 
 static void json_amounts(const char *key, const char *name, const struct m_where_amount *v,
@@ -247,6 +290,25 @@ static void json_amounts(const char *key, const char *name, const struct m_where
     printf("]");
 }
 
+static void json_disks(const struct survey *s)
+{
+    printf(", \"namespace_file_bytes\": %llu, \"namespace_block_bytes\": %llu, "
+           "\"namespace_blocks\": %llu, \"disks\": [",
+           (unsigned long long)s->sum.ns_file_bytes, (unsigned long long)s->sum.ns_bytes,
+           (unsigned long long)s->sum.ns_blocks);
+    for (size_t k = 0; k < s->sum.disks_n; k++) {
+        const struct m_where_disk *d = &s->disks[k];
+        printf("%s{\"server\": %llu, \"premises\": \"%.*s\", \"bytes\": %llu, \"blocks\": %llu, "
+               "\"left\": %s, \"until_ms\": %llu, \"removing\": %llu, \"silent\": %s}",
+               k ? ", " : "", (unsigned long long)d->server, (int)d->premises.n,
+               (const char *)d->premises.p, (unsigned long long)d->bytes,
+               (unsigned long long)d->blocks, d->left ? "true" : "false",
+               (unsigned long long)d->until_ms, (unsigned long long)d->removing,
+               d->silent ? "true" : "false");
+    }
+    printf("]");
+}
+
 static void print_json(const struct survey *s, uint64_t copies)
 {
     const struct m_where_ans *sum = &s->sum;
@@ -259,6 +321,7 @@ static void print_json(const struct survey *s, uint64_t copies)
     json_amounts("premises", NULL, s->premises, sum->premises_n, true);
     json_amounts("servers", "server", s->servers, sum->servers_n, true);
     json_amounts("copies", "copies", s->copies, sum->copies_n, false);
+    json_disks(s);
     printf(", \"wanted_copies\": %llu, \"too_few_bytes\": %llu, \"too_few_pieces\": %llu, "
            "\"nowhere_bytes\": %llu}\n",
            (unsigned long long)copies, (unsigned long long)few.bytes,
@@ -442,6 +505,10 @@ const struct subcommand cmd_where = {
              "it is committed, and how much of it is at fewer than N of them (default: what its\n"
              "namespace wants). A premises holds what any of its servers has. Bytes are those of "
              "the\n"
-             "files: what two files share counts for both, a file with two names once.\n",
+             "files: what two files share counts for both, a file with two names once. Then what "
+             "lies\n"
+             "at each block server of the whole namespace, each block once: with what is kept of "
+             "its\n"
+             "past, and what is still on disks that it has left, and until when.\n",
     .run = run,
 };

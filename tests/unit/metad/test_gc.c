@@ -31,9 +31,20 @@ static uint64_t query(struct world *w, const char *sql)
     return n;
 }
 
-/* Every block's count is the truth. */
+/* Every block's count is the truth, and so is what is said to be where. */
 static void expect_exact(struct world *w)
 {
+    assert_int_equal(
+        query(w, "SELECT count(*) FROM (SELECT ns, server, generation, blocks, bytes FROM held "
+                 "WHERE blocks <> 0 OR bytes <> 0 EXCEPT SELECT * FROM "
+                 "(SELECT ns, 0, 0, count(*), sum(len) FROM block GROUP BY ns UNION ALL "
+                 "SELECT p.ns, p.server, p.generation, count(*), sum(b.len) FROM presence AS p "
+                 "JOIN block AS b ON b.ns = p.ns AND b.block = p.block "
+                 "GROUP BY p.ns, p.server, p.generation))"),
+        0);
+    assert_int_equal(query(w, "SELECT count(*) FROM held WHERE blocks > 0"),
+                     query(w, "SELECT (SELECT count(DISTINCT ns) FROM block) + (SELECT count(*) "
+                              "FROM (SELECT DISTINCT ns, server, generation FROM presence))"));
     assert_int_equal(
         query(w, "SELECT count(*) FROM block AS b WHERE refs <> "
                  "(SELECT count(*) FROM extent AS e WHERE e.ns = b.ns AND e.block = b.block) + "

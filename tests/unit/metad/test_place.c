@@ -345,8 +345,8 @@ static void who_knows_better_may_force_it(void **state)
     world_stored(w, CLOUD, w->alice.ns, &b, 100, 0);
     w->now += 72000;
     world_beat(w, HQ, NULL, 0);
-    assert_int_equal(strlen(world_command(w, &world_admin, 0, "admin unassign alice hq --force")),
-                     0);
+    expect_text(world_command(w, &world_admin, 0, "admin unassign alice hq --force"),
+                "alice is still on the disk of block server 1 (hq): 100 bytes in 1 blocks");
     assert_int_equal(replicas(w, HQ, &others), 0);
     /* what is recorded to be nowhere else does not go with force either */
     world_command(w, &world_admin, 0, "admin assign alice hq attic");
@@ -404,7 +404,103 @@ static void what_is_left_is_counted_whole(void **state)
     }
     assert_int_equal(meta_change_end(w->m, 0), 0);
     expect_text(world_command(w, &world_admin, 6, "admin evacuate hq"),
-                "others lack 5001 blocks, about 1");
+                "others lack 5001 blocks, 1500100 bytes");
+}
+
+/* ---- what is left behind -------------------------------------------------------------------- */
+static struct m_where_disk disk_of(struct world *w, int s)
+{
+    struct m_where_req q = {.ns = w->alice.ns};
+    struct m_where_ans a;
+    assert_int_equal(meta_where(w->m, &w->alice.who, &q, w->now, &a, &w->ar, w->why), 0);
+    for (size_t k = 0; k < a.disks_n; k++)
+        if (a.disks[k].server == w->server[s])
+            return a.disks[k];
+    return (struct m_where_disk){0};
+}
+
+static void collect_garbage(struct world *w)
+{
+    struct meta_gc_sums sums = {0};
+    for (bool more = true; more;) {
+        more = false;
+        assert_int_equal(meta_gc(w->m, w->now, &sums, &more), 0);
+    }
+}
+
+/* It is told until when what is left lies there; then the server is told to remove it. */
+static void what_is_left_behind_is_told_and_removed(void **state)
+{
+    struct world *w = *state;
+    struct block_id b = world_make_block(w, "a");
+    world_make_block(w, "a of hq");
+    world_stored(w, CLOUD, w->alice.ns, &b, 100, 7);
+    struct m_where_disk d = disk_of(w, CLOUD);
+    assert_true(d.blocks == 1 && d.bytes == 100 && !d.left && !d.until_ms);
+    assert_int_equal(disk_of(w, HQ).bytes, 200);
+    char *text = world_command(w, &world_admin, 0, "admin unassign alice cloud");
+    expect_text(text,
+                "alice is still on the disk of block server 2 (cloud): 100 bytes in 1 blocks");
+    uint64_t until = (uint64_t)w->now + GC_GRACE_MS;
+    d = disk_of(w, CLOUD);
+    assert_true(d.blocks == 1 && d.bytes == 100 && d.left && d.until_ms == until && !d.silent);
+    text = world_command(w, &world_admin, 0, "admin onsite alice hq");
+    expect_text(text, "(cloud): 100 bytes in 1 blocks, to be removed from ");
+    text = world_command(w, &world_admin, 0, "admin onsite alice");
+    expect_text(text, "hq\nalice is still on the disk of block server 2 (cloud)");
+    w->now += GC_GRACE_MS;
+    collect_garbage(w);
+    assert_int_equal(disk_of(w, CLOUD).blocks, 1);
+    w->now++;
+    collect_garbage(w); /* who would have to give it is silent: it may be the only one left */
+    d = disk_of(w, CLOUD);
+    assert_true(d.blocks == 1 && d.silent && d.until_ms == until + GC_GRACE_MS + 1);
+    w->now += GC_GRACE_MS + 1;
+    world_beat(w, HQ, NULL, 0);
+    collect_garbage(w);
+    d = disk_of(w, CLOUD);
+    assert_true(!d.blocks && d.removing == 1 && d.left);
+    assert_int_equal(world_holders(w, &b), 1);
+    assert_int_equal(world_beat(w, CLOUD, NULL, 0).collect, 1);
+    text = world_command(w, &world_admin, 0, "admin onsite alice");
+    expect_text(text, "(cloud): 1 blocks are being removed");
+    struct m_collect_req q = {.incarnation = bytes_of(w->incarnation[CLOUD], 16), .generation = 9};
+    struct m_collect_ans a;
+    assert_int_equal(meta_collect(w->m, &w->server_who[CLOUD], &q, w->now, &a, &w->ar, w->why), 0);
+    assert_int_equal(a.blocks_n, 1);
+    q.done = a.blocks;
+    q.done_n = 1;
+    assert_int_equal(meta_collect(w->m, &w->server_who[CLOUD], &q, w->now, &a, &w->ar, w->why), 0);
+    assert_int_equal(disk_of(w, CLOUD).server, 0);
+    collect_garbage(w);
+    assert_string_equal(world_command(w, &world_admin, 0, "admin onsite alice"), "hq\n");
+}
+
+/* Assigned again, nothing is removed; and a server that is struck off is not waited for. */
+static void what_is_left_behind_counts_again(void **state)
+{
+    struct world *w = *state;
+    struct block_id b = world_make_block(w, "a");
+    char line[64];
+    world_stored(w, CLOUD, w->alice.ns, &b, 100, 7);
+    world_command(w, &world_admin, 0, "admin unassign alice cloud");
+    world_command(w, &world_admin, 0, "admin assign alice cloud");
+    w->now += 3 * GC_GRACE_MS;
+    world_beat(w, HQ, NULL, 0);
+    world_beat(w, CLOUD, NULL, 0);
+    collect_garbage(w);
+    struct m_where_disk d = disk_of(w, CLOUD);
+    assert_true(d.blocks == 1 && !d.left);
+    assert_int_equal(world_holders(w, &b), 2);
+    expect_text(
+        world_command(w, &world_admin, 0, "admin evacuate cloud"),
+        "still on the disk of block server 2 (cloud): 1 blocks, 100 bytes; the last of them");
+    snprintf(line, sizeof line, "admin server remove %llu", (unsigned long long)w->server[CLOUD]);
+    expect_text(world_command(w, &world_admin, 0, line),
+                "1 blocks and 100 bytes that are known of");
+    assert_int_equal(disk_of(w, CLOUD).server, 0);
+    collect_garbage(w);
+    assert_int_equal(world_holders(w, &b), 1);
 }
 
 /* ---- the version before --------------------------------------------------------------------- */
@@ -468,6 +564,8 @@ int main(void)
         TEST(who_knows_better_may_force_it),
         TEST(what_was_changed_is_told),
         TEST(what_is_left_is_counted_whole),
+        TEST(what_is_left_behind_is_told_and_removed),
+        TEST(what_is_left_behind_counts_again),
         TEST(a_database_of_version_2_is_brought_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -22,6 +22,12 @@ static int reopen(struct world *w, bool reader)
     return meta_open(&w->m, &o, w->why);
 }
 
+/* Takes away what migration 13 adds. */
+#define VERSION_12                                                                                 \
+    " DROP TRIGGER block_comes; DROP TRIGGER block_goes; DROP TRIGGER presence_comes;"             \
+    "DROP TRIGGER presence_goes; DROP TRIGGER presence_changes; DROP TABLE held;"                  \
+    "DROP TABLE parted; DROP TABLE unlack; DROP TABLE leave_look;"
+
 static void a_newer_database_is_refused(void **state)
 {
     struct world *w = *state;
@@ -74,8 +80,8 @@ static void namespaces_of_a_server_are_found_by_an_index(void **state)
             "DROP INDEX assignment_of_server; ALTER TABLE device DROP COLUMN starts;"
             " ALTER TABLE device DROP COLUMN run; DROP TABLE audit; DROP TABLE finding;"
             " ALTER TABLE server DROP COLUMN run; ALTER TABLE server DROP COLUMN found;"
-            " DROP TABLE heard; DROP TABLE given_up; DROP TABLE ended; DROP TABLE mark;" VERSION_11
-            " DELETE FROM migration WHERE version > 6");
+            " DROP TABLE heard; DROP TABLE given_up; DROP TABLE ended; DROP TABLE mark;" VERSION_12
+                VERSION_11 " DELETE FROM migration WHERE version > 6");
     assert_int_equal(reopen(w, false), 0);
     assert_int_equal(sqlite3_open(w->path, &db), SQLITE_OK);
     assert_int_equal(sqlite3_prepare_v2(db,
@@ -90,6 +96,30 @@ static void namespaces_of_a_server_are_found_by_an_index(void **state)
     assert_true(found);
 }
 
+/* What is where is counted once, when the database is brought up. */
+static void a_database_of_version_12_is_brought_up(void **state)
+{
+    struct world *w = *state;
+    struct m_where_req q = {.ns = w->alice.ns};
+    struct m_where_ans a;
+    struct block_id b = world_make_block(w, "a");
+    world_make_block(w, "b");
+    world_stored(w, CLOUD, w->alice.ns, &b, 100, 7);
+    world_command(w, &world_admin, 0, "admin unassign alice cloud");
+    meta_close(w->m);
+    run_sql(w->path, VERSION_12 "DELETE FROM migration WHERE version > 12");
+    assert_int_equal(reopen(w, false), 0);
+    assert_int_equal(meta_where(w->m, &w->alice.who, &q, w->now, &a, &w->ar, w->why), 0);
+    assert_true(a.ns_blocks == 2 && a.ns_bytes == 200 && a.ns_file_bytes == 200);
+    assert_int_equal(a.disks_n, 2);
+    assert_true(a.disks[0].blocks == 2 && a.disks[0].bytes == 200 && !a.disks[0].left);
+    assert_true(a.disks[1].blocks == 1 && a.disks[1].bytes == 100 && a.disks[1].left);
+    assert_int_equal(a.disks[1].server, w->server[CLOUD]);
+    world_make_block(w, "c");
+    assert_int_equal(meta_where(w->m, &w->alice.who, &q, w->now, &a, &w->ar, w->why), 0);
+    assert_true(a.ns_blocks == 3 && a.disks[0].blocks == 3);
+}
+
 /* Of the commits from before no marks are known; of later ones they are. */
 static void a_database_of_version_10_is_brought_up(void **state)
 {
@@ -97,7 +127,8 @@ static void a_database_of_version_10_is_brought_up(void **state)
     struct m_list_ans a;
     world_make(w, &w->alice, w->alice.root, "before", NODE_REG, 0);
     meta_close(w->m);
-    run_sql(w->path, "DROP TABLE mark;" VERSION_11 " DELETE FROM migration WHERE version > 10");
+    run_sql(w->path,
+            "DROP TABLE mark;" VERSION_12 VERSION_11 " DELETE FROM migration WHERE version > 10");
     assert_int_equal(reopen(w, false), 0);
     world_make(w, &w->alice, w->alice.root, "after", NODE_REG, 0);
     struct m_list_req q = {.ns = w->alice.ns};
@@ -234,6 +265,7 @@ int main(void)
         TEST(a_newer_database_is_refused),
         TEST(what_is_no_database_is_refused),
         TEST(a_database_of_version_10_is_brought_up),
+        TEST(a_database_of_version_12_is_brought_up),
         TEST(the_version_before_is_migrated),
         TEST(a_full_disk_keeps_or_loses_whole_commits),
         TEST(a_lost_transaction_takes_nothing_on),

@@ -27,7 +27,7 @@ static struct sum where(struct world *w, const struct meta_caller *who, struct m
         q.items = ask;
         while (todo_n && q.items_n < 2)
             ask[q.items_n++] = todo[--todo_n];
-        int r = meta_where(w->m, who, &q, &a, &w->ar, w->why);
+        int r = meta_where(w->m, who, &q, w->now, &a, &w->ar, w->why);
         if (r)
             fail_msg("where: %d %s", r, w->why);
         q.at = a.at;
@@ -138,9 +138,9 @@ static void a_file_and_a_namespace(void **state)
     assert_int_equal(where(w, &w->alice.who, q).bytes, 4305);
     q.path = bytes_str("top/nothing");
     struct m_where_ans a;
-    assert_int_equal(meta_where(w->m, &world_admin, &q, &a, &w->ar, w->why), -ENOENT);
+    assert_int_equal(meta_where(w->m, &world_admin, &q, w->now, &a, &w->ar, w->why), -ENOENT);
     q.name = bytes_str("nobody");
-    assert_int_equal(meta_where(w->m, &world_admin, &q, &a, &w->ar, w->why), -ENOENT);
+    assert_int_equal(meta_where(w->m, &world_admin, &q, w->now, &a, &w->ar, w->why), -ENOENT);
 }
 
 static void only_what_one_may_read(void **state)
@@ -148,17 +148,17 @@ static void only_what_one_may_read(void **state)
     struct world *w = *state;
     struct m_where_req q = {.ns = w->alice.ns};
     struct m_where_ans a;
-    assert_int_equal(meta_where(w->m, &w->bob.who, &q, &a, &w->ar, w->why), -EACCES);
+    assert_int_equal(meta_where(w->m, &w->bob.who, &q, w->now, &a, &w->ar, w->why), -EACCES);
     q = (struct m_where_req){.name = bytes_str("alice")};
-    assert_int_equal(meta_where(w->m, &w->bob.who, &q, &a, &w->ar, w->why), -EACCES);
+    assert_int_equal(meta_where(w->m, &w->bob.who, &q, w->now, &a, &w->ar, w->why), -EACCES);
     char why[sizeof w->why];
     memcpy(why, w->why, sizeof why);
     q.name = bytes_str("nobody"); /* looks the same */
-    assert_int_equal(meta_where(w->m, &w->bob.who, &q, &a, &w->ar, w->why), -EACCES);
+    assert_int_equal(meta_where(w->m, &w->bob.who, &q, w->now, &a, &w->ar, w->why), -EACCES);
     assert_string_equal(w->why, why);
     q.at = 99;
     q.name = bytes_str("alice");
-    assert_int_equal(meta_where(w->m, &world_admin, &q, &a, &w->ar, w->why), -ESTALE);
+    assert_int_equal(meta_where(w->m, &world_admin, &q, w->now, &a, &w->ar, w->why), -ESTALE);
 }
 
 /* A storage that was replaced holds nothing, and a server that is not assigned does not count. */
