@@ -225,6 +225,7 @@ static void a_database_of_version_11_is_brought_up(void **state)
     assert_int_equal(
         sqlite3_exec(
             db,
+            VERSION_12
             "ALTER TABLE server DROP COLUMN pin; ALTER TABLE server DROP COLUMN pin_next;"
             "ALTER TABLE server DROP COLUMN shown; ALTER TABLE server DROP COLUMN rekey_ms;"
             "ALTER TABLE server DROP COLUMN rekey_overlap_ms;"

@@ -22,12 +22,6 @@ static int reopen(struct world *w, bool reader)
     return meta_open(&w->m, &o, w->why);
 }
 
-/* Takes away what migration 13 adds. */
-#define VERSION_12                                                                                 \
-    " DROP TRIGGER block_comes; DROP TRIGGER block_goes; DROP TRIGGER presence_comes;"             \
-    "DROP TRIGGER presence_goes; DROP TRIGGER presence_changes; DROP TABLE held;"                  \
-    "DROP TABLE parted; DROP TABLE unlack; DROP TABLE leave_look;"
-
 static void a_newer_database_is_refused(void **state)
 {
     struct world *w = *state;

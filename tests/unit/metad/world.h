@@ -91,6 +91,12 @@ struct block_id world_make_block(struct world *w, const char *name);
 struct m_commit_ans world_commit_with(struct world *w, const struct block_id *b, const char *name,
                                       int s, uint64_t generation);
 
+/* SQL that takes away what migration 13 adds. */
+#define VERSION_12                                                                                 \
+    " DROP TRIGGER block_comes; DROP TRIGGER block_goes; DROP TRIGGER presence_comes;"             \
+    "DROP TRIGGER presence_goes; DROP TRIGGER presence_changes; DROP TABLE held;"                  \
+    "DROP TABLE parted; DROP TABLE unlack; DROP TABLE leave_look;"
+
 /* ---- what block servers say ---- */
 struct m_beat_ans world_beat(struct world *w, int s, struct m_lost *lost, size_t n);
 /* The server has lost a block of alice's. */
