@@ -71,29 +71,31 @@ for line in sys.stdin:
 PY
 declare -A pid
 locker() { # NAME
-    mkfifo "$work/$1.in"
-    python3 "$work/locker.py" <"$work/$1.in" >"$work/$1.out" 2>&1 &
+    rm -f "$work/$1.in" "$work/$1.out"
+    mkfifo "$work/$1.in" "$work/$1.out"
+    python3 "$work/locker.py" <"$work/$1.in" >"$work/$1.out" 2>"$work/$1.err" &
     pid[$1]=$!
     children+=("${pid[$1]}")
-    eval "exec {in_$1}>'$work/$1.in'"
-    eventually 20 grep -q ready "$work/$1.out"
+    eval "exec {in_$1}>'$work/$1.in' {out_$1}<>'$work/$1.out'"
+    hears "$1" ready
 }
 tell() { # NAME WORDS…: without waiting
     local fd=in_$1
-    wc -l <"$work/$1.out" >"$work/$1.had"
     echo "${*:2}" >&"${!fd}"
 }
-answered() { [ "$(wc -l <"$work/$1.out")" -gt "$(cat "$work/$1.had")" ]; }
-hears() { # NAME WANT: the answer to what it was told
-    eventually 120 answered "$1" # a hundred turns of a lock take long on a busy machine
-    same "$1 hears" "$(tail -n 1 "$work/$1.out")" "$2"
+hears() { # NAME WANT [SECONDS]: the answer to what it was told
+    local fd=out_$1 answer
+    # a hundred turns of a lock take long on a busy machine
+    read -r -t "${3:-120}" -u "${!fd}" answer || { cat "$work/$1.err"; fail "$1 hears nothing, should hear '$2'"; }
+    same "$1 hears" "$answer" "$2"
 }
 does() { # NAME WORDS… WANT
     tell "$1" "${@:2:$#-2}"
     hears "$1" "${!#}"
 }
-waits() { # NAME: it is still in its call, and the server knows
-    answered "$1" && fail "$1 does not wait: $(tail -n 1 "$work/$1.out")"
+waits() { # NAME [SECONDS]: it is in its call, and stays there for so long
+    local fd=out_$1 answer
+    ! read -r -t "${2:-0.001}" -u "${!fd}" answer || fail "$1 does not wait: $answer"
 }
 metric() { curl -sf --max-time 5 --noproxy '*' --cacert "$lab/metad/ca.pem" "$(sed -n 's/^url=//p' "$lab/clients/a/identity")/metrics" | awk -v n="steadfs_metad_$1" '$1 == n { print $2 }'; }
 waiting() { [ "$(metric lock_waits)" = "$1" ]; }
@@ -153,7 +155,6 @@ kill -9 "${pid[one]}"
 eventually 5 gone "${pid[one]}"
 eventually 20 waiting 0
 wait "${pid[one]}" 2>/dev/null
-rm "$work/one.in"
 locker one
 does one open f "$a/file" ok
 does two u f 0 0 ok
@@ -184,10 +185,8 @@ does two nex f EAGAIN
 tell two ex f
 eventually 20 waiting 1
 kill -9 "${pid[one]}"
-eventually 5 answered two # its mount lives: no lease ends here
-hears two ok
+hears two ok 5 # its mount lives: no lease ends here
 does two un f ok
-rm "$work/one.in"
 wait "${pid[one]}" 2>/dev/null
 locker one
 does one open f "$a/file" ok
@@ -250,8 +249,7 @@ does one dup l ok
 tell one un l
 for _ in $(seq 20); do
     kill -USR1 "${pid[one]}"
-    sleep 0.02
-    waits one
+    waits one 0.02
 done
 lab kill blockd-hq CONT
 hears one ok
@@ -368,7 +366,6 @@ took=$((($(date +%s%N) - begun) / 1000000))
 does two un f ok
 kill -9 "${pid[one]}"
 wait "${pid[one]}" 2>/dev/null
-rm "$work/one.in"
 lab start a
 locker one
 does one open f "$a/file" ok
