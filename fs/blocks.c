@@ -755,6 +755,11 @@ static void *keeper(void *arg)
     return NULL;
 }
 
+bool blocks_other_boot(const struct blocks *b)
+{
+    return b->other_boot;
+}
+
 int blocks_open(struct blocks **out, const struct blocks_options *o, size_t *lost)
 {
     *lost = 0;

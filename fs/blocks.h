@@ -51,6 +51,9 @@ void blocks_damaged(struct blocks *b, const struct block_id *id, const void *p, 
 /* Up to max ids of unsynced blocks greater than *after (NULL: from the first); returns how many. */
 size_t blocks_unsynced(struct blocks *b, const struct block_id *after, struct block_id *v,
                        size_t max);
+/* Whether the machine was started anew since the last owner: what that one had not synced may be
+ * gone. */
+bool blocks_other_boot(const struct blocks *b);
 struct blocks_stat {
     uint64_t unsynced_blocks, unsynced_bytes, cached_bytes;
 };

@@ -56,6 +56,7 @@ struct blocks {
     pthread_t keeper;
     pthread_cond_t keeper_wake;
     bool keeper_runs, stop, work;
+    bool other_boot;
 };
 
 struct file *blocks_file_new(struct blocks *b, uint32_t no, int kind, bool large, bool open);

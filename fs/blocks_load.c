@@ -154,7 +154,7 @@ int blocks_load(struct blocks *b, size_t *lost)
     DIR *d = opendir(b->dir);
     if (d == NULL)
         return -errno;
-    bool verify_open = !same_boot(b);
+    b->other_boot = !same_boot(b);
     struct dirent *e;
     while ((e = readdir(d)) != NULL) {
         uint32_t no;
@@ -163,7 +163,7 @@ int blocks_load(struct blocks *b, size_t *lost)
         if (!parse_name(e->d_name, &no, &kind, &large, &open))
             continue;
         b->next_no = no >= b->next_no ? no + 1 : b->next_no;
-        load_file(b, blocks_file_new(b, no, kind, large, open), open && verify_open, lost);
+        load_file(b, blocks_file_new(b, no, kind, large, open), open && b->other_boot, lost);
     }
     closedir(d);
     return note_boot(b);

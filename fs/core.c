@@ -164,6 +164,7 @@ int core_new(struct core **out, struct tree *t, const struct core_options *o)
         c->request_next = meta_or(c, "request_next", c->request_limit);
         c->node_next = meta_or(c, "node_next", c->node_limit);
     }
+    c->clean = clean;
     if (!err && !clean)
         err = unclean_start(c);
     if (!err)
@@ -177,6 +178,11 @@ int core_new(struct core **out, struct tree *t, const struct core_options *o)
     }
     *out = c;
     return 0;
+}
+
+bool core_was_clean(const struct core *c)
+{
+    return c->clean;
 }
 
 void core_free(struct core *c)

@@ -115,6 +115,8 @@ struct core_options {
 
 /* Takes the tree over. 0 or -errno. */
 int core_new(struct core **out, struct tree *t, const struct core_options *o);
+/* Whether the last owner closed it properly. */
+bool core_was_clean(const struct core *c);
 /* Marks a clean end and closes the tree. */
 void core_free(struct core *c);
 /* Joins several calls in one transaction; nests. core_end(c, false) rolls all of them back. */
@@ -304,6 +306,12 @@ int core_plan(struct core *c, uint64_t ns, const uint64_t *nodes, size_t n, int6
 /* Commits sent and not settled, to be sent again (same number, same changes): the k-th of namespace
  * ns, -ENOENT behind the last. */
 int core_resend(struct core *c, uint64_t ns, size_t k, struct core_plan *plan);
+/* Whether what is pending of the file's content stands upon content that the server has. */
+bool core_has_base(struct core *c, uint64_t node);
+/* Where pending content of it is in this block, which is nowhere any more, it is again as the
+ * server has it. -ENOENT: it has nothing there, or nothing pending is in the block; -EBUSY: it is
+ * sent. */
+int core_block_lost(struct core *c, uint64_t node, const struct block_id *id);
 /* An answer to a commit. MISSING changes nothing (the caller uploads and sends the same plan
  * again). */
 int core_commit_answer(struct core *c, uint64_t ns, uint64_t request, const struct m_commit_ans *a,

@@ -7,6 +7,7 @@
  * unknown again and is loaded from the server's history. That needs the server, but so did learning
  * of the conflict; and a file of 100,000 extents costs no copy of anything.
  */
+#include "blockid.h"
 #include "core_int.h"
 
 #include <errno.h>
@@ -403,6 +404,61 @@ int core_recut(struct core *c, uint64_t node, uint64_t off, uint64_t len,
             err = node_put(c, &n);
     }
     return core_leave(c, err == -ENOENT ? 0 : err);
+}
+
+/* ---- what is nowhere ------------------------------------------------------------------------- */
+static bool has_base(const struct nrow *n)
+{
+    return n->type == NODE_REG && n->content_rev && !n->gone && !n->src &&
+           !((n->pend | n->sent) & FACET_CREATE);
+}
+
+bool core_has_base(struct core *c, uint64_t node)
+{
+    struct nrow n;
+    return node_get(c, node, &n) == 0 && has_base(&n);
+}
+
+/* The range is neither pending nor known: it is loaded when somebody asks. Nobody is told: what was
+ * there could not be read. */
+static int give_back(struct core *c, uint64_t node, uint64_t off, uint64_t end)
+{
+    int err = extents_put(c, node, off, end, NULL);
+    if (!err)
+        err = span_clear(c, node, SPAN_DIRTY, off, end);
+    return err ? err : span_clear(c, node, SPAN_KNOWN, off, end);
+}
+
+int core_block_lost(struct core *c, uint64_t node, const struct block_id *id)
+{
+    struct nrow n;
+    cleanup_spans struct spans dirty = {0};
+    bool any = false;
+    int err = core_begin(c);
+    if (err)
+        return err;
+    err = node_get(c, node, &n);
+    if (!err && !has_base(&n))
+        err = -ENOENT;
+    if (!err && n.request)
+        err = -EBUSY;
+    if (!err)
+        err = span_list(c, node, SPAN_DIRTY, 0, FILE_SIZE_MAX, &dirty);
+    for (size_t i = 0; !err && i < dirty.n; i++) {
+        cleanup_extents struct extent_list l = {0};
+        err = extents_get(c, node, dirty.v[i].off, dirty.v[i].end, &l);
+        for (size_t k = 0; !err && k < l.n; k++) {
+            if (!block_id_equal(&l.v[k].block, id))
+                continue;
+            any = true;
+            err = give_back(c, node, l.v[k].off, l.v[k].off + l.v[k].len);
+        }
+    }
+    if (!err && any)
+        err = stored_count(c, &n);
+    if (!err && any)
+        err = node_put(c, &n);
+    return core_leave(c, err ? err : any ? 0 : -ENOENT);
 }
 
 int core_truncate(struct core *c, const struct core_who *who, uint64_t node, uint64_t size,

@@ -25,6 +25,7 @@ enum span_kind { SPAN_DIRTY = 0, SPAN_SENT = 1, SPAN_KNOWN = 2 };
 #define CONFLICT_TRIES_MAX 8 /* commits of a node refused for a base before it is parked */
 
 struct core {
+    bool clean; /* the last owner closed the tree properly */
     struct tree *t;
     struct core_hooks hooks;
     char device_name[65];

@@ -292,6 +292,7 @@ static int core_start(struct program *p, struct core_options *o)
     o->clean_start = true; /* the tree itself knows whether it was closed */
     vfs_core_hooks(fs, &o->hooks);
     r = core_new(&fs->core, fs->tree, o);
+    fs->power_lost = r == 0 && blocks_other_boot(fs->blocks) && !core_was_clean(fs->core);
     if (r) {
         snprintf(p->err, sizeof p->err, "cannot use %s/tree.db: %s", fs->opt.state, strerror(-r));
         tree_close(fs->tree);

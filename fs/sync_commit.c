@@ -367,23 +367,44 @@ static bool refers(const struct m_node_change *n, const struct block_id *id)
     return false;
 }
 
+/* After a loss of power: of what was never synced, such a block was. The file is again as the
+ * server has it there, as it would be on a local disk. */
+static void lane_give_back(struct sync *s, struct sync_ns *ns, const struct m_changes *m,
+                           const struct block_id *lost)
+{
+    for (size_t i = 0; i < m->nodes_n; i++) {
+        struct log_where where = {.ns = ns->id, .node = m->nodes[i].node};
+        if (refers(&m->nodes[i], lost) && core_block_lost(s->fs->core, m->nodes[i].node, lost) == 0)
+            log_about(s->fs->log, LOG_L_WARN, &where,
+                      "power was lost before what was written here was synced: where that is gone, "
+                      "the file is as it was before");
+    }
+    ns->lane.lost = 0;
+}
+
 /* The files that refer to a block that is nowhere are set aside as if the server had refused them,
- * so that the rest goes on. The server answered `missing`, so the commit has not happened; and if a
- * late copy of it ever does, the journal tells. */
+ * so that the rest goes on; but for those that only lost what was not synced. The server answered
+ * `missing`, so the commit has not happened; and if a late copy of it ever does, the journal tells.
+ */
 static void lane_give_up(struct sync *s, struct sync_ns *ns, const struct block_id *lost)
 {
     struct lane *l = &ns->lane;
     struct arena cleanup_arena ar = {0};
     struct m_changes m = {0};
-    struct m_commit_ans a = {.status = COMMIT_REFUSED};
+    struct m_commit_ans a = {.status = COMMIT_CONFLICT};
     const struct buf *b = &l->plan.changes;
     if (msg_decode(&m_changes_desc, &m, b->p, b->n, MSG_STRICT, &ar, NULL) == 0)
         a.rows = arena_alloc(&ar, (m.nodes_n + 1) * sizeof *a.rows);
+    bool back = s->fs->power_lost;
     for (size_t i = 0; i < m.nodes_n; i++)
-        if (refers(&m.nodes[i], lost))
+        if (refers(&m.nodes[i], lost) && !(back && core_has_base(s->fs->core, m.nodes[i].node)))
             a.rows[a.rows_n++] = (struct m_row_ref){
                 .kind = ROW_NODE_CONTENT, .node = m.nodes[i].node, .reason = REFUSED_INVALID};
+    if (a.rows_n || !back)
+        a.status = COMMIT_REFUSED;
     answer_final(s, ns, &a);
+    if (back)
+        lane_give_back(s, ns, &m, lost);
 }
 
 static void lane_lost(struct sync *s, struct sync_ns *ns, const struct upload *u)

@@ -292,6 +292,39 @@ static void test_next_extent(void **state)
     assert_int_equal(core_next_extent(w->core, f, size, &next, &w->need), -ENXIO);
 }
 
+/* Power was lost before a block was on disk: what had been committed there is seen again; a file
+ * that never was at the server has nothing to go back to. */
+static void test_what_was_never_synced_goes_back(void **state)
+{
+    struct world *w = *state;
+    struct block_id lost = extent(0, 1, 2, 0).block, other = extent(0, 1, 9, 0).block;
+    struct extent_list l cleanup_extents = {0};
+    uint64_t f = make(w, ROOT, "f", NODE_REG), g;
+    write_block(w, f, 0, 100, 1);
+    commit_all(w);
+    write_block(w, f, 40, 10, 2);
+    write_block(w, f, 60, 10, 3);
+    assert_true(core_has_base(w->core, f));
+    planned(w, f);
+    assert_int_equal(core_block_lost(w->core, f, &lost), -EBUSY);
+    assert_int_equal(answer(w, COMMIT_CONFLICT, 0, 0, NULL, 0), 0);
+    assert_int_equal(core_block_lost(w->core, f, &other), -ENOENT);
+    assert_int_equal(core_block_lost(w->core, f, &lost), 0);
+    assert_int_equal(core_extents(w->core, f, 0, 100, &l, &w->need), CORE_NEED);
+    assert_int_equal(w->need.off, 40);
+    struct m_extent e = extent(40, 60, 1, 40); /* as the server tells it */
+    assert_int_equal(load_extents(w, &e, 1, FILE_SIZE_MAX), 0);
+    assert_content(w, f, "0+60=1@0 60+10=3@0 70+30=1@70");
+    planned(w, f);
+    assert_int_equal(sent_node(w, f)->ranges_n, 1); /* the other one is still sent */
+    assert_int_equal(sent_node(w, f)->ranges[0].off, 60);
+    g = make(w, ROOT, "g", NODE_REG);
+    write_block(w, g, 0, 10, 2);
+    assert_false(core_has_base(w->core, g));
+    assert_int_equal(core_block_lost(w->core, g, &lost), -ENOENT);
+    assert_content(w, g, "0+10=2@0");
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -311,6 +344,7 @@ int main(void)
         T(test_a_change_costs_what_it_touches),
         T(test_a_long_file_goes_in_several_commits),
         T(test_next_extent),
+        T(test_what_was_never_synced_goes_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -572,6 +572,19 @@ int core_commit_answer(struct core *c, uint64_t ns, uint64_t request, const stru
                                     .sjid = a->sjid});
     return 0;
 }
+bool core_has_base(struct core *c, uint64_t node)
+{
+    (void)c;
+    (void)node;
+    return false;
+}
+int core_block_lost(struct core *c, uint64_t node, const struct block_id *id)
+{
+    (void)c;
+    (void)node;
+    (void)id;
+    return -ENOENT;
+}
 int core_apply(struct core *c, uint64_t ns, const struct m_record *r, int64_t now,
                struct core_effects *fx)
 {
