@@ -297,7 +297,8 @@ struct sync_ns {
     bool load_urgent; /* commits wait for a load that the moving cursor has refused */
     struct lane lane;
     struct barriers barriers;
-    char error[512]; /* newest trouble; "" when the last attempt worked */
+    char error[512];    /* newest trouble; "" when the last attempt worked */
+    char restored[512]; /* what a restored metadata server lacks and nobody here has; "" */
 };
 
 /* ---- locks against other devices (sync_lock.c) ---- */
@@ -509,6 +510,8 @@ void resync_start(struct sync *s, struct sync_ns *ns, uint64_t at, uint64_t mark
 void resync_other(struct sync *s, struct sync_ns *ns, uint64_t common, uint64_t head);
 void resync_step(struct sync *s, struct sync_ns *ns);
 void resync_free(struct sync_ns *ns);
+/* Questions answered so far. */
+uint64_t resync_answers(const struct sync_ns *ns);
 /* Whether what programs want durable may be sent while the comparison goes on. */
 bool resync_lets_send(const struct sync_ns *ns);
 

@@ -7,6 +7,7 @@
  * meanwhile, it begins again with a newer one.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,6 +24,7 @@ struct sync_resync {
     struct core_resync *core; /* NULL: the requests' outcome is asked first */
     uint64_t run;             /* tells its calls from those of an earlier one */
     unsigned asking;          /* calls under way */
+    uint64_t answers;
     struct backoff backoff;
 };
 
@@ -92,6 +94,7 @@ static bool answered(struct sync *s, struct sync_ns *ns, struct sync_call *c)
     if (!r || r->run != c->tag / RESYNC_QUESTIONS_MAX) /* it has ended, or begun again */
         return false;
     r->asking--;
+    r->answers += !err;
     if (!err) {
         backoff_ok(&r->backoff);
         return true;
@@ -117,6 +120,11 @@ static void failed(struct sync *s, struct sync_ns *ns, const char *what, int err
     backoff_failed(&ns->resync->backoff, s->clock(), random);
     ns_error(s, ns, "%s: %s%s", what, strerror(-err),
              err == -ENOSPC ? ": free some space under the state directory" : "");
+}
+
+uint64_t resync_answers(const struct sync_ns *ns)
+{
+    return ns->resync->answers;
 }
 
 bool resync_lets_send(const struct sync_ns *ns)
@@ -183,15 +191,17 @@ static void question_done(struct sync *s, struct sync_call *c)
 /* What the server had lost: what will come of it. */
 static void restored(struct sync *s, struct sync_ns *ns, struct core_lost l)
 {
-    if (l.missing || l.copies)
-        ns_error(s, ns,
+    if (l.missing || l.copies) {
+        snprintf(ns->restored, sizeof ns->restored,
                  "the metadata server was restored from an older state: %llu files and folders are "
                  "sent again; of %llu files it has no newer content, and it is not here: other "
                  "devices may bring it; of %llu files only a part is here: it is in conflicted "
                  "copies",
                  (unsigned long long)l.pending, (unsigned long long)l.missing,
                  (unsigned long long)l.copies);
-    else
+        log_about(s->fs->log, LOG_L_ERROR, &(struct log_where){.ns = ns->id}, "%s: %s", ns->name,
+                  ns->restored);
+    } else
         log_printf(s->fs->log, LOG_L_WARN,
                    "%s: %llu files and folders that the restored metadata server lacks are sent "
                    "again",

@@ -290,6 +290,52 @@ static void status_copies(struct sync *s, const struct sync_ns *ns, struct buf *
                least, (unsigned long long)blocks);
 }
 
+/* Blocks that commits or fsyncs wait for. */
+static size_t blocks_awaited(const struct sync_ns *ns)
+{
+    const struct lane *l = &ns->lane;
+    const struct barrier *b;
+    size_t n = l->phase == LANE_UPLOAD ? l->set.n - l->set.pos : l->ahead.n - l->ahead.pos;
+    TAILQ_FOREACH(b, &ns->barriers, ns_link)
+    if (b->state == BARRIER_UPLOAD)
+        n += b->set.n - b->set.pos;
+    return n;
+}
+
+/* Why what is pending is not committed yet; "" when nothing is. */
+static void waits_for(struct sync *s, const struct sync_ns *ns, uint64_t files, char text[256])
+{
+    const struct lane *l = &ns->lane;
+    struct core_ns n = {0};
+    (void)core_ns_get(s->fs->core, ns->id, &n); /* without: as if nothing were read */
+    text[0] = 0;
+    if (!files)
+        return;
+    if (!s->online)
+        snprintf(text, 256, "the metadata server, which is not reached");
+    else if (ns->resync)
+        snprintf(text, 256,
+                 "a comparison of all that is known here with the metadata server: %llu questions "
+                 "are answered so far; what is fsynced goes on",
+                 (unsigned long long)resync_answers(ns));
+    else if (!ns->caught_up || l->held)
+        snprintf(text, 256, "the journal, which is read up to change %llu of %llu",
+                 (unsigned long long)n.cursor,
+                 (unsigned long long)(ns->head > n.cursor ? ns->head : n.cursor));
+    else if (l->phase == LANE_SENT)
+        snprintf(text, 256, "the answer to commit %llu, which was sent",
+                 (unsigned long long)l->plan.request);
+    else if (l->phase == LANE_PAUSE)
+        snprintf(text, 256, "a pause before commit %llu is sent again: see last_error",
+                 (unsigned long long)l->plan.request);
+    else if (blocks_awaited(ns))
+        snprintf(text, 256, "%zu blocks on their way to block servers", blocks_awaited(ns));
+    else if (l->load)
+        snprintf(text, 256, "what the metadata server has, which a commit needs to know");
+    else
+        snprintf(text, 256, "files to be quiet for a moment, or their writers to end");
+}
+
 static void status_ns(struct sync *s, struct sync_ns *ns, bool first, const char *full,
                       struct buf *b)
 {
@@ -316,6 +362,12 @@ static void status_ns(struct sync *s, struct sync_ns *ns, bool first, const char
     json_text(b, "last_error", error);
     buf_printf(b, ", ");
     json_since(b, n.since);
+    char why[256];
+    waits_for(s, ns, files, why);
+    buf_printf(b, ", ");
+    json_text(b, "waits_for", why);
+    buf_printf(b, ", ");
+    json_text(b, "restored", ns->restored);
     buf_printf(b, ", \"parked_changes\": [");
     size_t listed = 0;
     parked_list(s->fs, ns->id, STATUS_PARKED_MAX, &listed, b);

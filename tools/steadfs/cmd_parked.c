@@ -44,7 +44,7 @@ static int list(const struct subcommand *c, const char *path, bool json)
         printf("%s\n    %s\n    %s\n", *file ? file : json_text(e, "path"), json_text(e, "reason"),
                json_text(e, "remedy"));
         if (json_number(e, "holds") > 0)
-            printf("    %.0f changes below it wait for it\n", json_number(e, "holds"));
+            printf("    %.0f changes wait for it\n", json_number(e, "holds"));
     }
     return EXIT_DONE;
 }

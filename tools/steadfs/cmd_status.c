@@ -52,6 +52,10 @@ static void table(const struct json *status)
                *error                     ? error
                : files > 0 || pending > 0 ? "syncing"
                                           : "synced");
+        if (*json_text(n, "waits_for"))
+            printf("    waits for %s\n", json_text(n, "waits_for"));
+        if (*json_text(n, "restored"))
+            printf("    %s\n", json_text(n, "restored"));
         if (json_number(n, "copies_wanted") > 1 && json_number(n, "blocks_short") > 0)
             printf("    %.0f blocks on their way have too few copies yet: %.0f of %.0f reached\n",
                    json_number(n, "blocks_short"), json_number(n, "copies_reached"),
@@ -61,7 +65,7 @@ static void table(const struct json *status)
             printf("    refused: %s: %s: %s\n", *file ? file : json_text(p, "path"),
                    json_text(p, "reason"), json_text(p, "remedy"));
             if (json_number(p, "holds") > 0)
-                printf("    %.0f changes below it wait for it\n", json_number(p, "holds"));
+                printf("    %.0f changes wait for it\n", json_number(p, "holds"));
         }
     }
     servers(status);
@@ -136,6 +140,7 @@ const struct subcommand cmd_status = {
              "Shows the mount that PATH lies in, or every steadfs mount. With --json: an object a "
              "line,\n"
              "{mountpoint, account, device, online, namespaces:[{name, id, cursor, pending_files,\n"
-             "pending_bytes, conflicts, last_error, since, parked, held, parked_changes}]}.\n",
+             "pending_bytes, conflicts, last_error, since, waits_for, restored, parked, held,\n"
+             "parked_changes}]}.\n",
     .run = run,
 };

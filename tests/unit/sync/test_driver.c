@@ -1142,6 +1142,72 @@ static void answer_get(struct fake_call *c, const struct block_id *id, const cha
     call_end(c, &r);
 }
 
+/* What the status says of the namespace's key; NULL: null. */
+static bool status_says(const char *key, const char *text)
+{
+    struct buf status = {0};
+    char want[128];
+    sync_status(fs.sync, &status);
+    buf_append(&status, "", 1);
+    snprintf(want, sizeof want, text ? "\"%s\": \"%s" : "\"%s\": null", key, text);
+    bool said = strstr((const char *)status.p, want) != NULL;
+    buf_free(&status);
+    return said;
+}
+
+static void status_says_what_is_waited_for(void **state)
+{
+    (void)state;
+    struct result r = {0};
+    start();
+    assert_true(status_says("waits_for", NULL));
+    node_add(100, "hello");
+    barrier(100, &r);
+    struct fake_call *c = call_wait("diff");
+    assert_true(status_says("waits_for", "1 blocks on their way"));
+    answer(c, &m_diff_ans_desc, &(struct m_diff_ans){0});
+    c = call_wait("commit");
+    assert_true(status_says("waits_for", "the answer to commit"));
+    answer_error(c, -ECONNRESET);
+    c = call_wait("session");
+    assert_true(status_says("waits_for", "the metadata server, which is not reached"));
+    answer_session(c);
+    answer_error(call_wait("commit"), -EIO); /* it answers, but not to this */
+    WAIT_FOR(status_says("waits_for", "a pause before commit"));
+    answer_committed(call_wait("commit"), 1);
+    WAIT_FOR(CALLED(r));
+    WAIT_FOR(status_says("waits_for", NULL));
+}
+
+/* What a restored server lacks is told until the mount ends, whatever is committed since. */
+static void what_a_restored_server_lacks_goes_on_being_told(void **state)
+{
+    (void)state;
+    struct result r = {0};
+    start();
+    files_missing = 3;
+    struct m_watch w = {.ns = NS, .sjid = 50};
+    answer(call_wait("wait"), &m_wait_ans_desc,
+           &(struct m_wait_ans){.changed = &w, .changed_n = 1});
+    const struct m_list_ans parted = {.other = true, .common = 2, .resync = 50};
+    answer(call_wait("list"), &m_list_ans_desc, &parted);
+    answer(call_wait("list"), &m_list_ans_desc, &parted); /* where? with all marks */
+    for (unsigned i = 0; i < 2; i++)
+        answer(call_wait("readdir"), &m_readdir_ans_desc, &(struct m_readdir_ans){0});
+    const struct m_list_ans rest = {.cursor = bytes_str("2"), .head = 2};
+    answer(call_wait("list"), &m_list_ans_desc, &rest);
+    files_missing = 0;
+    assert_true(status_says("restored", "the metadata server was restored"));
+    node_add(100, "hello");
+    barrier(100, &r);
+    answer(call_wait("diff"), &m_diff_ans_desc, &(struct m_diff_ans){0});
+    answer_committed(call_wait("commit"), 3);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(r.err, 0);
+    assert_true(status_says("restored", "the metadata server was restored"));
+    assert_true(status_says("last_error", NULL));
+}
+
 static void a_gap_in_the_journal_is_compared_away(void **state)
 {
     (void)state;
@@ -1178,6 +1244,7 @@ static void a_gap_in_the_journal_is_compared_away(void **state)
     call_wait("readdir");
     struct result synced = {0}; /* meanwhile an fsync does not wait for the comparison */
     node_add(100, "hello");
+    assert_true(status_says("waits_for", "a comparison of all that is known here"));
     barrier(100, &synced);
     answer(call_wait("diff"), &m_diff_ans_desc, &(struct m_diff_ans){0});
     answer_committed(call_wait("commit"), 61);
@@ -1827,11 +1894,7 @@ static void with_too_few_block_servers_it_is_sent_to_be_refused(void **state)
     WAIT_FOR(CALLED(r));             /* not when its time is over */
     assert_int_equal(r.err, -EROFS); /* what the core says here of all that is parked */
     assert_int_equal(calls_of("diff") + calls_of("put"), 0);
-    struct buf status = {0};
-    sync_status(fs.sync, &status);
-    buf_append(&status, "", 1);
-    assert_non_null(strstr((const char *)status.p, "1 block servers are assigned, 2 are needed"));
-    buf_free(&status);
+    assert_true(status_says("last_error", "1 block servers are assigned, 2 are needed"));
     answer_account_changed();
     session_candidates = 2;
     answer_session(call_wait("session"));
@@ -1938,6 +2001,8 @@ int main(void)
         T(what_is_loaded_ahead_gives_way),
         T(records_wait_for_loads_and_loads_for_records),
         T(a_gap_in_the_journal_is_compared_away),
+        T(what_a_restored_server_lacks_goes_on_being_told),
+        T(status_says_what_is_waited_for),
         T(a_damaged_block_is_fetched_elsewhere),
         T(a_block_damaged_here_is_not_committed),
         T(a_server_that_refuses_good_bytes_is_left),

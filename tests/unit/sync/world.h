@@ -90,6 +90,7 @@ extern size_t nodes_n;
 extern bool tree_unreadable;
 extern _Atomic uint64_t cursor, need_answers, need_refusals;
 extern bool background_ok, log_long, log_held; /* log_held: a checkpoint does not end */
+extern _Atomic unsigned files_missing;
 extern _Atomic unsigned comparisons, open_requests, answers_not_taken, pasts_forgotten;
 extern int
     answers_not_taken_in; /* dirty data that cannot be put on disk before an answer: so often */
