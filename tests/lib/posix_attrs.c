@@ -144,6 +144,31 @@ static int permissions(void)
     return 0;
 }
 
+/* A program's capabilities are kept with it, and gone when it is another program. */
+static int security_attributes(void)
+{
+    static const char caps[20] =
+        "\1\0\0\2\0\4"; /* VFS_CAP_REVISION_2, effective: CAP_NET_BIND_SERVICE */
+    char v[64], list[256];
+    MUST(!put_file("s", "program"));
+    if (setxattr("s", "security.capability", caps, sizeof caps, 0)) {
+        int why = errno; /* MUST begins with none */
+        MUST(why == EPERM);
+        return 0; /* not in every container */
+    }
+    MUST(getxattr("s", "security.capability", v, sizeof v) == sizeof caps);
+    MUST(!memcmp(v, caps, sizeof caps));
+    ssize_t n = listxattr("s", list, sizeof list);
+    MUST(n > 0 && memmem(list, (size_t)n, "security.capability", 20));
+    FAILS(setxattr("s", "security.capability", caps, sizeof caps, XATTR_CREATE), EEXIST);
+    int fd = open("s", O_WRONLY);
+    MUST(fd >= 0 && write(fd, "x", 1) == 1 && !close(fd));
+    FAILS(getxattr("s", "security.capability", v, sizeof v), ENODATA);
+    MUST(!setxattr("s", "security.note", "kept", 4, 0));
+    MUST(getxattr("s", "security.note", v, sizeof v) == 4 && !removexattr("s", "security.note"));
+    return 0;
+}
+
 static int extended_attributes(void)
 {
     char v[4096], list[4096], big[2000];
@@ -174,7 +199,7 @@ static int extended_attributes(void)
     FAILS(setxattr("f", name, "x", 1, 0), ERANGE);
     if (is_root())
         MUST(!setxattr("f", "trusted.t", "t", 1, 0) && getxattr("f", "trusted.t", v, 9) == 1);
-    return 0;
+    return is_root() ? security_attributes() : 0;
 }
 
 static int many_attributes(void)
