@@ -193,6 +193,7 @@ void core_free(struct core *c)
     tree_set(c->t, "node_next", (int64_t)c->node_next);
     tree_reserve(c->t, "clean", 1);
     tree_close(c->t);
+    free(c->scan);
     free(c);
 }
 

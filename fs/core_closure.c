@@ -560,6 +560,18 @@ static int try_late(struct closure *w, struct scan *at)
     return err == -ENOENT ? 0 : err;
 }
 
+static struct scan *scan_of(struct core *c, uint64_t ns)
+{
+    for (size_t i = 0; i < c->scan_n; i++)
+        if (c->scan[i].ns == ns)
+            return &c->scan[i];
+    c->scan = realloc(c->scan, (c->scan_n + 1) * sizeof *c->scan);
+    if (!c->scan)
+        abort();
+    c->scan[c->scan_n] = (struct scan){.ns = ns};
+    return &c->scan[c->scan_n++];
+}
+
 /* What cannot go (in a directory that is parked, say) must not keep the rest from being looked at:
  * when a page holds nothing else, the next call goes on behind it. */
 int closure_gather(struct closure *w, uint64_t ns)
@@ -572,9 +584,7 @@ int closure_gather(struct closure *w, uint64_t ns)
         "SELECT id FROM node WHERE ns = ?1 AND pend != 0 AND sent = 0 AND nlink > 0"
         " AND parked >= 0 AND since <= ?2 ORDER BY since, id LIMIT ?3 OFFSET ?4";
     cleanup_ids struct ids entries = {0}, nodes = {0};
-    struct scan *at = &w->c->scan[ns % SCANS];
-    if (at->ns != ns)
-        *at = (struct scan){.ns = ns};
+    struct scan *at = scan_of(w->c, ns);
     int err = try_late(w, at);
     bool kept = w->nodes.ids.n + w->entries.ids.n > 0;
     if (!err)

@@ -19,7 +19,6 @@ enum span_kind { SPAN_DIRTY = 0, SPAN_SENT = 1, SPAN_KNOWN = 2 };
 #define MARKS_DENSE 4096   /* newest SJIDs of which every mark is kept … */
 #define MARKS_STEP 64      /* … then of each so many'th … */
 #define MARKS_REACH (MARKS_STEP * (uint64_t)MARKS_DENSE) /* … for so long */
-#define SCANS 8         /* namespaces that are scanned side by side */
 #define SINCE_UNKNOWN 1 /* of a name that is pending again, and was from before anything else */
 #define DEPTH_MAX 4096  /* directories above a node that are walked */
 #define CONFLICT_TRIES_MAX 8 /* commits of a node refused for a base before it is parked */
@@ -38,7 +37,8 @@ struct core {
     struct scan { /* where looking for background work goes on (core_closure.c) */
         uint64_t ns, entries, nodes;
         uint64_t late_entry, late_node; /* did not fit any more: comes first */
-    } scan[SCANS];
+    } * scan;                           /* one for each namespace that was looked at */
+    size_t scan_n;
 };
 
 struct nrow {

@@ -69,6 +69,50 @@ static void test_refused_names_do_not_starve_a_removal(void **state)
     assert_true(sent_entry(w, ROOT, "old", old, 0));
 }
 
+/* Each namespace's place in what cannot go is its own. */
+static void test_namespaces_do_not_starve_each_other(void **state)
+{
+    enum { OTHERS = 64 };
+    struct world *w = *state;
+    struct m_namespace all[1 + OTHERS] = {
+        {.id = NS, .name = bytes_str("home"), .root = ROOT, .role = ROLE_EDITOR}};
+    struct m_session_ans a = {.device = 1,
+                              .account = bytes_str("alice"),
+                              .namespaces = all,
+                              .namespaces_n = 1 + OTHERS,
+                              .root_ns = NS};
+    char name[16];
+    for (uint64_t i = 1; i <= OTHERS; i++)
+        all[i] = (struct m_namespace){
+            .id = NS + i, .name = bytes_str("team"), .root = ROOT + i, .role = ROLE_EDITOR};
+    assert_int_equal(core_session(w->core, &a, &w->fx), 0);
+    uint64_t old = make(w, ROOT, "old", NODE_REG);
+    commit_all(w);
+    uint64_t d = make(w, ROOT, "d", NODE_DIR);
+    assert_int_equal(core_begin(w->core), 0);
+    for (unsigned i = 0; i < REFUSED; i++) {
+        snprintf(name, sizeof name, "n%u", i);
+        make(w, d, name, NODE_FIFO);
+    }
+    assert_int_equal(core_end(w->core, true), 0);
+    char *sql = sqlite3_mprintf("UPDATE node SET parked = -122 WHERE id = %lld", (long long)d);
+    assert_int_equal(sqlite3_exec(tree_db(w->tree), sql, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_free(sql);
+    w->who.now += 1000;
+    assert_int_equal(remove_name(w, ROOT, "old", false), 0);
+    bool found = false;
+    for (unsigned round = 0; round < 4 && !found; round++) {
+        assert_int_equal(plan(w, 0), 0);
+        found = sent_entry(w, ROOT, "old", old, 0);
+        for (uint64_t i = 1; i <= OTHERS; i++) { /* they are looked at in between */
+            struct core_plan p = {0};
+            (void)core_plan(w->core, NS + i, NULL, 0, INT64_MAX, &p, &w->need);
+            core_plan_free(&p);
+        }
+    }
+    assert_true(found);
+}
+
 static void test_large_xattrs_bound_a_background_commit(void **state)
 {
     struct world *w = *state;
@@ -369,6 +413,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_many_ranges_go_in_several_commits, setup, teardown),
         cmocka_unit_test_setup_teardown(test_refused_names_do_not_starve_a_removal, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(test_namespaces_do_not_starve_each_other, setup, teardown),
         cmocka_unit_test_setup_teardown(test_large_xattrs_bound_a_background_commit, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_memory_of_a_commit_follows_its_xattrs, setup,
