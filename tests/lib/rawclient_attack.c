@@ -246,6 +246,49 @@ void outsider(struct client *c, uint64_t ns)
 /* ---- out of the premises ----------------------------------------------------------------------
  */
 
+/* A capability of another namespace of ours at the server; empty: none is there. */
+static struct bytes other_capability(const struct client *c, const struct m_namespace *ns,
+                                     uint64_t server, uint64_t *other)
+{
+    for (size_t i = 0; i < c->s.namespaces_n; i++)
+        for (size_t k = 0; k < c->s.namespaces[i].candidates_n; k++)
+            if (c->s.namespaces[i].id != ns->id &&
+                c->s.namespaces[i].candidates[k].server == server) {
+                *other = c->s.namespaces[i].id;
+                return c->s.namespaces[i].candidates[k].capability;
+            }
+    return (struct bytes){0};
+}
+
+/* A server of the namespace passes nothing on to the other one, whatever capability comes with it;
+ * and there nothing is linked from the namespace into one that is there. */
+static void by_relay_and_link(struct client *c, const struct m_namespace *ns, uint64_t server,
+                              const char *url, struct m_put_item *item, struct bytes x)
+{
+    struct buf out cleanup_buf = {0};
+    struct bytes none = {0}, own = ns->candidates[0].capability;
+    const char *at = server_url(c, ns->candidates[0].server);
+    uint64_t other_ns = 0;
+    struct bytes other = other_capability(c, ns, server, &other_ns);
+    struct m_put_head q = {
+        .ns = ns->id, .capability = own, .items = item, .items_n = 1, .relay = server};
+    const struct bytes caps[] = {own, other};
+    for (size_t k = 0; k < 2; k++) {
+        q.relay_capability = caps[k];
+        check(c, ask(c, at, "put", &m_put_head_desc, &q, x, &out) != 0,
+              k ? "to be passed on there under another namespace's capability is refused"
+                : "to be passed on there is refused");
+    }
+    check(c, other.n > 0, "another namespace is there");
+    struct m_link_req l = {
+        .ns = other_ns, .capability = other, .from = ns->id, .blocks = &item->block, .blocks_n = 1};
+    for (size_t k = 0; k < 2; k++) {
+        l.from_capability = caps[k];
+        int r = ask(c, url, "link", &m_link_req_desc, &l, none, &out);
+        check(c, r == -EACCES || r == -EPERM, "a link out of it there is refused");
+    }
+}
+
 /* The namespace may not be at the server: no capability of ours is good there, and the metadata
  * server neither takes a commit that names it nor says what it has. */
 void elsewhere(struct client *c, uint64_t server, const char *url)
@@ -272,6 +315,7 @@ void elsewhere(struct client *c, uint64_t server, const char *url)
                               .blocks_n = 1};
     r = ask(c, url, "get", &m_get_req_desc, &get_q, none, &out);
     check(c, r == -EACCES || r == -EPERM, "a get there is refused");
+    by_relay_and_link(c, ns, server, url, &item, bytes_of(x, sizeof x));
     struct m_diff_req diff_q = {.ns = ns->id, .target = server, .ids = &ref, .ids_n = 1};
     check(c, ask(c, c->url, "diff", &m_diff_req_desc, &diff_q, none, &out) == -EPERM,
           "a question about it as a target is refused");

@@ -87,18 +87,20 @@ int sq_lack_sum(struct store *s, uint64_t ns, uint64_t server, struct lack_sum *
 {
     sqlite3_stmt *st =
         sq_bind(s,
-                "SELECT coalesce((SELECT sjid FROM lack WHERE ns = ?1 AND server = ?2 AND " LACKS(
-                    ?1, ?2) " ORDER BY sjid LIMIT 1), 0), "
+                "SELECT (SELECT sjid FROM lack WHERE ns = ?1 AND server = ?2 AND " LACKS(
+                    ?1, ?2) " ORDER BY sjid LIMIT 1), "
                             "EXISTS (SELECT 1 FROM fill WHERE ns = ?1 AND server = ?2)",
                 "ii", ns, server);
     int r = sq_one(s, st);
     *sum = (struct lack_sum){0};
+    bool any = false;
     if (!r) {
+        any = sqlite3_column_type(st, 0) != SQLITE_NULL; /* what no commit refers to is of SJID 0 */
         sum->oldest = sq_u64(st, 0);
         sum->filling = sq_u64(st, 1) != 0;
     }
     sq_done(st);
-    if (r || (!sum->oldest && !sum->filling))
+    if (r || (!any && !sum->filling))
         return r;
     struct held_row all, there;
     r = sq_held(s, ns, 0, &all);

@@ -342,6 +342,48 @@ static void a_new_server_fills_with_what_can_be_had(void **state)
     WAIT_FOR(stored_at(&seats[CLOUD]) == OLD + EACH);
 }
 
+/* A server that says another length than its bytes have gives nothing; one that is right does. */
+static void what_is_told_of_a_length_is_compared(void **state)
+{
+    struct world *w = *state;
+    struct seat *hq = &seats[HQ], *cloud = &seats[CLOUD];
+    static struct made right, wrong;
+    struct server_row attic;
+    world_make(w, &w->alice, w->alice.root, "a", NODE_DIR, 0);
+    world_make(w, &w->alice, w->alice.root, "b", NODE_DIR, 0);
+    world_command(w, &world_admin, 0, "admin assign alice attic");
+    make(&right, 1, 500);
+    make(&wrong, 2, 600);
+    struct storage_put lie = {
+        .id = wrong.id, .stored = bytes_of(wrong.bytes, wrong.len), .logical_len = wrong.len + 5};
+    hq->s.storage->ops->put(hq->s.storage, w->alice.ns, &lie, 1);
+    assert_int_equal(lie.err, 0);
+    put(hq, &right);
+    assert_int_equal(meta_change_begin(w->m), 0);
+    record(w, &right, HQ, 1);
+    record(w, &wrong, HQ, 2); /* the newest: it is asked for with the other, or before */
+    assert_int_equal(meta_change_end(w->m, 0), 0);
+    seat_answers(hq);
+    seat_replicates(cloud, false);
+    WAIT_FOR(has(cloud, &right.id));
+    assert_false(has(cloud, &wrong.id));
+    put(&seats[ATTIC], &wrong);
+    pthread_mutex_lock(&meta_lock);
+    assert_int_equal(meta_change_begin(w->m), 0);
+    assert_int_equal(w->m->st->ops->server_get(w->m->st, w->server[ATTIC], &attic, &w->ar), 0);
+    assert_int_equal(w->m->st->ops->presence_put(w->m->st, w->alice.ns, &wrong.id, attic.id,
+                                                 attic.generation, attic.generation),
+                     0);
+    assert_int_equal(meta_change_end(w->m, 0), 0);
+    pthread_mutex_unlock(&meta_lock);
+    seat_answers(&seats[ATTIC]);
+    WAIT_FOR(has(cloud, &wrong.id));
+    struct storage_info info;
+    assert_int_equal(
+        cloud->s.storage->ops->have(cloud->s.storage, w->alice.ns, &wrong.id, 1, &info), 0);
+    assert_int_equal(info.logical_len, wrong.len);
+}
+
 /* ---- a crash at each step -------------------------------------------------------------------- */
 
 static void add(void *arg, uint64_t ns, uint64_t server, uint64_t n)
@@ -437,6 +479,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         T(a_new_server_fills_with_what_can_be_had),
+        T(what_is_told_of_a_length_is_compared),
         T(a_crash_at_each_step_repeats_it),
         T(no_more_is_moved_than_the_rate),
     };
