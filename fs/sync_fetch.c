@@ -4,9 +4,10 @@
  * A block is first asked of the candidate that targets would be chosen from first; if that one does
  * not have it, the metadata server says who is recorded to hold it (`locate`). Several gets are
  * under way at a time, so a batch is kept small while places are free. What arrives is hashed and
- * stored by a worker; a block that is not what its id names is thrown away, reported and asked of
- * another server. When all have been tried the round begins again after a pause, until those who
- * wait have given up.
+ * stored by a worker. A server that is recorded to hold one and said that it does not is asked once
+ * more, told so: it reports what it lacks, and gets it from the others. A block that is not what
+ * its id names is thrown away, reported and asked of another server. When all have been tried the
+ * round begins again after a pause, until those who wait have given up.
  *
  * Races. A get that somebody waits for and that is late, by what its server has taken so far
  * (sync_pace.h), is asked of the next server as well; whichever answer brings a block first counts,
@@ -46,6 +47,7 @@ struct fetch_block {
     size_t waits_n, waits_cap;
     int64_t not_before;
     uint64_t tried[TRIED_MAX]; /* servers that did not deliver in this round */
+    bool lacks[TRIED_MAX];     /* … as they said that they do not have it */
     size_t tried_n;
     uint64_t holders[TRIED_MAX]; /* as located */
     size_t holders_n;
@@ -141,10 +143,12 @@ static void block_arrived(struct sync *s, struct fetch_block *b)
     block_remove(s, b);
 }
 
-static void block_tried(struct fetch_block *b, uint64_t server)
+static void block_tried(struct fetch_block *b, uint64_t server, bool lacks)
 {
-    if (b->tried_n < TRIED_MAX)
-        b->tried[b->tried_n++] = server;
+    if (b->tried_n == TRIED_MAX)
+        return;
+    b->lacks[b->tried_n] = lacks;
+    b->tried[b->tried_n++] = server;
 }
 
 static bool in_list(const uint64_t *v, size_t n, uint64_t x)
@@ -220,9 +224,11 @@ struct get {
     uint64_t call;
     int64_t started;
     bool answered;
-    bool raced;  /* another one asks for the same, or will not */
-    bool second; /* it is that other one */
-    double paid; /* what a second one was thought to bring */
+    bool raced;   /* another one asks for the same, or will not */
+    bool second;  /* it is that other one */
+    bool located; /* its server is recorded to have all of them */
+    bool failed;  /* there was no answer */
+    double paid;  /* what a second one was thought to bring */
     size_t n;
     struct fetch_block *v[GET_BATCH_BLOCKS]; /* NULL: it came by another get */
     struct block_id ids[GET_BATCH_BLOCKS];
@@ -318,9 +324,9 @@ static void get_settle(struct sync *s, struct get *g)
             block_id_hex(&b->id, hex);
             log_printf(s->fs->log, LOG_L_ERROR, "block server %s: block %s is damaged there",
                        g->route->server->premises, hex);
-            block_tried(b, g->route->server->id);
+            block_tried(b, g->route->server->id, false);
         } else if (g->outcome[i] == GET_ABSENT) {
-            block_tried(b, g->route->server->id);
+            block_tried(b, g->route->server->id, !g->failed);
         }
         if (b->gets) /* the other one of a race is still under way */
             continue;
@@ -354,6 +360,7 @@ static void get_done(struct sync *s, struct sync_call *c)
     call_server_end(c);
     if (c->res.err) {
         route_failed(s, g->route, ROUTE_READ, &c->res);
+        g->failed = true;
         for (size_t i = 0; i < g->n; i++)
             g->outcome[i] = GET_ABSENT;
     } else {
@@ -380,7 +387,8 @@ static void get_send(struct sync *s, struct get *g)
     struct m_get_req q = {.ns = r->ns->id,
                           .capability = bytes_of(r->cap, r->cap_n),
                           .blocks = g->ids,
-                          .blocks_n = g->n};
+                          .blocks_n = g->n,
+                          .located = g->located};
     struct buf cleanup_buf b = {0};
     msg_encode(&m_get_req_desc, &q, &b);
     *(g->second ? &s->races_inflight : &s->gets_inflight) += 1;
@@ -401,6 +409,20 @@ struct locating {
     struct fetch_block *v[GET_BATCH_BLOCKS];
 };
 
+/* Servers that are recorded to have what they said they lack are asked once more: told that they
+ * should have it, they report that they do not. */
+static void ask_again(struct fetch_block *b)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < b->tried_n; i++) {
+        if (b->lacks[i] && in_list(b->holders, b->holders_n, b->tried[i]))
+            continue;
+        b->lacks[n] = b->lacks[i];
+        b->tried[n++] = b->tried[i];
+    }
+    b->tried_n = n;
+}
+
 static void located(struct fetch_block *b, const struct m_locate_ans *m)
 {
     b->located = true;
@@ -409,6 +431,7 @@ static void located(struct fetch_block *b, const struct m_locate_ans *m)
         if (block_id_equal(&m->locations[i].block, &b->id))
             for (size_t k = 0; k < m->locations[i].servers_n && b->holders_n < TRIED_MAX; k++)
                 b->holders[b->holders_n++] = m->locations[i].servers[k];
+    ask_again(b);
 }
 
 static void locate_done(struct sync *s, struct sync_call *c)
@@ -506,7 +529,7 @@ static void get_gather(struct sync *s, struct get *g, struct fetch_block *first,
     for (b = first; b && g->n < max; b = next) {
         next = TAILQ_NEXT(b, link);
         if (b->ns != g->route->ns || b->not_before > now || b->locating ||
-            (b != first && server_choose(s, b, NULL) != g->route))
+            b->located != first->located || (b != first && server_choose(s, b, NULL) != g->route))
             continue;
         TAILQ_REMOVE(&s->fetch_queue, b, link);
         b->state = FETCH_BUSY;
@@ -532,6 +555,7 @@ static void block_step(struct sync *s, struct fetch_block *b)
     if (!g)
         abort();
     g->route = r;
+    g->located = b->located;
     /* small batches while places are free: several servers' disks and connections work at once */
     size_t places = GETS_INFLIGHT_MAX - s->gets_inflight;
     size_t max = (s->fetches_n + places - 1) / places;
@@ -557,6 +581,7 @@ static bool race_start(struct sync *s, struct get *g)
         if (!r || (h->route && r != h->route))
             continue;
         h->route = r;
+        h->located = b->located && (!h->n || h->located);
         h->ids[h->n] = b->id;
         h->v[h->n++] = b;
     }

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # With two premises, damage at one heals by itself: found by scrubbing or by a read, set aside, told, and brought
-# again by the other block server. No client has to do anything.
+# again by the other block server. No client has to do anything. So does a block that is not there at all, found by a read.
 # shellcheck source=tests/integration/lib.sh
 . "$(dirname "$0")/lib.sh"
 
@@ -61,4 +61,17 @@ same "damaged, by a read" "$(metric hq corrupt_total)" 5
 eventually 90 alike 5
 for i in 1 2 3 4; do must cmp "$work/f$i" "$b/f$i"; done
 must cmp "$work/small" "$b/small"
-passed "heal: 6 blocks damaged at two premises, whole again"
+
+# one that is recorded there, and of which the server knows nothing: a read finds that out, and it is brought again
+file=$(file_of hq "$work/f2")
+must lab kill blockd-hq
+rm "$file"
+sqlite3 -cmd '.timeout 10000' "$lab/blockd-hq/index.db" "CREATE TEMP TABLE x AS SELECT n FROM block WHERE id = x'00$(id_of "$work/f2")';
+    DELETE FROM held WHERE n IN x; DELETE FROM block WHERE n IN x" || fail "sqlite3"
+same "blocks at hq" "$(lab blocks hq | wc -l)" 4
+must lab start blockd-hq
+lab mount c "$a" -o prefer=hq || fail "mount c"
+must cmp "$work/f2" "$a/f2"
+eventually 30 alike 5
+grep -q "1 blocks that somebody was sent here for are not here" "$lab/log/blockd-hq.log" || fail "it was not told"
+passed "heal: 7 blocks damaged at two premises, whole again"

@@ -11,6 +11,7 @@
 #include "durable.h"
 #include "feed.h"
 #include "inventory.h"
+#include "missing.h"
 #include "rpc.h"
 
 #include <errno.h>
@@ -49,6 +50,8 @@ struct collect {
     struct storage_collected sums;
     uint64_t rounds, passes;
     struct inventory_sums compared;
+    struct missing missing;
+    int64_t missing_at;  /* not told before */
     uint64_t grace_ms;   /* 0: not heard yet */
     int64_t compare_at;  /* when the next comparison is due; 0: a grace time after its start */
     uint64_t began_with; /* generation, and when, of the last one that was whole; 0: none */
@@ -251,6 +254,45 @@ static void compare(struct collect *c)
                    sums.announced, sums.lost, sums.unneeded);
 }
 
+/* ---- what is missed ------------------------------------------------------------------------ */
+
+/* [locked] When to tell; INT64_MAX: nothing waits. */
+static int64_t missing_due(const struct collect *c)
+{
+    return c->missing.waiting ? c->missing_at : INT64_MAX;
+}
+
+/* [locked, given up meanwhile] */
+static void tell_missing(struct collect *c)
+{
+    struct m_lost v[MISSING_MAX];
+    char message[512] = "";
+    uint64_t lost;
+    size_t n = missing_take(&c->missing, mono_ms(), v);
+    pthread_mutex_unlock(&c->lock);
+    int r = missing_tell(c->o.storage, c->rpc, c->o.identity->meta, v, n, &lost, message);
+    if (r)
+        log_printf(c->o.log, LOG_L_INFO, "blocks that somebody looked for here: %s", message);
+    else if (lost)
+        log_printf(c->o.log, LOG_L_WARN,
+                   "%" PRIu64 " blocks that somebody was sent here for are not here", lost);
+    if (lost && c->o.found)
+        c->o.found(c->o.arg);
+    pthread_mutex_lock(&c->lock);
+    c->compared.lost += lost;
+    c->missing_at = mono_ms() + MISSING_PAUSE_MS;
+}
+
+void collect_missing(struct collect *c, uint64_t ns, const struct block_id *id)
+{
+    if (!c)
+        return;
+    pthread_mutex_lock(&c->lock);
+    if (missing_add(&c->missing, ns, id, mono_ms()))
+        pthread_cond_signal(&c->wake);
+    pthread_mutex_unlock(&c->lock);
+}
+
 /* ---- another incarnation ------------------------------------------------------------------- */
 
 /* [locked, given up meanwhile] This thread alone carries orders out, so none is under way. */
@@ -274,9 +316,10 @@ static void rest(struct collect *c, int64_t retry_at)
 {
     while (!c->stop && !c->compare_now && !c->renew &&
            !(c->grace_ms && c->compare_at <= mono_ms()) && !(c->poked && !retry_at) &&
-           !(retry_at && retry_at <= mono_ms())) {
+           missing_due(c) > mono_ms() && !(retry_at && retry_at <= mono_ms())) {
         int64_t until = c->grace_ms ? c->compare_at : INT64_MAX;
         until = retry_at && retry_at < until ? retry_at : until;
+        until = missing_due(c) < until ? missing_due(c) : until;
         int64_t left = until - mono_ms();
         left = left > REST_MAX_MS ? REST_MAX_MS : left < 1 ? 1 : left;
         struct timespec t;
@@ -302,6 +345,8 @@ static void *collect_main(void *arg)
             break;
         if (c->renew)
             renew(c);
+        if (missing_due(c) <= mono_ms())
+            tell_missing(c);
         bool comparing = c->compare_now || (c->grace_ms && c->compare_at <= mono_ms());
         bool collecting = retry_at ? retry_at <= mono_ms() : c->poked;
         c->compare_now = false;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Garbage collection: a thread that asks the metadata server which blocks are to be removed,
- * removes them, and tells. metad/gc.c has the rules; here it matters that the generation is raised
- * before the question, and that an answer is not acted on long after it was given. */
+ * removes them, and tells; and compares what is here with what is recorded. metad/gc.c has the
+ * rules; here it matters that the generation is raised before the question, and that an answer is
+ * not acted on long after it was given. */
 #ifndef COLLECT_H
 #define COLLECT_H
 
@@ -18,6 +19,8 @@ struct collect_options {
     const struct identity *identity;
     struct storage *storage;
     struct log *log;
+    void (*found)(void *arg); /* blocks that are to be brought here; may be NULL */
+    void *arg;
 };
 
 /* What is pointed to must outlive it. 0 or -errno. */
@@ -28,6 +31,8 @@ void collect_heard(struct collect *c, bool something, uint64_t grace_ms);
 /* The storage gets another incarnation, between rounds: what was ordered under the old one is
  * carried out or forgotten by then. After the next answer all is compared. 0 or -errno. */
 int collect_renew(struct collect *c);
+/* Somebody was sent here for the block, which is not here for the namespace. Any thread. */
+void collect_missing(struct collect *c, uint64_t ns, const struct block_id *id);
 /* Compares all that is here with what is recorded, at once. */
 void collect_compare(struct collect *c);
 /* What was put before this generation is old enough to be garbage: a pass began with it the grace

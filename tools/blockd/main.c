@@ -447,13 +447,22 @@ static int show_key(void *arg, const char *key_pem, const char *cert_pem)
     return httpd_show(p->httpd, (const char *)chain.p, key_pem);
 }
 
+/* It is to be looked up what is lacking here. */
+static void found_missing(void *arg)
+{
+    struct service *s = arg;
+    replicate_look(s->replicate);
+}
+
 /* What goes on beside serving, in the order in which one needs the other. */
 static int start_threads(struct program *p, char *err)
 {
     int r = collect_start(&p->collect, &(struct collect_options){.dir = p->o.data,
                                                                  .identity = &p->identity,
                                                                  .storage = p->storage,
-                                                                 .log = p->log});
+                                                                 .log = p->log,
+                                                                 .found = found_missing,
+                                                                 .arg = &p->service});
     if (r) {
         snprintf(err, 512, "cannot start collecting garbage: %s", strerror(-r));
         return r;

@@ -10,6 +10,9 @@
  * not found; the client fetches it from elsewhere. The metadata server is told, so that those who
  * have the bytes are asked for them again.
  *
+ * One that is not here, although the metadata server sent the client here for it, is told, too: it
+ * is answered like any other, and what follows is between the two servers (missing.h).
+ *
  * link: who may read a block for one namespace and write to another has it there, too, without
  * sending it; it is no way to learn of a block, as reading it is.
  *
@@ -307,6 +310,8 @@ static void handle_get(void *ctx, struct httpd_req *q)
     bool full = false;
     for (size_t i = 0; i < g.blocks_n; i++) {
         full |= info[i].there && raw.n + info[i].stored_len > PUT_BATCH_BYTES;
+        if (!info[i].there && g.located)
+            collect_missing(s->collect, g.ns, &g.blocks[i]);
         if (!info[i].there)
             head.items[i] = (struct m_get_item){.block = g.blocks[i], .error = ERR_NOT_FOUND};
         else if (full)

@@ -10,6 +10,9 @@
  *                                 to be removed, if it was put before the last pass began, which is
  *                                 the grace time ago or longer
  *
+ * In between it names blocks that a client was sent to it for (`locate`) and that are not there:
+ * the range is empty then. What it says of itself counts, whoever asked it.
+ *
  * A pass that is part of a check that is to change nothing (audit.h) only counts and notes.
  *
  * Removing goes the way of all garbage (gc.c), so every race with a commit is decided there. */
@@ -176,9 +179,31 @@ static bool in_order(const struct m_inventory_req *q)
     return true;
 }
 
+/* Somebody was sent there for them. The server has said which of all blocks it was asked for are
+ * not there; of those that are not recorded either nothing is kept. */
+static int take_missing(struct inventory *v)
+{
+    struct holder_row rows[CANDIDATES_MAX];
+    int r = 0;
+    for (size_t k = 0; k < v->q->missing_n && !r; k++) {
+        struct m_lost lost = v->q->missing[k];
+        size_t n;
+        lost.generation = v->q->generation;
+        r = v->m->st->ops->holders(v->m->st, lost.ns, &lost.block, rows, &n);
+        if (r || !is_recorded(v, rows, n))
+            continue;
+        v->a->lost++;
+        r = gone_lost(v->m, &v->s, &lost, v->now_ms);
+    }
+    return r;
+}
+
 static int inventory(struct inventory *v)
 {
-    int r = find_all_lost(v);
+    bool range = block_id_compare(&v->q->after, &v->q->upto) < 0;
+    int r = range ? find_all_lost(v) : 0;
+    if (!r && !v->q->look)
+        r = take_missing(v);
     for (size_t k = 0; k < v->q->blocks_n && !r; k++)
         if (block_id_compare(&v->q->blocks[k].block, &v->a->upto) <= 0)
             r = compare_one(v, &v->q->blocks[k]);

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "blockid.h"
 #include "conformance.h"
 #include "durable.h"
 #include "httpd.h"
@@ -54,6 +55,9 @@ struct env {
     uint8_t last[16];
     atomic_int compared; /* comparisons that were asked for, and what the last one named as old */
     atomic_ulong before;
+    atomic_int missing; /* blocks that were told to be missing, and the last of them */
+    struct m_lost missed;
+    uint64_t missed_with; /* the generation with which it was told */
     atomic_int told;
     pid_t pid;
 };
@@ -133,6 +137,18 @@ static void inventory(void *ctx, struct httpd_req *q)
     if (!httpd_decode(q, &m_inventory_req_desc, &m))
         return;
     assert_true(m.before < m.generation && m.run);
+    if (m.missing_n) {
+        assert_int_equal(m.blocks_n, 0);
+        assert_true(block_id_equal(&m.after, &m.upto)); /* it says nothing of others */
+        pthread_mutex_lock(&e->lock);
+        e->missed = m.missing[m.missing_n - 1];
+        e->missed_with = m.generation;
+        pthread_mutex_unlock(&e->lock);
+        e->missing += (int)m.missing_n;
+        httpd_reply_msg(q, &m_inventory_ans_desc,
+                        &(struct m_inventory_ans){.upto = m.upto, .lost = m.missing_n});
+        return;
+    }
     e->before = m.before;
     e->compared++;
     struct m_inventory_ans a = {.upto = m.upto};
@@ -418,7 +434,7 @@ static void make_damaged(struct env *e, uint64_t ns, struct block_id *id)
 }
 
 /* Asks for the block; what is answered is another test's. */
-static void ask_for(struct env *e, uint64_t ns, struct block_id id)
+static void ask_for_as(struct env *e, uint64_t ns, struct block_id id, bool located)
 {
     struct m_capability c = {
         .server = 3, .ns = ns, .device = 77, .rights = RIGHT_READ, .expiry_ms = 1ull << 50};
@@ -429,8 +445,11 @@ static void ask_for(struct env *e, uint64_t ns, struct block_id id)
     struct m_put_ans ans;
     char message[512], url[256];
     capability_seal(&c, &key, &sealed);
-    struct m_get_req g = {
-        .ns = ns, .capability = bytes_of(sealed.p, sealed.n), .blocks = &id, .blocks_n = 1};
+    struct m_get_req g = {.ns = ns,
+                          .capability = bytes_of(sealed.p, sealed.n),
+                          .blocks = &id,
+                          .blocks_n = 1,
+                          .located = located};
     pthread_mutex_lock(&e->lock);
     snprintf(url, sizeof url, "%s", e->beat_url);
     pthread_mutex_unlock(&e->lock);
@@ -439,6 +458,11 @@ static void ask_for(struct env *e, uint64_t ns, struct block_id id)
     rpc_free(r);
     arena_free(&a);
     buf_free(&sealed);
+}
+
+static void ask_for(struct env *e, uint64_t ns, struct block_id id)
+{
+    ask_for_as(e, ns, id, false);
 }
 
 /* Whether a loss is reported within two seconds: beats come every five. */
@@ -489,6 +513,42 @@ static void test_loss_is_told(void **state)
     spawn_program(e, none);
     await_beat(e, before);
     assert_int_equal(e->told, told);
+    stop_program(e);
+}
+
+/* Who was sent here for a block that is not here for the namespace makes that known, once for a
+ * while; who only asks, or asks for what is here, does not. */
+static void test_missing_is_told(void **state)
+{
+    struct env *e = *state;
+    static const char *const none[] = {NULL};
+    struct block_id here, gone = {{0}}, also = {{0}};
+    gone.b[5] = 7;
+    also.b[5] = 8;
+    first_start(e);
+    stop_program(e);
+    make_damaged(e, 5, &here); /* there is a row of it */
+    int before = e->beats;
+    spawn_program(e, none);
+    await_beat(e, before);
+    ask_for_as(e, 5, also, false);
+    ask_for_as(e, 5, here, true);
+    ask_for_as(e, 5, gone, true);
+    ask_for_as(e, 5, gone, true);
+    for (int i = 0; i < 500 && e->missing < 1; i++)
+        usleep(10000);
+    pthread_mutex_lock(&e->lock);
+    assert_memory_equal(&e->missed.block, &gone, sizeof gone);
+    assert_true(e->missed.ns == 5 && e->missed_with > 0);
+    assert_int_equal(e->missed.generation, e->missed_with);
+    pthread_mutex_unlock(&e->lock);
+    ask_for_as(e, 5, gone, true);
+    ask_for_as(e, 6, here, true); /* not here for that namespace */
+    for (int i = 0; i < 500 && e->missing < 2; i++)
+        usleep(10000);
+    assert_int_equal(e->missing, 2);
+    assert_int_equal(e->missed.ns, 6);
+    expect_output(e, "somebody was sent here for are not here");
     stop_program(e);
 }
 
@@ -647,6 +707,7 @@ int main(int argc, char **argv)
         TEST(test_usage),
         TEST(test_damaged_identity),
         TEST(test_loss_is_told),
+        TEST(test_missing_is_told),
         TEST(test_revocations_are_written_again),
     };
 #undef TEST

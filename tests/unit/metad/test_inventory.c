@@ -3,6 +3,7 @@
 #include "gc.h"
 #include "world.h"
 
+#include <errno.h>
 #include <string.h>
 
 static const struct block_id first = {{0}};
@@ -186,6 +187,42 @@ static void what_was_left_behind_goes(void **state)
     assert_int_equal(world_holders(w, &b), 1);
 }
 
+/* Somebody was sent there for blocks that are not there: the server names them. What is not
+ * recorded leaves no trace, and a put since is not denied. */
+static void what_is_missed_is_lost(void **state)
+{
+    struct world *w = *state;
+    struct block_id b[3] = {world_block(w), world_block(w), world_block(w)};
+    expect_committed(world_commit_with(w, &b[0], "a", HQ, 5));
+    expect_committed(world_commit_with(w, &b[1], "b", HQ, 9));
+    struct m_lost v[4];
+    for (int k = 0; k < 4; k++)
+        v[k] = (struct m_lost){.ns = w->alice.ns, .block = b[k % 3]};
+    v[3].ns = w->bob.ns; /* of a namespace that has never heard of it */
+    struct m_inventory_req q = {.incarnation = bytes_of(w->incarnation[HQ], 16),
+                                .generation = 8,
+                                .look = true,
+                                .missing = v,
+                                .missing_n = 4};
+    struct m_inventory_ans a;
+    assert_int_equal(meta_inventory(w->m, &w->server_who[HQ], &q, w->now, &a, &w->ar, w->why), 0);
+    assert_int_equal(a.lost, 0); /* a check that only looks changes nothing */
+    q.look = false;
+    assert_int_equal(meta_inventory(w->m, &w->server_who[CLOUD], &q, w->now, &a, &w->ar, w->why),
+                     -EAGAIN); /* another storage's word */
+    assert_int_equal(world_holders(w, &b[0]), 1);
+    assert_int_equal(meta_inventory(w->m, &w->server_who[HQ], &q, w->now, &a, &w->ar, w->why), 0);
+    assert_int_equal(a.lost, 2);
+    assert_int_equal(world_holders(w, &b[0]), 0);
+    assert_int_equal(world_holders(w, &b[1]), 1); /* by a proof of generation 9 */
+    assert_int_equal(lacking(w, HQ), 1);
+    /* a proof from before is of no use for what was lost, and good for what was not recorded */
+    struct m_commit_ans again = world_commit_with(w, &b[0], "c", HQ, 7);
+    assert_int_equal(again.status, COMMIT_MISSING);
+    expect_committed(world_commit_with(w, &b[0], "d", HQ, 8));
+    expect_committed(world_commit_with(w, &b[2], "e", HQ, 7));
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, world_setup, world_teardown)
@@ -193,7 +230,7 @@ int main(void)
         TEST(what_is_there_is_recorded),  TEST(what_was_lost_since_is_not),
         TEST(what_is_not_there_is_lost),  TEST(a_page_says_nothing_of_others),
         TEST(what_nobody_refers_to_goes), TEST(unless_it_is_committed_after_all),
-        TEST(what_was_left_behind_goes),
+        TEST(what_was_left_behind_goes),  TEST(what_is_missed_is_lost),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

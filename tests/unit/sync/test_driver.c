@@ -1263,6 +1263,13 @@ static void a_gap_in_the_journal_is_compared_away(void **state)
     assert_int_equal(r.err, 0);
 }
 
+static void fetch(const struct block_id *id, struct result *r)
+{
+    pthread_mutex_lock(&fs.lock);
+    sync_fetch(fs.sync, NS, id, 1, result_done, r);
+    pthread_mutex_unlock(&fs.lock);
+}
+
 static void a_damaged_block_is_fetched_elsewhere(void **state)
 {
     (void)state;
@@ -1289,6 +1296,53 @@ static void a_damaged_block_is_fetched_elsewhere(void **state)
         assert_int_equal(r[i].err, 0);
     }
     assert_int_equal(calls_of("get"), 2);
+}
+
+static bool is_located(const struct fake_call *c)
+{
+    struct arena a = {0};
+    struct m_get_req q;
+    assert_int_equal(msg_decode(&m_get_req_desc, &q, c->body.p, c->body.n, MSG_STRICT, &a, NULL),
+                     0);
+    arena_free(&a);
+    return q.located;
+}
+
+/* A server that lacks what it is recorded to have is asked once more, told so, and is to report it;
+ * then the others. One that has failed is not, nor one that is not recorded. */
+static void who_lacks_what_is_recorded_there_is_told_so(void **state)
+{
+    (void)state;
+    struct result r[2] = {0};
+    start();
+    struct block_id id = store_add("right", false), other = store_add("other", false);
+    uint64_t both[] = {11, 12};
+    struct m_location at = {.block = id, .servers = both, .servers_n = 2};
+    struct m_locate_ans m = {.locations = &at, .locations_n = 1};
+    fetch(&id, &r[0]);
+    struct fake_call *c = call_wait_at("get", "http://hq");
+    assert_false(is_located(c));
+    answer_get(c, &id, NULL);
+    answer(call_wait("locate"), &m_locate_ans_desc, &m);
+    c = call_wait_at("get", "http://hq");
+    assert_true(is_located(c));
+    answer_get(c, &id, NULL);
+    c = call_wait_at("get", "http://cloud");
+    assert_true(is_located(c));
+    answer_get(c, &id, "right");
+    WAIT_FOR(CALLED(r[0]));
+    assert_int_equal(r[0].err, 0);
+    assert_int_equal(calls_of("get"), 3);
+    assert_int_equal(calls_of("locate"), 1);
+    /* not recorded there: it may well lack it */
+    at = (struct m_location){.block = other, .servers = &both[1], .servers_n = 1};
+    fetch(&other, &r[1]);
+    answer_get(call_wait_at("get", "http://hq"), &other, NULL);
+    answer(call_wait("locate"), &m_locate_ans_desc, &m);
+    answer_get(call_wait_at("get", "http://cloud"), &other, "other");
+    WAIT_FOR(CALLED(r[1]));
+    assert_int_equal(r[1].err, 0);
+    assert_int_equal(calls_of("get"), 5);
 }
 
 /* The outbox gives other bytes than it was given: the server notices, and fsync says so. */
@@ -1331,12 +1385,6 @@ static void a_server_that_refuses_good_bytes_is_left(void **state)
 }
 
 /* ---- races ---- */
-static void fetch(const struct block_id *id, struct result *r)
-{
-    pthread_mutex_lock(&fs.lock);
-    sync_fetch(fs.sync, NS, id, 1, result_done, r);
-    pthread_mutex_unlock(&fs.lock);
-}
 
 /* The first is late: the second is asked, too; its answer counts, and the first is let off. Then
  * the second is asked first for a while. */
@@ -2004,6 +2052,7 @@ int main(void)
         T(what_a_restored_server_lacks_goes_on_being_told),
         T(status_says_what_is_waited_for),
         T(a_damaged_block_is_fetched_elsewhere),
+        T(who_lacks_what_is_recorded_there_is_told_so),
         T(a_block_damaged_here_is_not_committed),
         T(a_server_that_refuses_good_bytes_is_left),
         T(what_is_late_is_asked_of_a_second_server),
