@@ -8,8 +8,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define FRAME_LEN_BYTES 4
-
 int frame_split(struct bytes body, struct bytes *head, struct bytes *raw)
 {
     *head = *raw = (struct bytes){0};

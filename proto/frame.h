@@ -6,6 +6,8 @@
 
 #include "msg.h"
 
+#define FRAME_LEN_BYTES 4
+
 /* Points *head and *raw into body. 0, or -EBADMSG where the body is shorter than it says. */
 int frame_split(struct bytes body, struct bytes *head, struct bytes *raw);
 /* Appends the length and the encoded message; the raw bytes follow. */

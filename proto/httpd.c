@@ -30,13 +30,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#define HTTPD_QUEUE_MAX 1024     /* requests waiting for a worker; above: 503 */
 #define HTTPD_COALESCE_MAX 16384 /* head and body up to this go out as one TLS record */
 #define HTTPD_DRAIN_TICK_MS 10
 
 /* ---- replies ------------------------------------------------------------------------------- */
 
-static const char *reason_of(unsigned status)
+const char *httpd_reason(unsigned status)
 {
     switch (status) {
     case 200:
@@ -89,7 +88,7 @@ static void send_answer(struct httpd *h, struct conn *c, struct evhttp_request *
     }
     if (atomic_load(&h->draining))
         evhttp_add_header(evhttp_request_get_output_headers(ev), "Connection", "close");
-    evhttp_send_reply(ev, (int)status, reason_of(status), NULL);
+    evhttp_send_reply(ev, (int)status, httpd_reason(status), NULL);
     if (!c || !h->ssl)
         return;
     /* each piece of the output would be a TLS record and a system call of its own */
@@ -115,13 +114,17 @@ static void finish(struct httpd_req *q)
     h->held -= q->body_held;
     struct evbuffer *in = evhttp_request_get_input_buffer(q->ev);
     evbuffer_drain(in, evbuffer_get_length(in));
-    if (c)
+    if (c) {
         c->req = NULL;
+        c->began_ms = httpd_now_ms(); /* of what has come behind it */
+        if (q->proven)
+            httpd_stranger_known(c, c->vouched, true);
+    }
     send_answer(h, c, q->ev, q->status, &q->reply);
     httpd_req_free(q);
 }
 
-static void wake_locked(struct httpd *h)
+void httpd_wake_locked(struct httpd *h)
 {
     if (h->woken)
         return;
@@ -144,7 +147,7 @@ void httpd_reply(struct httpd_req *q, unsigned status, struct buf *body)
     pthread_mutex_lock(&h->lock);
     STAILQ_INSERT_TAIL(&h->replies, q, queued);
     h->queued += q->reply.n;
-    wake_locked(h);
+    httpd_wake_locked(h);
     pthread_mutex_unlock(&h->lock);
 }
 
@@ -161,7 +164,7 @@ void httpd_reply_msg(struct httpd_req *q, const struct msg_desc *d, const void *
     httpd_reply(q, 200, &b);
 }
 
-static void error_body(enum error_code code, const char *text, struct buf *out)
+void httpd_error_body(enum error_code code, const char *text, struct buf *out)
 {
     struct m_error e = {.code = code, .message = bytes_str(text)};
     msg_encode(&m_error_desc, &e, out);
@@ -175,7 +178,7 @@ void httpd_reply_error(struct httpd_req *q, enum error_code code, const char *fm
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
     struct buf b = {0};
-    error_body(code, text, &b);
+    httpd_error_body(code, text, &b);
     httpd_reply(q, code, &b);
 }
 
@@ -200,6 +203,11 @@ const char *httpd_peer(const struct httpd_req *q)
 const char *httpd_op(const struct httpd_req *q)
 {
     return q->op;
+}
+
+void httpd_prove(struct httpd_req *q)
+{
+    q->proven = true;
 }
 
 bool httpd_peer_local(const struct httpd_req *q)
@@ -244,15 +252,34 @@ static bool too_much_unsent(const struct httpd *h)
     return h->queued + h->unsent_seen > h->o.memory_max;
 }
 
+/* [lock, given up meanwhile] */
+static void vouch_one(struct httpd *h)
+{
+    struct vouching *v = STAILQ_FIRST(&h->to_vouch);
+    STAILQ_REMOVE_HEAD(&h->to_vouch, link);
+    h->to_vouch_n--;
+    pthread_mutex_unlock(&h->lock);
+    struct httpd_early e = {.method = v->route->method, .bearer = v->bearer};
+    v->code = h->o.vouch(h->o.ctx, &e, v->why);
+    pthread_mutex_lock(&h->lock);
+    STAILQ_INSERT_TAIL(&h->vouched, v, link);
+    httpd_wake_locked(h);
+}
+
 void *httpd_worker_main(void *arg)
 {
     struct httpd *h = arg;
     pthread_mutex_lock(&h->lock);
     for (;;) {
-        while (!h->quit && (STAILQ_EMPTY(&h->work) || h->crowded || too_much_unsent(h)))
+        while (!h->quit && STAILQ_EMPTY(&h->to_vouch) &&
+               (STAILQ_EMPTY(&h->work) || h->crowded || too_much_unsent(h)))
             pthread_cond_wait(&h->work_there, &h->lock);
         if (h->quit)
             break; /* what is still queued was given up when the loop stopped */
+        if (!STAILQ_EMPTY(&h->to_vouch)) {
+            vouch_one(h);
+            continue;
+        }
         struct httpd_req *q = STAILQ_FIRST(&h->work);
         STAILQ_REMOVE_HEAD(&h->work, queued);
         h->work_n--;
@@ -315,6 +342,10 @@ static void metrics_text(struct httpd *h, struct buf *b)
         {"connections_most", "gauge", h->conns_most},
         {"connections_max", "gauge", h->o.max_connections},
         {"connections_dropped_total", "counter", h->dropped},
+        {"strangers", "gauge", h->unproven_n},
+        {"strangers_dropped_total", "counter", h->strangers_dropped},
+        {"strangers_turned_away_total", "counter", h->turned_away},
+        {"strangers_memory_bytes", "gauge", h->held_strange},
         {"requests_memory_bytes", "gauge", h->held},
         {"answers_memory_bytes", "gauge", h->unsent},
     };
@@ -356,12 +387,12 @@ static bool serve_page(struct httpd *h, struct conn *c, struct evhttp_request *e
     return true;
 }
 
-static struct route *find_route(struct httpd *h, const char *path)
+struct route *httpd_route_of(struct httpd *h, const char *path, size_t n)
 {
-    if (strncmp(path, "/v1/", 4) != 0)
+    if (n < 4 || strncmp(path, "/v1/", 4) != 0)
         return NULL;
     for (size_t i = 0; i < h->routes_n; i++)
-        if (!strcmp(h->routes[i].method, path + 4))
+        if (strlen(h->routes[i].method) == n - 4 && !memcmp(h->routes[i].method, path + 4, n - 4))
             return &h->routes[i];
     return NULL;
 }
@@ -429,13 +460,13 @@ void httpd_on_request(struct evhttp_request *ev, void *arg)
         path = "";
     if (serve_page(h, c, ev, path, request_bytes))
         return;
-    struct route *r = find_route(h, path);
+    struct route *r = httpd_route_of(h, path, strlen(path));
     *(r ? &r->requests : &h->other_requests) += 1;
     char why[256];
     unsigned refused = refusal(h, c, ev, r, why);
     if (refused) {
         struct buf b = {0};
-        error_body(refused, why, &b);
+        httpd_error_body(refused, why, &b);
         send_answer(h, c, ev, refused, &b);
         return;
     }
@@ -515,10 +546,12 @@ void httpd_wake_cb(evutil_socket_t fd, short what, void *arg)
         begin_drain(h);
     STAILQ_HEAD(, httpd_req) replies = STAILQ_HEAD_INITIALIZER(replies);
     STAILQ_HEAD(, post) posts = STAILQ_HEAD_INITIALIZER(posts);
+    struct vouchings vouched = STAILQ_HEAD_INITIALIZER(vouched);
     pthread_mutex_lock(&h->lock);
     h->woken = false;
     STAILQ_CONCAT(&replies, &h->replies);
     STAILQ_CONCAT(&posts, &h->posts);
+    STAILQ_CONCAT(&vouched, &h->vouched);
     pthread_mutex_unlock(&h->lock);
     struct httpd_req *q;
     uint64_t looked_at = 0;
@@ -535,6 +568,11 @@ void httpd_wake_cb(evutil_socket_t fd, short what, void *arg)
         if (held_back) /* otherwise the workers wait for nothing but work */
             pthread_cond_broadcast(&h->work_there);
         pthread_mutex_unlock(&h->lock);
+    }
+    struct vouching *v;
+    while ((v = STAILQ_FIRST(&vouched))) {
+        STAILQ_REMOVE_HEAD(&vouched, link);
+        httpd_stranger_vouched(h, v);
     }
     struct post *p;
     while ((p = STAILQ_FIRST(&posts))) {
@@ -553,7 +591,7 @@ void httpd_post(struct httpd *h, void (*fn)(void *arg), void *arg)
     p->arg = arg;
     pthread_mutex_lock(&h->lock);
     STAILQ_INSERT_TAIL(&h->posts, p, link);
-    wake_locked(h);
+    httpd_wake_locked(h);
     pthread_mutex_unlock(&h->lock);
 }
 

@@ -24,6 +24,19 @@ enum httpd_where {
 };
 typedef void (*httpd_handler)(void *ctx, struct httpd_req *q);
 
+/* The beginning of a request whose body is larger than strangers may send: what tells whether
+ * whoever sends it may. Valid during the call. */
+struct httpd_early {
+    const char *method; /* of the route */
+    const char *bearer; /* credential, "" when none */
+    struct bytes body;  /* what has come of it, up to HTTPD_EARLY_BODY */
+};
+#define HTTPD_EARLY_BODY 4096
+#define HTTPD_WHY_MAX 256 /* bytes of a reason */
+/* 0: known; else an enum error_code to answer with, and a line for people in why (HTTPD_WHY_MAX
+ * bytes). */
+typedef unsigned (*httpd_vouch)(void *ctx, const struct httpd_early *e, char *why);
+
 struct httpd_options {
     const char *address; /* "127.0.0.1"; NULL: 127.0.0.1 */
     uint16_t port;       /* 0: any free one */
@@ -44,7 +57,11 @@ struct httpd_options {
                                  the connection with the largest incomplete request is dropped. And
                                  bytes of answers not yet sent: above, requests for workers wait;
                                  while that lasts, who takes longest is dropped */
-    uint64_t rate;            /* bytes a second, each way, all connections together; 0: no limit */
+    httpd_vouch vouch;        /* asked before more than HTTPD_STRANGER_BODY of a request is taken;
+                                 NULL: whoever comes is known (httpd_stranger.c) */
+    enum httpd_where vouch_where; /* the thread that it runs on */
+    unsigned stranger_seconds;    /* strangers have so long for a request; 0: 60 */
+    uint64_t rate; /* bytes a second, each way, all connections together; 0: no limit */
 };
 
 /* Binds and starts. 0; -EADDRINUSE and other -errno, with a line for people in err (512 bytes). */
@@ -78,6 +95,9 @@ const char *httpd_bearer(const struct httpd_req *q); /* credential, "" when none
 const char *httpd_peer(const struct httpd_req *q);
 /* The client's name for what it does, for log lines; "": none, or none that may be in a line. */
 const char *httpd_op(const struct httpd_req *q);
+/* By a handler, before it answers: the request came from somebody with a valid credential, whose
+ * connection need not make room for newcomers any more. */
+void httpd_prove(struct httpd_req *q);
 /* The client runs on this machine: it came over loopback, or from the address that it called. */
 bool httpd_peer_local(const struct httpd_req *q);
 struct arena *httpd_arena(struct httpd_req *q); /* freed when answered */

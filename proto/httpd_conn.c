@@ -8,8 +8,9 @@
  *
  * Bytes are counted where they pass: evbuffer callbacks on the plaintext side of each connection.
  *
- * Memory: the sum of what is received and not yet answered is bounded by memory_max; above
- * it, the connections with the largest incomplete requests are dropped, whoever brought it above.
+ * Memory: the sum of what is received and not yet answered is bounded by memory_max; above it
+ * connections with incomplete requests are dropped, whoever brought it above: those of strangers
+ * first (httpd_stranger.c), then who is slow, then who holds most.
  * A body with a Content-Length stays in the connection's buffer until it is complete, so the
  * buffer's length is its size. A chunked one would be taken out of it piece by piece; nobody who
  * speaks this protocol sends one, so it is looked for in the head, refused when it comes to an end,
@@ -43,6 +44,7 @@ static void scan_head(struct head_scan *s, const char *p, size_t n)
 {
     static const char name[] = "transfer-encoding";
     for (size_t i = 0; i < n && !s->done; i++) {
+        s->length++;
         if (p[i] == '\n') {
             s->done = s->begun && !s->other && !s->matched;
             s->matched = 0;
@@ -70,17 +72,25 @@ static void scan_tail(struct conn *c, struct evbuffer *b, size_t n)
         if (evbuffer_ptr_set(b, &at, length - n, EVBUFFER_PTR_SET) < 0 ||
             evbuffer_copyout_from(b, &at, piece, step) != (ev_ssize_t)step)
             abort();
+        size_t before = c->scan.length;
         scan_head(&c->scan, piece, step);
+        if (c->h->o.vouch && before < HTTPD_HEAD_MAX) /* of a longer one evhttp takes nothing */
+            buf_append(&c->head, piece, c->scan.length - before);
         n -= step;
     }
 }
 
 void httpd_conn_received(struct conn *c, size_t ahead)
 {
-    c->h->held -= c->held - ahead;
-    c->held = ahead;
+    httpd_conn_hold(c, ahead);
+    httpd_stranger_known(c, !c->h->o.vouch, c->proven);
     c->in_since = ahead;
+    c->began_ms = httpd_now_ms();
+    c->serial = ++c->h->serial;
+    c->finished = true;
+    c->asked = false;
     c->scan = (struct head_scan){0};
+    c->head.n = 0;
     scan_tail(c, bufferevent_get_input(c->bev), ahead);
 }
 
@@ -89,14 +99,17 @@ static void count_in(struct evbuffer *b, const struct evbuffer_cb_info *info, vo
     struct conn *c = arg;
     struct httpd *h = c->h;
     h->bytes_in += info->n_added;
+    if (!c->in_since && info->n_added && c->finished)
+        c->began_ms = httpd_now_ms();
     c->in_since += info->n_added;
     scan_tail(c, b, info->n_added);
     size_t gone = c->scan.chunked ? 0 : info->n_deleted;
-    c->held += info->n_added - gone;
-    h->held += info->n_added - gone;
+    httpd_conn_hold(c, c->held + info->n_added - gone);
     if (!info->n_added)
         return;
-    if (h->held > h->o.memory_max)
+    if (!c->vouched)
+        httpd_stranger_more(c);
+    if (h->held > h->o.memory_max || h->held_strange > h->o.memory_max / HTTPD_STRANGERS_SHARE)
         event_active(h->shed, EV_TIMEOUT, 0);
     if ((c->req || c->scan.chunked) && c->held > HTTPD_PIPELINE_MAX)
         shed_soon(c);
@@ -164,7 +177,9 @@ static void conn_forget(struct conn *c)
 {
     struct httpd *h = c->h;
     struct evbuffer *in = bufferevent_get_input(c->bev);
-    h->held -= c->held;
+    httpd_conn_hold(c, 0);
+    httpd_stranger_gone(c);
+    buf_free(&c->head);
     h->unsent -= c->unsent;
     set_crowded(h, h->unsent > h->o.memory_max);
     if (h->rate)
@@ -175,7 +190,10 @@ static void conn_forget(struct conn *c)
         h->by_fd[c->fd] = NULL;
     if (c->req)
         c->req->conn = NULL;
-    LIST_REMOVE(c, link);
+    if (c->evcon)
+        LIST_REMOVE(c, link);
+    else
+        TAILQ_REMOVE(&h->fresh, c, look);
     h->conns_n--;
     free(c);
 }
@@ -218,13 +236,23 @@ struct bufferevent *httpd_on_accept(struct event_base *base, void *arg)
     struct conn *c = calloc(1, sizeof *c);
     if (!c)
         abort();
-    *c = (struct conn){.h = h, .bev = bev, .fd = -1};
+    *c = (struct conn){.h = h,
+                       .bev = bev,
+                       .fd = -1,
+                       .serial = ++h->serial,
+                       .began_ms = httpd_now_ms(),
+                       .vouched = !h->o.vouch,
+                       .proven = !h->o.vouch};
+    if (!c->proven) {
+        TAILQ_INSERT_TAIL(&h->unproven, c, unproven);
+        h->unproven_n++;
+    }
     if (h->rate && bufferevent_add_to_rate_limit_group(bev, h->rate) < 0)
         abort();
     bufferevent_incref(bev); /* until adopted: evhttp may fail to set it up and free it */
     evbuffer_add_cb(bufferevent_get_input(bev), count_in, c);
     evbuffer_add_cb(bufferevent_get_output(bev), count_out, c);
-    LIST_INSERT_HEAD(&h->fresh, c, link);
+    TAILQ_INSERT_TAIL(&h->fresh, c, look);
     h->conns_n++;
     h->conns_most = h->conns_n > h->conns_most ? h->conns_n : h->conns_most;
     event_active(h->adopt, EV_TIMEOUT, 0);
@@ -255,13 +283,23 @@ bool httpd_same_machine(const struct sockaddr *here, const struct sockaddr *ther
                               &((const struct sockaddr_in6 *)(const void *)there)->sin6_addr);
 }
 
-static bool is_local(int fd)
+/* Who has an address of IPv6 mostly has all that begin with the same 64 bits. */
+static void take_addresses(struct conn *c)
 {
     struct sockaddr_storage here = {0}, there = {0};
     socklen_t here_n = sizeof here, there_n = sizeof there;
-    return getsockname(fd, (struct sockaddr *)&here, &here_n) == 0 &&
-           getpeername(fd, (struct sockaddr *)&there, &there_n) == 0 &&
-           httpd_same_machine((struct sockaddr *)&here, (struct sockaddr *)&there);
+    if (getsockname(c->fd, (struct sockaddr *)&here, &here_n) < 0 ||
+        getpeername(c->fd, (struct sockaddr *)&there, &there_n) < 0)
+        return;
+    c->local = httpd_same_machine((struct sockaddr *)&here, (struct sockaddr *)&there);
+    const void *p = &there;
+    if (there.ss_family == AF_INET)
+        memcpy(&c->from, &((const struct sockaddr_in *)p)->sin_addr, sizeof(struct in_addr));
+    else if (there.ss_family == AF_INET6 &&
+             IN6_IS_ADDR_V4MAPPED(&((const struct sockaddr_in6 *)p)->sin6_addr))
+        memcpy(&c->from, &((const struct sockaddr_in6 *)p)->sin6_addr.s6_addr[12], 4);
+    else if (there.ss_family == AF_INET6)
+        memcpy(&c->from, &((const struct sockaddr_in6 *)p)->sin6_addr, 8);
 }
 
 static void index_fd(struct httpd *h, struct conn *c)
@@ -286,7 +324,7 @@ void httpd_adopt_cb(evutil_socket_t fd, short what, void *arg)
     (void)what;
     struct httpd *h = arg;
     struct conn *c;
-    while ((c = LIST_FIRST(&h->fresh))) {
+    while ((c = TAILQ_FIRST(&h->fresh))) {
         struct bufferevent *bev = c->bev;
         void *evcon = NULL;
         bufferevent_getcb(bev, NULL, NULL, NULL, &evcon);
@@ -296,27 +334,38 @@ void httpd_adopt_cb(evutil_socket_t fd, short what, void *arg)
             bufferevent_decref(bev);
             continue;
         }
-        LIST_REMOVE(c, link);
+        TAILQ_REMOVE(&h->fresh, c, look);
         LIST_INSERT_HEAD(&h->conns, c, link);
         c->evcon = evcon;
         index_fd(h, c);
-        c->local = is_local(c->fd);
+        take_addresses(c);
         evhttp_connection_set_closecb(c->evcon, on_close, c);
         int on = 1;
         setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         bufferevent_decref(bev);
-        if (h->conns_n > h->o.max_connections)
+        if (!httpd_stranger_room(c))
             evhttp_connection_free(c->evcon);
     }
 }
 
-static void drop(struct conn *c)
+void httpd_conn_hold(struct conn *c, size_t now)
+{
+    c->h->held += now - c->held;
+    if (httpd_is_strange(c))
+        c->h->held_strange += now - c->held;
+    c->held = now;
+}
+
+void httpd_conn_drop(struct conn *c, const char *why)
 {
     struct httpd *h = c->h;
-    log_printf(h->o.log, LOG_L_WARN,
-               "connection dropped: %zu bytes of a request, %llu bytes of requests in memory",
-               c->held, (unsigned long long)h->held);
     h->dropped++;
+    if (httpd_is_strange(c)) /* of them there may be any number: httpd_stranger_tick_cb tells */
+        h->strangers_dropped++;
+    else
+        log_printf(h->o.log, LOG_L_WARN,
+                   "connection dropped%s: %zu bytes of a request, %llu bytes of requests in memory",
+                   why, c->held, (unsigned long long)h->held);
     evhttp_connection_free(c->evcon);
 }
 
@@ -361,13 +410,23 @@ void httpd_crowd_cb(evutil_socket_t fd, short what, void *arg)
         event_add(h->crowd_tick, &again);
 }
 
-/* The connection with the most bytes of an incomplete request, or NULL. */
-static struct conn *largest(struct httpd *h)
+/* Whom to drop for want of memory: strangers, then who is slow, then who holds most; of equals the
+ * oldest, which is last in the list. NULL: nobody with an incomplete request. */
+static struct conn *largest(struct httpd *h, bool strangers)
 {
     struct conn *c, *found = NULL;
+    int found_rank = 0;
+    int64_t now = httpd_now_ms();
     LIST_FOREACH(c, &h->conns, link)
-    if (!c->req && c->held && (!found || c->held > found->held))
+    {
+        if (c->req || !c->held || (strangers && !httpd_is_strange(c)))
+            continue;
+        int rank = httpd_is_strange(c) ? 2 : httpd_is_slow(c, now);
+        if (found && (rank < found_rank || (rank == found_rank && c->held < found->held)))
+            continue;
         found = c;
+        found_rank = rank;
+    }
     return found;
 }
 
@@ -387,10 +446,12 @@ void httpd_shed_cb(evutil_socket_t fd, short what, void *arg)
         if (c->req)
             bufferevent_disable(c->bev, EV_READ);
         else if (c->held > HTTPD_PIPELINE_MAX)
-            drop(c);
+            httpd_conn_drop(c, "");
     }
-    while (h->held > h->o.memory_max && (c = largest(h)))
-        drop(c);
+    while (h->held_strange > h->o.memory_max / HTTPD_STRANGERS_SHARE && (c = largest(h, true)))
+        httpd_conn_drop(c, "");
+    while (h->held > h->o.memory_max && (c = largest(h, false)))
+        httpd_conn_drop(c, "");
 }
 
 struct conn *httpd_conn_of(struct httpd *h, struct evhttp_connection *evcon)
@@ -404,7 +465,8 @@ struct conn *httpd_conn_of(struct httpd *h, struct evhttp_connection *evcon)
 
 bool httpd_conn_idle(const struct conn *c)
 {
-    return !c->req && !c->in_since && !evbuffer_get_length(bufferevent_get_output(c->bev));
+    return c->away ||
+           (!c->req && !c->in_since && !evbuffer_get_length(bufferevent_get_output(c->bev)));
 }
 
 void httpd_watch_peer(struct conn *c)

@@ -11,6 +11,7 @@
 #include <event2/event.h>
 #include <event2/event_struct.h>
 #include <event2/http.h>
+#include <netinet/in.h>
 #include <openssl/ssl.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -18,6 +19,15 @@
 #include <sys/socket.h>
 
 #define HTTPD_ROUTES_MAX 32
+#define HTTPD_HEAD_MAX 8192              /* request line and headers, bytes */
+#define HTTPD_STRANGER_BODY (64u << 10)  /* bytes of a request before its sender is known */
+#define HTTPD_STRANGER_LEAST (12u << 10) /* the same while strangers hold much memory */
+#define HTTPD_STRANGERS_SHARE                                                                      \
+    8                             /* strangers hold 1/8 of memory_max, and an address 1/8 of       \
+                                     the connections once half of them are taken */
+#define HTTPD_STRANGER_SECONDS 60 /* for a stranger's request; others' rate counts then */
+#define HTTPD_SLOWEST 1024        /* bytes a second that a request brings on average */
+#define HTTPD_QUEUE_MAX 1024      /* requests waiting for a worker; above: 503 */
 
 struct route {
     char method[32];
@@ -32,6 +42,7 @@ struct head_scan {
     uint8_t matched; /* bytes of the header's name at the beginning of this line */
     bool other;      /* this line is another one */
     bool begun;      /* a line that is not empty was seen */
+    uint32_t length; /* bytes so far, line ends included */
     bool done;       /* the head is over */
     bool chunked;    /* found */
 };
@@ -49,10 +60,23 @@ struct conn {
     uint64_t crowd;    /* number of the crowd in which `waiting` was noted */
     uint64_t waiting;  /* bytes that the peer had not taken then, the kernel's included */
     struct head_scan scan;
-    bool local;   /* the peer is this machine */
-    bool in_time; /* a request was under way when draining began: it may end */
-    bool shed;    /* to be dropped, or no longer read: see httpd_shed_cb */
+    struct buf head;      /* as far as it is here: asked about by httpd_stranger.c */
+    int64_t began_ms;     /* monotonic: the request under way; before the first one: accepted */
+    uint64_t serial;      /* of the request under way, unique in the server */
+    struct in6_addr from; /* the peer; of IPv6 the first 64 bits */
+    bool finished;        /* a request was complete */
+    bool proven;          /* one of them came with a valid credential */
+    bool vouched;         /* the one under way does */
+    bool looked;          /* in httpd.looks */
+    bool asked;           /* a worker is finding out; not read meanwhile */
+    bool away;            /* answered before its request was complete: what still comes is thrown
+                             away, until began_ms + HTTPD_AWAY_MS */
+    bool local;           /* the peer is this machine */
+    bool in_time;         /* a request was under way when draining began: it may end */
+    bool shed;            /* to be dropped, or no longer read: see httpd_shed_cb */
     LIST_ENTRY(conn) link;
+    TAILQ_ENTRY(conn) look;     /* or in httpd.fresh */
+    TAILQ_ENTRY(conn) unproven; /* while it is not */
 };
 
 struct httpd_req {
@@ -66,11 +90,24 @@ struct httpd_req {
     struct arena arena;
     char peer[80], op[LOG_OP_MAX];
     bool local;
+    bool proven;     /* by its handler */
     unsigned status; /* the reply, from here on */
     struct buf reply;
     STAILQ_ENTRY(httpd_req) queued; /* work, then replies */
     LIST_ENTRY(httpd_req) all;
 };
+
+/* A worker is to say whether a request's sender is known. */
+struct vouching {
+    int fd;
+    uint64_t serial;
+    const struct route *route;
+    char *bearer;
+    unsigned code;
+    char why[HTTPD_WHY_MAX];
+    STAILQ_ENTRY(vouching) link;
+};
+STAILQ_HEAD(vouchings, vouching);
 
 struct post {
     void (*fn)(void *arg);
@@ -97,28 +134,35 @@ struct httpd {
     atomic_bool running, draining;
     atomic_uint drain_ms;
     int wake_fd;
-    struct event *wake, *shed, *adopt, *crowd_tick, *drain_tick, *drain_end;
+    struct event *wake, *shed, *adopt, *look, *stranger_tick, *crowd_tick, *drain_tick, *drain_end;
     struct bufferevent_rate_limit_group *rate; /* NULL: no limit */
 
     /* loop thread */
     struct route routes[HTTPD_ROUTES_MAX];
     size_t routes_n;
     size_t body_max;
-    LIST_HEAD(, conn) conns, fresh;
+    LIST_HEAD(, conn) conns;
     LIST_HEAD(, httpd_req) reqs;
     struct timer_list timers;
     struct conn **by_fd;
     size_t by_fd_n;
     size_t conns_n, conns_most;
     uint64_t crowds; /* so far */
+    /* fresh: accepted, not adopted; unproven: oldest first */
+    TAILQ_HEAD(conn_tail, conn) fresh, looks, unproven;
+    size_t unproven_n;
+    uint64_t held_strange; /* of held: by connections of strangers, of requests not complete */
+    uint64_t serial, strangers_dropped, strangers_told, turned_away;
+    int64_t ticked_ms, told_ms;
     uint64_t held, unsent, dropped, bytes_in, bytes_out, other_requests, refused_full;
 
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t work_there;
     STAILQ_HEAD(, httpd_req) work, replies;
     STAILQ_HEAD(, post) posts;
+    struct vouchings to_vouch, vouched;
     SSL_CTX *ssl_next; /* takes its place at the next connection; NULL: none */
-    size_t work_n;
+    size_t work_n, to_vouch_n;
     bool woken, quit;
     bool crowded; /* written by the loop thread: too much is unsent, workers pause */
     /* Bytes of answers that the loop has not looked at, and those unsent when it last did: no less
@@ -149,7 +193,36 @@ bool httpd_conn_idle(const struct conn *c);
 /* Keeps noticing the client's end while a handler has the request. */
 void httpd_watch_peer(struct conn *c);
 
+/* Ends a connection for want of room; counted, and a line in the log. */
+void httpd_conn_drop(struct conn *c, const char *why);
+/* All bytes held of requests that are not complete go through here. */
+void httpd_conn_hold(struct conn *c, size_t now);
+
+/* httpd_stranger.c; loop thread. */
+/* Nobody has vouched for whoever sent what the connection holds. */
+bool httpd_is_strange(const struct conn *c);
+/* Sets what is known of the connection and of its request. */
+void httpd_stranger_known(struct conn *c, bool vouched, bool proven);
+/* More of a stranger's request has come. */
+void httpd_stranger_more(struct conn *c);
+void httpd_stranger_gone(struct conn *c);
+/* A new one was accepted: false when there is no room for it. */
+bool httpd_stranger_room(struct conn *c);
+/* Less than a request should bring while there is not room for all. */
+bool httpd_is_slow(const struct conn *c, int64_t now_ms);
+/* What the workers found out. */
+void httpd_stranger_vouched(struct httpd *h, struct vouching *v);
+void httpd_look_cb(evutil_socket_t fd, short what, void *httpd);
+void httpd_stranger_tick_cb(evutil_socket_t fd, short what, void *httpd);
+void httpd_stranger_start(struct httpd *h);
+int64_t httpd_now_ms(void);
+
 /* httpd.c */
+struct route *httpd_route_of(struct httpd *h, const char *path, size_t n);
+const char *httpd_reason(unsigned status);
+void httpd_error_body(enum error_code code, const char *text, struct buf *out);
+/* For httpd_wake_cb to look; [lock]. */
+void httpd_wake_locked(struct httpd *h);
 void httpd_on_request(struct evhttp_request *ev, void *httpd);
 void httpd_wake_cb(evutil_socket_t fd, short what, void *httpd);
 void httpd_drain_tick_cb(evutil_socket_t fd, short what, void *httpd);

@@ -21,7 +21,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define HTTPD_HEAD_MAX 8192    /* request line and headers, bytes */
 #define HTTPD_IDLE_SECONDS 120 /* of silence, while idle or within a request */
 #define WORKERS_DEFAULT 4
 #define CONNECTIONS_DEFAULT 20000
@@ -209,6 +208,11 @@ int httpd_new(struct httpd **out, const struct httpd_options *o, char *err)
     STAILQ_INIT(&h->work);
     STAILQ_INIT(&h->replies);
     STAILQ_INIT(&h->posts);
+    STAILQ_INIT(&h->to_vouch);
+    STAILQ_INIT(&h->vouched);
+    TAILQ_INIT(&h->fresh);
+    TAILQ_INIT(&h->looks);
+    TAILQ_INIT(&h->unproven);
     pthread_mutex_init(&h->lock, NULL);
     pthread_cond_init(&h->work_there, NULL);
     h->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -221,12 +225,15 @@ int httpd_new(struct httpd **out, const struct httpd_options *o, char *err)
     h->wake = event_new(h->base, h->wake_fd, EV_READ | EV_PERSIST, httpd_wake_cb, h);
     h->adopt = event_new(h->base, -1, 0, httpd_adopt_cb, h);
     h->shed = event_new(h->base, -1, 0, httpd_shed_cb, h);
+    h->look = event_new(h->base, -1, 0, httpd_look_cb, h);
+    h->stranger_tick = event_new(h->base, -1, EV_PERSIST, httpd_stranger_tick_cb, h);
     h->crowd_tick = event_new(h->base, -1, 0, httpd_crowd_cb, h);
     h->drain_tick = event_new(h->base, -1, EV_PERSIST, httpd_drain_tick_cb, h);
     h->drain_end = event_new(h->base, -1, 0, httpd_drain_end_cb, h);
-    if (!h->base || !h->wake || !h->adopt || !h->shed || !h->crowd_tick || !h->drain_tick ||
-        !h->drain_end || event_add(h->wake, NULL) < 0)
+    if (!h->base || !h->wake || !h->adopt || !h->shed || !h->look || !h->stranger_tick ||
+        !h->crowd_tick || !h->drain_tick || !h->drain_end || event_add(h->wake, NULL) < 0)
         abort();
+    httpd_stranger_start(h);
     if (o->rate)
         limit_rate(h);
     int r = 0;
@@ -293,6 +300,13 @@ void httpd_free(struct httpd *h)
         STAILQ_REMOVE_HEAD(&h->posts, link);
         free(p);
     }
+    STAILQ_CONCAT(&h->vouched, &h->to_vouch);
+    struct vouching *v;
+    while ((v = STAILQ_FIRST(&h->vouched))) {
+        STAILQ_REMOVE_HEAD(&h->vouched, link);
+        free(v->bearer);
+        free(v);
+    }
     while (!LIST_EMPTY(&h->timers))
         httpd_timer_cancel(LIST_FIRST(&h->timers));
     if (h->evhttp) {
@@ -302,6 +316,8 @@ void httpd_free(struct httpd *h)
     event_free(h->wake);
     event_free(h->adopt);
     event_free(h->shed);
+    event_free(h->look);
+    event_free(h->stranger_tick);
     event_free(h->crowd_tick);
     if (h->rate)
         bufferevent_rate_limit_group_free(h->rate);

@@ -615,3 +615,25 @@ int msg_decode(const struct msg_desc *d, void *msg, const void *p, size_t n, enu
         memset(msg, 0, d->size);
     return err;
 }
+
+int msg_decode_front(const struct msg_desc *d, void *msg, const void *p, size_t n, size_t count,
+                     struct arena *a)
+{
+    struct reader r = {.p = p, .end = p, .mode = MSG_STRICT, .arena = a};
+    struct key_set seen = {0};
+    struct item it;
+    memset(msg, 0, d->size);
+    assert(count <= d->fields_n);
+    if (n)
+        r.end = r.p + n;
+    int err = read_item(&r, &it) && it.kind == ITEM_MAP && it.v >= count ? 0 : -EBADMSG;
+    for (size_t i = 0; !err && i < count; i++) {
+        uint8_t key = 0;
+        err = read_key(&r, d, &seen, &key);
+        if (!err)
+            err = key == d->fields[i].key ? decode_value(&r, d, &d->fields[i], msg, 0) : -EBADMSG;
+    }
+    if (err)
+        memset(msg, 0, d->size);
+    return err ? -EBADMSG : 0;
+}

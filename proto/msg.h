@@ -62,4 +62,10 @@ bool msg_within(const struct msg_desc *d, const void *msg);
  * ("m_put_head.items: …"). */
 int msg_decode(const struct msg_desc *d, void *msg, const void *p, size_t n, enum msg_mode mode,
                struct arena *a, const char **why);
+/* Decodes the first `count` fields of the table where they come first, in its order, as they do
+ * from msg_encode when none of them is left out; what follows may be missing or anything. The other
+ * fields stay zero. For who must decide on the beginning whether to take the rest. 0 or -EBADMSG.
+ */
+int msg_decode_front(const struct msg_desc *d, void *msg, const void *p, size_t n, size_t count,
+                     struct arena *a);
 #endif

@@ -563,6 +563,8 @@ static int start(struct program *p, char *err)
         .rate = p->o.rate,
         .metrics = service_metrics,
         .name = "steadfs_blockd",
+        .vouch = service_vouch,
+        .vouch_where = HTTPD_ON_LOOP,
     };
     if ((r = httpd_new(&p->httpd, &h, err)))
         return r;

@@ -37,14 +37,39 @@
 #define OFFER_ROOM (256u << 20) /* free bytes that replication leaves to clients */
 #define GET_BODY_MAX (IDS_MAX * 40u + 4096u)
 
+/* The sender of a larger request is known by its capability, which comes first in all of them. */
+unsigned service_vouch(void *ctx, const struct httpd_early *e, char *why)
+{
+    struct service *s = ctx;
+    struct arena a cleanup_arena = {0};
+    struct m_get_req q;
+    size_t skip = !strcmp(e->method, "put") ? FRAME_LEN_BYTES : 0;
+    uint64_t right = !strcmp(e->method, "get")    ? RIGHT_READ
+                     : !strcmp(e->method, "have") ? 0
+                                                  : RIGHT_WRITE;
+    /* namespace and capability have the same keys in all of them */
+    if (e->body.n < skip ||
+        msg_decode_front(&m_get_req_desc, &q, e->body.p + skip, e->body.n - skip, 2, &a)) {
+        snprintf(why, HTTPD_WHY_MAX, "malformed %s: no namespace and capability at its beginning",
+                 e->method);
+        return ERR_BAD_MESSAGE;
+    }
+    unsigned code = access_check(&s->access, q.capability, q.ns, right, mono_ms(), wall_ms(), why);
+    if (code)
+        atomic_fetch_add(&s->refused, 1);
+    return code;
+}
+
 /* Answers itself and returns false where the capability does not allow it. */
 static bool allowed(struct service *s, struct httpd_req *q, struct bytes capability, uint64_t ns,
                     uint64_t right)
 {
     char why[128];
     unsigned code = access_check(&s->access, capability, ns, right, mono_ms(), wall_ms(), why);
-    if (!code)
+    if (!code) {
+        httpd_prove(q);
         return true;
+    }
     atomic_fetch_add(&s->refused, 1);
     struct log_where where = {.ns = ns, .op = httpd_op(q)};
     log_about(s->log, LOG_L_INFO, &where, "%s refused: %s", httpd_peer(q), why);

@@ -37,4 +37,6 @@ void service_lost(void *arg, const struct block_id *id, int err);
 void service_doubt(void *arg, const struct block_id *id);
 /* httpd_options.metrics */
 void service_metrics(void *ctx, struct buf *out);
+/* httpd_options.vouch; ctx: the service. */
+unsigned service_vouch(void *ctx, const struct httpd_early *e, char *why);
 #endif

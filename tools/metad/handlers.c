@@ -77,6 +77,32 @@ void service_note(struct service *s, enum log_level level, const struct log_wher
         log_about(s->log, level, where, "%s: %s", who, line);
 }
 
+static const char identity_unknown[] =
+    "the metadata server does not know this identity, or it was revoked; ask the administrator for "
+    "a new invitation";
+
+unsigned service_vouch(void *ctx, const struct httpd_early *e, char *why)
+{
+    struct service *s = ctx;
+    struct meta *m;
+    struct meta_caller who;
+    char text[512] = "";
+    int err = readers_get(s->readers, &m, text);
+    if (!err) {
+        err = e->bearer[0] ? meta_authenticate(m, e->bearer, &who) : -EACCES;
+        readers_put(s->readers, m);
+    }
+    if (!err)
+        return 0;
+    bool unknown = err == -EACCES;
+    if (unknown)
+        s->counters.unauthenticated++;
+    snprintf(why, HTTPD_WHY_MAX, "%s",
+             unknown ? identity_unknown
+                     : "the metadata server cannot read its database; try again");
+    return unknown ? ERR_UNAUTHENTICATED : ERR_UNAVAILABLE;
+}
+
 bool service_admit(struct service *s, struct meta *m, const struct call *c, struct httpd_req *q,
                    struct meta_caller *who)
 {
@@ -92,6 +118,8 @@ bool service_admit(struct service *s, struct meta *m, const struct call *c, stru
     int err = credential[0] ? meta_authenticate(m, credential, who) : -EACCES;
     who->op = httpd_op(q);
     who->local = httpd_peer_local(q);
+    if (!err)
+        httpd_prove(q);
     if (!err && admits(c->whom, who))
         return true;
     if (err && err != -EACCES) {
@@ -103,9 +131,7 @@ bool service_admit(struct service *s, struct meta *m, const struct call *c, stru
                  "%s refused: %s", c->method,
                  err ? "its credential is unknown or revoked" : "not for this kind of identity");
     if (err)
-        httpd_reply_error(q, ERR_UNAUTHENTICATED,
-                          "the metadata server does not know this identity, or it was revoked; ask "
-                          "the administrator for a new invitation");
+        httpd_reply_error(q, ERR_UNAUTHENTICATED, "%s", identity_unknown);
     else
         httpd_reply_error(q, ERR_FORBIDDEN, "%s is not for this kind of identity", c->method);
     return false;

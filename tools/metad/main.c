@@ -288,6 +288,8 @@ static int start_httpd(struct service *s, const struct config *c, const struct d
         .ctx = s,
         .metrics = service_metrics,
         .name = "steadfs_metad",
+        .vouch = service_vouch,
+        .vouch_where = HTTPD_ON_WORKER,
     };
     e = httpd_new(&s->httpd, &o, err);
     free(cert);

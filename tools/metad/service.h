@@ -88,4 +88,6 @@ void service_release_soon(void *arg);
 void service_routes(struct service *s);
 /* The program's own lines of /metrics. ctx: the service. */
 void service_metrics(void *ctx, struct buf *out);
+/* httpd_options.vouch; ctx: the service. */
+unsigned service_vouch(void *ctx, const struct httpd_early *e, char *why);
 #endif

@@ -49,7 +49,8 @@ static void start(struct env *e)
     char err[512] = "";
     if (storage_dir_open(&e->s.storage, e->dir, err))
         fail_msg("%s", err);
-    struct httpd_options o = {.ctx = &e->s, .metrics = service_metrics, .name = "steadfs_blockd"};
+    struct httpd_options o = {
+        .ctx = &e->s, .metrics = service_metrics, .name = "steadfs_blockd", .vouch = service_vouch};
     if (httpd_new(&e->h, &o, err))
         fail_msg("%s", err);
     service_routes(e->h);
@@ -548,6 +549,11 @@ static void test_malformed(void **state)
     h.items_n = 0;
     assert_int_equal(send_put(e, &a, &h, (struct bytes){0}, &ans), 0);
     assert_int_equal(ans.results_n, 0);
+    /* a larger one that is not said at its beginning to be somebody's, or is nobody's */
+    h.items_n = 1;
+    assert_int_equal(send_raw(e, "put", bytes_of(big, 1u << 20), (struct bytes){0}, &w), -EBADMSG);
+    h.capability = bytes_str("forged");
+    assert_int_equal(send_put(e, &a, &h, bytes_of(big, BLOCK_MAX), &ans), -EACCES);
     free(big);
     free(p);
     arena_free(&a);

@@ -17,6 +17,8 @@ static void echo(void *ctx, struct httpd_req *q)
     pthread_mutex_lock(&s->lock);
     snprintf(s->bearer, sizeof s->bearer, "%s", httpd_bearer(q));
     snprintf(s->op, sizeof s->op, "%s", httpd_op(q));
+    if (!strcmp(s->bearer, "good"))
+        httpd_prove(q);
     pthread_mutex_unlock(&s->lock);
     struct bytes in = httpd_body(q);
     struct buf b = {0};

@@ -472,6 +472,37 @@ static void tables_are_sound(void **state)
     }
 }
 
+/* The first fields are known as soon as they are there, whatever comes behind; and only where they
+ * come first. */
+static void the_front_is_enough(void **state)
+{
+    (void)state;
+    struct arena a cleanup_arena = {0};
+    struct buf wire cleanup_buf = {0};
+    struct block_id ids[3] = {0};
+    struct m_get_req q = {.ns = 7, .capability = bytes_str("leave"), .blocks = ids, .blocks_n = 3};
+    struct m_get_req got;
+    msg_encode(&m_get_req_desc, &q, &wire);
+    size_t front = 1 + 2 + 1 + 2 + 5; /* map, key and number, key and bytes */
+    for (size_t n = 0; n <= wire.n; n++) {
+        void *exact = malloc(n ? n : 1);
+        memcpy(exact, wire.p, n);
+        int err = msg_decode_front(&m_get_req_desc, &got, exact, n, 2, &a);
+        assert_int_equal(err, n < front ? -EBADMSG : 0);
+        assert_int_equal(got.ns, n < front ? 0 : 7);
+        assert_int_equal(got.capability.n, n < front ? 0 : 5);
+        assert_int_equal(got.blocks_n, 0);
+        free(exact);
+    }
+    static const uint8_t swapped[] = {0x82, 2, 0xc4, 1, 'x', 1, 7};
+    static const uint8_t twice[] = {0x82, 1, 7, 1, 7};
+    static const uint8_t one[] = {0x81, 1, 7, 2, 0xc4, 1, 'x'};
+    assert_int_equal(msg_decode_front(&m_get_req_desc, &got, swapped, sizeof swapped, 2, &a),
+                     -EBADMSG);
+    assert_int_equal(msg_decode_front(&m_get_req_desc, &got, twice, sizeof twice, 2, &a), -EBADMSG);
+    assert_int_equal(msg_decode_front(&m_get_req_desc, &got, one, sizeof one, 2, &a), -EBADMSG);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -485,6 +516,7 @@ int main(void)
         cmocka_unit_test(a_full_list_passes),
         cmocka_unit_test(a_message_too_large_is_refused),
         cmocka_unit_test(memory_is_bounded),
+        cmocka_unit_test(the_front_is_enough),
         cmocka_unit_test(unknown_keys),
         cmocka_unit_test(unknown_values_nest_only_so_deep),
         cmocka_unit_test(a_key_twice_is_refused),

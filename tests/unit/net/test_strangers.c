@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Who has not shown who they are cannot take the place of those who have. */
+#include "world.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define LARGE (1u << 20)
+
+static atomic_int asked;
+static atomic_bool body_seen;
+
+static unsigned vouch(void *ctx, const struct httpd_early *e, char *why)
+{
+    (void)ctx;
+    atomic_fetch_add(&asked, 1);
+    if (e->body.n >= 4 && !memcmp(e->body.p, "body", 4))
+        atomic_store(&body_seen, true);
+    if (!strcmp(e->bearer, "good") && (!strcmp(e->method, "echo") || !strcmp(e->method, "work")))
+        return 0;
+    snprintf(why, HTTPD_WHY_MAX, "nobody knows you");
+    return ERR_UNAUTHENTICATED;
+}
+
+static struct server *guarded(bool tls, struct httpd_options o)
+{
+    o.vouch = vouch;
+    return server_new(tls, &o);
+}
+
+static struct rpc *client_as(const struct server *s, const char *credential)
+{
+    struct rpc *r = NULL;
+    assert_int_equal(rpc_new(&r, &(struct rpc_options){.ca_pem = s->ca, .credential = credential}),
+                     0);
+    return r;
+}
+
+static void fill(int fd, size_t n)
+{
+    static const char filling[65536];
+    while (n) {
+        ssize_t put = send(fd, filling, n < sizeof filling ? n : sizeof filling, MSG_NOSIGNAL);
+        if (put < 0)
+            return;
+        n -= (size_t)put;
+    }
+}
+
+/* Half a request, of `n` bytes' body. */
+static int half(const struct server *s, size_t n)
+{
+    int fd = dial(s);
+    say(fd, "POST /v1/work HTTP/1.1\r\nSteadfs-Version: 1\r\nContent-Length: 1100000\r\n\r\n");
+    fill(fd, n);
+    return fd;
+}
+
+static bool is_closed(int fd)
+{
+    char c;
+    struct timeval tv = {.tv_sec = 20};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
+    ssize_t n = recv(fd, &c, 1, 0);
+    return n == 0 || (n < 0 && errno == ECONNRESET);
+}
+
+static bool is_open(int fd)
+{
+    char c;
+    ssize_t n = recv(fd, &c, 1, MSG_DONTWAIT);
+    return n < 0 && errno == EAGAIN;
+}
+
+/* A large request is taken from whom the program vouches for, and others hear why it is not, on the
+ * loop and through a worker. */
+static void test_vouched(void **state)
+{
+    (void)state;
+    uint8_t *data = calloc(1, LARGE);
+    for (int way = 0; way < 4; way++) {
+        struct server *s =
+            guarded(way & 1, (struct httpd_options){.vouch_where =
+                                                        way & 2 ? HTTPD_ON_WORKER : HTTPD_ON_LOOP});
+        struct rpc *good = client_as(s, "good"), *bad = client_as(s, "bad");
+        struct answer a;
+        int before = atomic_load(&asked);
+        assert_int_equal(call(good, s->url, "work", bytes_of(data, LARGE), &a), 0);
+        assert_int_equal(a.r.body.n, LARGE);
+        answer_free(&a);
+        assert_int_equal(atomic_load(&asked), before + 1);
+        assert_int_equal(call(bad, s->url, "work", bytes_of(data, LARGE), &a), -EACCES);
+        assert_non_null(strstr(a.r.message, "nobody knows you"));
+        answer_free(&a);
+        assert_int_equal(call(bad, s->url, "nothing", bytes_of(data, LARGE), &a), -ENOENT);
+        answer_free(&a);
+        /* a small one is for its handler to judge */
+        before = atomic_load(&asked);
+        assert_int_equal(call(bad, s->url, "work", bytes_of(data, HTTPD_STRANGER_BODY - 4096), &a),
+                         0);
+        answer_free(&a);
+        assert_int_equal(atomic_load(&asked), before);
+        if (!(way & 1)) /* asked for without TLS */
+            assert_true(metric(s, "test_strangers_turned_away_total") == 2);
+        /* who has been vouched for once is asked about again */
+        assert_int_equal(call(good, s->url, "echo", bytes_of(data, LARGE), &a), 0);
+        answer_free(&a);
+        assert_int_equal(atomic_load(&asked), before + 1);
+        rpc_free(good);
+        rpc_free(bad);
+        server_free(s, 1000);
+    }
+    free(data);
+}
+
+/* The answer comes while the body is still on its way, which is not kept. */
+static void test_answered_early(void **state)
+{
+    (void)state;
+    struct server *s = guarded(false, (struct httpd_options){0});
+    char out[2048];
+    int fd = dial(s);
+    say(fd, "POST /v1/wo");
+    usleep(10000);
+    say(fd, "rk HTTP/1.1\r\nSteadfs-Version: 1\r\nAuthorizati");
+    usleep(10000);
+    say(fd, "on:   Bearer worse\r\nContent-Length: 8000000\r\n\r\nbo");
+    atomic_store(&body_seen, false);
+    say(fd, "dy");
+    fill(fd, 100000);
+    ssize_t n = recv(fd, out, sizeof out - 1, 0);
+    assert_true(n > 12);
+    out[n] = 0;
+    assert_non_null(strstr(out, "HTTP/1.1 401"));
+    assert_non_null(strstr(out, "Connection: close"));
+    assert_true(body_seen);
+    fill(fd, 4000000);
+    assert_true(metric(s, "test_requests_memory_bytes") < 300000);
+    close(fd);
+    await_metric(s, "test_connections", 1);
+    /* a head without end */
+    fd = dial(s);
+    say(fd, "POST /v1/work HTTP/1.1\r\nX: ");
+    fill(fd, 300000);
+    shutdown(fd, SHUT_WR);
+    hear(fd, out, sizeof out);
+    assert_null(strstr(out, "200"));
+    close(fd);
+    server_free(s, 1000);
+}
+
+/* Strangers together hold no more than their share, and so never stand in the way of others. */
+static void test_hog(void **state)
+{
+    (void)state;
+    enum { HOGS = 128, MEMORY = 4u << 20 };
+    struct server *s = guarded(false, (struct httpd_options){.memory_max = MEMORY});
+    int fds[HOGS];
+    for (int i = 0; i < HOGS; i++)
+        fds[i] = half(s, i % 2 ? 60000 : 10000);
+    uint8_t *data = calloc(1, 3u << 20);
+    struct rpc *good = client_as(s, "good");
+    struct answer a;
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(call(good, s->url, "echo", bytes_of(data, 3u << 20), &a), 0);
+        answer_free(&a);
+    }
+    assert_true(metric(s, "test_strangers_memory_bytes") <= MEMORY / HTTPD_STRANGERS_SHARE);
+    assert_true(metric(s, "test_requests_memory_bytes") <= MEMORY / HTTPD_STRANGERS_SHARE + 4096);
+    assert_true(metric(s, "test_strangers_dropped_total") > 0);
+    for (int i = 0; i < HOGS; i++)
+        close(fds[i]);
+    free(data);
+    rpc_free(good);
+    server_free(s, 1000);
+}
+
+static int dial_from(const struct server *s, const char *address)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in from = {.sin_family = AF_INET}, to = {.sin_family = AF_INET};
+    inet_pton(AF_INET, address, &from.sin_addr);
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    to.sin_port = htons(httpd_port(s->h));
+    assert_int_equal(bind(fd, (struct sockaddr *)&from, sizeof from), 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    return fd;
+}
+
+static const char small[] = "POST /v1/echo HTTP/1.1\r\nSteadfs-Version: 1\r\nAuthorization: Bearer "
+                            "good\r\nContent-Length: 1\r\n\r\nx";
+
+static void served(int fd)
+{
+    char out[1024];
+    struct timeval tv = {.tv_sec = 20};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
+    say(fd, small);
+    ssize_t n = recv(fd, out, sizeof out - 1, 0);
+    assert_true(n > 12);
+    assert_int_equal(strncmp(out, "HTTP/1.1 200", 12), 0);
+}
+
+/* With all connections taken by strangers, a newcomer gets the place of the oldest; who has proven
+ * to be known keeps theirs, and when all have, there is no room. */
+static void test_newcomers(void **state)
+{
+    (void)state;
+    enum { MOST = 8 };
+    struct server *s = guarded(false, (struct httpd_options){.max_connections = MOST});
+    int fds[MOST], news[MOST];
+    for (int i = 0; i < MOST; i++)
+        fds[i] = dial(s);
+    for (int i = 0; i < MOST; i++) {
+        news[i] = dial(s);
+        served(news[i]);
+    }
+    for (int i = 0; i < MOST; i++)
+        assert_true(is_closed(fds[i]));
+    int late = dial(s);
+    assert_true(is_closed(late));
+    for (int i = 0; i < MOST; i++)
+        served(news[i]);
+    for (int i = 0; i < MOST; i++) {
+        close(fds[i]);
+        close(news[i]);
+    }
+    close(late);
+    server_free(s, 1000);
+}
+
+/* An address whose strangers take more than their share loses its own. */
+static void test_addresses(void **state)
+{
+    (void)state;
+    enum { MOST = 16, MANY = 12 };
+    struct server *s = guarded(false, (struct httpd_options){.max_connections = MOST});
+    int quiet = dial_from(s, "127.0.0.9"), fds[MANY];
+    for (int i = 0; i < MANY; i++) {
+        fds[i] = dial(s);
+        say(fds[i], "POST ");
+    }
+    assert_true(is_closed(fds[0]));
+    /* seven others, and this question */
+    assert_true(metric(s, "test_connections") <= MOST / 2 + 2);
+    served(quiet);
+    for (int i = 0; i < MANY; i++)
+        close(fds[i]);
+    close(quiet);
+    server_free(s, 1000);
+}
+
+/* A byte now and then keeps nobody's place: not a stranger's, and not within a request. */
+static void test_time(void **state)
+{
+    (void)state;
+    struct server *s = guarded(false, (struct httpd_options){.stranger_seconds = 1});
+    int mute = dial(s), drip = dial(s), slow = dial(s), proven = dial(s);
+    served(proven);
+    say(slow, "POST /v1/work HTTP/1.1\r\nSteadfs-Version: 1\r\nAuthorization: Bearer "
+              "good\r\nContent-Length: 8000000\r\n\r\n");
+    fill(slow, 100000);
+    say(drip, "POST /v1/");
+    assert_true(is_closed(mute));
+    assert_true(is_closed(drip));
+    /* fast so far: 100,000 bytes are good for 97 s */
+    assert_true(is_open(slow));
+    assert_true(is_open(proven));
+    served(proven);
+    say(proven, "POST /v1/echo HTTP/1.1\r\nX: ");
+    assert_true(is_closed(proven));
+    assert_true(metric(s, "test_strangers_dropped_total") == 2);
+    assert_true(metric(s, "test_connections_dropped_total") == 3);
+    close(mute);
+    close(drip);
+    close(slow);
+    close(proven);
+    server_free(s, 1000);
+}
+
+/* What makes room first when known clients hold too much: who has been at it for a while, and
+ * brings less than 64 KiB a second. */
+static void test_slow(void **state)
+{
+    (void)state;
+    struct conn c = {.began_ms = 1000, .in_since = 1u << 20};
+    assert_false(httpd_is_slow(&c, 1000));
+    assert_false(httpd_is_slow(&c, 1000 + 16000));
+    assert_true(httpd_is_slow(&c, 1000 + 16001));
+    c.in_since = 1;
+    assert_false(httpd_is_slow(&c, 1000 + 10000)); /* its beginning is no measure */
+    assert_true(httpd_is_slow(&c, 1000 + 10001));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_vouched),   cmocka_unit_test(test_answered_early),
+        cmocka_unit_test(test_hog),       cmocka_unit_test(test_newcomers),
+        cmocka_unit_test(test_addresses), cmocka_unit_test(test_time),
+        cmocka_unit_test(test_slow),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
