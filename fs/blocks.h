@@ -29,7 +29,7 @@ struct blocks_item {
 
 /* Opens all shards. A damaged shard is salvaged row by row (each checked against its id): what was
  * lost of the outbox is counted in *lost and logged, never silent; a damaged cache shard is
- * dropped. */
+ * dropped. -EPROTONOSUPPORT: one was written by a newer version; nothing was touched. */
 int blocks_open(struct blocks **out, const struct blocks_options *o, size_t *lost);
 void blocks_close(struct blocks *b);
 /* Puts blocks that are not on any server yet, all in one transaction. -ENOSPC, -EIO */

@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
--- One shard of the block store. Numbers pair the two tables: a row of `block` describes the bytes of the
+-- One shard of the block store, version 1. Numbers pair the two tables: a row of `block` describes the bytes of the
 -- row of `data` with the same number; both are written in one transaction. The bytes are apart so that a
 -- shard's list of blocks can be read without touching them.
+BEGIN;
 CREATE TABLE IF NOT EXISTS block (
     n INTEGER PRIMARY KEY,
     id BLOB NOT NULL,
@@ -13,3 +14,5 @@ CREATE TABLE IF NOT EXISTS data (
     n INTEGER PRIMARY KEY,
     bytes BLOB NOT NULL
 );
+PRAGMA user_version = 1;
+COMMIT;

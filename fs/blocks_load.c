@@ -76,7 +76,7 @@ static void replace_damaged(struct blocks *b, struct file *f, size_t *lost)
 
 /* Reads the list of one file; a file left by an unclean end of the machine is checked block by
  * block. */
-static void load_file(struct blocks *b, struct file *f, bool verify, size_t *lost)
+static int load_file(struct blocks *b, struct file *f, bool verify, size_t *lost)
 {
     struct seen s = {b, f};
     size_t bad_unsynced = 0, bad_cached = 0;
@@ -84,11 +84,16 @@ static void load_file(struct blocks *b, struct file *f, bool verify, size_t *los
     b->files = f;
     int rc = shard_scan(f->shard, verify, on_block, &s, &bad_unsynced, &bad_cached);
     shard_hibernate(f->shard);
+    if (rc == -EPROTONOSUPPORT) {
+        log_printf(b->log, LOG_L_ERROR, "%s was written by a newer steadfs: update",
+                   shard_path(f->shard));
+        return rc;
+    }
     if (rc != 0) {
         b->files = f->next;
         replace_damaged(b, f, lost);
         blocks_file_free(f);
-        return;
+        return 0;
     }
     *lost += bad_unsynced;
     if (bad_unsynced + bad_cached > 0)
@@ -101,6 +106,7 @@ static void load_file(struct blocks *b, struct file *f, bool verify, size_t *los
     if (!f->full)
         b->writer[f->kind][f->large] = f;
     b->work = true;
+    return 0;
 }
 
 static bool parse_name(const char *name, uint32_t *no, int *kind, bool *large, bool *open)
@@ -156,15 +162,16 @@ int blocks_load(struct blocks *b, size_t *lost)
         return -errno;
     b->other_boot = !same_boot(b);
     struct dirent *e;
-    while ((e = readdir(d)) != NULL) {
+    int rc = 0;
+    while (rc == 0 && (e = readdir(d)) != NULL) {
         uint32_t no;
         int kind;
         bool large, open;
         if (!parse_name(e->d_name, &no, &kind, &large, &open))
             continue;
         b->next_no = no >= b->next_no ? no + 1 : b->next_no;
-        load_file(b, blocks_file_new(b, no, kind, large, open), open && b->other_boot, lost);
+        rc = load_file(b, blocks_file_new(b, no, kind, large, open), open && b->other_boot, lost);
     }
     closedir(d);
-    return note_boot(b);
+    return rc != 0 ? rc : note_boot(b);
 }

@@ -29,6 +29,9 @@
 
 #include "blocks.sql.h"
 
+#define BLOCKS_VERSION 1   /* of a file's tables; as blocks.sql says */
+#define VERSIONS_MAX 10000 /* a larger one is damage */
+
 struct shard {
     char *path;
     bool large, careful;
@@ -92,9 +95,39 @@ static int sql_errno(int rc)
         return -ENOSPC;
     case SQLITE_NOMEM:
         return -ENOMEM;
+    case SQLITE_MISMATCH:
+        return -EPROTONOSUPPORT;
     default:
         return -EIO;
     }
+}
+
+static int number(sqlite3 *db, const char *sql, int *out)
+{
+    sqlite3_stmt *st;
+    int rc = sqlite3_prepare_v2(db, sql, -1, &st, NULL);
+    if (rc != SQLITE_OK)
+        return rc;
+    rc = sqlite3_step(st);
+    *out = rc == SQLITE_ROW ? sqlite3_column_int(st, 0) : 0;
+    sqlite3_finalize(st);
+    return rc == SQLITE_ROW ? SQLITE_OK : rc;
+}
+
+/* Makes the tables of a new file. One that has them and no version was written before versions were
+ * counted, and is as version 1; nothing is written into it for that: it may be all that there is on
+ * a disk that is full, or known to be durable. SQLITE_MISMATCH: another version. */
+static int tables(sqlite3 *db)
+{
+    int version = 0, made = 0;
+    int rc = number(db, "PRAGMA user_version", &version);
+    if (rc == SQLITE_OK && version == 0)
+        rc = number(db, "SELECT count(*) FROM sqlite_schema", &made);
+    if (rc != SQLITE_OK || made >= 2 || version == BLOCKS_VERSION)
+        return rc;
+    if (version < 0 || version > VERSIONS_MAX)
+        return SQLITE_CORRUPT;
+    return version != 0 ? SQLITE_MISMATCH : sqlite3_exec(db, sql_blocks, NULL, NULL, NULL);
 }
 
 static int wake(struct shard *s)
@@ -112,7 +145,7 @@ static int wake(struct shard *s)
     if (rc == SQLITE_OK)
         rc = sqlite3_exec(s->db, settings, NULL, NULL, NULL);
     if (rc == SQLITE_OK)
-        rc = sqlite3_exec(s->db, sql_blocks, NULL, NULL, NULL);
+        rc = tables(s->db);
     const struct {
         sqlite3_stmt **to;
         const char *sql;

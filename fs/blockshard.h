@@ -21,6 +21,9 @@ void shard_hibernate(struct shard *s);
 bool shard_awake(const struct shard *s);
 const char *shard_path(const struct shard *s);
 
+/* All that opens the file: -EPROTONOSUPPORT if it was written by a version that this one does not
+ * know. */
+
 /* Adds n blocks in one transaction; row[i] receives each one's number. 0, -ENOSPC, -EIO */
 int shard_put(struct shard *s, const struct blocks_item *v, size_t n, bool unsynced, uint32_t *row);
 /* Reads [off, off+len) of the block in row. 0, -ENOENT, -EIO */

@@ -260,7 +260,10 @@ static int blocks_start(struct program *p)
         return -ENOMEM;
     struct blocks_options o = {.dir = dir, .cache_size = fs->opt.cache_size, .log = fs->log};
     int r = blocks_open(&fs->blocks, &o, &lost);
-    if (r)
+    if (r == -EPROTONOSUPPORT)
+        snprintf(p->err, sizeof p->err,
+                 "the blocks in %.200s were written by a newer steadfs: update", dir);
+    else if (r)
         snprintf(p->err, sizeof p->err, "cannot open the blocks in %.200s: %s", dir, strerror(-r));
     if (lost)
         log_printf(fs->log, LOG_L_ERROR, "%zu blocks that were not uploaded yet are damaged in %s",

@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -487,6 +488,78 @@ static void put_beside_fetch(void **state)
     free(r);
 }
 
+/* ---- versions -------------------------------------------------------------------------------- */
+static bool is_shard(const char *name)
+{
+    return strstr(name, ".db") != NULL && strstr(name, "-journal") == NULL;
+}
+
+/* Each file of the store is given a version; how many there are. */
+static unsigned set_versions(int version)
+{
+    DIR *d = opendir(dir);
+    unsigned n = 0;
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d)) != NULL;) {
+        char path[400], sql[64];
+        sqlite3 *db;
+        if (!is_shard(e->d_name))
+            continue;
+        snprintf(path, sizeof(path), "%s/%s", dir, e->d_name);
+        snprintf(sql, sizeof(sql), "PRAGMA user_version = %d", version);
+        assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+        sqlite3_close(db);
+        n++;
+    }
+    closedir(d);
+    return n;
+}
+
+static void a_newer_file_is_refused(void **state)
+{
+    (void)state;
+    struct blocks_options o = {.dir = dir};
+    struct blocks_item it[2] = {item(1, 1000), item(2, 300000)};
+    size_t lost;
+    struct blocks *b = open_store(0, NULL);
+    assert_int_equal(blocks_put_unsynced(b, it, 2), 0);
+    blocks_close(b);
+    assert_true(set_versions(2) >= 2);
+    assert_int_equal(blocks_open(&b, &o, &lost), -EPROTONOSUPPORT);
+    assert_int_equal(lost, 0);
+    set_versions(1); /* as it was: nothing was touched */
+    b = open_store(0, &lost);
+    assert_int_equal(lost, 0);
+    assert_holds(b, &it[0]);
+    assert_holds(b, &it[1]);
+    blocks_close(b);
+    drop_item(&it[0]);
+    drop_item(&it[1]);
+}
+
+static void a_file_from_before_versions_is_read(void **state)
+{
+    (void)state;
+    struct blocks_item it[2] = {item(1, 1000), item(2, 1000)};
+    size_t lost;
+    struct blocks *b = open_store(0, NULL);
+    assert_int_equal(blocks_put_unsynced(b, &it[0], 1), 0);
+    blocks_close(b);
+    assert_true(set_versions(0) >= 1);
+    b = open_store(0, &lost);
+    assert_int_equal(lost, 0);
+    assert_holds(b, &it[0]);
+    assert_int_equal(blocks_put_unsynced(b, &it[1], 1), 0);
+    blocks_close(b);
+    b = open_store(0, &lost);
+    assert_holds(b, &it[0]);
+    assert_holds(b, &it[1]);
+    blocks_close(b);
+    drop_item(&it[0]);
+    drop_item(&it[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -501,6 +574,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(no_room, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(no_room_to_mark, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(put_beside_fetch, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(a_newer_file_is_refused, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(a_file_from_before_versions_is_read, make_dir, remove_dir),
         cmocka_unit_test(index_against_a_list),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
