@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "calendar.h"
 
+void calendar_begin(struct calendar *c, int64_t last, int64_t now, int64_t counted)
+{
+    *c = (struct calendar){0};
+    if (last && now - last > CALENDAR_AWAY_MS)
+        *c = (struct calendar){.known = true, .offset = last - counted};
+}
+
 bool calendar_believes(struct calendar *c, int64_t now, int64_t counted)
 {
     int64_t offset = now - counted;

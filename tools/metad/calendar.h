@@ -10,8 +10,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define CALENDAR_LEAP_MS (10ll * 60 * 1000)       /* smaller ones are corrections */
-#define CALENDAR_DOUBT_MS (24ll * 60 * 60 * 1000) /* then it is what it is meant to be */
+#define CALENDAR_LEAP_MS (10ll * 60 * 1000)           /* smaller ones are corrections */
+#define CALENDAR_AWAY_MS (24ll * 60 * 60 * 1000)      /* one may have been off for that long */
+#define CALENDAR_DOUBT_MS (7 * 24ll * 60 * 60 * 1000) /* then it is what it is meant to be */
 
 struct calendar { /* zeroed: nothing was asked yet */
     bool known;
@@ -19,6 +20,10 @@ struct calendar { /* zeroed: nothing was asked yet */
     int64_t doubt_since; /* of the latter; 0: it is believed */
 };
 
+/* At a start: last is the newest time of day that was believed before, 0: none. Who was off for
+ * longer than CALENDAR_AWAY_MS forgets nothing for a while: that costs room on the disk, and no
+ * more. */
+void calendar_begin(struct calendar *c, int64_t last, int64_t now, int64_t counted);
 /* now: the time of day; counted: CLOCK_BOOTTIME. */
 bool calendar_believes(struct calendar *c, int64_t now, int64_t counted);
 #endif

@@ -135,8 +135,9 @@ int fsck_checks(struct cmd *c, struct fsck *f)
 }
 
 /* ---- what is brought ------------------------------------------------------------------------- */
-/* What the servers of one namespace lack; *curable: some of it is at hand elsewhere. */
-static int count_lacking(struct cmd *c, uint64_t ns, uint64_t *blocks, bool *curable)
+/* What the servers of one namespace lack; *curable: some of it is at hand elsewhere, as far as is
+ * known. *fill: how much may still be looked up in this question. */
+static int count_lacking(struct cmd *c, uint64_t ns, uint64_t *blocks, size_t *fill, bool *curable)
 {
     const struct store_ops *ops = c->m->st->ops;
     uint64_t heard = meta_heard_since(c->now_ms);
@@ -146,15 +147,16 @@ static int count_lacking(struct cmd *c, uint64_t ns, uint64_t *blocks, bool *cur
     for (size_t k = 0; k < n && !r; k++) {
         struct lack_sum sum;
         bool more = false, some = false;
-        r = ops->fill_step(c->m->st, ns, v[k].id, FILL_BLOCKS, &more);
+        r = *fill ? ops->fill_step(c->m->st, ns, v[k].id, *fill, &more) : 0;
+        *fill = more ? 0 : *fill;
         if (!r)
             r = ops->lack_sum(c->m->st, ns, v[k].id, &sum);
-        if (!r && sum.blocks && meta_hears(&v[k], c->now_ms))
+        if (!r && sum.blocks && !*curable && !sum.filling && meta_hears(&v[k], c->now_ms))
             r = ops->lack_curable(c->m->st, ns, v[k].id, heard, CURABLE_LOOKED, &some);
         if (r)
             return r;
         *blocks += sum.blocks;
-        *curable |= more || some;
+        *curable |= sum.filling || some;
     }
     return r;
 }
@@ -165,9 +167,10 @@ int fsck_bring(struct cmd *c, struct fsck *f)
     struct ns_row ns;
     uint64_t blocks = 0;
     bool found = true, curable = false;
+    size_t fill = FILL_BLOCKS;
     int r;
     while (!(r = fsck_next_ns(c, &all, &ns, &found)) && found && ns.id && !r) {
-        r = count_lacking(c, ns.id, &blocks, &curable);
+        r = count_lacking(c, ns.id, &blocks, &fill, &curable);
         if (r)
             return r;
         all.ns = ns.id + 1;

@@ -89,6 +89,8 @@ int meta_head(struct meta *m, const struct meta_caller *who, uint64_t ns, uint64
 int meta_account_version(struct meta *m, uint64_t account, uint64_t *version);
 /* Whether any account's has risen since the last such question: who waits is to look again. */
 bool meta_touched(struct meta *m);
+/* Raises *ms to the highest time that was noted so far, or notes *ms, whichever is more. */
+int meta_time_noted(struct meta *m, uint64_t *ms);
 /* One bounded step of forgetting: of every namespace what was superseded before now - history_min
  * can be read no longer, and some of its rows and records are dropped. *more: again, soon. */
 int meta_prune(struct meta *m, int64_t now_ms, uint64_t history_min_ms, bool *more);

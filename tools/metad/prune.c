@@ -74,6 +74,12 @@ static int drop_one(struct meta *m, const struct ns_row *row, size_t *left, bool
     return r;
 }
 
+int meta_time_noted(struct meta *m, uint64_t *ms)
+{
+    int r = meta_change_begin(m);
+    return r ? r : meta_change_end(m, m->st->ops->setting_raise(m->st, "noted_ms", ms));
+}
+
 int meta_prune(struct meta *m, int64_t now_ms, uint64_t history_min_ms, bool *more)
 {
     cleanup_arena struct arena ar = {0};

@@ -22,6 +22,7 @@
 #include <string.h>
 #include <time.h>
 
+#define NOTE_MS 3600000      /* between two notes of the time of day */
 #define PRUNE_SOON_MS 200    /* between two steps of forgetting the past … */
 #define PRUNE_LATER_MS 60000 /* … and when there was nothing more to do */
 #define PRUNE_SHORT_MS 1000  /* the latter where less than an hour is kept, or of grace */
@@ -52,6 +53,7 @@ struct writer {
     int64_t prune_ms;         /* the thread's: when the past is looked at next (monotonic) */
     struct calendar calendar; /* the thread's */
     bool doubted;             /* … it was not believed the last time */
+    int64_t noted_ms;         /* … and kept in the database last; 0: not since the start */
 };
 
 /* A namespace's new head, on its way to the loop. */
@@ -280,13 +282,25 @@ static bool calendar_good(struct writer *w)
 {
     struct timespec t;
     clock_gettime(CLOCK_BOOTTIME, &t);
-    bool good = calendar_believes(&w->calendar, service_now_ms(),
-                                  (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000);
+    int64_t counted = (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000, now = service_now_ms();
+    uint64_t last = 0;
+    if (!w->noted_ms) {
+        if (meta_time_noted(w->meta, &last))
+            return false;
+        calendar_begin(&w->calendar, (int64_t)last, now, counted);
+        w->noted_ms = 1;
+    }
+    bool good = calendar_believes(&w->calendar, now, counted);
+    if (good && (now < w->noted_ms || now - w->noted_ms >= NOTE_MS)) {
+        last = (uint64_t)now;
+        if (!meta_time_noted(w->meta, &last))
+            w->noted_ms = now;
+    }
     if (!good && !w->doubted)
         log_printf(
             w->s->log, LOG_L_ERROR,
             "this machine's time of day has leapt ahead: if that is wrong, set it back within "
-            "24 hours; until then no history is dropped and no garbage collected");
+            "a week; until then no history is dropped and no garbage collected");
     else if (good && w->doubted)
         log_printf(w->s->log, LOG_L_WARN, "the time of day is believed again");
     w->doubted = !good;

@@ -35,6 +35,24 @@ static void a_leap_is_waited_for(void **state)
     assert_true(calendar_believes(&c, NOW + 3651 * DAY_MS + 1, 6001 + DAY_MS + CALENDAR_DOUBT_MS));
 }
 
+static void who_was_off_for_long_waits(void **state)
+{
+    (void)state;
+    struct calendar c;
+    calendar_begin(&c, 0, NOW, 5); /* a new one */
+    assert_true(calendar_believes(&c, NOW, 5));
+    calendar_begin(&c, NOW - CALENDAR_AWAY_MS, NOW, 5);
+    assert_true(calendar_believes(&c, NOW, 5));
+    calendar_begin(&c, NOW + DAY_MS, NOW, 5); /* it was wrong before */
+    assert_true(calendar_believes(&c, NOW, 5));
+    calendar_begin(&c, NOW - 31 * DAY_MS, NOW, 5); /* a month off, or a clock without a battery */
+    assert_false(calendar_believes(&c, NOW, 5));
+    assert_true(calendar_believes(&c, NOW - 31 * DAY_MS + 60000, 60005)); /* set right */
+    calendar_begin(&c, NOW - 31 * DAY_MS, NOW, 5);
+    assert_false(calendar_believes(&c, NOW, 5));
+    assert_true(calendar_believes(&c, NOW + CALENDAR_DOUBT_MS, 5 + CALENDAR_DOUBT_MS));
+}
+
 static void a_machine_that_slept_is_believed(void **state)
 {
     (void)state;
@@ -48,6 +66,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(corrections_are_believed),
         cmocka_unit_test(a_leap_is_waited_for),
+        cmocka_unit_test(who_was_off_for_long_waits),
         cmocka_unit_test(a_machine_that_slept_is_believed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
