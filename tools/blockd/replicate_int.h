@@ -56,6 +56,7 @@ struct member {
     uint64_t server;
     uint8_t cap[1024];
     size_t cap_n;
+    uint64_t lacks; /* blocks, when the table was asked for last */
     bool lacking, leaving;
     struct peer *peer; /* or NULL, if there are too many */
     struct walk pull;  /* what it can give */
@@ -64,6 +65,7 @@ struct member {
 
 struct group { /* a namespace assigned to this server */
     uint64_t ns, head;
+    uint64_t lacks;         /* blocks, when the table was asked for last */
     struct member *members; /* the others */
     size_t members_n;
     bool lacking;       /* this one lacks something */

@@ -286,6 +286,14 @@ static void print_tasks(void *arg, uint64_t ns, uint64_t server, uint64_t n)
                (unsigned long long)server, (unsigned long long)n);
 }
 
+#define PRINTED_MAX 1000u /* namespaces */
+
+static void print_lacking(struct buf *out, uint64_t ns, uint64_t server, uint64_t blocks)
+{
+    buf_printf(out, NAME "_lacking{ns=\"%llu\",server=\"%llu\"} %llu\n", (unsigned long long)ns,
+               (unsigned long long)server, (unsigned long long)blocks);
+}
+
 void replicate_print(struct replicate *r, struct buf *out)
 {
     if (!r)
@@ -293,6 +301,13 @@ void replicate_print(struct replicate *r, struct buf *out)
     buf_printf(out, "# TYPE " NAME "_tasks gauge\n");
     tasks_count(r->tasks, print_tasks, out);
     pthread_mutex_lock(&r->lock);
+    buf_printf(out, "# TYPE " NAME "_lacking gauge\n");
+    for (size_t i = 0; i < r->groups_n && i < PRINTED_MAX; i++) { /* how far behind each one is */
+        const struct group *g = &r->groups[i];
+        print_lacking(out, g->ns, r->o.identity->server, g->lacks);
+        for (size_t k = 0; k < g->members_n; k++)
+            print_lacking(out, g->ns, g->members[k].server, g->members[k].lacks);
+    }
     buf_printf(out, "# TYPE " NAME "_wanted gauge\n" NAME "_wanted %zu\n", wants_count(r->wants));
     buf_printf(out, "# TYPE " NAME "_reachable gauge\n# TYPE " NAME "_sent_bytes_total counter\n"
                     "# TYPE " NAME "_received_bytes_total counter\n");

@@ -52,11 +52,13 @@ static void group_build(struct replicate *r, struct group *g, const struct m_rep
     for (size_t i = 0; i < n->replicas_n; i++) {
         const struct m_replica *p = &n->replicas[i];
         if (p->server == r->o.identity->server) {
+            g->lacks = p->lacking;
             g->lacking = p->lacking || p->filling;
             continue;
         }
         struct member *m = &g->members[g->members_n++];
         *m = (struct member){.server = p->server,
+                             .lacks = p->lacking,
                              .lacking = p->lacking || p->filling,
                              .leaving = p->leaving,
                              .cap_n = p->capability.n};

@@ -342,6 +342,19 @@ static void a_new_server_fills_with_what_can_be_had(void **state)
     WAIT_FOR(stored_at(&seats[CLOUD]) == OLD + EACH);
 }
 
+/* As the table of 100 ms ago has it. */
+static bool prints(struct seat *s, int of, unsigned blocks)
+{
+    struct buf text cleanup_buf = {0};
+    char line[128];
+    snprintf(line, sizeof line,
+             "steadfs_blockd_replication_lacking{ns=\"%llu\",server=\"%llu\"} %u\n",
+             (unsigned long long)s->w->alice.ns, (unsigned long long)s->w->server[of], blocks);
+    replicate_print(s->r, &text);
+    buf_append(&text, "", 1);
+    return strstr((const char *)text.p, line) != NULL;
+}
+
 /* A server that says another length than its bytes have gives nothing; one that is right does. */
 static void what_is_told_of_a_length_is_compared(void **state)
 {
@@ -367,6 +380,7 @@ static void what_is_told_of_a_length_is_compared(void **state)
     seat_replicates(cloud, false);
     WAIT_FOR(has(cloud, &right.id));
     assert_false(has(cloud, &wrong.id));
+    WAIT_FOR(prints(cloud, CLOUD, 2) && prints(cloud, ATTIC, 2) && prints(cloud, HQ, 0));
     put(&seats[ATTIC], &wrong);
     pthread_mutex_lock(&meta_lock);
     assert_int_equal(meta_change_begin(w->m), 0);
@@ -377,7 +391,7 @@ static void what_is_told_of_a_length_is_compared(void **state)
     assert_int_equal(meta_change_end(w->m, 0), 0);
     pthread_mutex_unlock(&meta_lock);
     seat_answers(&seats[ATTIC]);
-    WAIT_FOR(has(cloud, &wrong.id));
+    WAIT_FOR(has(cloud, &wrong.id) && prints(cloud, ATTIC, 1)); /* as is recorded */
     struct storage_info info;
     assert_int_equal(
         cloud->s.storage->ops->have(cloud->s.storage, w->alice.ns, &wrong.id, 1, &info), 0);
