@@ -235,6 +235,18 @@ int dir_db_set_incarnation(struct dir_db *d, const uint8_t incarnation[INCARNATI
 
 /* ---- opening ------------------------------------------------------------------------------- */
 
+static void say_unusable(struct dir_db *d, char *err)
+{
+    int rc = sqlite3_errcode(d->db) & 0xff;
+    bool damaged = rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB;
+    snprintf(err, 512, "cannot use %.200s: %.60s%s", d->path, sqlite3_errmsg(d->db),
+             damaged
+                 ? "; put back a whole copy of it (with its -wal), or move it and its -wal away: "
+                   "this server then begins as one that lost its blocks, the others bring them, "
+                   "and the files in blocks/ stay"
+                 : "");
+}
+
 /* A small block goes into the log, and so to the disk, with a leaf of every index: small pages,
  * then. A store that was made with others keeps them. */
 static int open_writer(struct dir_db *d, const char *dir, const uint8_t *fresh, char *err)
@@ -265,7 +277,7 @@ static int open_writer(struct dir_db *d, const char *dir, const uint8_t *fresh, 
     if (!r)
         r = generation_raise(d, &generation);
     if (r)
-        snprintf(err, 512, "cannot use %s: %s", d->path, sqlite3_errmsg(d->db));
+        say_unusable(d, err);
     sqlite3_wal_hook(d->db, note_log_bytes, d);
     return r;
 }

@@ -2,10 +2,12 @@
 /* Files of larger blocks.
  *
  * A batch is written first (the kernel is told to start writing out at once), then synced file by
- * file, renamed, and the directory is synced once for all. A new numbered directory is made durable
- * before anything is put into it. A crash leaves at most files without a record: in tmp, which is
- * emptied, or in one of the newest directories, which are swept; older directories are never
- * written to.
+ * file, linked into its place, and the directory is synced once for all; its names in tmp go when
+ * the index has recorded it. A new numbered directory is made durable before anything is put into
+ * it. So what a crash leaves without a record has a name in tmp, and only what has one is ever
+ * removed at a start: that the index does not know a file tells nothing, it may be gone, or be an
+ * older copy. (Where a disk that lost power forgets the name in tmp, but not the other one that was
+ * made after it, some space is lost.)
  */
 #include "dir_files.h"
 
@@ -26,7 +28,7 @@
 
 #define FILES_PER_DIR 4096
 #define FAILURES_MAX 32 /* more in a row: it is not these files, it is the disk */
-#define SWEPT_DIRS 4    /* a batch may still be under way while the next directories fill up */
+#define NEWEST_DIRS 4   /* a batch may still be under way while the next directories fill up */
 
 struct dir_files {
     char *dir;
@@ -62,12 +64,6 @@ static void each_entry(int dir_fd, void (*fn)(void *arg, int dir_fd, const char 
         if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
             fn(arg, dirfd(d), e->d_name);
     closedir(d);
-}
-
-static void remove_entry(void *arg, int dir_fd, const char *name)
-{
-    (void)arg;
-    unlinkat(dir_fd, name, 0);
 }
 
 static void note_number(void *arg, int dir_fd, const char *name)
@@ -112,7 +108,6 @@ int dir_files_open(struct dir_files **out, const char *dir, char *err)
         dir_files_close(f);
         return r;
     }
-    each_entry(f->tmp_fd, remove_entry, NULL);
     each_entry(f->blocks_fd, note_number, &f->current);
     int fd = f->current ? open_numbered(f, f->current) : -1;
     if (fd >= 0) {
@@ -192,8 +187,13 @@ static void settle_one(struct dir_files *f, struct dir_file *v, unsigned number,
     snprintf(tmp, sizeof tmp, "%s", base_of(v->name));
     snprintf(digits, sizeof digits, "%08u", number);
     memcpy(v->name, digits, 8);
-    if (!v->err && renameat(f->tmp_fd, tmp, dir_fd, tmp) < 0)
+    if (v->err || !linkat(f->tmp_fd, tmp, dir_fd, tmp, 0)) {
+        /* as it should be */
+    } else if (errno != EPERM && errno != EOPNOTSUPP && errno != EMLINK) {
         v->err = write_error(errno);
+    } else if (renameat(f->tmp_fd, tmp, dir_fd, tmp) < 0) { /* a file system without links */
+        v->err = write_error(errno);
+    }
     if (v->err)
         unlinkat(f->tmp_fd, tmp, 0);
 }
@@ -228,7 +228,7 @@ void dir_files_settle(struct dir_files *f, struct dir_file *v, size_t n)
         close(dir_fd);
     for (size_t i = 0; r && i < n; i++) {
         if (v[i].fd >= 0 && !v[i].err) {
-            dir_files_remove(f, v[i].name);
+            dir_files_discard(f, v[i].name);
             v[i].err = r;
         }
     }
@@ -237,6 +237,17 @@ void dir_files_settle(struct dir_files *f, struct dir_file *v, size_t n)
 void dir_files_remove(struct dir_files *f, const char *name)
 {
     unlinkat(f->blocks_fd, name, 0);
+}
+
+void dir_files_recorded(struct dir_files *f, const char *name)
+{
+    unlinkat(f->tmp_fd, base_of(name), 0);
+}
+
+void dir_files_discard(struct dir_files *f, const char *name)
+{
+    dir_files_remove(f, name);
+    dir_files_recorded(f, name); /* last: by it the next start finds the other */
 }
 
 /* A file that is gone was lost; a directory that is gone may be on a disk that is not mounted. */
@@ -310,28 +321,60 @@ void dir_files_keep_aside(struct dir_files *f, const struct block_id *id, struct
 }
 
 struct sweep {
+    struct dir_files *f;
     bool (*known)(void *arg, const char *name);
     void *arg;
-    unsigned number;
+    unsigned number; /* of the directory looked at */
+    size_t unknown;
 };
 
-static void sweep_entry(void *arg, int dir_fd, const char *name)
+static bool same_file(int a_fd, const char *a, int b_fd, const char *b)
+{
+    struct stat x, y;
+    return !fstatat(a_fd, a, &x, AT_SYMLINK_NOFOLLOW) &&
+           !fstatat(b_fd, b, &y, AT_SYMLINK_NOFOLLOW) && x.st_dev == y.st_dev &&
+           x.st_ino == y.st_ino;
+}
+
+static void sweep_tmp(void *arg, int tmp_fd, const char *name)
 {
     struct sweep *s = arg;
-    char full[DIR_FILE_NAME];
-    int n = snprintf(full, sizeof full, "%08u/%s", s->number, name);
-    if (n < (int)sizeof full && !s->known(s->arg, full))
-        unlinkat(dir_fd, name, 0);
+    struct dir_files *f = s->f;
+    for (unsigned i = 0; s->known && i < NEWEST_DIRS && i < f->current; i++) {
+        char full[DIR_FILE_NAME];
+        int n = snprintf(full, sizeof full, "%08u/%s", f->current - i, name);
+        if (n < (int)sizeof full && same_file(tmp_fd, name, f->blocks_fd, full) &&
+            !s->known(s->arg, full))
+            dir_files_remove(f, full);
+    }
+    unlinkat(tmp_fd, name, 0);
 }
 
 void dir_files_sweep(struct dir_files *f, bool (*known)(void *arg, const char *name), void *arg)
 {
-    for (unsigned i = 0; i < SWEPT_DIRS && i < f->current; i++) {
-        struct sweep s = {.known = known, .arg = arg, .number = f->current - i};
+    struct sweep s = {.f = f, .known = known, .arg = arg};
+    each_entry(f->tmp_fd, sweep_tmp, &s);
+}
+
+static void count_unknown(void *arg, int dir_fd, const char *name)
+{
+    (void)dir_fd;
+    struct sweep *s = arg;
+    char full[DIR_FILE_NAME];
+    int n = snprintf(full, sizeof full, "%08u/%s", s->number, name);
+    s->unknown += n >= (int)sizeof full || !s->known(s->arg, full);
+}
+
+size_t dir_files_unknown(struct dir_files *f, bool (*known)(void *arg, const char *name), void *arg)
+{
+    struct sweep s = {.f = f, .known = known, .arg = arg};
+    for (unsigned i = 0; i < NEWEST_DIRS && i < f->current; i++) {
+        s.number = f->current - i;
         int fd = open_numbered(f, s.number);
         if (fd < 0)
             continue;
-        each_entry(fd, sweep_entry, &s);
+        each_entry(fd, count_unknown, &s);
         close(fd);
     }
+    return s.unknown;
 }

@@ -2,8 +2,9 @@
 /* The larger blocks of a directory storage: a file each.
  *
  *   DIR/blocks/NNNNNNNN/HEX-RANDOM   the bytes; numbered directories of some thousand files, filled
- * one after the other, so that a batch touches one directory DIR/tmp/                         being
- * written; emptied at every start DIR/corrupt/                     set aside
+ * one after the other, so that a batch touches one directory
+ *   DIR/tmp/                         what is being written, and what the index has not recorded yet
+ *   DIR/corrupt/                     set aside
  *
  * Names are given out once: a file belongs to the one record that names it. A numbered directory
  * stays when its last file has gone, one for some thousand files: a file that is not in a directory
@@ -31,8 +32,13 @@ void dir_files_close(struct dir_files *f);
 void dir_files_write(struct dir_files *f, const struct block_id *id, struct bytes data,
                      struct dir_file *file);
 /* Makes the written ones of a batch durable under their names: every file's data, the names, then
- * the one directory. Those without err are durable; the others are gone. */
+ * the one directory. Those without err are durable; the others are gone. Each of the former is to
+ * be ended by dir_files_recorded or dir_files_discard. */
 void dir_files_settle(struct dir_files *f, struct dir_file *v, size_t n);
+/* The index names it, durably. */
+void dir_files_recorded(struct dir_files *f, const char *name);
+/* The index does not. */
+void dir_files_discard(struct dir_files *f, const char *name);
 void dir_files_remove(struct dir_files *f, const char *name);
 /* Appends exactly len bytes. -EUCLEAN: the file is damaged: it has another length, or it is gone
  * while its directory is there. -ENODATA: the disk fails to read this file, others it reads. -EIO:
@@ -45,7 +51,10 @@ int dir_files_probe(struct dir_files *f, const char *name, uint64_t len);
 void dir_files_move_aside(struct dir_files *f, const char *name);
 /* Puts bytes into DIR/corrupt. */
 void dir_files_keep_aside(struct dir_files *f, const struct block_id *id, struct bytes data);
-/* Removes files of the newest directories that known() does not know: what a crash left between the
- * file and its record. */
+/* Empties tmp, and removes those of its files that known() does not know: what a crash left before
+ * their record. known NULL: only the former. */
 void dir_files_sweep(struct dir_files *f, bool (*known)(void *arg, const char *name), void *arg);
+/* The files of the newest directories (no more are looked at) that known() does not know. */
+size_t dir_files_unknown(struct dir_files *f, bool (*known)(void *arg, const char *name),
+                         void *arg);
 #endif

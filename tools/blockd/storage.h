@@ -125,8 +125,9 @@ struct storage_ops {
 /* First member of every implementation. */
 struct storage {
     const struct storage_ops *ops;
-    uint64_t run;   /* random, never 0: this opening */
-    uint64_t found; /* the generation when it was opened, before it rose for that */
+    uint64_t run;     /* random, never 0: this opening */
+    uint64_t found;   /* the generation when it was opened, before it rose for that */
+    char notice[640]; /* what people should know of how it was found; empty: nothing */
 };
 
 /* A number for `run`. */

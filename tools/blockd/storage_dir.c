@@ -284,10 +284,13 @@ static void put_once(struct storage_dir *d, uint64_t ns, struct storage_put **v,
             continue;
         v[i]->err = b->records[k].err;
         v[i]->generation = b->records[k].generation;
-        if (b->files[i].fd >= 0 && !b->records[k].taken)
-            dir_files_remove(d->files, b->files[i].name);
-        else if (b->records[k].replaces)
-            replaced(d, &v[i]->id, b->records[k].replaces);
+        if (b->files[i].fd >= 0 && !b->records[k].taken) {
+            dir_files_discard(d->files, b->files[i].name);
+        } else if (b->files[i].fd >= 0) {
+            dir_files_recorded(d->files, b->files[i].name);
+            if (b->records[k].replaces)
+                replaced(d, &v[i]->id, b->records[k].replaces);
+        }
         k++;
     }
 }
@@ -523,6 +526,24 @@ static bool file_known(void *arg, const char *name)
     return dir_db_knows_file(arg, name);
 }
 
+/* After what crashes leave is gone, every file has its record: unless the index is not the one that
+ * was left here. It may be put right yet, so nothing is removed on its word. */
+static void look_at_files(struct storage_dir *d)
+{
+    uint64_t blocks, bytes;
+    dir_db_totals(d->db, &blocks, &bytes);
+    bool fresh = !blocks && !dir_db_found(d->db);
+    dir_files_sweep(d->files, fresh ? NULL : file_known, d->db);
+    size_t unknown = dir_files_unknown(d->files, file_known, d->db);
+    if (unknown)
+        snprintf(d->base.notice, sizeof d->base.notice,
+                 "%zu or more files of blocks are not in %s/index.db, which is %s; they stay, and "
+                 "are not served: put the right one back while this server is stopped (with "
+                 "index.db-wal), or let the other block servers bring what is lacking, and remove "
+                 "the files in blocks/ that it does not name",
+                 unknown, d->dir, fresh ? "new" : "an older copy or another one");
+}
+
 int storage_dir_open(struct storage **out, const char *dir, char *err)
 {
     *out = NULL;
@@ -546,7 +567,7 @@ int storage_dir_open(struct storage **out, const char *dir, char *err)
         close_dir(&d->base);
         return r;
     }
-    dir_files_sweep(d->files, file_known, d->db);
+    look_at_files(d);
     dir_db_doomed(d->db, remove_doomed, d->files);
     d->base.run = storage_new_run();
     d->base.found = dir_db_found(d->db);

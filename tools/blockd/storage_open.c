@@ -192,8 +192,12 @@ int storage_open(struct storage **out, const struct storage_options *o, char *er
     int r = choose(&c, &s3, o, err);
     if (r)
         return r;
-    if (!s3)
-        return storage_dir_open(out, o->dir, err);
+    if (!s3) {
+        r = storage_dir_open(out, o->dir, err);
+        if (!r && (*out)->notice[0])
+            log_printf(o->log, LOG_L_WARN, "%s", (*out)->notice);
+        return r;
+    }
     r = make_place(&place, &c, err);
     if (!r)
         r = storage_s3_open(out, o->dir, &place, 0, o->log, err);

@@ -131,6 +131,14 @@ static size_t files_in(const char *dir, const char *name)
     return n - 2;
 }
 
+static void give_name(const char *dir, const char *file, const char *other)
+{
+    char *from = path_in(dir, file), *to = path_in(dir, other);
+    assert_int_equal(link(from, to), 0);
+    free(from);
+    free(to);
+}
+
 static void touch(const char *dir, const char *name)
 {
     char *path = path_in(dir, name);
@@ -167,12 +175,25 @@ static void test_leftovers(void **state)
     assert_int_equal(files_in(dir, "tmp"), 0);
     s->ops->close(s);
     touch(dir, "tmp/half-written");
-    touch(dir, "blocks/00000001/no-row");
+    /* a crash before the record, and one behind it */
+    touch(dir, "tmp/no-row");
+    give_name(dir, "tmp/no-row", "blocks/00000001/no-row");
+    char *row = query(dir, "SELECT file FROM block", NULL), *there, *again;
+    if (asprintf(&there, "blocks/%s", row) < 0 ||
+        asprintf(&again, "tmp/%s", strchr(row, '/') + 1) < 0)
+        abort();
+    give_name(dir, there, again);
+    /* another file of the same name is nobody's leftover */
+    touch(dir, "tmp/other");
+    touch(dir, "blocks/00000001/other");
     s = open_dir(dir);
     assert_int_equal(files_in(dir, "tmp"), 0);
-    assert_int_equal(files_in(dir, "blocks/00000001"), 1);
+    assert_int_equal(files_in(dir, "blocks/00000001"), 2);
     expect_block(s, 1, &id, p, 300000);
     s->ops->close(s);
+    free(row);
+    free(there);
+    free(again);
     /* the bytes are gone, the row is there */
     char *file = file_of(dir, &id);
     assert_int_equal(truncate(file, 299999), 0);
@@ -374,6 +395,81 @@ static void test_failing_reads(void **state)
     free(file);
     free(other);
     free(p);
+    tempdir_remove(dir);
+}
+
+/* With the log of the index that has been there, which would be taken for its. */
+static void swap_index(const char *dir, const char *from, const char *to)
+{
+    char *log = path_in(dir, "index.db-wal"), *shared = path_in(dir, "index.db-shm");
+    unlink(log);
+    unlink(shared);
+    assert_int_equal(rename(from, to), 0);
+    free(log);
+    free(shared);
+}
+
+/* An index that is gone, or an older copy, is no reason to remove what it does not name. */
+static void test_index_lost(void **state)
+{
+    (void)state;
+    char *dir = tempdir_make(), *index = path_in(dir, "index.db"), *copy = path_in(dir, "copy.db");
+    struct storage *s = open_dir(dir);
+    struct block_id ids[4];
+    uint8_t *p[4];
+    for (unsigned i = 0; i < 4; i++) {
+        p[i] = block_make(300000, i + 1, &ids[i]);
+        if (i == 2) { /* the copy knows two of four */
+            s->ops->close(s);
+            assert_int_equal(rename(index, copy), 0);
+            struct buf bytes = {0};
+            assert_int_equal(durable_read(dir, "copy.db", 64u << 20, &bytes), 0);
+            assert_int_equal(durable_write(dir, "index.db", bytes.p, bytes.n, 0600), 0);
+            buf_free(&bytes);
+            s = open_dir(dir);
+            assert_string_equal(s->notice, "");
+        }
+        assert_int_equal(put_one(s, 1, &ids[i], p[i], 300000), 0);
+    }
+    assert_int_equal(files_in(dir, "tmp"), 0);
+    s->ops->close(s);
+    char *whole = path_in(dir, "whole.db");
+    swap_index(dir, index, whole);
+    for (int round = 0; round < 2; round++) {
+        if (round)
+            swap_index(dir, copy, index);
+        s = open_dir(dir);
+        assert_int_equal(files_in(dir, "blocks/00000001"), 4);
+        assert_int_equal(files_in(dir, "corrupt"), 0);
+        assert_non_null(strstr(s->notice, round ? "2 or more files" : "4 or more files"));
+        assert_non_null(strstr(s->notice, round ? "an older copy" : "which is new"));
+        for (unsigned i = 0; i < 2; i++) {
+            if (round)
+                expect_block(s, 1, &ids[i], p[i], 300000);
+            else
+                expect_absent(s, 1, &ids[i]);
+        }
+        s->ops->close(s);
+    }
+    /* the right one is found again, and all of it works */
+    swap_index(dir, whole, index);
+    s = open_dir(dir);
+    assert_string_equal(s->notice, "");
+    for (unsigned i = 0; i < 4; i++)
+        expect_block(s, 1, &ids[i], p[i], 300000);
+    s->ops->close(s);
+    /* one that is no database is not touched, and the remedy is told */
+    swap_index(dir, index, copy);
+    assert_int_equal(durable_write(dir, "index.db", "no database at all", 18, 0600), 0);
+    char err[512];
+    assert_int_equal(storage_dir_open(&s, dir, err), -EIO);
+    assert_non_null(strstr(err, "put back a whole copy"));
+    assert_int_equal(files_in(dir, "blocks/00000001"), 4);
+    for (unsigned i = 0; i < 4; i++)
+        free(p[i]);
+    free(index);
+    free(copy);
+    free(whole);
     tempdir_remove(dir);
 }
 
@@ -689,7 +785,7 @@ static void test_many_files(void **state)
         free(sub);
         touch(dir, name);
     }
-    s = open_dir(dir); /* counts them, then sweeps them: the directory is full all the same */
+    s = open_dir(dir); /* files, even if nobody knows them: the directory is full */
     struct block_id id;
     uint8_t *p = block_make(300000, 1, &id);
     assert_int_equal(put_one(s, 1, &id, p, 300000), 0);
@@ -708,6 +804,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_at_a_time),
         cmocka_unit_test(test_leftovers),
+        cmocka_unit_test(test_index_lost),
         cmocka_unit_test(test_full),
         cmocka_unit_test(test_incarnation_file),
         cmocka_unit_test(test_list),

@@ -1,0 +1,58 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# A block server whose index is gone, or is an older copy, removes no block on its word and says what is the matter;
+# with the right one back it serves all of them again. One that is damaged is refused with the remedy.
+# shellcheck source=tests/integration/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+lab_up
+lab_mount a
+data=$lab/blockd-hq
+swap() { # FROM TO: the index with its log
+    local part
+    for part in '' -wal -shm; do
+        rm -f "$2$part"
+        [ ! -e "$1$part" ] || mv "$1$part" "$2$part"
+    done
+}
+files() { find "$data/blocks" -type f | wc -l; }
+warned() { grep -c "WARN.*files of blocks are not in .*index.db, which is $1" "$lab/log/blockd-hq.log"; }
+
+random_file "$a/old" 1400000
+must lab wait
+must lab kill blockd-hq
+mkdir "$work/copy"
+cp "$data"/index.db* "$work/copy"
+must lab start blockd-hq
+random_file "$a/new" 1400000
+must lab wait
+must lab unmount a
+must lab kill blockd-hq
+before=$(files)
+[ "$before" -ge 2 ] || fail "only $before files"
+lab blocks hq >"$work/blocks"
+
+# gone
+mkdir "$work/right"
+swap "$data/index.db" "$work/right/index.db"
+must lab start blockd-hq
+same "files without the index" "$(files)" "$before"
+same "lines about it" "$(warned new)" 1
+must lab kill blockd-hq
+# an older copy
+swap "$work/copy/index.db" "$data/index.db"
+must lab start blockd-hq
+same "files with an older index" "$(files)" "$before"
+same "lines about it" "$(warned 'an older copy')" 1
+must lab kill blockd-hq
+# damaged
+swap "$data/index.db" "$work/copy/index.db"
+head -c 8192 /dev/urandom >"$data/index.db"
+must_fail 'put back a whole copy' lab start blockd-hq
+same "files with a damaged index" "$(files)" "$before"
+# the right one
+swap "$work/right/index.db" "$data/index.db"
+must lab start blockd-hq
+same "blocks" "$(lab blocks hq)" "$(cat "$work/blocks")"
+same "files set aside" "$(find "$data/corrupt" -type f | wc -l)" 0
+passed "index: $before files stay"
