@@ -106,4 +106,43 @@ must dd if="$work/w" of="$work/d/w" bs=1M conv=fsync
 must lab kill blockd-cloud # … which is gone at once: the fsync has said the truth
 must cmp "$work/w" "$b/w"
 must lab start blockd-cloud
+
+# two copies under load, and the branch is cut off in the middle: an fsync that returned 0 said the truth, and meanwhile
+# none does
+mkdir "$work/e"
+must lab mount e "$work/e" -o copies=2,prefer=cloud,fsync_timeout=3
+: >"$work/acked"
+writes() { # FROM TO: each a block of its own; what was acknowledged is noted
+    local i
+    for ((i = $1; i <= $2; i++)); do
+        random_file "$work/one" 60000
+        if dd if="$work/one" of="$work/e/w$i" conv=fsync 2>/dev/null; then sha256sum <"$work/one" | cut -d' ' -f1 >>"$work/acked"; fi
+    done
+}
+at_both() { # all that was acknowledged so far, as the disks are now
+    branch_blocks | cut -d' ' -f1 >"$work/at.branch"
+    lab blocks cloud | cut -d' ' -f1 >"$work/at.cloud"
+    sort -u "$work/acked" >"$work/want"
+    same "acknowledged and at one place only" "$(comm -23 "$work/want" "$work/at.branch" | wc -l) $(comm -23 "$work/want" "$work/at.cloud" | wc -l)" "0 0"
+}
+writes 1 3
+same "acknowledged with both" "$(wc -l <"$work/acked")" 3
+writes 4 100 &
+writer=$!
+children+=("$writer")
+some() { [ "$(wc -l <"$work/acked")" -ge 6 ]; }
+eventually 30 some
+ip -n "${ns}b" link set up0 down
+must_fail "timed out" dd if="$work/x" of="$work/e/cut" bs=1M count=1 conv=fsync
+cut=$(wc -l <"$work/acked") # what was on its way is there by now, or never
+at_both
+must_fail "timed out" dd if="$work/y" of="$work/e/cut" bs=1M count=1 conv=fsync
+same "acknowledged while cut off" "$(wc -l <"$work/acked")" "$cut"
+ip -n "${ns}b" link set up0 up
+ip -n "${ns}h" route replace 10.99.72.2 via 10.99.71.2
+more() { [ "$(wc -l <"$work/acked")" -ge $((cut + 3)) ]; }
+eventually 60 more
+kill "$writer" 2>/dev/null
+wait "$writer" 2>/dev/null
+at_both
 passed "premises; reads across a slow link that were won by the server at hand: $slow"
