@@ -175,7 +175,9 @@ static uint64_t name_lost(struct beat *b, struct m_beat_req *q, struct arena *a)
 /* True: there is more to tell. */
 static bool forget_lost(struct beat *b, const struct m_beat_req *q, uint64_t serial)
 {
-    int r = b->o.storage->ops->told(b->o.storage, serial);
+    int r = tick_keep(b->o.tick); /* first: an older database will not know of them */
+    if (!r)
+        r = b->o.storage->ops->told(b->o.storage, serial);
     if (r)
         log_printf(b->o.log, LOG_L_ERROR, "cannot note which losses are told: %s", strerror(-r));
     else
@@ -201,10 +203,11 @@ static bool start_over(struct beat *b, const struct m_beat_ans *a)
         log_printf(b->o.log, LOG_L_ERROR, "cannot give the storage a new incarnation: %s",
                    strerror(-r));
     else
-        log_printf(b->o.log, LOG_L_WARN,
-                   "this storage was set back (a backup, a snapshot), copied, or taken out of use "
-                   "before: it has a new incarnation, and what it holds is compared with what is "
-                   "recorded");
+        log_printf(
+            b->o.log, LOG_L_WARN,
+            "this storage was set back (a backup, a snapshot), copied, or taken out of use "
+            "before, or the metadata server's database was put back to an older copy: it has "
+            "a new incarnation, and what it holds is compared with what is recorded");
     return !r;
 }
 
@@ -226,6 +229,7 @@ static bool beat_once(struct beat *b)
         .free_bytes = u.free_bytes,
         .run = s->run,
         .found = s->found,
+        .tick = tick_get(b->o.tick),
     };
     uint64_t ids[KEYRING_MAX];
     q.keys = ids;
@@ -237,6 +241,8 @@ static bool beat_once(struct beat *b)
     int64_t sent = mono_ms();
     int r = rpc_wait(b->rpc, b->o.identity->meta, "beat", &m_beat_req_desc, &q, &m_beat_ans_desc,
                      &ans, &a, BEAT_TIMEOUT_MS, message);
+    if (!r)
+        tick_heard(b->o.tick, ans.tick);
     if (!r)
         b->unsaved |= feed_answered(b->o.feed, &ans, sent, mono_ms());
     if (!r && b->unsaved) {

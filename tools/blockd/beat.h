@@ -12,6 +12,7 @@
 #include "keyring.h"
 #include "rekey.h"
 #include "storage.h"
+#include "tick.h"
 
 struct beat;
 
@@ -23,8 +24,9 @@ struct beat_options {
     struct keyring *keys;
     struct feed *feed;
     struct collect *collect; /* told when there is something to remove; may be NULL */
-    struct check *check;     /* told what was ordered, and tells; may be NULL */
-    rekey_show show;         /* another key, when one was ordered; NULL: none ever is */
+    struct tick *tick;
+    struct check *check; /* told what was ordered, and tells; may be NULL */
+    rekey_show show;     /* another key, when one was ordered; NULL: none ever is */
     void *show_arg;
     struct log *log;
     unsigned every_ms; /* 0: 5000 */

@@ -120,6 +120,11 @@ static int round_once(struct collect *c, bool *again, char message[512])
         return r;
     c->done_n = 0;
     *again = ans.blocks_n > 0;
+    tick_heard(c->o.tick, ans.tick);
+    if (ans.blocks_n && (r = tick_keep(c->o.tick))) {
+        snprintf(message, 512, "what was ordered cannot be noted: %s", strerror(-r));
+        return r;
+    }
     if (ans.blocks_n > ROUND_BLOCKS || mono_ms() - asked > FRESH_MS)
         return 0;
     r = remove_all(c, ans.blocks, ans.blocks_n);

@@ -8,6 +8,7 @@
 
 #include "identity.h"
 #include "storage.h"
+#include "tick.h"
 
 #include <stdatomic.h>
 
@@ -18,6 +19,7 @@ struct collect_options {
         *dir; /* `compared`: when all was compared last, and is to be again; NULL: not kept */
     const struct identity *identity;
     struct storage *storage;
+    struct tick *tick;
     struct log *log;
     void (*found)(void *arg); /* blocks that are to be brought here; may be NULL */
     void *arg;

@@ -65,6 +65,7 @@ struct program {
     struct httpd *httpd;
     struct beat *beat;
     struct collect *collect;
+    struct tick *tick;
     struct check *check;
     struct scrub *scrub;
     struct replicate *replicate;
@@ -457,9 +458,11 @@ static void found_missing(void *arg)
 /* What goes on beside serving, in the order in which one needs the other. */
 static int start_threads(struct program *p, char *err)
 {
+    p->tick = tick_new(p->o.data, p->identity.credential, p->log);
     int r = collect_start(&p->collect, &(struct collect_options){.dir = p->o.data,
                                                                  .identity = &p->identity,
                                                                  .storage = p->storage,
+                                                                 .tick = p->tick,
                                                                  .log = p->log,
                                                                  .found = found_missing,
                                                                  .arg = &p->service});
@@ -484,6 +487,7 @@ static int start_threads(struct program *p, char *err)
                                                     .identity = &p->identity,
                                                     .storage = p->storage,
                                                     .collect = p->collect,
+                                                    .tick = p->tick,
                                                     .check = p->check,
                                                     .keys = p->keys,
                                                     .feed = p->feed,
@@ -609,6 +613,7 @@ static int run(struct program *p, char *err)
     beat_stop(p->beat);
     check_free(p->check);
     collect_stop(p->collect);
+    tick_free(p->tick);
     feed_free(p->feed);
     keyring_free(p->keys);
     identity_free(&p->identity);

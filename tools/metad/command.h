@@ -81,6 +81,8 @@ int cmd_servers_at(struct cmd *c, const struct bytes *words, size_t words_n, boo
 int cmd_servers_of_option(struct cmd *c, const char *option, struct server_row **out, size_t *n);
 /* Whether the namespace may be at these servers; else the command fails. */
 int cmd_may_be_at(struct cmd *c, const struct ns_row *ns, const struct server_row *v, size_t n);
+/* Appends a line if nothing is removed because the database was put back (restored.h). */
+int cmd_say_kept(struct cmd *c);
 /* Names the block servers that are silent, which is why these may be waited for; none: nothing. */
 int cmd_say_silent(struct cmd *c, const struct server_row *leaving, size_t n);
 /* What of the namespace is still on disks that it has left: a line for each; nothing: nothing. */

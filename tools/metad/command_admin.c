@@ -220,11 +220,12 @@ int cmd_server_list(struct cmd *c)
         if (!c->json) {
             buf_printf(&c->out, "%-4llu %-16.*s ", (unsigned long long)v[k].id, PRB(v[k].premises));
             cmd_text(c, v[k].url);
-            buf_printf(&c->out, "  %llu blocks, %llu bytes, %llu free, key %llu%s%s\n",
+            buf_printf(&c->out, "  %llu blocks, %llu bytes, %llu free, key %llu%s%s%s\n",
                        (unsigned long long)v[k].blocks, (unsigned long long)v[k].used_bytes,
                        (unsigned long long)v[k].free_bytes, (unsigned long long)v[k].key_id,
                        pending ? " (the next is pending)" : "",
-                       v[k].evacuating ? ", being evacuated" : "");
+                       v[k].evacuating ? ", being evacuated" : "",
+                       v[k].adopt ? ", not heard of since the database was put back" : "");
             key_shown(c, &v[k]);
             continue;
         }
@@ -245,7 +246,7 @@ int cmd_server_list(struct cmd *c)
     }
     if (c->json)
         buf_printf(&c->out, "]\n");
-    return r;
+    return r || c->json ? r : cmd_say_kept(c);
 }
 
 /* ---- namespaces

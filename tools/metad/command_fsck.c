@@ -158,10 +158,15 @@ static void print_text(struct cmd *c, const struct fsck *f, bool repair)
 static int sums(struct cmd *c, const struct fsck *f)
 {
     bool repair = cmd_option(c, "repair") != NULL;
+    int r = 0;
     if (c->json)
         print_json(c, f, repair);
     else
         print_text(c, f, repair);
+    if (!c->json)
+        r = cmd_say_kept(c);
+    if (r)
+        return r;
     bool pending = f->short_files || f->silent || f->unreadable || (f->wrong && !repair);
     c->status = f->files ? EXIT_FAILED : pending ? EXIT_PENDING : 0;
     c->keep = true;

@@ -7,8 +7,10 @@
 #include "command.h"
 
 #include <stdio.h>
+#include <time.h>
 
 #include "gc.h"
+#include "restored.h"
 
 #define COUNTED_MAX 100000 /* of what is only counted: beyond, "at least" */
 
@@ -110,17 +112,40 @@ static int next_ns(struct cmd *c, const struct progress *p, struct ns_row *ns, b
     return r;
 }
 
+int cmd_say_kept(struct cmd *c)
+{
+    uint64_t until;
+    char text[32];
+    struct tm tm;
+    int r = restored_keeps(c->m, &until);
+    if (r || !until)
+        return r;
+    time_t t = (time_t)(until / 1000);
+    strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", localtime_r(&t, &tm));
+    buf_printf(&c->out,
+               "the database was put back to an older copy: nothing is removed before %s, or, when "
+               "all mounts have been back, steadfs admin gc --restored\n",
+               text);
+    return 0;
+}
+
 int cmd_gc(struct cmd *c)
 {
     struct progress p;
     struct ns_row ns;
     struct unused_sum u;
     struct meta_gc_sums sums = {0};
-    bool found, dry = cmd_option(c, "dry-run") != NULL;
+    bool found = true, dry = cmd_option(c, "dry-run") != NULL;
     size_t looked = 0;
     if (!read_progress(c, &p))
         return cmd_fail(c, EXIT_USAGE, "--from takes what an earlier answer said");
-    int r = next_ns(c, &p, &ns, &found);
+    if (dry && cmd_option(c, "restored"))
+        return cmd_fail(c, EXIT_USAGE, "--dry-run only looks: --restored does not go with it");
+    int r = cmd_option(c, "restored") ? restored_release(c->m) : 0;
+    if (!r && !c->json && !cmd_option(c, "from"))
+        r = cmd_say_kept(c);
+    if (!r)
+        r = next_ns(c, &p, &ns, &found);
     if (r || !found || !ns.id)
         return r;
     if (!dry)

@@ -60,6 +60,7 @@ struct need {
     uint64_t claimed; /* length the client says, 0: none */
     uint64_t len;     /* known length, 0: unknown */
     uint64_t present; /* servers recorded to hold it */
+    uint64_t unheard; /* … of which so many were not heard of since the start (restored.h) */
     uint64_t fresh;   /* servers whose receipt was presented just now */
     uint64_t *proof;  /* the receipts' generations, one a server; where fresh is not 0 */
     bool named, not_held;

@@ -104,8 +104,10 @@ int blocks_load(struct store *st, uint64_t ns, const struct server_row *servers,
             return r;
         for (size_t i = 0; i < n; i++) {
             for (size_t s = 0; s < servers_n; s++) {
-                if (servers[s].id == h[i].server && servers[s].generation == h[i].generation)
-                    need->present |= 1ull << s;
+                if (servers[s].id != h[i].server || servers[s].generation != h[i].generation)
+                    continue;
+                need->present |= 1ull << s;
+                need->unheard |= (uint64_t)servers[s].unheard << s;
             }
         }
     }
@@ -232,9 +234,10 @@ static void collect(struct commit *c)
 
 static bool satisfied(const struct commit *c, const struct need *need)
 {
-    uint64_t held = need->present | need->fresh;
+    uint64_t held = (need->present & ~need->unheard) | need->fresh;
     if ((c->targets & ~held) == 0)
         return true;
+    held |= need->unheard; /* there is nobody else to ask */
     return need->not_held && __builtin_popcountll(held) >= __builtin_popcountll(c->targets);
 }
 
@@ -332,13 +335,13 @@ static void list_missing(struct commit *c)
 {
     for (size_t k = 0; k < c->blocks.n; k++) {
         const struct need *need = &c->blocks.v[k];
-        uint64_t held = need->present | need->fresh;
+        uint64_t held = (need->present & ~need->unheard) | need->fresh;
         if (!need->named || satisfied(c, need))
             continue;
         for (size_t s = 0; s < c->servers_n; s++) {
             if (!(c->targets & ~held & 1ull << s))
                 continue;
-            if (held)
+            if (held | need->unheard)
                 add_missing(&c->elsewhere, &c->elsewhere_n, c->servers[s].id, need);
             else
                 add_missing(&c->missing, &c->missing_n, c->servers[s].id, need);

@@ -39,6 +39,8 @@ void counters_print(const struct counters *c, struct buf *out)
     one(out, "inventory_announced_total", "counter", c->inventory_announced);
     one(out, "inventory_lost_total", "counter", c->inventory_lost);
     one(out, "inventory_unneeded_total", "counter", c->inventory_unneeded);
+    one(out, "restored_timestamp_seconds", "gauge", c->restored_ms / 1000);
+    one(out, "kept_until_timestamp_seconds", "gauge", c->keep_until_ms / 1000);
     one(out, "transactions_failed_total", "counter", c->tx_failed);
     buf_printf(out,
                "# TYPE steadfs_metad_transaction_seconds summary\n"

@@ -18,6 +18,7 @@ struct counters {
     atomic_ullong queue_refused;              /* turned away because the queue was full */
     atomic_ullong gc_absent, gc_absent_bytes; /* declared absent: nothing referred to them */
     atomic_ullong gc_ordered, gc_removed;     /* told to block servers, and by them */
+    atomic_ullong restored_ms, keep_until_ms; /* meta_restored */
     atomic_ullong inventory_announced, inventory_lost, inventory_unneeded;
     atomic_ullong tx, tx_failed;
     atomic_ullong tx_us; /* time spent in them */

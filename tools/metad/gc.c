@@ -29,6 +29,7 @@
 #include "blockid.h"
 #include "opening.h"
 #include "replicas.h"
+#include "restored.h"
 
 #define COLLECT_BLOCKS 1024u          /* m_collect_ans.blocks */
 #define GONE_KEPT_MS (3600ull * 1000) /* beyond the grace, after which no proof counts */
@@ -65,8 +66,11 @@ int gc_declare(struct meta *m, uint64_t ns, int64_t now_ms, size_t max, size_t *
     struct server_row *servers;
     struct unused_row *v;
     size_t servers_n, noted, due = 0;
+    uint64_t keep_until;
     int r = m->st->ops->unused_note(m->st, ns, now_ms, max, &noted);
     if (!r)
+        r = restored_keeps(m, &keep_until);
+    if (!r && !keep_until)
         r = m->st->ops->unused_list(m->st, ns, gc_due_before(m, now_ms), max, &v, &due, &ar);
     if (!r && due)
         r = m->st->ops->server_list(m->st, &servers, &servers_n, &ar);
@@ -179,16 +183,19 @@ int meta_gc(struct meta *m, int64_t now_ms, struct meta_gc_sums *sums, bool *mor
     cleanup_arena struct arena ar = {0};
     struct ns_row *v;
     size_t n = 0, left = GC_STEP;
+    bool keeps;
     int r = meta_change_begin(m);
     if (r)
         return r;
-    r = m->st->ops->ns_list(m->st, 0, &v, &n, &ar);
+    r = restored_step(m, now_ms, &keeps);
+    if (!r)
+        r = m->st->ops->ns_list(m->st, 0, &v, &n, &ar);
     for (size_t k = 0; k < n && !r && left; k++) {
         size_t looked = 0;
         r = gc_declare(m, v[k].id, now_ms, left, &looked, sums);
         left -= looked;
     }
-    if (!r && left)
+    if (!r && left && !keeps)
         r = gc_parted(m, now_ms, &left);
     if (!r && left)
         r = m->st->ops->unlack_step(m->st, &left);
@@ -242,15 +249,23 @@ static int collect(struct meta *m, uint64_t server, const struct m_collect_req *
                    struct m_collect_ans *a, struct arena *ar)
 {
     struct server_row s;
+    uint64_t keep_until = 0;
     int r = m->st->ops->server_get(m->st, server, &s, ar);
-    if (!r && !opening_is(&s, q->incarnation, q->run))
-        r = -EAGAIN;
+    if (!r && (s.unheard || !opening_is(&s, q->incarnation, q->run)))
+        r = -EAGAIN; /* beat first */
+    if (!r)
+        r = restored_keeps(m, &keep_until);
     for (size_t k = 0; k < q->done_n && !r; k++) {
         bool was;
         r = m->st->ops->gone_done(m->st, q->done[k].ns, &q->done[k].block, server,
                                   q->done[k].generation, now_ms, &was);
     }
-    return r ? r : order(m, &s, q->generation, now_ms, a, ar);
+    if (!r && !keep_until)
+        r = order(m, &s, q->generation, now_ms, a, ar);
+    if (r || !s.tick || !a->blocks_n)
+        return r;
+    a->tick = ++s.tick; /* a database of before does not know that they are gone */
+    return m->st->ops->server_set(m->st, &s);
 }
 
 int meta_collect(struct meta *m, const struct meta_caller *who, const struct m_collect_req *q,

@@ -360,7 +360,10 @@ static void done_diff(struct service *s, const struct meta_caller *who, const vo
 static void done_list(struct service *s, const struct meta_caller *who, const void *req,
                       const void *ans)
 {
+    const struct m_list_ans *a = ans;
     s->counters.lists++;
+    if (a->other)
+        atomic_store(&s->other_told, true); /* the writer sees to it */
     step_list_answered(s->log, who, req, ans);
 }
 

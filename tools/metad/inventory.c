@@ -13,6 +13,8 @@
  * In between it names blocks that a client was sent to it for (`locate`) and that are not there:
  * the range is empty then. What it says of itself counts, whoever asked it.
  *
+ * Nothing is to be removed while a database that was put back is kept from it (restored.h).
+ *
  * A pass that is part of a check that is to change nothing (audit.h) only counts and notes.
  *
  * Removing goes the way of all garbage (gc.c), so every race with a commit is decided there. */
@@ -26,6 +28,7 @@
 #include "gone.h"
 #include "opening.h"
 #include "replicas.h"
+#include "restored.h"
 
 #define LOST_PER_CALL 1024u
 #define NAMESPACES_PAGE 256u
@@ -39,6 +42,7 @@ struct inventory {
     struct arena *ar;
     uint64_t ns; /* asked about last, and what was answered */
     bool assigned;
+    uint64_t keep_until; /* not 0: restored.h */
 };
 
 static int is_assigned(struct inventory *v, uint64_t ns)
@@ -72,7 +76,8 @@ static int is_elsewhere(struct inventory *v, const struct m_held *h, bool *yes)
 static int unneeded(struct inventory *v, const struct m_held *h, bool known)
 {
     const struct store_ops *ops = v->m->st->ops;
-    bool left, elsewhere = true, young = !v->q->before || h->generation >= v->q->before;
+    bool left, elsewhere = true,
+               young = !v->q->before || h->generation >= v->q->before || v->keep_until;
     int r = known && !young ? is_elsewhere(v, h, &elsewhere) : 0;
     if (r)
         return r;
@@ -226,6 +231,8 @@ int meta_inventory(struct meta *m, const struct meta_caller *who, const struct m
     r = m->st->ops->server_get(m->st, who->server, &v.s, ar);
     if (!r && !opening_is(&v.s, q->incarnation, q->run))
         r = -EAGAIN;
+    if (!r)
+        r = restored_keeps(m, &v.keep_until);
     if (!r)
         r = inventory(&v);
     r = meta_change_end(m, r);

@@ -337,6 +337,12 @@ static int serve(struct service *s, const struct config *c, const struct datadir
     e = meta_open(&m, &writes, err);
     if (e)
         return e;
+    e = meta_started(m);
+    if (e) {
+        meta_close(m);
+        snprintf(err, 512, "the database cannot be written: %s", strerror(-e));
+        return e;
+    }
     e = writer_new(&s->writer, s, m);
     if (e) {
         meta_close(m);
@@ -378,7 +384,8 @@ static int run(struct config *c, struct log *log)
 {
     char err[512] = "";
     struct datadir d;
-    struct meta_options mo = {.gc_grace_ms = c->gc_grace_ms};
+    struct meta_options mo = {.gc_grace_ms = c->gc_grace_ms,
+                              .history_ms = c->history_min_ms ? c->history_min_ms : 1};
     int e = datadir_open(&d, c->data, &mo, err);
     if (!e && !c->init_only) {
         char *host = in_brackets(c->first_name);

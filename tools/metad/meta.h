@@ -21,6 +21,7 @@ struct meta_options {
     int64_t log_reserve;    /* bytes that the database's log is made long at once (walfile.h) */
     uint64_t gc_grace_ms;   /* 0: 48 h. Receipts older than half of it are refused */
     uint64_t capability_ms; /* 0: 15 min */
+    uint64_t history_ms;    /* 0: 30 days. After a restore nothing is removed for as long */
 };
 
 /* Who asks; resolved from the credential by meta_authenticate. */
@@ -100,6 +101,19 @@ struct meta_gc_sums {
     uint64_t blocks, bytes;
 };
 int meta_gc(struct meta *m, int64_t now_ms, struct meta_gc_sums *sums, bool *more);
+/* A server begins: its database may have been put back to an older copy, so block servers are to be
+ * heard before what is recorded of them counts (restored.h). */
+int meta_started(struct meta *m);
+int meta_unheard(struct meta *m, bool *any); /* some were not heard since */
+/* A mount was told that it knows another journal: a change of its own. */
+int meta_other_journal(struct meta *m, int64_t now_ms);
+/* Whether it was noticed since the last such question that the database is an older copy. */
+bool meta_noticed(struct meta *m);
+struct meta_restored {
+    uint64_t epoch;         /* when that was noticed last; 0: never */
+    uint64_t keep_until_ms; /* until when nothing is removed for that; 0: it is over */
+};
+int meta_restored(struct meta *m, struct meta_restored *out);
 int meta_join(struct meta *m, const struct meta_caller *who, const struct m_join_req *q,
               int64_t now_ms, struct m_join_ans *a, struct arena *ar, char *why);
 int meta_beat(struct meta *m, const struct meta_caller *who, const struct m_beat_req *q,

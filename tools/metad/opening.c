@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "replicas.h"
+
 static struct bytes present(const struct server_row *s)
 {
     return bytes_of(s->incarnation, sizeof s->incarnation);
@@ -29,17 +31,31 @@ static int take_run(struct meta *m, struct server_row *s, const struct m_beat_re
     return r;
 }
 
-/* All presence is void; next: the incarnation that counts, empty: none. */
-static int lose(struct meta *m, struct server_row *s, const struct m_beat_req *q, struct bytes next)
+int opening_give_up(struct meta *m, struct server_row *s)
 {
     static const uint8_t none[STORE_INCARNATION_LEN];
     int r = bytes_equal(present(s), bytes_of(none, sizeof none))
                 ? 0
                 : m->st->ops->give_up(m->st, s->id, present(s));
-    memcpy(s->incarnation, next.n ? next.p : none, sizeof s->incarnation);
+    memcpy(s->incarnation, none, sizeof s->incarnation);
     s->generation++;
+    return r ? r : m->st->ops->heard_drop(m->st, s->id);
+}
+
+int opening_lost(struct meta *m, uint64_t server)
+{
+    int r = replicas_renewed(m, server);
     if (!r)
-        r = m->st->ops->heard_drop(m->st, s->id);
+        r = m->st->ops->gone_renewed(m->st, server);
+    return r ? r : m->st->ops->audit_renewed(m->st, server);
+}
+
+/* All presence is void; next: the incarnation that counts, empty: none. */
+static int lose(struct meta *m, struct server_row *s, const struct m_beat_req *q, struct bytes next)
+{
+    int r = opening_give_up(m, s);
+    if (next.n)
+        memcpy(s->incarnation, next.p, sizeof s->incarnation);
     return r ? r : take_run(m, s, q);
 }
 

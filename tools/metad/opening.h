@@ -37,6 +37,11 @@ struct opening {
  * does not tell openings, but has done so before, or its incarnation was given up. */
 int opening_judge(struct meta *m, struct server_row *s, const struct m_beat_req *q,
                   struct opening *o);
+/* No storage of the server counts, until it has another incarnation; s is changed, and stored by
+ * the caller. */
+int opening_give_up(struct meta *m, struct server_row *s);
+/* … after it was stored: what follows for what it lacks, for orders and checks. */
+int opening_lost(struct meta *m, uint64_t server);
 /* Whether what the caller says of its storage is of the one that counts. */
 bool opening_is(const struct server_row *s, struct bytes incarnation, uint64_t run);
 /* Whether a proof of that generation is of what the storage has, given by that opening. */

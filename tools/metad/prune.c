@@ -13,7 +13,7 @@
  */
 #include <errno.h>
 
-#include "meta_private.h"
+#include "restored.h"
 
 #define FLOOR_STEP 1024u /* records that a floor passes in one step, and that one step drops */
 #define ROWS_STEP 8192u  /* extents and xattrs dropped in one step, about */
@@ -85,14 +85,17 @@ int meta_prune(struct meta *m, int64_t now_ms, uint64_t history_min_ms, bool *mo
     cleanup_arena struct arena ar = {0};
     struct ns_row *v;
     size_t n = 0, left = ROWS_STEP, records = FLOOR_STEP;
+    bool keeps;
     *more = false;
     int r = meta_change_begin(m);
     if (r)
         return r;
-    r = m->st->ops->ns_list(m->st, 0, &v, &n, &ar);
+    r = restored_step(m, now_ms, &keeps);
+    if (!r)
+        r = m->st->ops->ns_list(m->st, 0, &v, &n, &ar);
     for (size_t k = 0; k < n && !r && left && records; k++) {
         bool again = true;
-        if ((uint64_t)now_ms > history_min_ms)
+        if (!keeps && (uint64_t)now_ms > history_min_ms)
             r = raise_floor(m, &v[k], (uint64_t)now_ms - history_min_ms, more);
         for (; !r && left && records && again; records -= again) {
             again = false;

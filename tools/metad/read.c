@@ -454,7 +454,7 @@ static void answer_target(const struct blocks *b, uint64_t bit, struct m_diff_an
     for (size_t k = 0; k < b->n; k++) {
         if (!b->v[k].present)
             a->missing[a->missing_n++] = b->v[k].id;
-        else if (!(b->v[k].present & bit))
+        else if (!(b->v[k].present & ~b->v[k].unheard & bit))
             a->elsewhere[a->elsewhere_n++] = b->v[k].id;
     }
 }

@@ -35,6 +35,7 @@ struct service {
     uint64_t gc_grace_ms;    /* … and its blocks so much longer */
     int64_t released_ms;     /* loop: when waiters were last released after a command */
     bool release_due;        /* loop: a timer for it is set */
+    atomic_bool other_told;  /* a mount was told that it knows another journal */
     bool release_wanted;     /* writer: who waits is to look again after this batch */
     bool leases_watched;     /* loop: a timer for the end of the next lease is set */
     unsigned lock_lease_ms;  /* 0: LOCK_LEASE_MS */

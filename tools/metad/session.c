@@ -17,6 +17,7 @@
 #include "opening.h"
 #include "pins.h"
 #include "replicas.h"
+#include "restored.h"
 
 #define REVOKED_MAX 65536u
 #define COLLECT_COUNTED 1000u
@@ -149,6 +150,9 @@ static int session(struct meta *m, const struct meta_caller *who, const struct m
     a->device_name = d.name;
     a->now_ms = (uint64_t)now_ms;
     a->root_ns = account.root_ns;
+    r = ops->setting_get(m->st, "epoch", &a->epoch);
+    if (r)
+        return r;
     a->renew_ms = m->capability_ms / 2;
     a->namespaces = arena_alloc(ar, (n + 1) * sizeof *a->namespaces);
     for (size_t k = 0; k < n && !r && !a->cloned && a->namespaces_n < 4096; k++)
@@ -299,11 +303,7 @@ static int take_beat(struct meta *m, struct server_row *s, const struct m_beat_r
     s->beat_ms = (uint64_t)now_ms;
     int r = m->st->ops->server_set(m->st, s);
     if (!r && lost)
-        r = replicas_renewed(m, s->id);
-    if (!r && lost)
-        r = m->st->ops->gone_renewed(m->st, s->id);
-    if (!r && lost)
-        r = m->st->ops->audit_renewed(m->st, s->id);
+        r = opening_lost(m, s->id);
     if (!r && (moved || keys))
         r = meta_touch_everybody(m, ar);
     for (size_t k = 0; k < q->lost_n && !r; k++)
@@ -316,11 +316,15 @@ static int beat(struct meta *m, const struct meta_caller *who, const struct m_be
 {
     struct server_row s;
     struct opening o;
+    uint64_t keep_until;
     int r = m->st->ops->server_get(m->st, who->server, &s, ar);
+    if (!r)
+        r = restored_beat(m, &s, q, now_ms, ar);
     if (!r)
         r = opening_judge(m, &s, q, &o);
     if (r)
         return r;
+    a->tick = o.superseded ? 0 : s.tick;
     a->renew = o.renew;
     a->superseded = o.superseded;
     if (!o.superseded)
@@ -329,7 +333,9 @@ static int beat(struct meta *m, const struct meta_caller *who, const struct m_be
         r = keys_beat(m, &s, q, now_ms, a, ar);
     if (!r)
         r = keys_tell_revoked(m, s.id, a, ar);
-    if (!r && !o.superseded && !o.renew)
+    if (!r)
+        r = restored_keeps(m, &keep_until);
+    if (!r && !o.superseded && !o.renew && !keep_until)
         r = m->st->ops->gone_count(m->st, s.id, 0, COLLECT_COUNTED, &a->collect);
     if (!r && !o.superseded && !o.renew)
         r = audit_beat(m, s.id, q, now_ms, a);

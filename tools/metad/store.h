@@ -59,6 +59,8 @@ struct server_row {
     bool evacuating;     /* nothing is assigned to it any more */
     struct bytes pin, pin_next, shown; /* hashes of public keys, or empty: 12.sql */
     uint64_t rekey_ms, rekey_overlap_ms;
+    uint64_t tick; /* 14.sql, as the next two */
+    bool unheard, adopt;
 };
 enum token_kind { TOKEN_LOGIN = 1, TOKEN_JOIN = 2 };
 struct token_row {
@@ -171,6 +173,10 @@ struct store_ops {
     int (*setting_next)(struct store *s, const char *key, uint64_t *value);
     /* Raises *value to what is stored, or what is stored to *value: whichever is more. */
     int (*setting_raise)(struct store *s, const char *key, uint64_t *value);
+    int (*setting_get)(struct store *s, const char *key, uint64_t *value); /* 0: there is none */
+    int (*setting_set)(struct store *s, const char *key, uint64_t value);
+    /* last_namespace and last_server are raised to the highest numbers in use. */
+    int (*numbers_note)(struct store *s);
     int (*admin_add)(struct store *s, const uint8_t hash[STORE_HASH_LEN], uint64_t *id);
     int (*admin_get)(struct store *s, uint64_t id, uint8_t hash[STORE_HASH_LEN]);
     int (*admin_count)(struct store *s, uint64_t *n);
@@ -200,6 +206,7 @@ struct store_ops {
     int (*server_get)(struct store *s, uint64_t id, struct server_row *r, struct arena *ar);
     int (*server_list)(struct store *s, struct server_row **v, size_t *n, struct arena *ar);
     int (*server_remove)(struct store *s, uint64_t id); /* its number is never used again */
+    int (*servers_unheard)(struct store *s);            /* all of them */
     int (*server_set)(struct store *s,
                       const struct server_row *r); /* all but premises, secret, key */
 

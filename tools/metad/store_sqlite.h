@@ -78,6 +78,9 @@ extern const struct store_ops sq_ops;
 /* store_sqlite_account.c */
 int sq_setting_next(struct store *s, const char *key, uint64_t *value);
 int sq_setting_raise(struct store *s, const char *key, uint64_t *value);
+int sq_setting_get(struct store *s, const char *key, uint64_t *value);
+int sq_setting_set(struct store *s, const char *key, uint64_t value);
+int sq_numbers_note(struct store *s);
 int sq_admin_add(struct store *s, const uint8_t hash[STORE_HASH_LEN], uint64_t *id);
 int sq_admin_get(struct store *s, uint64_t id, uint8_t hash[STORE_HASH_LEN]);
 int sq_admin_count(struct store *s, uint64_t *n);
@@ -103,6 +106,7 @@ int sq_server_add(struct store *s, struct server_row *r);
 int sq_server_get(struct store *s, uint64_t id, struct server_row *r, struct arena *ar);
 int sq_server_list(struct store *s, struct server_row **v, size_t *n, struct arena *ar);
 int sq_server_remove(struct store *s, uint64_t id);
+int sq_servers_unheard(struct store *s);
 int sq_server_set(struct store *s, const struct server_row *r);
 
 /* store_sqlite_ns.c */

@@ -42,6 +42,31 @@ int sq_setting_raise(struct store *s, const char *key, uint64_t *value)
     return r;
 }
 
+int sq_setting_get(struct store *s, const char *key, uint64_t *value)
+{
+    sqlite3_stmt *st = sq_bind(s, "SELECT value FROM setting WHERE key = ?", "t", bytes_str(key));
+    int r = sq_one(s, st);
+    *value = r ? 0 : sq_u64(st, 0);
+    sq_done(st);
+    return r == -ENOENT ? 0 : r;
+}
+
+int sq_setting_set(struct store *s, const char *key, uint64_t value)
+{
+    return sq_exec(s, "INSERT OR REPLACE INTO setting (key, value) VALUES (?, ?)", "ti",
+                   bytes_str(key), value);
+}
+
+int sq_numbers_note(struct store *s)
+{
+    return sq_exec(s,
+                   "INSERT INTO setting (key, value) "
+                   "SELECT 'last_namespace', coalesce(max(id), 0) FROM namespace WHERE true "
+                   "UNION ALL SELECT 'last_server', coalesce(max(id), 0) FROM server WHERE true "
+                   "ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)",
+                   "");
+}
+
 int sq_admin_add(struct store *s, const uint8_t hash[STORE_HASH_LEN], uint64_t *id)
 {
     int r = sq_exec(s, "INSERT INTO admin (secret_hash) VALUES (?)", "b", hash_bytes(hash));
@@ -250,8 +275,8 @@ int sq_token_expire(struct store *s, uint64_t now_ms)
 #define SERVER_COLS                                                                                \
     "id, premises, url, secret_hash, mac_key, key_id, incarnation, generation, blocks, "           \
     "used_bytes, free_bytes, beat_ms, evacuating, run, found, pin, pin_next, shown, rekey_ms, "    \
-    "rekey_overlap_ms"
-#define SERVER_COLS_N 20
+    "rekey_overlap_ms, tick, unheard, adopt"
+#define SERVER_COLS_N 23
 
 static void read_server(sqlite3_stmt *st, struct server_row *r, struct arena *ar)
 {
@@ -276,6 +301,9 @@ static void read_server(sqlite3_stmt *st, struct server_row *r, struct arena *ar
     r->shown = sq_bytes(st, 17, ar);
     r->rekey_ms = sq_u64(st, 18);
     r->rekey_overlap_ms = sq_u64(st, 19);
+    r->tick = sq_u64(st, 20);
+    r->unheard = sq_u64(st, 21) != 0;
+    r->adopt = sq_u64(st, 22) != 0;
 }
 
 int sq_server_add(struct store *s, struct server_row *r)
@@ -358,15 +386,21 @@ int sq_server_remove(struct store *s, uint64_t id)
     return r ? r : sq_exec(s, "DELETE FROM server WHERE id = ?", "i", id);
 }
 
+int sq_servers_unheard(struct store *s)
+{
+    return sq_exec(s, "UPDATE server SET unheard = 1", "");
+}
+
 int sq_server_set(struct store *s, const struct server_row *r)
 {
     return sq_exec(s,
                    "UPDATE server SET url = ?, incarnation = ?, generation = ?, blocks = ?, "
                    "used_bytes = ?, free_bytes = ?, beat_ms = ?, evacuating = ?, run = ?, "
                    "found = ?, pin = ?, pin_next = ?, shown = ?, rekey_ms = ?, "
-                   "rekey_overlap_ms = ? WHERE id = ?",
-                   "tbiiiiiiiibbbiii", r->url, bytes_of(r->incarnation, sizeof r->incarnation),
+                   "rekey_overlap_ms = ?, tick = ?, unheard = ?, adopt = ? WHERE id = ?",
+                   "tbiiiiiiiibbbiiiiii", r->url, bytes_of(r->incarnation, sizeof r->incarnation),
                    r->generation, r->blocks, r->used_bytes, r->free_bytes, r->beat_ms,
                    (uint64_t)r->evacuating, r->run, r->found, r->pin, r->pin_next, r->shown,
-                   r->rekey_ms, r->rekey_overlap_ms, r->id);
+                   r->rekey_ms, r->rekey_overlap_ms, r->tick, (uint64_t)r->unheard,
+                   (uint64_t)r->adopt, r->id);
 }

@@ -26,7 +26,11 @@ static void read_ns(sqlite3_stmt *st, struct ns_row *r, struct arena *ar)
 int sq_ns_add(struct store *s, struct ns_row *r)
 {
     int ret =
-        sq_exec(s, "INSERT INTO namespace (name, root) VALUES (?, ?)", "ti", r->name, r->root);
+        sq_exec(s,
+                "INSERT INTO namespace (id, name, root) VALUES (1 + max("
+                "coalesce((SELECT max(id) FROM namespace), 0), "
+                "coalesce((SELECT value FROM setting WHERE key = 'last_namespace'), 0)), ?, ?)",
+                "ti", r->name, r->root);
     r->id = (uint64_t)sqlite3_last_insert_rowid(((struct sq *)s)->db);
     return ret;
 }

@@ -23,6 +23,7 @@
 #include "11.sql.h"
 #include "12.sql.h"
 #include "13.sql.h"
+#include "14.sql.h"
 #include "2.sql.h"
 #include "3.sql.h"
 #include "4.sql.h"
@@ -41,8 +42,9 @@
 #define WHY_LEN 512
 
 static const struct migration migrations[] = {
-    {1, sql_schema}, {2, sql_2}, {3, sql_3},   {4, sql_4},   {5, sql_5},   {6, sql_6},   {7, sql_7},
-    {8, sql_8},      {9, sql_9}, {10, sql_10}, {11, sql_11}, {12, sql_12}, {13, sql_13},
+    {1, sql_schema}, {2, sql_2},   {3, sql_3},   {4, sql_4},   {5, sql_5},
+    {6, sql_6},      {7, sql_7},   {8, sql_8},   {9, sql_9},   {10, sql_10},
+    {11, sql_11},    {12, sql_12}, {13, sql_13}, {14, sql_14},
 };
 
 static int sq_errno(int rc)
@@ -362,6 +364,9 @@ const struct store_ops sq_ops = {
     .release = sq_release,
     .setting_next = sq_setting_next,
     .setting_raise = sq_setting_raise,
+    .setting_get = sq_setting_get,
+    .setting_set = sq_setting_set,
+    .numbers_note = sq_numbers_note,
     .admin_add = sq_admin_add,
     .admin_get = sq_admin_get,
     .admin_count = sq_admin_count,
@@ -384,6 +389,7 @@ const struct store_ops sq_ops = {
     .server_get = sq_server_get,
     .server_list = sq_server_list,
     .server_remove = sq_server_remove,
+    .servers_unheard = sq_servers_unheard,
     .server_set = sq_server_set,
     .ns_add = sq_ns_add,
     .ns_get = sq_ns_get,

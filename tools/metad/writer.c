@@ -25,6 +25,7 @@
 #define NOTE_MS 3600000      /* between two notes of the time of day */
 #define PRUNE_SOON_MS 200    /* between two steps of forgetting the past … */
 #define PRUNE_LATER_MS 60000 /* … and when there was nothing more to do */
+#define REPORTS_MS 20000     /* block servers report after a start, or are not waited for */
 #define PRUNE_SHORT_MS 1000  /* the latter where less than an hour is kept, or of grace */
 
 struct job {
@@ -52,6 +53,8 @@ struct writer {
     bool stop;
     int64_t prune_ms;         /* the thread's: when the past is looked at next (monotonic) */
     struct calendar calendar; /* the thread's */
+    int64_t started_ms;       /* monotonic */
+    bool reported;            /* all block servers have, since then, or are not waited for */
     bool doubted;             /* … it was not believed the last time */
     int64_t noted_ms;         /* … and kept in the database last; 0: not since the start */
 };
@@ -263,6 +266,16 @@ static void run_all(struct writer *w, struct job **batch, size_t n)
     w->s->release_wanted = false;
 }
 
+static int count_restored(struct writer *w, struct meta_restored *v)
+{
+    int r = meta_restored(w->meta, v);
+    if (!r) {
+        w->s->counters.restored_ms = v->epoch;
+        w->s->counters.keep_until_ms = v->keep_until_ms;
+    }
+    return r;
+}
+
 /* One step: what only the forgotten past referred to is declared absent. */
 static void collect_garbage(struct writer *w, bool *more)
 {
@@ -307,13 +320,29 @@ static bool calendar_good(struct writer *w)
     return good;
 }
 
+/* A database that was put back says wrongly what is past and unused; block servers tell. */
+static bool awaits_reports(struct writer *w)
+{
+    bool any = false;
+    if (w->reported)
+        return false;
+    w->reported = (int64_t)(monotonic_us() / 1000) > w->started_ms + REPORTS_MS ||
+                  (!meta_unheard(w->meta, &any) && !any);
+    return !w->reported;
+}
+
 /* One step of forgetting, when it is time for one. */
 static void prune(struct writer *w)
 {
+    struct meta_restored restored;
     bool more = false;
     uint64_t keep = w->s->history_min_ms;
     if (!prune_due(w))
         return;
+    if (awaits_reports(w)) {
+        w->prune_ms = (int64_t)(monotonic_us() / 1000) + PRUNE_SHORT_MS;
+        return;
+    }
     if (!calendar_good(w)) {
         w->prune_ms = (int64_t)(monotonic_us() / 1000) + PRUNE_LATER_MS;
         return;
@@ -323,9 +352,40 @@ static void prune(struct writer *w)
         log_printf(w->s->log, LOG_L_ERROR, "the past cannot be forgotten: %s", strerror(-err));
     if (!err)
         collect_garbage(w, &more);
+    count_restored(w, &restored);
     bool often = keep < 3600 * 1000 || w->s->gc_grace_ms < 3600 * 1000;
     int64_t pause = more && !err ? PRUNE_SOON_MS : often ? PRUNE_SHORT_MS : PRUNE_LATER_MS;
     w->prune_ms = (int64_t)(monotonic_us() / 1000) + pause;
+}
+
+/* A mount knows another journal than this database has. */
+static void note_other(struct writer *w)
+{
+    if (!atomic_exchange(&w->s->other_told, false))
+        return;
+    int err = meta_other_journal(w->meta, service_now_ms());
+    if (err)
+        log_printf(w->s->log, LOG_L_ERROR,
+                   "it cannot be noted that this database is an older copy: %s", strerror(-err));
+}
+
+static void tell_restored(struct writer *w)
+{
+    struct meta_restored v;
+    if (!meta_noticed(w->meta) || count_restored(w, &v))
+        return;
+    char until[32];
+    time_t t = (time_t)(v.keep_until_ms / 1000);
+    struct tm tm;
+    strftime(until, sizeof until, "%Y-%m-%d %H:%M:%S", localtime_r(&t, &tm));
+    log_printf(
+        w->s->log, LOG_L_WARN,
+        "this database is older than what others were told: it was put back to a copy. Block "
+        "servers compare what they have with it, and nothing is removed before %s, or steadfs "
+        "admin gc --restored",
+        until);
+    if (meta_touched(w->meta))
+        httpd_post(w->s->httpd, service_release_soon, w->s);
 }
 
 static void *writer_main(void *arg)
@@ -341,6 +401,8 @@ static void *writer_main(void *arg)
         pthread_mutex_unlock(&w->lock);
         if (end)
             return NULL;
+        note_other(w);
+        tell_restored(w);
         prune(w);
     }
 }
@@ -352,6 +414,7 @@ int writer_new(struct writer **out, struct service *s, struct meta *m)
         abort();
     w->s = s;
     w->meta = m;
+    w->started_ms = (int64_t)(monotonic_us() / 1000);
     queue_init(&w->urgent);
     queue_init(&w->other);
     pthread_mutex_init(&w->lock, NULL);

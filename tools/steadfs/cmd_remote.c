@@ -329,7 +329,7 @@ const struct subcommand cmd_admin = {
         "  fsck [--repair] [--read] [--recorded] [NAMESPACE]\n"
         "                           compares files, records and disks: which files lack content, "
         "and where\n"
-        "  gc [--dry-run] [NAMESPACE]\n"
+        "  gc [--dry-run | --restored] [NAMESPACE]\n"
         "                           what nothing refers to any more, and who has yet to remove it\n"
         "  quota NAMESPACE [--bytes N] [--nodes N]\n"
         "\n"

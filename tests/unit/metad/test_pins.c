@@ -229,6 +229,8 @@ static void a_database_of_version_11_is_brought_up(void **state)
             "ALTER TABLE server DROP COLUMN pin; ALTER TABLE server DROP COLUMN pin_next;"
             "ALTER TABLE server DROP COLUMN shown; ALTER TABLE server DROP COLUMN rekey_ms;"
             "ALTER TABLE server DROP COLUMN rekey_overlap_ms;"
+            "ALTER TABLE server DROP COLUMN tick; ALTER TABLE server DROP COLUMN unheard;"
+            "ALTER TABLE server DROP COLUMN adopt;"
             "DELETE FROM migration WHERE version > 11",
             NULL, NULL, NULL),
         SQLITE_OK);

@@ -110,7 +110,7 @@ _steadfs() {
                         [ "${COMP_WORDS[3]}" = drain ] && words+=" --force"
                         [ "${COMP_WORDS[3]}" = rekey ] && words+=" --overlap --cancel"
                         ;;
-                    gc) words+=" --dry-run" ;;
+                    gc) words+=" --dry-run --restored" ;;
                     fsck) words+=" --repair --read --recorded" ;;
                     quota) words+=" --bytes --nodes" ;;
                     esac
