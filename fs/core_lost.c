@@ -135,6 +135,8 @@ static int send_content(struct lost *w, struct nrow *n)
     n->pend |= FACET_CONTENT;
     n->src = n->src_at = 0;
     int err = span_mark(w->c, n->id, SPAN_KNOWN, 0, FILE_SIZE_MAX);
+    if (!err)
+        err = stored_count(w->c, n);
     return err ? err : span_mark(w->c, n->id, SPAN_DIRTY, 0, FILE_SIZE_MAX);
 }
 
@@ -252,10 +254,17 @@ static int make_again(struct lost *w, struct nrow *n)
 
 static int count_names(struct lost *w, const struct m_inode *m, struct nrow *n)
 {
+    struct core_ns ns;
+    size_t names = 1;
     int delta = 0;
     int err = nlink_pending(w->c, n, &delta);
     int64_t nlink = (int64_t)(m->gone ? is_dir(n->type) ? 2 : 0 : m->nlink) + delta;
-    n->nlink = nlink < 0 ? 0 : (uint32_t)nlink;
+    if (!err)
+        err = ns_get(w->c, w->ns, &ns);
+    if (!err && is_dir(n->type) && ns.root != n->id)
+        err = node_names(w->c, n->id, &names);
+    n->links = names || m->gone ? 0 : (uint32_t)m->nlink;
+    n->nlink = nlink < 0 || !names ? 0 : (uint32_t)nlink;
     effect_add(w->fx, EFFECT_ATTR, w->ns, n->id);
     return err;
 }
@@ -328,6 +337,16 @@ static int lower_xattr(struct lost *w, const struct m_xattr *x)
     return err ? err == -ENOENT ? 0 : err : node_touch(w->c, &n, FACET_TIMES, w->now);
 }
 
+/* What was removed here, and is not there either. */
+static int forget_nameless(struct lost *w, uint64_t node)
+{
+    struct nrow n;
+    int err = node_get(w->c, node, &n);
+    if (err)
+        return err == -ENOENT ? 0 : err;
+    return n.nlink ? 0 : node_purge(w->c, node);
+}
+
 int lost_take(struct core *c, uint64_t ns, const struct m_record *r, int64_t now,
               struct core_lost *sum, struct core_effects *fx)
 {
@@ -346,5 +365,7 @@ int lost_take(struct core *c, uint64_t ns, const struct m_record *r, int64_t now
     for (size_t i = 0; !err && i < r->entries_n; i++)
         if (r->entries[i].node && is_dir((uint32_t)r->entries[i].inode.type))
             err = rebase_cycles(c, r->entries[i].node, fx);
+    for (size_t i = 0; !err && i < r->inodes_n; i++)
+        err = forget_nameless(&w, r->inodes[i].node);
     return err;
 }

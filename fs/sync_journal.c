@@ -193,7 +193,7 @@ static void records_apply(struct sync *s, struct sync_ns *ns)
         return;
     }
     int err = 0;
-    if (q->ans.resync) {
+    if (q->ans.resync || q->ans.other) { /* the other one may have no change at all */
         gap(s, ns);
         return;
     }

@@ -20,7 +20,8 @@
 
 struct sync_resync {
     uint64_t at, mark;
-    uint64_t head; /* of another journal: `at` is where it and ours part; 0: it is the same */
+    uint64_t head;
+    bool other;               /* head is that of another journal: `at` is where it and ours part */
     struct core_resync *core; /* NULL: the requests' outcome is asked first */
     uint64_t run;             /* tells its calls from those of an earlier one */
     unsigned asking;          /* calls under way */
@@ -50,6 +51,7 @@ void resync_other(struct sync *s, struct sync_ns *ns, uint64_t common, uint64_t 
 {
     resync_new(ns, common);
     ns->resync->head = head;
+    ns->resync->other = true;
     log_printf(s->fs->log, LOG_L_WARN,
                "%s: the metadata server was restored from an older state: it knows the changes up "
                "to %llu and lacks later ones; all that is known here is compared, and what it "
@@ -100,7 +102,7 @@ static bool answered(struct sync *s, struct sync_ns *ns, struct sync_call *c)
         return true;
     }
     if (err == -ESTALE) { /* it parts from ours elsewhere, or what they parted from is forgotten */
-        ns->marks = ns->resync->head != 0;
+        ns->marks = ns->resync->other;
         again(s, ns);
         return false;
     }
@@ -129,7 +131,7 @@ uint64_t resync_answers(const struct sync_ns *ns)
 
 bool resync_lets_send(const struct sync_ns *ns)
 { /* once it is known how the requests before ended: what is sent then comes behind `at` */
-    return ns->resync->core && !ns->resync->head;
+    return ns->resync->core && !ns->resync->other;
 }
 
 /* ---- the outcome of requests ----------------------------------------------------------------- */
@@ -228,7 +230,7 @@ static void apply(struct sync *s, struct sync_ns *ns)
     log_printf(s->fs->log, LOG_L_INFO, "%s: compared; change %llu is applied", ns->name,
                (unsigned long long)ns->resync->at);
     ns->error[0] = 0;
-    if (ns->resync->head)
+    if (ns->resync->other)
         restored(s, ns, core_resync_lost(r));
     ns->cursor_n = 0;
     sync_effects(s, &fx);
@@ -270,7 +272,7 @@ void resync_step(struct sync *s, struct sync_ns *ns)
         return;
     }
     if (!r->core) {
-        int err = r->head ? core_journal_other(s->fs->core, ns->id, r->head) : 0;
+        int err = r->other ? core_journal_other(s->fs->core, ns->id, r->head) : 0;
         if (err) {
             failed(s, ns, "comparing with the metadata server", err);
             return;

@@ -7,6 +7,9 @@
 
 lab_up
 lab_mount a b
+c=$work/c # nothing was ever committed in bob's folder
+must mkdir "$c"
+must lab mount c "$c" --account bob
 must mkdir "$a/docs"
 for f in kept edited moved gone; do
     printf '%s' "first $f" >"$a/docs/$f" || fail "write $f"
@@ -23,8 +26,10 @@ must mv "$a/docs/moved" "$a/moved"
 must mkdir "$a/made"
 printf 'a' >"$a/made/n" || fail "write"
 printf 'b' >"$b/new" || fail "write"
+printf 'bob' >"$c/first" || fail "write"
 must lab steadfs b sync "$b"
 must lab steadfs a sync "$a"
+must lab steadfs c sync "$c"
 settled
 must lab kill b
 must lab kill metad
@@ -34,6 +39,7 @@ must lab start metad
 
 # a notices at once; b when the head has long passed what it knew
 eventually 60 grep -q 'restored from an older state' "$lab/log/a.log"
+eventually 60 grep -q 'restored from an older state' "$lab/log/c.log"
 for i in 1 2 3 4 5 6 7 8 9; do
     printf '%s' "$i" >"$a/later" || fail "write $i"
     must sync "$a/later"
@@ -50,6 +56,8 @@ text made/n a
 text new b
 text later 9
 [ ! -e "$a/docs/moved" ] || fail "docs/moved is back"
+printf 'more' >>"$c/first" || fail "write"
+must sync "$c/first"
 same "conflicts" "$(find "$a" -name '*conflicted copy*')" ""
 lab steadfs b status "$b" --json | jq -e '.namespaces[0] | .pending_files == 0 and .parked == 0' >"$work/out" ||
     fail "b is not through: $(cat "$work/out")"

@@ -302,6 +302,66 @@ static void test_a_part_that_is_known_is_kept_beside(void **state)
     free(t);
 }
 
+/* Of a file that the server has lost as a whole: what of it is known, and its count of blocks. */
+static void test_a_part_of_what_is_lost(void **state)
+{
+    struct m_extent e = {.len = 8, .block = {{0}}};
+    const struct extent_list l = {.v = &e, .n = 1};
+    struct device *fresh = &p->d[FRESH];
+    struct core_attr a;
+    (void)state;
+    begin();
+    uint64_t f = write_new(here, "new", 20);
+    device_commit(p, here);
+    pair_fresh(p);
+    device_walk(p, fresh, "d/new");
+    e.block.b[32] = 25;
+    assert_int_equal(DEVICE_DO(p, fresh, core_write(fresh->core, &fresh->who, f, 0, 8, &l, false)),
+                     0);
+    device_commit(p, fresh);
+    restore();
+    device_follow(p, fresh);
+    assert_int_equal(fresh->lost.copies, 1);
+    assert_int_equal(DEVICE_DO(p, fresh, core_getattr(fresh->core, f, &a, &fresh->need)), 0);
+    assert_int_equal(a.size, 16);
+    assert_int_equal(a.stored, 8);
+    device_commit(p, fresh);
+    pair_end(p);
+}
+
+/* What was made in the lost journal and removed here since is nowhere: nor is a row of it. */
+static void test_what_was_removed_since_leaves_nothing(void **state)
+{
+    struct core_attr a;
+    uint64_t gone, dir = pair_base(p, "d");
+    (void)state;
+    begin();
+    write_new(here, "new", 20);
+    assert_int_equal(DEVICE_DO(p, here,
+                               core_create(here->core, &here->who, dir, bytes_str("made"), NODE_DIR,
+                                           0755, 0, bytes_of(NULL, 0), &a, &here->need)),
+                     0);
+    device_commit(p, here);
+    restore();
+    assert_int_equal(DEVICE_DO(p, here,
+                               core_unlink(here->core, &here->who, dir, bytes_str("new"), false,
+                                           &gone, &here->need)),
+                     0);
+    assert_int_equal(DEVICE_DO(p, here,
+                               core_unlink(here->core, &here->who, dir, bytes_str("made"), true,
+                                           &gone, &here->need)),
+                     0);
+    device_follow(p, here);
+    sqlite3_stmt *s = tree_stmt(here->tree, "SELECT count(*) FROM node WHERE id != ?1"
+                                            " AND id NOT IN (SELECT node FROM entry)");
+    sqlite3_bind_int64(s, 1, (int64_t)p->root);
+    assert_int_equal(tree_step(here->tree, s), 1);
+    assert_int_equal(sqlite3_column_int(s, 0), 0);
+    sqlite3_reset(s);
+    free(settled("removed since"));
+    pair_end(p);
+}
+
 /* An answer was lost, and then the commit with the server: it is sent again as it was, before or
  * after somebody else, who had read of it, has brought what it made. */
 static void answer_lost(bool later, bool read)
@@ -424,6 +484,8 @@ int main(void)
         cmocka_unit_test(test_every_pair_meets_by_the_usual_rules),
         cmocka_unit_test(test_content_that_is_not_known_is_not_made_up),
         cmocka_unit_test(test_a_part_that_is_known_is_kept_beside),
+        cmocka_unit_test(test_a_part_of_what_is_lost),
+        cmocka_unit_test(test_what_was_removed_since_leaves_nothing),
         cmocka_unit_test(test_a_commit_whose_answer_was_lost),
         cmocka_unit_test(test_what_is_pending_stays_so),
         cmocka_unit_test(test_nothing_is_sent_before),
