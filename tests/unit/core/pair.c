@@ -14,9 +14,10 @@ static const struct {
     const char *path;
     unsigned tag;
 } base[] = {
-    {"d", 0},     {"d/f", 1},     {"d/h", 2},     {"d/s", 0}, {"d/s/g", 3}, {"d/s/v", 0},
-    {"d/s/y", 0}, {"d/s/v/w", 4}, {"d/s/v/x", 0}, {"d/t", 0}, {"d/i", 0},   {"d/j", 0},
-    {"e", 0},     {"e/o", 5},     {"e/p", 6},     {"e/q", 0}, {"e/u", 0},   {"e/q/k", 7},
+    {"d", 0},     {"d/f", 1},   {"d/h", 2},     {"d/s", 0},     {"d/s/g", 3},
+    {"d/s/v", 0}, {"d/s/y", 0}, {"d/s/v/w", 4}, {"d/s/v/x", 0}, {"d/t", 0},
+    {"d/i", 0},   {"d/j", 0},   {"d/l", 8},     {"e", 0},       {"e/o", 5},
+    {"e/p", 6},   {"e/q", 0},   {"e/u", 0},     {"e/q/k", 7},
 };
 #define BASES (sizeof base / sizeof *base)
 static uint64_t base_node[BASES];

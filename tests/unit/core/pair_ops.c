@@ -182,6 +182,20 @@ static int op_exchange(const struct run *r)
                      RENAME_EXCHANGE);
 }
 
+/* With its neighbour of the same kind. */
+static int op_swap(const struct run *r)
+{
+    return rename_at(r, r->at->dir, r->at->name, r->at->dir, bytes_str(r->at->beside),
+                     RENAME_EXCHANGE);
+}
+
+/* A file with a directory, or the other way round. */
+static int op_exchange_kinds(const struct run *r)
+{
+    return rename_at(r, r->at->dir, r->at->name, r->at->away, bytes_str(r->at->odd),
+                     RENAME_EXCHANGE);
+}
+
 static int op_replace(const struct run *r)
 {
     return rename_at(r, r->at->away, r->at->other, r->at->dir, bytes_str(r->at->name), 0);
@@ -263,16 +277,28 @@ static const struct {
     const char *name;
     int (*fn)(const struct run *r);
 } ops[] = {
-    {"create", op_create},     {"mkdir", op_mkdir},
-    {"symlink", op_symlink},   {"write", op_write},
-    {"truncate", op_truncate}, {"chmod", op_chmod},
-    {"xattr", op_xattr},       {"rename", op_rename},
-    {"move", op_move},         {"move in", op_move_in},
-    {"link", op_link},         {"unlink", op_unlink},
-    {"rmdir", op_rmdir},       {"exchange", op_exchange},
-    {"replace", op_replace},   {"save", op_save},
-    {"rm -r", op_rm_r},        {"replace dir", op_replace_dir},
-    {"into", op_into},         {"create same", op_create_same},
+    {"create", op_create},
+    {"mkdir", op_mkdir},
+    {"symlink", op_symlink},
+    {"write", op_write},
+    {"truncate", op_truncate},
+    {"chmod", op_chmod},
+    {"xattr", op_xattr},
+    {"rename", op_rename},
+    {"move", op_move},
+    {"move in", op_move_in},
+    {"link", op_link},
+    {"unlink", op_unlink},
+    {"rmdir", op_rmdir},
+    {"exchange", op_exchange},
+    {"replace", op_replace},
+    {"save", op_save},
+    {"rm -r", op_rm_r},
+    {"replace dir", op_replace_dir},
+    {"into", op_into},
+    {"swap", op_swap},
+    {"exchange kinds", op_exchange_kinds},
+    {"create same", op_create_same},
 };
 
 int pair_do(struct pair *p, struct device *d, enum who as, const struct place *at, const char *op)

@@ -16,6 +16,8 @@ struct place {
     const char *away, *other; /* another directory, and a node in it */
     const char *empty;        /* an empty directory in dir */
     const char *taken;        /* the one name that both want; NULL: each its own */
+    const char *beside;       /* of the same kind as name, in dir */
+    const char *odd;          /* of the other kind, in away */
 };
 
 /* 0, or the errno that the program gets. as: whose names and blocks it uses. */

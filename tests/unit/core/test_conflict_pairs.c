@@ -23,8 +23,9 @@ struct relation {
 };
 
 #define FILE_OPS                                                                                   \
-    "write", "truncate", "chmod", "xattr", "rename", "move", "link", "unlink", "exchange",         \
-        "replace", "save", NULL
+    "write", "truncate", "chmod", "xattr", "rename", "move", "link", "unlink", "exchange", "swap", \
+        "exchange kinds", "replace", "save", NULL
+#define EXCHANGES "swap", "exchange kinds"
 #define DIR_OPS "chmod", "xattr", "rename", "move", "rm -r", "exchange", "replace dir", "into", NULL
 #define NAME_OPS "create", "create same", "mkdir", "symlink", "rename", "move in", "link", NULL
 #define CHILD_OPS                                                                                  \
@@ -44,20 +45,20 @@ struct relation {
     }
 #define DIR_HERE                                                                                   \
     {                                                                                              \
-        "d", "s", "e", "q", NULL, NULL                                                             \
+        "d", "s", "e", "q", NULL, NULL, "t", "p"                                                   \
     }
 #define DIR_THERE                                                                                  \
     {                                                                                              \
-        "d", "s", "e", "u", NULL, NULL                                                             \
+        "d", "s", "e", "u", NULL, NULL, "i", "o"                                                   \
     }
 
 static const struct relation relations[] = {
     {"test_pairs_one_file",
      {FILE_OPS},
      {FILE_OPS},
-     {"d", "f", "e", "p", NULL, NULL},
-     {"d", "f", "e", "o", NULL, NULL}},
-    {"test_pairs_one_directory", {DIR_OPS}, {DIR_OPS}, DIR_HERE, DIR_THERE},
+     {"d", "f", "e", "p", NULL, NULL, "h", "q"},
+     {"d", "f", "e", "o", NULL, NULL, "l", "u"}},
+    {"test_pairs_one_directory", {EXCHANGES, DIR_OPS}, {EXCHANGES, DIR_OPS}, DIR_HERE, DIR_THERE},
     {"test_pairs_one_name",
      {NAME_OPS},
      {NAME_OPS},
@@ -93,14 +94,18 @@ static void walk(struct pair *p, struct device *d, const struct place *at)
     char path[128];
     device_walk(p, d, at->dir);
     device_walk(p, d, at->away);
-    const char *const names[] = {at->name, at->empty};
-    for (size_t i = 0; i < 2; i++)
+    const char *const names[] = {at->name, at->empty, at->beside};
+    for (size_t i = 0; i < 3; i++)
         if (names[i]) {
             snprintf(path, sizeof path, "%s/%s", at->dir, names[i]);
             device_walk(p, d, path);
         }
     snprintf(path, sizeof path, "%s/%s", at->away, at->other);
     device_walk(p, d, path);
+    if (at->odd) {
+        snprintf(path, sizeof path, "%s/%s", at->away, at->odd);
+        device_walk(p, d, path);
+    }
     device_walk(p, d, "e/q"); /* of "into" */
 }
 
