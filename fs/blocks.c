@@ -154,6 +154,13 @@ void blocks_set_unsynced(struct file *f, struct block_at *at, bool unsynced)
     f->unsynced_bytes += unsynced ? at->len : -(uint64_t)at->len;
 }
 
+static uint64_t kept_free(const struct blocks *b, const struct statvfs *st)
+{
+    uint64_t part = (uint64_t)st->f_blocks * st->f_frsize / 16;
+    part = part < RESERVE_MAX ? part : RESERVE_MAX;
+    return b->keep_free != 0 ? b->keep_free : part;
+}
+
 /* Whether the disk has room for more data of programs. What is kept free lets everything else go
  * on: the tree records commits, and blocks that nobody needs can be deleted. */
 static bool has_room(const struct blocks *b, const struct blocks_item *v, size_t n)
@@ -161,11 +168,10 @@ static bool has_room(const struct blocks *b, const struct blocks_item *v, size_t
     struct statvfs st;
     if (statvfs(b->dir, &st) != 0)
         return true;
-    uint64_t reserve = (uint64_t)st.f_blocks * st.f_frsize / 16, bytes = 0;
-    reserve = reserve < RESERVE_MAX ? reserve : RESERVE_MAX;
+    uint64_t bytes = 0, available = (uint64_t)st.f_bavail * st.f_frsize, keep = kept_free(b, &st);
     for (size_t i = 0; i < n; i++)
         bytes += v[i].len;
-    return (uint64_t)st.f_bavail * st.f_frsize >= reserve + bytes;
+    return available >= bytes && available - bytes >= keep;
 }
 
 /* Makes a block of file f unsynced; -ENOENT when it is not there any more. */
@@ -553,6 +559,11 @@ void blocks_stat(struct blocks *b, struct blocks_stat *out)
         out->cached_bytes += f->bytes - f->unsynced_bytes;
     }
     pthread_mutex_unlock(&b->lock);
+    struct statvfs st;
+    if (statvfs(b->dir, &st) == 0) {
+        out->free_bytes = (uint64_t)st.f_bavail * st.f_frsize;
+        out->keep_free = kept_free(b, &st);
+    }
 }
 
 static int sync_dir(const struct blocks *b)
@@ -707,7 +718,8 @@ static struct file *evictable(struct blocks *b)
     uint64_t limit = b->cache_size;
     struct statvfs st;
     if (statvfs(b->dir, &st) == 0) {
-        uint64_t half = ((uint64_t)st.f_bavail * st.f_frsize + cached) / 2;
+        uint64_t all = (uint64_t)st.f_bavail * st.f_frsize + cached, keep = kept_free(b, &st);
+        uint64_t half = all > keep ? (all - keep) / 2 : 0;
         limit = limit < half ? limit : half;
     }
     return cached > limit ? oldest : NULL;
@@ -773,6 +785,7 @@ int blocks_open(struct blocks **out, const struct blocks_options *o, size_t *los
     pthread_cond_init(&b->keeper_wake, NULL);
     b->log = o->log;
     b->cache_size = o->cache_size != 0 ? o->cache_size : CACHE_DEFAULT;
+    b->keep_free = o->keep_free;
     b->next_no = 1;
     TAILQ_INIT(&b->spills);
     int rc = blocks_load(b, lost);

@@ -19,6 +19,7 @@ struct blocks;
 struct blocks_options {
     const char *dir;
     uint64_t cache_size; /* bytes; 0: 10 GiB; always at most half of the free disk */
+    uint64_t keep_free;  /* bytes of the disk that puts leave free; 0: a sixteenth, up to 64 MiB */
     struct log *log;
 };
 struct blocks_item {
@@ -56,6 +57,7 @@ size_t blocks_unsynced(struct blocks *b, const struct block_id *after, struct bl
 bool blocks_other_boot(const struct blocks *b);
 struct blocks_stat {
     uint64_t unsynced_blocks, unsynced_bytes, cached_bytes;
+    uint64_t free_bytes, keep_free; /* of the disk; what is to stay so */
 };
 void blocks_stat(struct blocks *b, struct blocks_stat *out);
 /* Makes everything put so far durable against power loss. */

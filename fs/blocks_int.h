@@ -44,7 +44,7 @@ struct blocks {
     pthread_mutex_t flush_lock; /* taken before the others: whoever flushes waits for who does */
     char *dir;
     struct log *log;
-    uint64_t cache_size;
+    uint64_t cache_size, keep_free;
     struct block_index index;
     struct spill_list spills; /* newest first */
     size_t spilled;           /* bytes */

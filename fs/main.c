@@ -258,7 +258,10 @@ static int blocks_start(struct program *p)
     size_t lost = 0;
     if (asprintf(&dir, "%s/blocks", fs->opt.state) < 0)
         return -ENOMEM;
-    struct blocks_options o = {.dir = dir, .cache_size = fs->opt.cache_size, .log = fs->log};
+    struct blocks_options o = {.dir = dir,
+                               .cache_size = fs->opt.cache_size,
+                               .keep_free = fs->opt.keep_free,
+                               .log = fs->log};
     int r = blocks_open(&fs->blocks, &o, &lost);
     if (r == -EPROTONOSUPPORT)
         snprintf(p->err, sizeof p->err,

@@ -47,6 +47,9 @@ const char mount_usage[] =
     "than\n"
     "                        this is fetched in vain (10); 0: not\n"
     "     cache_size=SIZE    block cache, with K, M, G or T (10G)\n"
+    "     keep_free=SIZE     what unsent data leave free on the disk of the state directory (a "
+    "sixteenth,\n"
+    "                        64M at most); then writes fail with ENOSPC\n"
     "     dirty_max=SIZE     unwritten data held in memory (256M)\n"
     "     eager_put          upload small blocks while the question whether they are missing is "
     "under way\n"
@@ -111,6 +114,7 @@ static const struct option_row rows[] = {
     {"copies", O_COUNT, AT(fs.copies)},
     {"race", O_PERCENT, AT(fs.race_percent)},
     {"cache_size", O_SIZE, AT(fs.cache_size)},
+    {"keep_free", O_SIZE, AT(fs.keep_free)},
     {"dirty_max", O_SIZE, AT(fs.dirty_max)},
     {"owners", O_CHOICE, AT(fs.named_owners), {"number", "name"}},
     {"uid", O_ID, AT(fs.uid)},

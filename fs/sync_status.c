@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
 #include <time.h>
 
 #include "parked.h"
@@ -394,23 +393,26 @@ static void status_servers(const struct sync *s, struct buf *b)
     }
 }
 
-/* Says so when hardly anything can be written under the state directory: what programs wrote then
+/* Says so when hardly anything more can be put under the state directory: what programs wrote then
  * stays in memory. */
-static void disk_full(const struct sync *s, char text[512])
+static void disk_full(const struct sync *s, const struct blocks_stat *st, char text[512])
 {
-    struct statvfs v;
     text[0] = 0;
-    if (statvfs(s->fs->opt.state, &v) == 0 && v.f_bavail * v.f_frsize < DISK_FULL_BYTES)
-        snprintf(text, 512, "the disk of %.300s is full: free some space there", s->fs->opt.state);
+    if (st->keep_free && st->free_bytes < st->keep_free + DISK_FULL_BYTES)
+        snprintf(text, 512,
+                 "the disk of %.300s is full: %llu MiB are free, and %llu are kept so: free some "
+                 "space there, or writes fail until enough is sent",
+                 s->fs->opt.state, (unsigned long long)(st->free_bytes >> 20),
+                 (unsigned long long)(st->keep_free >> 20));
 }
 
 void sync_status(struct sync *s, struct buf *b)
 {
     struct blocks_stat st;
     char full[512];
-    disk_full(s, full);
-    pthread_mutex_lock(&s->fs->lock);
     blocks_stat(s->fs->blocks, &st);
+    disk_full(s, &st, full);
+    pthread_mutex_lock(&s->fs->lock);
     buf_printf(b, "{");
     json_text(b, "mountpoint", s->fs->opt.mountpoint);
     buf_printf(b, ", ");

@@ -411,6 +411,33 @@ static void no_room(void **state)
     drop_item(&v[1]);
 }
 
+/* What is to stay free on the disk is not given to data that are not sent. */
+static void the_outbox_leaves_room(void **state)
+{
+    (void)state;
+    struct blocks *b = open_store(0, NULL);
+    struct blocks_item v[] = {item(1, 1 << 20), item(2, 1 << 20)};
+    struct blocks_stat st;
+    assert_int_equal(blocks_put_unsynced(b, v, 1), 0);
+    blocks_stat(b, &st);
+    assert_true(st.keep_free > 0 && st.keep_free <= 64u << 20);
+    blocks_close(b);
+    struct blocks_options o = {.dir = dir, .keep_free = 1ull << 60};
+    size_t lost;
+    assert_int_equal(blocks_open(&b, &o, &lost), 0);
+    assert_int_equal(blocks_put_unsynced(b, &v[1], 1), -ENOSPC);
+    assert_false(blocks_has(b, &v[1].id, NULL));
+    assert_holds(b, &v[0]);
+    blocks_stat(b, &st);
+    assert_true(st.keep_free == 1ull << 60 && st.free_bytes > 0 && st.free_bytes < st.keep_free);
+    blocks_synced(b, &v[0].id, 1); /* what is sent is sent all the same */
+    blocks_stat(b, &st);
+    assert_int_equal(st.unsynced_blocks, 0);
+    blocks_close(b);
+    drop_item(&v[0]);
+    drop_item(&v[1]);
+}
+
 /* A block that is in the cache and cannot be made unsynced for want of room: every attempt says so,
  * and what the store says afterwards is what it says after reopening. */
 static void no_room_to_mark(void **state)
@@ -573,6 +600,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(torn_by_power_loss, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(no_room, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(no_room_to_mark, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(the_outbox_leaves_room, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(put_beside_fetch, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(a_newer_file_is_refused, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(a_file_from_before_versions_is_read, make_dir, remove_dir),

@@ -75,8 +75,9 @@ static void takes_options(void **state)
         parse("-n", "h", "-o",
               "state=/a\\,b c,fsync=local,close=commit,log_level=debug,fsync_timeout=0.5,timeout=2",
               "/m", "-o",
-              "copies=2,race=0,cache_size=3M,dirty_max=1GiB,allow_other,eager_put,prefer=hq", "-sv",
-              "-o", "coherence=strict,locks=global,owners=name", "-r", "-f", NULL),
+              "copies=2,race=0,cache_size=3M,keep_free=5M,dirty_max=1GiB,allow_other,eager_put,"
+              "prefer=hq",
+              "-sv", "-o", "coherence=strict,locks=global,owners=name", "-r", "-f", NULL),
         0);
     assert_string_equal(args.fs.state, "/a,b c");
     assert_int_equal(args.fs.fsync, SYNC_LOCAL);
@@ -86,6 +87,7 @@ static void takes_options(void **state)
     assert_int_equal(args.fs.timeout_ms, 2000);
     assert_int_equal(args.fs.copies, 2);
     assert_int_equal(args.fs.race_percent, 0);
+    assert_true(args.fs.keep_free == 5u << 20);
     assert_true(args.fs.cache_size == 3u << 20 && args.fs.dirty_max == 1u << 30);
     assert_true(args.fs.allow_other && args.fs.eager_put && args.fs.read_only && args.foreground);
     assert_string_equal(args.fs.prefer, "hq");
