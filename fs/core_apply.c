@@ -242,7 +242,7 @@ static int take_attributes(struct apply *w, struct nrow *n, const struct m_inode
     if (is_dir(n->type)) {
         size_t names = 0;
         if (!err)
-            err = node_names(w->c, n->id, &names);
+            err = node_names(w->c, n->id, 1, &names);
         struct core_ns ns;
         if (!err)
             err = ns_get(w->c, w->ns, &ns);
@@ -425,7 +425,7 @@ static int lives_on(struct apply *w, uint64_t node, struct nrow *n, bool *yes)
 {
     size_t names;
     *yes = false;
-    int err = node_names(w->c, node, &names);
+    int err = node_names(w->c, node, 1, &names);
     if (!err && !names)
         err = node_get(w->c, node, n);
     if (err || names)
@@ -563,7 +563,7 @@ static int forget_lost(struct apply *w, uint64_t node)
     size_t names;
     int err = node_get(w->c, node, &n);
     if (!err)
-        err = node_names(w->c, node, &names);
+        err = node_names(w->c, node, 1, &names);
     if (err)
         return err == -ENOENT ? 0 : err;
     if (!names && is_dir(n.type) && ((n.pend | n.sent) & FACET_CREATE)) {

@@ -278,7 +278,7 @@ static int removes_dir(struct core *c, const struct erow *e, bool *yes)
 {
     size_t names = 1;
     int err = e->base_node && e->base_node != e->node && is_dir(e->base_type)
-                  ? node_names(c, e->base_node, &names)
+                  ? node_names(c, e->base_node, 1, &names)
                   : 0;
     *yes = names == 0;
     return err;

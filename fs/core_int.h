@@ -150,7 +150,8 @@ int nlink_add(struct core *c, uint64_t node, int delta);
 int node_touch(struct core *c, struct nrow *n, uint32_t facets,
                int64_t now);                 /* marks pending; puts */
 int node_purge(struct core *c, uint64_t id); /* if nothing refers to it */
-int node_names(struct core *c, uint64_t id, size_t *n);
+/* How many names it has, counted up to `most`: a file can have tens of thousands. */
+int node_names(struct core *c, uint64_t id, size_t most, size_t *n);
 int node_parent(struct core *c, const struct nrow *n,
                 uint64_t *parent); /* first name's directory */
 /* The node can be changed: a member with the editor's role. 0, -EROFS, -EACCES */

@@ -73,9 +73,12 @@ int nlink_add(struct core *c, uint64_t node, int delta)
     return tree_step(c->t, s);
 }
 
-int node_names(struct core *c, uint64_t id, size_t *n)
+int node_names(struct core *c, uint64_t id, size_t most, size_t *n)
 {
-    sqlite3_stmt *s = tree_stmt(c->t, "SELECT count(*) FROM entry WHERE node = ?1 AND node != 0");
+    sqlite3_stmt *s =
+        tree_stmt(c->t, "SELECT count(*) FROM (SELECT 1 FROM entry WHERE node = ?1 AND node != 0"
+                        " LIMIT ?2)");
+    sqlite3_bind_int64(s, 2, (int64_t)most);
     sqlite3_bind_int64(s, 1, (int64_t)id);
     int rc = tree_step(c->t, s);
     if (rc < 0)
@@ -249,7 +252,7 @@ static int writable_dir(struct core *c, uint64_t id, struct nrow *dir)
     if (!err)
         err = ns_get(c, dir->ns, &ns);
     if (!err && ns.root != id) {
-        err = node_names(c, id, &names);
+        err = node_names(c, id, 1, &names);
         if (!err && !names)
             err = -ENOENT; /* removed, but still somebody's current directory */
     }
@@ -567,7 +570,7 @@ static int name_lost(struct core *c, const struct core_who *who, uint64_t node)
     size_t names;
     int err = node_get(c, node, &n);
     if (!err)
-        err = node_names(c, node, &names);
+        err = node_names(c, node, 1, &names);
     if (err)
         return err;
     if (is_dir(n.type) && !names)

@@ -52,7 +52,7 @@ static int was_moved(struct lost *w, const struct m_entry *m, bool *yes)
         return err;
     err = node_get(w->c, m->node, &n);
     if (!err)
-        err = node_names(w->c, m->node, &names);
+        err = node_names(w->c, m->node, SIZE_MAX >> 1, &names);
     if (!err)
         *yes = names && (known || is_dir(n.type) || names >= n.nlink);
     return err == -ENOENT ? 0 : err;
@@ -70,7 +70,7 @@ static int lower_value(struct lost *w, struct erow *e, const struct m_entry *m)
         return err ? err : moved ? entry_settle(w->c, e) : give(w, e, e->base_node, e->base_type);
     }
     if (e->node && e->node != e->base_node && is_dir(e->base_type)) {
-        int err = node_names(w->c, e->base_node, &names);
+        int err = node_names(w->c, e->base_node, 1, &names);
         if (err || !names) /* a directory that is nowhere here, nor what is in it */
             return err ? err : rebase_entry(w->c, e, w->now, w->fx);
     }

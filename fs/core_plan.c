@@ -268,7 +268,7 @@ static int write_entry(struct writer *w, uint64_t id, struct core_need *need)
     if (!err && e.base_node)
         err = node_get(w->c, e.base_node, &base);
     if (!err && e.base_node)
-        err = node_names(w->c, e.base_node, &names);
+        err = node_names(w->c, e.base_node, 1, &names);
     if (err == -ENOENT) { /* its content's revision is to be told */
         *need = (struct core_need){.kind = NEED_NODE, .ns = e.ns, .node = e.base_node};
         return CORE_NEED;

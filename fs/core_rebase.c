@@ -60,7 +60,7 @@ static int is_named(struct core *c, uint64_t dir, uint64_t root, bool *yes)
     *yes = dir == root || err == -ENOENT; /* not loaded: the server has it */
     if (err || *yes)
         return err == -ENOENT ? 0 : err;
-    err = node_names(c, dir, &names);
+    err = node_names(c, dir, 1, &names);
     *yes = names > 0;
     return err;
 }
@@ -317,7 +317,7 @@ static int same_file(struct core *c, const struct nrow *a, const struct nrow *b,
             (!c->hooks.in_tree || c->hooks.in_tree(c->hooks.ctx, a->id));
     if (!*same)
         return 0;
-    int err = node_names(c, a->id, &names);
+    int err = node_names(c, a->id, 1, &names);
     for (size_t i = 0; !err && i < 2; i++)
         err = span_gaps(c, i ? a->id : b->id, SPAN_KNOWN, 0, a->size, &gaps);
     if (!err)
@@ -438,7 +438,7 @@ static int give_up(struct core *c, struct erow *e, int64_t now, struct core_effe
         back = node_get(c, e->sent_node, &n) == 0 ? e->sent_node : 0;
         type = n.type;
     }
-    int err = back ? node_names(c, back, &names) : 0;
+    int err = back ? node_names(c, back, 1, &names) : 0;
     if (names)
         back = 0;
     if (!err)
@@ -468,7 +468,7 @@ int rebase_one_name(struct core *c, uint64_t dir, int64_t now, struct core_effec
 static int claim_lost(struct core *c, uint64_t node, struct core_effects *fx)
 {
     size_t names;
-    int err = node_names(c, node, &names);
+    int err = node_names(c, node, 1, &names);
     if (!err && !names)
         err = rebase_restore(c, node, fx);
     return err ? err : node_purge(c, node);
@@ -498,7 +498,7 @@ int rebase_entry(struct core *c, struct erow *e, int64_t now, struct core_effect
     else if (!err && merged)
         err = merge_dirs(c, local, e->base_node, now, fx);
     else if (!err && local && is_dir(local_type))
-        err = node_names(c, local, &names); /* it may have got its old one back */
+        err = node_names(c, local, 1, &names); /* it may have got its old one back */
     if (!err && local && !claimed && !merged && !names)
         err = step_aside(c, e, local, local_type, now, fx);
     return !err && is_dir(e->base_type) ? rebase_cycles(c, e->base_node, fx) : err;

@@ -139,7 +139,7 @@ static int forget(struct core *c, uint64_t node)
     size_t names;
     int err = node_get(c, node, &n);
     if (!err)
-        err = node_names(c, node, &names);
+        err = node_names(c, node, 1, &names);
     if (!err && !names && is_dir(n.type)) {
         n.nlink = 0;
         err = node_put(c, &n);
