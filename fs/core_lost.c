@@ -262,7 +262,7 @@ static int count_names(struct lost *w, const struct m_inode *m, struct nrow *n)
     if (!err)
         err = ns_get(w->c, w->ns, &ns);
     if (!err && is_dir(n->type) && ns.root != n->id)
-        err = node_names(w->c, n->id, &names);
+        err = node_names(w->c, n->id, 1, &names);
     n->links = names || m->gone ? 0 : (uint32_t)m->nlink;
     n->nlink = nlink < 0 || !names ? 0 : (uint32_t)nlink;
     effect_add(w->fx, EFFECT_ATTR, w->ns, n->id);
