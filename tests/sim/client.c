@@ -280,6 +280,7 @@ static void take_views(struct client *c, const struct m_session_ans *a)
         v->ns = n.id;
         v->root = n.root;
         v->member = n.member;
+        v->list_wanted = true; /* its mark may be another one */
         for (unsigned i = 0; i < SERVERS_MAX; i++)
             v->candidate[i].assigned = false;
     }
@@ -322,7 +323,7 @@ static void session_answer(struct client *c, struct bytes body, struct rng *r)
 }
 
 /* ---- journal --------------------------------------------------------------------------------- */
-static void list_start(struct client *c, const struct view *v, struct rng *r)
+static void list_start(struct client *c, struct view *v, struct rng *r)
 {
     struct core_ns n;
     if (!client_ok(c, core_ns_get(c->core, v->ns, &n), "core_ns_get"))
@@ -334,17 +335,24 @@ static void list_start(struct client *c, const struct view *v, struct rng *r)
                            .marks_n = n.mark != 0,
                            .limit_bytes = 1 + rng_below(r, 3000)};
     bool news = n.cursor != c->s->server.seen[server_ns(c->s, v->ns)];
-    if (!news && !rng_percent(r, 10)) /* the server would let it wait */
+    if (!news && !v->list_wanted && !rng_percent(r, 10)) /* the server would let it wait */
         return;
-    client_call(c, CALL_LIST, 0, v->ns, "list", &m_list_req_desc, &q);
+    struct m_mark *all = NULL;
+    if (v->marks && client_ok(c, core_marks(c->core, v->ns, &all, &q.marks_n), "core_marks"))
+        q.marks = all;
+    if (c->core && client_call(c, CALL_LIST, 0, v->ns, "list", &m_list_req_desc, &q))
+        v->list_wanted = false;
+    free(all);
 }
 
 static void list_answer(struct client *c, struct view *v, int status, struct bytes body)
 {
     if (status == ERR_FORBIDDEN)
         c->session_wanted = true;
-    if (status)
+    if (status) {
+        v->list_wanted = true;
         return;
+    }
     records_clear(v);
     buf_append(&v->records.body, body.p, body.n);
     if (msg_decode(&m_list_ans_desc, &v->records.ans, v->records.body.p, v->records.body.n,
@@ -409,7 +417,8 @@ static void load_start(struct client *c)
 {
     struct core_need need = c->needs[--c->needs_n];
     const struct view *v = client_view(c, need.ns);
-    if (v && (v->resync.at || v->records.ans.resync)) /* whoever needs it asks again */
+    if (v && (v->resync.on || v->records.ans.resync ||
+              v->records.ans.other)) /* whoever needs it asks again */
         return;
     struct buf body = {0};
     const char *method;
@@ -506,6 +515,7 @@ void client_effects(struct client *c, struct core_effects *fx)
         case EFFECT_DONE:
             sim_log(c->s, "c%u request %llu ends: status %d at %llu", c->index,
                     (unsigned long long)e->other, (int)e->status, (unsigned long long)e->sjid);
+            lane_ended(client_view(c, e->ns), e->other);
             break;
         default:
             break;
@@ -516,17 +526,17 @@ void client_effects(struct client *c, struct core_effects *fx)
 /* ---- turns ----------------------------------------------------------------------------------- */
 static void view_turn(struct client *c, struct view *v, struct rng *r)
 {
-    if (v->records.ans.resync && !client_calling(c, CALL_LOAD, v->ns)) {
-        uint64_t at = v->records.ans.resync, mark = v->records.ans.mark;
+    bool gap = v->records.ans.resync || v->records.ans.other;
+    if (gap && !client_calling(c, CALL_LOAD, v->ns)) {
+        resync_start(c, v, &v->records.ans);
         records_clear(v);
-        resync_start(c, v, at, mark);
     }
-    if (v->resync.at && v->member) {
+    if (v->resync.on && v->member) {
         resync_turn(c, v);
         return;
     }
-    if (client_reaches(c, 0) && v->member && !client_calling(c, CALL_LIST, v->ns) &&
-        !v->records.ans.resync && v->records.next == v->records.ans.records_n)
+    if (client_reaches(c, 0) && v->member && !client_calling(c, CALL_LIST, v->ns) && !gap &&
+        v->records.next == v->records.ans.records_n)
         list_start(c, v, r);
     for (unsigned k = 0; c->core && v->records.next < v->records.ans.records_n && k < 3; k++)
         apply_one(c, v);
@@ -566,6 +576,8 @@ void client_answer(struct client *c, struct call *k, int status, struct bytes bo
     case CALL_LIST:
         if (v)
             list_answer(c, v, status, body);
+        if (v && !status && done.id > c->heard && !v->records.ans.other)
+            c->strange &= ~(1u << server_ns(c->s, v->ns));
         break;
     case CALL_REQUESTS:
     case CALL_RESYNC:
@@ -586,7 +598,7 @@ static bool view_quiet(struct client *c, const struct view *v, bool parked)
     struct core_ns n;
     if (parked && !v->member)
         return true;
-    if (v->lane.phase != LANE_IDLE || v->records.ans.records_n || v->resync.at)
+    if (v->lane.phase != LANE_IDLE || v->records.ans.records_n || v->resync.on)
         return false;
     if (core_ns_status(c->core, v->ns, &n) || n.cursor != server_head(c->s, v->ns))
         return false;

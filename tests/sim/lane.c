@@ -24,6 +24,12 @@ void lane_reset(struct view *v)
     v->lane = (struct lane){0};
 }
 
+void lane_ended(struct view *v, uint64_t request)
+{
+    if (v && v->lane.phase != LANE_IDLE && v->lane.plan.request == request)
+        lane_reset(v);
+}
+
 /* ---- steps ----------------------------------------------------------------------------------- */
 static void send_commit(struct client *c, struct view *v)
 {
@@ -50,8 +56,11 @@ static void send_commit(struct client *c, struct view *v)
     for (size_t i = 0; i < l->not_held_n; i++)
         not_held[i] = c->s->ledger.w[l->not_held[i]].id;
     upload_receipts(c, v, &q, &ar);
-    if (client_call(c, CALL_COMMIT, 0, v->ns, "commit", &m_commit_req_desc, &q))
-        v->lane.phase = LANE_SENT;
+    struct call *k = client_call(c, CALL_COMMIT, 0, v->ns, "commit", &m_commit_req_desc, &q);
+    if (!k)
+        return;
+    k->request = p->request;
+    v->lane.phase = LANE_SENT;
 }
 
 static void send_question(struct client *c, struct view *v)
@@ -60,8 +69,11 @@ static void send_question(struct client *c, struct view *v)
     unsigned k = (unsigned)__builtin_ctz(v->lane.targets);
     struct m_diff_req q = {
         .ns = p->ns, .target = c->s->server.inst->server[k].id, .ids = p->ids, .ids_n = p->ids_n};
-    if (client_call(c, CALL_DIFF, 0, v->ns, "diff", &m_diff_req_desc, &q))
-        v->lane.phase = LANE_ASKED;
+    struct call *call = client_call(c, CALL_DIFF, 0, v->ns, "diff", &m_diff_req_desc, &q);
+    if (!call)
+        return;
+    call->request = p->request;
+    v->lane.phase = LANE_ASKED;
 }
 
 /* ---- planning
@@ -339,10 +351,13 @@ void lane_answer(struct client *c, struct call *k, int status, struct bytes body
             upload_answer(c, v, k, status, body);
         return;
     }
-    if (v->lane.phase != (k->kind == CALL_COMMIT ? LANE_SENT : LANE_ASKED))
+    if (v->lane.phase != (k->kind == CALL_COMMIT ? LANE_SENT : LANE_ASKED) ||
+        k->request != v->lane.plan.request) /* which has ended meanwhile */
         return;
     if (status == ERR_FORBIDDEN)
         c->session_wanted = true;
+    if (status == ERR_RESYNC) /* not the journal that it was planned on */
+        v->list_wanted = true;
     if (status)
         v->lane.phase = LANE_READY;
     else if (k->kind == CALL_COMMIT)
@@ -387,6 +402,11 @@ static void fsync_done(struct client *c, struct fsync_wait *f)
 {
     struct ledger *l = &c->s->ledger;
     c->s->count.fsyncs++;
+    if (c->strange >> server_ns(c->s, f->ns) & 1) { /* what is lost it believes to be committed */
+        marks_free(&f->marks);
+        f->used = false;
+        return;
+    }
     sim_log(c->s, "c%u fsync of %llx is done", c->index, (unsigned long long)f->node);
     verify_reach(c->s, f->ns);
     for (size_t i = 0; i < f->marks.n && !c->s->failed; i++) {

@@ -200,6 +200,16 @@ void ledger_power_lost(struct ledger *l, unsigned client, struct rng *r)
     }
 }
 
+void ledger_restored(struct ledger *l, const uint64_t *kept)
+{
+    for (uint32_t i = 0; i < l->n; i++) {
+        struct written *w = &l->w[i];
+        w->live &= w->reachable | kept[i] | ~w->committed;
+        w->committed = w->reachable;
+        w->carried = w->referred;
+    }
+}
+
 void ledger_weaken(struct ledger *l, uint64_t node)
 {
     if (!ledger_weak(l, node) && l->weak_n < sizeof l->weak / sizeof *l->weak)

@@ -53,7 +53,7 @@ static uint64_t name_key(uint64_t parent, struct bytes name)
 
 static bool off(const struct sim *s)
 {
-    return s->p.bounds.extents != 0;
+    return s->p.bounds.extents != 0 || s->observer.blind;
 }
 
 void observer_reset(struct observer *o)
@@ -61,6 +61,7 @@ void observer_reset(struct observer *o)
     for (size_t i = 0; i < o->files_n; i++)
         extent_list_free(&o->file[i].content);
     o->files_n = o->states_n = o->saves_n = 0;
+    o->blind = false;
     memset(o->name, 0, sizeof o->name);
 }
 

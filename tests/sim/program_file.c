@@ -51,7 +51,8 @@ bool program_sees_all(struct attempt *t, uint64_t node, uint64_t off, uint64_t e
                       struct marks *out)
 {
     bool ok = program_sees(t->c, node, off, end, out);
-    if (!ok && !t->c->s->failed && !t->c->s->p.prune) /* it may be forgotten: then not now */
+    if (!ok && !t->c->s->failed && !t->c->s->p.prune &&
+        !t->c->s->server.restored) /* it may be forgotten: then not now */
         sim_fail(t->c->s, "client %u: the content of %llx cannot be told", t->c->index,
                  (unsigned long long)node);
     return ok;

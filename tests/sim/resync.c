@@ -16,18 +16,27 @@ void resync_reset(struct view *v)
     v->resync.run = run + 1; /* what was asked until now has no meaning any more */
 }
 
-void resync_start(struct client *c, struct view *v, uint64_t at, uint64_t mark)
+void resync_start(struct client *c, struct view *v, const struct m_list_ans *a)
 {
     struct core_ns n;
+    uint64_t at = a->other ? a->common : a->resync;
+    if (a->other && !v->marks) { /* where they part is asked with all marks */
+        v->marks = v->list_wanted = true;
+        return;
+    }
     if (!client_ok(c, core_ns_get(c->core, v->ns, &n), "core_ns_get"))
         return;
-    if (n.cursor >= at) /* an answer came meanwhile, and moved it */
+    v->marks = false;
+    if (!a->other && n.cursor >= at) /* an answer came meanwhile, and moved it */
         return;
     c->s->count.resyncs++;
     sim_log(c->s, "c%u compares %s with %llu", c->index, ns_names[server_ns(c->s, v->ns)],
             (unsigned long long)at);
+    v->resync.on = true;
     v->resync.at = at;
-    v->resync.mark = mark;
+    v->resync.mark = a->other ? 0 : a->mark;
+    v->resync.head = a->resync;
+    v->resync.other = a->other;
 }
 
 static void begin(struct client *c, struct view *v)
@@ -56,6 +65,9 @@ static void apply(struct client *c, struct view *v)
 static void ask_requests(struct client *c, struct view *v)
 {
     struct m_requests_req q = {.ns = v->ns};
+    if (v->resync.other &&
+        !client_ok(c, core_journal_other(c->core, v->ns, v->resync.head), "core_journal_other"))
+        return;
     int err = core_requests_from(c->core, v->ns, &q.from);
     if (err == -ENOENT)
         begin(c, v);
@@ -118,14 +130,17 @@ static void requests_answer(struct client *c, struct view *v, struct bytes body)
 void resync_answer(struct client *c, struct view *v, const struct call *k, int status,
                    struct bytes body)
 {
-    if (!v->resync.at || (k->kind == CALL_RESYNC && k->run != v->resync.run))
+    if (!v->resync.on || (k->kind == CALL_RESYNC && k->run != v->resync.run))
         return;
     if (status == ERR_FORBIDDEN)
         c->session_wanted = true;
     if (status && k->kind == CALL_RESYNC)
         core_resync_again(v->resync.core, k->slot);
-    if (status == ERR_RESYNC) /* with a later one */
+    if (status == ERR_RESYNC) { /* with a later one; or they part elsewhere */
+        v->list_wanted = true;
+        v->marks = v->resync.other;
         resync_reset(v);
+    }
     if (status)
         return;
     if (k->kind == CALL_REQUESTS && !v->resync.core) {

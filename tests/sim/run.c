@@ -257,6 +257,7 @@ struct sim *sim_new(void)
     if (!s)
         abort();
     s->server.disk = simvfs_new("sim-meta");
+    s->server.copy.disk = simvfs_new("sim-copy");
     for (unsigned i = 0; i < CLIENTS_MAX; i++) {
         char name[16];
         snprintf(name, sizeof name, "sim-%u", i);
@@ -273,6 +274,7 @@ void sim_free(struct sim *s)
     observer_reset(&s->observer);
     warm_free(s->server.disk);
     simvfs_free(s->server.disk);
+    simvfs_free(s->server.copy.disk);
     simvfs_free(s->empty);
     for (unsigned i = 0; i < CLIENTS_MAX; i++) {
         warm_free(s->client[i].disk);

@@ -32,6 +32,7 @@ int server_start(struct sim *s, const struct installation *i)
     simvfs_reset(v->disk, s->seed ^ 0x5e5e);
     simvfs_copy(v->disk, i->disk);
     v->inst = i;
+    v->copy.taken = v->restored = false;
     memset(v->seen, 0, sizeof v->seen);
     memset(v->facts, 0, sizeof v->facts);
     return server_open(s);
@@ -59,6 +60,50 @@ void server_crash(struct sim *s)
             sim_fail(s, "after a power loss the journal ends at %llu; %llu was acknowledged",
                      (unsigned long long)head, (unsigned long long)v->seen[n]);
     }
+}
+
+void server_copy(struct sim *s)
+{
+    struct server *v = &s->server;
+    server_follow(s);
+    simvfs_reset(v->copy.disk, 1);
+    simvfs_copy(v->copy.disk, v->disk);
+    memcpy(v->copy.seen, v->seen, sizeof v->seen);
+    memcpy(v->copy.facts, v->facts, sizeof v->facts);
+    v->copy.taken = true;
+    sim_log(s, "the server's database is copied");
+}
+
+/* Nobody was told that an fsync has ended who still waits for it. */
+static void forget_fsyncs(struct client *c)
+{
+    for (size_t i = 0; i < BARRIERS_MAX; i++) {
+        marks_free(&c->fsyncs[i].marks);
+        c->fsyncs[i] = (struct fsync_wait){0};
+    }
+}
+
+void server_restore(struct sim *s)
+{
+    struct server *v = &s->server;
+    server_follow(s);
+    simvfs_crash(v->disk);
+    server_stop(v);
+    simvfs_reset(v->disk, s->seed ^ s->step);
+    simvfs_copy(v->disk, v->copy.disk);
+    sim_log(s, "the server's database is the copy again");
+    s->count.restores++;
+    v->restored = true;
+    memcpy(v->seen, v->copy.seen, sizeof v->seen);
+    memcpy(v->facts, v->copy.facts, sizeof v->facts);
+    s->observer.blind = true;
+    for (unsigned k = 0; k < s->opt.clients; k++) {
+        forget_fsyncs(&s->client[k]);
+        s->client[k].strange = UINT32_MAX;
+        s->client[k].heard = s->client[k].next_call;
+    }
+    if (!server_open(s))
+        verify_restored(s);
 }
 
 enum ns_index server_ns(const struct sim *s, uint64_t ns)

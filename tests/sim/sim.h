@@ -102,6 +102,9 @@ void ledger_durable(struct ledger *l, unsigned client);
 /* Power loss at a client: what never reached the journal, nor was promised, need not be found. r:
  * and blocks are lost that were not on its disk yet, at random; or NULL. */
 void ledger_power_lost(struct ledger *l, unsigned client, struct rng *r);
+/* The server's tree is an older one, which has been looked at: what it does not reach is not
+ * committed, and lost, unless kept by whoever wrote it (bytes, by write). */
+void ledger_restored(struct ledger *l, const uint64_t *kept);
 /* A file of several names lost one: somebody else may take the others without knowing its content.
  */
 void ledger_weaken(struct ledger *l, uint64_t node);
@@ -135,6 +138,7 @@ struct observer {
         bool dirty; /* its content was to be sent */
     } save[SAVES_MAX];
     size_t saves_n;
+    bool blind; /* what there was before is not known any more */
 };
 void observer_reset(struct observer *o);
 /* A program of the client has changed the file's content. */
@@ -178,6 +182,12 @@ struct server {
     const struct installation *inst;
     uint64_t seen[NAMESPACES]; /* journals followed up to here: all of it was acknowledged */
     uint64_t facts[1 << 13];   /* hashes of what its records brought: nodes, entries, requests */
+    struct {                   /* a copy of its disk, and what was so then */
+        struct simvfs *disk;
+        uint64_t seen[NAMESPACES], facts[1 << 13];
+        bool taken;
+    } copy;
+    bool restored; /* from it */
 };
 int server_start(struct sim *s, const struct installation *i);
 void server_stop(struct server *v);
@@ -195,6 +205,9 @@ void server_prune(struct sim *s, unsigned history_ms);
 /* A block server reports itself. */
 void server_beat(struct sim *s, unsigned server);
 void server_crash(struct sim *s);
+/* Its database is copied, and later put back to that. */
+void server_copy(struct sim *s);
+void server_restore(struct sim *s);
 /* Follows the journals: what is in them must stay. */
 void server_follow(struct sim *s);
 uint64_t server_head(struct sim *s, uint64_t ns);
@@ -268,7 +281,7 @@ enum call_kind {
 struct call {
     enum call_kind kind;
     uint8_t to;
-    uint64_t id, ns;
+    uint64_t id, ns, request; /* request: which a commit or a question is about */
     struct core_need need;
     uint64_t run; /* CALL_RESYNC: of which comparison, and which of its questions */
     unsigned slot;
@@ -313,9 +326,13 @@ struct view { /* a namespace as one client sees it */
         struct m_list_ans ans;
         size_t next;
     } records;
-    struct { /* at 0: none; core NULL: requests are asked for first */
+    bool list_wanted, marks; /* marks: all that are kept are to be named */
+    struct {                 /* core NULL: requests are asked for first */
+        bool on;
         uint64_t at;
         uint64_t mark;
+        uint64_t head;
+        bool other; /* head is that of another journal: `at` is where it and ours part */
         struct core_resync *core;
         uint64_t run;
     } resync;
@@ -405,6 +422,8 @@ struct client {
     struct fsync_wait fsyncs[BARRIERS_MAX];
     struct op op;
     uint64_t planned; /* the newest request */
+    unsigned strange; /* bit per namespace: it has not heard that the server was put back … */
+    uint64_t heard;   /* … before that call */
     struct { /* what was found when the tree had seen so many changes; not looked for again */
         int64_t verified, idle;
     } at;
@@ -430,7 +449,8 @@ struct call *client_call(struct client *c, enum call_kind kind, unsigned to, uin
 struct call *client_send(struct client *c, enum call_kind kind, unsigned to, uint64_t ns,
                          const char *method, struct buf *body);
 bool client_calling(const struct client *c, enum call_kind kind, uint64_t ns);
-void resync_start(struct client *c, struct view *v, uint64_t at, uint64_t mark);
+/* The journal does not go on from the cursor: as the answer to a list says. */
+void resync_start(struct client *c, struct view *v, const struct m_list_ans *a);
 void resync_turn(struct client *c, struct view *v);
 void resync_answer(struct client *c, struct view *v, const struct call *k, int status,
                    struct bytes body);
@@ -443,6 +463,7 @@ void client_say(struct client *c, struct buf *out); /* why not quiet */
 void lane_turn(struct client *c, struct view *v, struct rng *r);
 void lane_answer(struct client *c, struct call *k, int status, struct bytes body);
 void lane_reset(struct view *v);
+void lane_ended(struct view *v, uint64_t request); /* also one that is not under way */
 /* A final answer, from the server or made here. */
 void lane_final(struct client *c, struct view *v, const struct m_commit_ans *a);
 void fsync_turn(struct client *c);
@@ -469,6 +490,8 @@ bool program_sees(struct client *c, uint64_t node, uint64_t off, uint64_t end, s
 void verify_tree(struct client *c);
 /* What the server's current tree of a namespace reaches, into the ledger. */
 void verify_reach(struct sim *s, uint64_t ns);
+/* The metadata server was put back: what of that need not be found in the end. */
+void verify_restored(struct sim *s);
 /* What is refused is kept: at the server or in the tree of a client that lists it as parked. */
 void verify_parked(struct sim *s);
 /* At the end: all trees equal, nothing lost. */
@@ -497,7 +520,7 @@ struct options {
 };
 struct counts {
     unsigned long ops, commits, conflicts, fsyncs, crashes, records, missing, loads, copies,
-        refused, parked, lost, resyncs, brought, removed;
+        refused, parked, lost, resyncs, brought, removed, restores;
 };
 void counts_add(struct counts *sum, const struct counts *c);
 struct sim {
@@ -521,6 +544,7 @@ struct sim {
         unsigned grace_ms; /* of garbage collection, where there is any */
         struct core_bounds bounds;
         bool share;      /* two accounts, in one namespace */
+        bool restore;    /* the metadata server is put back to an older state */
         bool lossy;      /* a loss of power takes blocks, too */
         unsigned refuse; /* enum refusals */
         uint64_t ops;    /* bits of op_kind that programs use */

@@ -544,6 +544,29 @@ void verify_parked(struct sim *s)
         verify_ledger(s);
 }
 
+void verify_restored(struct sim *s)
+{
+    uint64_t *kept = calloc(WRITES_MAX, sizeof *kept), bytes;
+    struct ledger *l = &s->ledger;
+    size_t nodes;
+    if (!kept)
+        abort();
+    for (unsigned k = 0; k < s->opt.clients; k++) {
+        if (!s->client[k].core) /* what it has comes later, and is not looked at */
+            continue;
+        reach_none(s);
+        reach_local(&s->client[k]);
+        for (uint32_t i = 0; i < l->n; i++)
+            kept[i] |= l->w[i].client == k ? l->w[i].reachable : 0;
+    }
+    reach_none(s);
+    for (unsigned n = 0; n < NAMESPACES && !s->failed; n++)
+        server_walk(s, s->server.inst->ns[n], NULL, &nodes, &bytes);
+    if (!s->failed)
+        ledger_restored(l, kept);
+    free(kept);
+}
+
 static void verify_client(struct client *c, uint64_t ns, const struct buf *server)
 {
     cleanup_buf struct buf text = {0};

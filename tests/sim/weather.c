@@ -98,6 +98,7 @@ void weather_draw(struct sim *s)
     s->p.lossy = s->p.power && rng_percent(&r, 25);
     s->p.ops = rng_percent(&r, 50) ? UINT64_MAX : rng_u64(&r) | 1u << OP_CREATE | 1u << OP_WRITE;
     s->p.prune = rng_percent(&r, 20) ? 5 + rng_below(&r, 20) : 0;
+    s->p.restore = rng_percent(&r, 15) && !s->p.refuse && !s->p.gc && !s->p.prune;
     s->p.grace_ms = 0;
     if (s->p.gc) {
         s->p.grace_ms = GRACE_MIN_MS + rng_below(&r, GRACE_MORE_MS);
@@ -297,8 +298,21 @@ static void refusals(struct sim *s, struct rng *r)
     }
 }
 
+/* It is put back to a copy that was made a while ago, once. */
+static void set_back(struct sim *s, struct rng *r)
+{
+    if (s->server.restored || simvfs_crashed(s->server.disk) || !rng_percent(r, 1))
+        return;
+    if (s->server.copy.taken)
+        server_restore(s);
+    else
+        server_copy(s);
+}
+
 void weather_accidents(struct sim *s, struct rng *r)
 {
+    if (s->p.restore)
+        set_back(s, r);
     crashes(s, r);
     if (!s->failed)
         partitions(s, r);
