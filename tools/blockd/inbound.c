@@ -104,6 +104,19 @@ void inbound_renew(struct inbound *in, uint64_t by, int64_t now, int64_t for_ms)
     pthread_mutex_unlock(&in->lock);
 }
 
+void inbound_leave(struct inbound *in, uint64_t by)
+{
+    pthread_mutex_lock(&in->lock);
+    for (size_t i = 0; i < BUCKETS && in->n; i++)
+        for (struct claim **at = &in->bucket[i]; *at;) {
+            if ((*at)->by == by)
+                drop(in, at);
+            else
+                at = &(*at)->next;
+        }
+    pthread_mutex_unlock(&in->lock);
+}
+
 void inbound_release(struct inbound *in, const struct block_id *id)
 {
     pthread_mutex_lock(&in->lock);

@@ -22,6 +22,8 @@ bool inbound_claim(struct inbound *in, const struct block_id *id, uint64_t by, i
 /* Something of `by` has come: what it has claimed beside that it brings next. The claims that stand
  * last so much longer from now on. */
 void inbound_renew(struct inbound *in, uint64_t by, int64_t now, int64_t for_ms);
+/* A block server makes one offer after the other: what it claimed before it brings no more. */
+void inbound_leave(struct inbound *in, uint64_t by);
 void inbound_release(struct inbound *in, const struct block_id *id);
 size_t inbound_count(struct inbound *in);
 #endif

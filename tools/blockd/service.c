@@ -462,6 +462,7 @@ static void handle_offer(void *ctx, struct httpd_req *q)
     for (size_t i = 0; i < o.blocks_n; i++)
         bytes += info[i].there || o.blocks[i].len > BLOCK_MAX ? 0 : o.blocks[i].len;
     int64_t claim_ms = replicate_claim_ms(bytes);
+    inbound_leave(in, peer);
     struct m_offer_ans ans = {.accepted = arena_alloc(a, (o.blocks_n + 1) * sizeof *ans.accepted),
                               .later = arena_alloc(a, (o.blocks_n + 1) * sizeof *ans.later)};
     for (size_t i = 0; i < o.blocks_n; i++) {

@@ -193,6 +193,10 @@ static void test_claims_last_as_long_as_what_they_are_for(void **state)
     assert_true(inbound_claim(in, &b, 2, slow + most, most));
     assert_true(inbound_claim(in, &a, INBOUND_SELF, 0, most));
     assert_false(inbound_claim(in, &a, INBOUND_SELF, 1, most)); /* another thread has it */
+    inbound_leave(in, 2);
+    assert_true(inbound_claim(in, &b, 3, slow + most + 1, most));
+    inbound_leave(in, 2); /* says nothing of what others have */
+    assert_false(inbound_claim(in, &b, 1, slow + most + 2, most));
     inbound_renew(in, 2, 10 * most, most); /* what ran out is not taken up again */
     assert_true(inbound_claim(in, &b, 1, 10 * most, most));
     inbound_free(in);
