@@ -694,9 +694,30 @@ static int ns_unpark(struct core *c, const struct m_namespace *m)
     return tree_step(c->t, s);
 }
 
+/* The server's database was found to be an older copy. Where this tree is one as well (both on one
+ * machine, and one backup of it), ids behind those that it remembers may be others' nodes by now:
+ * they are left out. */
+static int epoch_learn(struct core *c, uint64_t epoch)
+{
+    uint64_t from = c->node_limit + NODE_EPOCH;
+    if (!epoch || epoch == meta_or(c, "epoch", 0) || c->depth > 0)
+        return 0;
+    if ((from + NODE_RANGE) >> NODE_COUNTER_BITS)
+        return 0; /* 255 restores later: what is left is used up one by one */
+    int err = tree_reserve(c->t, "node_limit", (int64_t)(from + NODE_RANGE));
+    if (err)
+        return err;
+    c->node_next = from;
+    c->node_limit = from + NODE_RANGE;
+    c->node_limit_due = false;
+    return tree_reserve(c->t, "epoch", (int64_t)epoch);
+}
+
 int core_session(struct core *c, const struct m_session_ans *a, struct core_effects *fx)
 {
-    int err = core_begin(c);
+    int err = epoch_learn(c, a->epoch);
+    if (!err)
+        err = core_begin(c);
     if (err)
         return err;
     err = tree_step(c->t, tree_stmt(c->t, "UPDATE ns SET member = 0"));

@@ -14,10 +14,11 @@
 
 enum span_kind { SPAN_DIRTY = 0, SPAN_SENT = 1, SPAN_KNOWN = 2 };
 
-#define REQUEST_RANGE 4096 /* request numbers reserved at a time */
-#define NODE_RANGE 65536   /* node counters reserved at a time */
-#define MARKS_DENSE 4096   /* newest SJIDs of which every mark is kept … */
-#define MARKS_STEP 64      /* … then of each so many'th … */
+#define REQUEST_RANGE 4096      /* request numbers reserved at a time */
+#define NODE_RANGE 65536        /* node counters reserved at a time */
+#define NODE_EPOCH (1ull << 32) /* node counters left out when the server was put back */
+#define MARKS_DENSE 4096        /* newest SJIDs of which every mark is kept … */
+#define MARKS_STEP 64           /* … then of each so many'th … */
 #define MARKS_REACH (MARKS_STEP * (uint64_t)MARKS_DENSE) /* … for so long */
 #define SINCE_UNKNOWN 1 /* of a name that is pending again, and was from before anything else */
 #define DEPTH_MAX 4096  /* directories above a node that are walked */

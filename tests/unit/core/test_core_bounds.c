@@ -407,6 +407,41 @@ static void test_a_range_begun_in_vain_is_not_used(void **state)
     assert_true(make(w, ROOT, "other", NODE_REG) > f);
 }
 
+static void session_of(struct world *w, uint64_t epoch)
+{
+    struct m_namespace n = {.id = NS, .name = bytes_str("home"), .root = ROOT, .head = w->head};
+    struct m_session_ans a = {.device = 1,
+                              .account = bytes_str("alice"),
+                              .namespaces = &n,
+                              .namespaces_n = 1,
+                              .root_ns = NS,
+                              .epoch = epoch};
+    n.role = ROLE_EDITOR;
+    assert_int_equal(core_session(w->core, &a, &w->fx), 0);
+}
+
+/* The server and this device were put back to one backup: ids given since then are others' now. */
+static void test_ids_go_on_far_above_when_the_server_was_put_back(void **state)
+{
+    struct world *w = *state;
+    char name[16];
+    uint64_t last = make(w, ROOT, "f", NODE_REG);
+    for (uint64_t epoch = 5; epoch < 8; epoch++) {
+        for (int again = 0; again < 2; again++) { /* the next session tells it again */
+            session_of(w, epoch);
+            snprintf(name, sizeof name, "%u.%d", (unsigned)epoch, again);
+            uint64_t f = make(w, ROOT, name, NODE_REG);
+            assert_true(again ? f == last + 1 : f >= last + NODE_EPOCH);
+            last = f;
+        }
+        session_of(w, 0); /* nothing is told */
+    }
+    world_restart(w, END_POWER);
+    session_of(w, 7);
+    uint64_t f = make(w, ROOT, "after", NODE_REG);
+    assert_true(f > last && f < last + NODE_EPOCH);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -429,6 +464,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_one_transaction_makes_more_nodes_than_a_range, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_a_range_begun_in_vain_is_not_used, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_ids_go_on_far_above_when_the_server_was_put_back,
+                                        setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
