@@ -675,6 +675,13 @@ static int ns_join(struct core *c, const struct m_namespace *m)
     return err;
 }
 
+bool core_ns_other(struct core *c, const struct m_namespace *m)
+{
+    struct core_ns n;
+    return ns_get(c, m->id, &n) == 0 &&
+           (n.root != m->root || !bytes_equal(bytes_str(n.name), m->name));
+}
+
 /* What was refused for reasons that the session shows to be gone may be sent again. */
 static int ns_unpark(struct core *c, const struct m_namespace *m)
 {
@@ -722,7 +729,7 @@ int core_session(struct core *c, const struct m_session_ans *a, struct core_effe
         return err;
     err = tree_step(c->t, tree_stmt(c->t, "UPDATE ns SET member = 0"));
     for (size_t i = 0; !err && i < a->namespaces_n; i++)
-        if (!(err = ns_join(c, &a->namespaces[i])))
+        if (!core_ns_other(c, &a->namespaces[i]) && !(err = ns_join(c, &a->namespaces[i])))
             err = ns_unpark(c, &a->namespaces[i]);
     struct core_ns n;
     for (size_t k = 0; !err && core_ns_at(c, k, &n) == 0; k++)

@@ -128,6 +128,10 @@ int core_end(struct core *c, bool keep);
  * was refused for a role, a membership, an assignment or a quota is let go when the session says
  * that it may be written again. */
 int core_session(struct core *c, const struct m_session_ans *s, struct core_effects *fx);
+/* Whether what the session lists under this id is another namespace than the one that is known
+ * here: ids are given again by a server that was put back to an older copy. A namespace keeps its
+ * name and its root. What is known stays as it is, as if the session did not list it. */
+bool core_ns_other(struct core *c, const struct m_namespace *m);
 /* Root node and namespace of the mount's top directory; -ENOENT before the first session. */
 int core_root(struct core *c, uint64_t *ns, uint64_t *node);
 

@@ -139,8 +139,27 @@ static bool onsite_allows(struct sync *s, const struct m_namespace *m, uint64_t 
     return m->onsite_n == 0;
 }
 
+/* The server was put back to an older copy, and has given the number of a namespace to another one
+ * since: nothing of the one may get into the other. */
+static bool ns_is_other(struct sync *s, const struct m_namespace *m)
+{
+    struct core_ns known;
+    if (!core_ns_other(s->fs->core, m) || core_ns_get(s->fs->core, m->id, &known) != 0)
+        return false;
+    ns_error(
+        s, sync_ns_need(s, m->id),
+        "the metadata server was put back, and %.*s has its number now: what %s held is kept "
+        "here and not sent (`steadfs parked export DIR` copies what was not committed); log in "
+        "as a new device to work in %.*s",
+        (int)m->name.n, (const char *)m->name.p, known.name, (int)m->name.n,
+        (const char *)m->name.p);
+    return true;
+}
+
 static void ns_learn(struct sync *s, const struct m_namespace *m)
 {
+    if (ns_is_other(s, m))
+        return;
     struct sync_ns *ns = sync_ns_need(s, m->id);
     if (!ns->watched && s->waiting) /* the long poll that is out does not know it */
         rpc_cancel(s->rpc, s->wait_call);

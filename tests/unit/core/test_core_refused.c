@@ -188,6 +188,36 @@ static void test_one_xattr_too_many_is_refused_at_once(void **state)
     assert_clean(w);
 }
 
+/* A server that was put back gives numbers again: nothing of a private namespace goes into another
+ * one that has its number now. */
+static void test_another_namespace_under_a_number_is_not_taken_for_it(void **state)
+{
+    struct world *w = *state;
+    struct m_namespace n = {.id = NS, .name = bytes_str("team"), .root = ROOT, .role = ROLE_EDITOR};
+    struct m_session_ans a = {.device = 1,
+                              .account = bytes_str("alice"),
+                              .namespaces = &n,
+                              .namespaces_n = 1,
+                              .root_ns = NS};
+    struct core_ns known;
+    make(w, ROOT, "secret", NODE_REG);
+    for (int k = 0; k < 2; k++) {
+        assert_true(core_ns_other(w->core, &n));
+        assert_int_equal(core_session(w->core, &a, &w->fx), 0);
+        assert_int_equal(core_ns_get(w->core, NS, &known), 0);
+        assert_false(known.member);
+        assert_string_equal(known.name, "home");
+        assert_int_equal(known.root, ROOT);
+        assert_int_equal(plan(w, 0), 0);
+        assert_int_equal(w->changes.entries_n, 0);
+        n.name = bytes_str("home"); /* the name may be made again, too */
+        n.root = ROOT + 1;
+    }
+    n.root = ROOT;
+    assert_false(core_ns_other(w->core, &n));
+    assert_int_equal(core_session(w->core, &a, &w->fx), 0);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -198,6 +228,7 @@ int main(void)
         T(test_a_removed_directory_waits_for_what_was_moved_out_of_it),
         T(test_conflicts_beside_a_refusal_are_left_to_the_rebase),
         T(test_one_xattr_too_many_is_refused_at_once),
+        T(test_another_namespace_under_a_number_is_not_taken_for_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

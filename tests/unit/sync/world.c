@@ -370,6 +370,12 @@ int core_ns_rests(struct core *c, uint64_t ns, bool *rests)
     *rests = !r && n.pending_nodes > n.parked + n.held;
     return r;
 }
+bool core_ns_other(struct core *c, const struct m_namespace *m)
+{
+    (void)c;
+    (void)m;
+    return false;
+}
 int core_session(struct core *c, const struct m_session_ans *s, struct core_effects *fx)
 {
     (void)c;
