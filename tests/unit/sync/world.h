@@ -121,4 +121,12 @@ struct result {
 #define CALLED(r) (__atomic_load_n(&(r).calls, __ATOMIC_SEQ_CST) > 0)
 void result_done(void *arg, int err);
 uint64_t barrier(uint64_t node, struct result *r);
+
+/* ---- world_calls.c ---- */
+void race_percent(unsigned n); /* the driver runs already, and looks at it */
+struct fake_call *call_wait_at(const char *method, const char *url);
+/* text NULL: it is not there */
+void answer_get(struct fake_call *c, const struct block_id *id, const char *text);
+/* Whether the status says it of the namespace's key; NULL: null. */
+bool status_says(const char *key, const char *text);
 #endif
