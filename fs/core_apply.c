@@ -683,6 +683,8 @@ int core_apply(struct core *c, uint64_t ns, const struct m_record *r, int64_t no
         err = -EINVAL;
     if (!err && !record_valid(r))
         err = -EBADMSG;
+    if (!err)
+        err = settle_elsewhere(c, ns, r->sjid, r->device == c->device ? r->request : 0, fx);
     bool own = !err && r->device == c->device && r->request;
     if (own) {
         bool unanswered = request_open(c, r->request);

@@ -183,6 +183,11 @@ int node_load(struct core *c, uint64_t ns, const struct m_inode *m); /* unless i
 /* ---- settling (core_settle.c) ---------------------------------------------------------------- */
 /* What request carried is the server's state at sjid now. 0, -ENOENT: the tree does not know it. */
 int settle_request(struct core *c, uint64_t request, uint64_t sjid, struct core_effects *fx);
+/* The journal has `request` of this device (0: another's) at sjid. A commit of ours that was
+ * answered with this number was in a journal that the server has lost since: it is pending again.
+ */
+int settle_elsewhere(struct core *c, uint64_t ns, uint64_t sjid, uint64_t request,
+                     struct core_effects *fx);
 /* Parks all that is pending of a namespace. */
 int park_namespace(struct core *c, uint64_t ns, int err_no, struct core_effects *fx);
 /* Whether it is sent and not known to be committed. */

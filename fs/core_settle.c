@@ -430,6 +430,23 @@ static int undo_cycle(struct core *c, const struct m_row_ref *row, struct core_e
     return rebase_undo_move(c, e.node, fx);
 }
 
+int settle_elsewhere(struct core *c, uint64_t ns, uint64_t sjid, uint64_t request,
+                     struct core_effects *fx)
+{
+    uint64_t other = 0;
+    sqlite3_stmt *s = tree_stmt(
+        c->t, "SELECT request FROM sent WHERE ns = ?1 AND sjid = ?2 AND request != ?3 LIMIT 1");
+    sqlite3_bind_int64(s, 1, (int64_t)ns);
+    sqlite3_bind_int64(s, 2, (int64_t)sjid);
+    sqlite3_bind_int64(s, 3, (int64_t)request);
+    int rc = tree_step(c->t, s);
+    if (rc == 1) {
+        other = (uint64_t)sqlite3_column_int64(s, 0);
+        sqlite3_reset(s);
+    }
+    return rc < 0 ? rc : other ? rebase_unsend(c, other, fx) : 0;
+}
+
 static int answer_committed(struct core *c, uint64_t ns, uint64_t request,
                             const struct m_commit_ans *a, struct core_effects *fx)
 {
@@ -438,7 +455,9 @@ static int answer_committed(struct core *c, uint64_t ns, uint64_t request,
     if (err)
         return err;
     if (info.cursor + 1 == a->sjid) {
-        err = settle_request(c, request, a->sjid, fx);
+        err = settle_elsewhere(c, ns, a->sjid, request, fx);
+        if (!err)
+            err = settle_request(c, request, a->sjid, fx);
         if (!err)
             err = ns_set_cursor(c, ns, a->sjid, a->mark);
     } else if (info.cursor < a->sjid) {

@@ -839,6 +839,33 @@ static void test_status(void **state)
 
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
+/* The server was put back to an older copy between a commit and its record: another commit has its
+ * number now, of another device or of this one. */
+static void test_an_answer_of_a_lost_journal(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    planned(w, f);
+    struct m_commit_ans lost = {
+        .status = COMMIT_COMMITTED, .sjid = w->head + 2, .head = w->head + 2};
+    assert_int_equal(core_commit_answer(w->core, NS, w->plan.request, &lost, &w->fx), 0);
+    theirs_make(w, ROOT, "x", THEIRS(1), NODE_REG);
+    theirs_make(w, ROOT, "y", THEIRS(2), NODE_REG);
+    planned(w, f);
+    assert_true(sent_entry(w, ROOT, "f", 0, f));
+    lost.sjid = lost.head = w->head + 2;
+    assert_int_equal(core_commit_answer(w->core, NS, w->plan.request, &lost, &w->fx), 0);
+    theirs_make(w, ROOT, "z", THEIRS(3), NODE_REG);
+    uint64_t g = make(w, ROOT, "g", NODE_REG);
+    planned(w, g);
+    answer_committed(w); /* as the number of the lost one */
+    planned(w, f);
+    assert_true(sent_entry(w, ROOT, "f", 0, f));
+    answer_committed(w);
+    commit_all(w);
+    assert_clean(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -879,6 +906,7 @@ int main(void)
         T(test_a_row_that_conflicts_for_ever_is_parked),
         T(test_conflicts_that_bring_news_are_not_counted),
         T(test_status),
+        T(test_an_answer_of_a_lost_journal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
