@@ -81,6 +81,33 @@ eventually() { # SECONDS COMMAND…
     until_ok "$@" || fail "not within $1 s: ${*:2}"
 }
 
+# Writes new files in DIR and fsyncs each, until $work/stop is there; the names of those that failed go to $work/failed.
+writer_start() { # DIR
+    python3 -c '
+import os, sys
+top, stop, failed, count = sys.argv[1:]
+n = 0
+while not os.path.exists(stop):
+    fd = os.open("%s/w%d" % (top, n), os.O_CREAT | os.O_WRONLY)
+    os.write(fd, os.urandom(5000))
+    try:
+        os.fsync(fd)
+    except OSError as e:
+        open(failed, "a").write("w%d %s\n" % (n, e))
+    os.close(fd)
+    n += 1
+    open(count, "w").write(str(n))
+' "$1" "$work/stop" "$work/failed" "$work/count" >"$work/writer" 2>&1 &
+    writer_pid=$!
+    children+=("$writer_pid")
+}
+written() { [ "$(cat "$work/count" 2>/dev/null || echo 0)" -gt "$1" ]; }
+go_on() { eventually 30 written $(($(cat "$work/count" 2>/dev/null || echo 0) + 20)); } # until 20 more are written
+writer_stop() {
+    : >"$work/stop"
+    wait "$writer_pid" || { cat "$work/writer"; fail "the writer failed"; }
+}
+
 lab() { # VERB ARGS…: on $lab
     local verb=$1
     shift

@@ -63,30 +63,11 @@ must dd if="$work/x" of="$b/both" conv=fsync
 same "the file of which fsync failed" "$(cmp "$work/y" "$b/z" && echo same)" same
 
 # Another key, while files are written to both; the server is killed with each of the keys.
-writer='
-import os, sys
-top, stop, failed, count = sys.argv[1:]
-n = 0
-while not os.path.exists(stop):
-    fd = os.open("%s/w%d" % (top, n), os.O_CREAT | os.O_WRONLY)
-    os.write(fd, os.urandom(5000))
-    try:
-        os.fsync(fd)
-    except OSError as e:
-        open(failed, "a").write("w%d %s\n" % (n, e))
-    os.close(fd)
-    n += 1
-    open(count, "w").write(str(n))
-'
-written() { [ "$(cat "$work/count" 2>/dev/null || echo 0)" -gt "$1" ]; }
-go_on() { eventually 30 written $(($(cat "$work/count" 2>/dev/null || echo 0) + 20)); }
 before=$(server hq pin)
 same "the key that it joined with" "${#before} $(server hq pin_shown)" "64 $before"
 admin server rekey "$(server hq id)" --overlap 1
 eventually 20 hq_says "there is a certificate for another key"
-python3 -c "$writer" "$b" "$work/stop" "$work/failed" "$work/count" >"$work/writer" 2>&1 &
-writer_pid=$!
-children+=("$writer_pid")
+writer_start "$b"
 go_on
 must lab kill blockd-hq # the next key is kept
 must lab start blockd-hq
@@ -96,8 +77,7 @@ go_on
 must lab kill blockd-hq # it is the one that is shown
 must lab start blockd-hq
 go_on
-: >"$work/stop"
-wait "$writer_pid" || { cat "$work/writer"; fail "the writer failed"; }
+writer_stop
 [ ! -e "$work/failed" ] || { cat "$work/failed"; fail "an fsync failed"; }
 after=$(server hq pin)
 [ "$after" != "$before" ] || fail "it is the old key"

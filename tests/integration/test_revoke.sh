@@ -36,27 +36,7 @@ holds bobs team lab steadfs a share team bob none
 device=$(lab steadfs admin admin device list alice --json | jq '.[] | select(.name == "lost") | .id')
 holds lost alice lab steadfs admin admin device revoke "$device"
 
-# Writes and fsyncs; the names of those that failed go to $work/failed.
-writer='
-import os, sys, time
-top, stop, failed, count = sys.argv[1:]
-n = 0
-while not os.path.exists(stop):
-    fd = os.open("%s/w%d" % (top, n), os.O_CREAT | os.O_WRONLY)
-    os.write(fd, os.urandom(5000))
-    try:
-        os.fsync(fd)
-    except OSError as e:
-        open(failed, "a").write("w%d %s\n" % (n, e))
-    os.close(fd)
-    n += 1
-    open(count, "w").write(str(n))
-'
-python3 -c "$writer" "$a" "$work/stop" "$work/failed" "$work/count" >"$work/writer" 2>&1 &
-children+=($!)
-writer_pid=$!
-written() { [ "$(cat "$work/count" 2>/dev/null || echo 0)" -gt "$1" ]; }
-go_on() { eventually 30 written $(($(cat "$work/count" 2>/dev/null || echo 0) + 20)); }
+writer_start "$a"
 go_on
 newest() { grep -q "keys, the newest is number $2" "$lab/log/blockd-$1.log"; }
 admin rotate-key
@@ -78,8 +58,7 @@ grep -q . "$lab/blockd-hq/taken-back" || fail "what was taken back is not kept"
 grep -qx "$device" "$lab/blockd-hq/revoked" || fail "the revoked device is not kept"
 must lab start metad
 go_on
-: >"$work/stop"
-wait "$writer_pid" || { cat "$work/writer"; fail "the writer failed"; }
+writer_stop
 [ ! -e "$work/failed" ] || { cat "$work/failed"; fail "an fsync failed"; }
 settled
 lab_mount b

@@ -24,7 +24,7 @@ static const char *size_text(double bytes, char out[32])
     return out;
 }
 
-/* Block servers that are left alone for now, and why. */
+/* Block servers that are not asked until a pause is over, and why. */
 static void servers(const struct json *status)
 {
     const struct json *list = json_get(status, "servers");
