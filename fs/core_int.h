@@ -153,6 +153,8 @@ int node_touch(struct core *c, struct nrow *n, uint32_t facets,
 int node_purge(struct core *c, uint64_t id); /* if nothing refers to it */
 /* How many names it has, counted up to `most`: a file can have tens of thousands. */
 int node_names(struct core *c, uint64_t id, size_t most, size_t *n);
+/* Whether all names of a directory are known: 0, or CORE_NEED and the next page. */
+int dir_whole(struct core *c, const struct nrow *dir, struct core_need *need);
 int node_parent(struct core *c, const struct nrow *n,
                 uint64_t *parent); /* first name's directory */
 /* The node can be changed: a member with the editor's role. 0, -EROFS, -EACCES */

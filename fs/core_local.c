@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What programs do to the tree: names, attributes, xattrs, directories.
+/* What programs do to the tree: names and directories.
  *
  * An entry row holds the local value (node) beside the server's (base_node). entry_assign changes
  * the local one and derives the rest: link counts, and whether the row is pending at all: a name
@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <linux/fs.h>
 #include <string.h>
-#include <sys/xattr.h>
 
 #define U(i) ((uint64_t)sqlite3_column_int64(s, (i)))
 
@@ -259,7 +258,7 @@ static int writable_dir(struct core *c, uint64_t id, struct nrow *dir)
     return err;
 }
 
-static int whole_dir(struct core *c, const struct nrow *dir, struct core_need *need)
+int dir_whole(struct core *c, const struct nrow *dir, struct core_need *need)
 {
     if (dir->complete)
         return 0;
@@ -282,7 +281,7 @@ int core_dir_rest(struct core *c, uint64_t dir, struct core_need *need)
     int err = node_get(c, dir, &d);
     if (err)
         return err == -ENOENT ? -ESTALE : err;
-    return is_dir(d.type) ? whole_dir(c, &d, need) : -ENOTDIR;
+    return is_dir(d.type) ? dir_whole(c, &d, need) : -ENOTDIR;
 }
 
 static int empty_dir(struct core *c, uint64_t id, struct core_need *need)
@@ -290,7 +289,7 @@ static int empty_dir(struct core *c, uint64_t id, struct core_need *need)
     struct nrow d;
     int err = node_get(c, id, &d);
     if (!err)
-        err = whole_dir(c, &d, need);
+        err = dir_whole(c, &d, need);
     if (err)
         return err;
     sqlite3_stmt *s =
@@ -300,162 +299,6 @@ static int empty_dir(struct core *c, uint64_t id, struct core_need *need)
     if (s)
         sqlite3_reset(s);
     return rc < 0 ? rc : rc == 1 ? -ENOTEMPTY : 0;
-}
-
-/* ---- looking --------------------------------------------------------------------------------- */
-/* The node, or the root of the namespace mounted there. */
-static int through_mount(struct core *c, struct nrow *n, struct core_attr *out,
-                         struct core_need *need)
-{
-    struct core_ns ns;
-    bool mounted = n->type == NODE_MOUNT;
-    if (mounted) {
-        int err = ns_get(c, n->target_ns, &ns);
-        if (err || !ns.member)
-            return err && err != -ENOENT ? err : -EACCES;
-        err = node_get(c, ns.root, n);
-        if (err == -ENOENT) {
-            *need = (struct core_need){.kind = NEED_NODE, .ns = ns.id, .node = ns.root};
-            return CORE_NEED;
-        }
-        if (err)
-            return err;
-    }
-    attr_of(n, out);
-    out->mounted = mounted;
-    return 0;
-}
-
-/* A directory that is not loaded, but a node in it is: one was moved there. */
-static int above_loaded(struct core *c, uint64_t node, struct core_need *need)
-{
-    sqlite3_stmt *s = tree_stmt(c->t, "SELECT ns FROM entry WHERE parent = ?1 LIMIT 1");
-    sqlite3_bind_int64(s, 1, (int64_t)node);
-    int rc = tree_step(c->t, s);
-    if (rc <= 0)
-        return rc ? rc : -ESTALE;
-    *need = (struct core_need){.kind = NEED_NODE, .ns = U(0), .node = node};
-    sqlite3_reset(s);
-    return CORE_NEED;
-}
-
-int core_getattr(struct core *c, uint64_t node, struct core_attr *out, struct core_need *need)
-{
-    struct nrow n;
-    int err = node_get(c, node, &n);
-    if (err == -ENOENT) { /* the root of a namespace is known by id before it is loaded */
-        struct core_ns ns;
-        for (size_t k = 0; core_ns_at(c, k, &ns) == 0; k++) {
-            if (ns.root != node)
-                continue;
-            *need = (struct core_need){.kind = NEED_NODE, .ns = ns.id, .node = node};
-            return CORE_NEED;
-        }
-        return above_loaded(c, node, need);
-    }
-    return err ? err : through_mount(c, &n, out, need);
-}
-
-int core_lookup(struct core *c, uint64_t parent, struct bytes name, struct core_attr *out,
-                struct core_need *need)
-{
-    struct nrow dir, n;
-    struct erow e;
-    if (name.n > NAME_LEN_MAX)
-        return -ENAMETOOLONG;
-    int err = node_get(c, parent, &dir);
-    if (err == -ENOENT) /* the kernel may begin with a lookup in a root that is not loaded yet */
-        return core_getattr(c, parent, out, need);
-    if (err)
-        return err;
-    if (dir.type != NODE_DIR)
-        return -ENOTDIR;
-    err = entry_find(c, &dir, name, &e, need);
-    if (err)
-        return err;
-    err = node_get(c, e.node, &n);
-    return err == -ENOENT ? -EIO : err ? err : through_mount(c, &n, out, need);
-}
-
-int core_parent(struct core *c, uint64_t node, uint64_t *parent)
-{
-    struct nrow n;
-    int err = node_get(c, node, &n);
-    if (!err)
-        err = node_parent(c, &n, parent);
-    if (err == -ENOENT) {
-        *parent = node;
-        return 0;
-    }
-    return err;
-}
-
-int core_readlink(struct core *c, uint64_t node, char *target, size_t cap, size_t *len,
-                  struct core_need *need)
-{
-    (void)need;
-    sqlite3_stmt *s = tree_stmt(c->t, "SELECT target FROM node WHERE id = ?1 AND type = 3");
-    sqlite3_bind_int64(s, 1, (int64_t)node);
-    int rc = tree_step(c->t, s);
-    if (rc <= 0)
-        return rc ? rc : -EINVAL;
-    *len = (size_t)sqlite3_column_bytes(s, 0);
-    if (*len)
-        memcpy(target, sqlite3_column_blob(s, 0), *len < cap ? *len : cap);
-    sqlite3_reset(s);
-    return 0;
-}
-
-int core_readdir(struct core *c, uint64_t dir, uint64_t cookie,
-                 bool (*fn)(void *arg, const struct core_dirent *e), void *arg,
-                 struct core_need *need)
-{
-    struct nrow d;
-    int err = node_get(c, dir, &d);
-    if (err)
-        return err == -ENOENT ? -ESTALE : err;
-    if (d.type != NODE_DIR)
-        return -ENOTDIR;
-    err = whole_dir(c, &d, need);
-    if (err)
-        return err;
-    sqlite3_stmt *s = NULL;
-    /* a statement of its own: fn may call the core */
-    if (sqlite3_prepare_v2(
-            tree_db(c->t),
-            "SELECT e.id, e.name, e.node, e.type, m.root FROM entry e LEFT JOIN node n"
-            " ON e.type = 8 AND n.id = e.node LEFT JOIN ns m ON m.id = n.target_ns"
-            " WHERE e.parent = ?1 AND e.id > ?2 AND e.node != 0 ORDER BY e.id",
-            -1, &s, NULL) != SQLITE_OK)
-        return -EIO;
-    sqlite3_bind_int64(s, 1, (int64_t)dir);
-    sqlite3_bind_int64(s, 2, (int64_t)cookie);
-    int rc;
-    while ((rc = sqlite3_step(s)) == SQLITE_ROW) {
-        struct core_dirent e = {
-            .cookie = U(0),
-            .node = U(2),
-            .type = (enum node_type)U(3),
-            .name = bytes_of(sqlite3_column_blob(s, 1), (size_t)sqlite3_column_bytes(s, 1))};
-        if (e.type == NODE_MOUNT) {
-            e.type = NODE_DIR;
-            if (U(4))
-                e.node = U(4);
-        }
-        if (!fn(arg, &e))
-            break;
-    }
-    sqlite3_finalize(s);
-    return rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : -EIO;
-}
-
-int core_last_cookie(struct core *c, uint64_t *cookie)
-{
-    sqlite3_stmt *s = tree_stmt(c->t, "SELECT coalesce(max(id), 0) FROM entry");
-    int rc = tree_step(c->t, s);
-    *cookie = rc == 1 ? U(0) : 0;
-    sqlite3_reset(s);
-    return rc < 0 ? rc : 0;
 }
 
 /* ---- changing names -------------------------------------------------------------------------- */
@@ -748,161 +591,6 @@ int core_rename(struct core *c, const struct core_who *who, uint64_t from, struc
     if (!err && (flags & RENAME_WHITEOUT)) { /* what an overlayfs takes for a removed name */
         struct core_attr none;
         err = core_create(c, who, from, from_name, NODE_CHR, 0, 0, (struct bytes){0}, &none, need);
-    }
-    return core_leave(c, err);
-}
-
-/* ---- attributes ------------------------------------------------------------------------------ */
-int core_setattr(struct core *c, const struct core_who *who, uint64_t node, unsigned mask,
-                 const struct core_attr *a, struct core_need *need)
-{
-    struct nrow n;
-    uint32_t facets = FACET_TIMES;
-    (void)need;
-    int err = core_begin(c);
-    if (err)
-        return err;
-    err = node_get(c, node, &n);
-    if (!err && (mask & ~CORE_SET_ATIME))
-        err = ns_writable(c, n.ns);
-    if (err)
-        return core_leave(c, err == -ENOENT ? -ESTALE : err);
-    if (mask & CORE_SET_ATIME)
-        n.atime = a->atime;
-    if (!(mask & ~CORE_SET_ATIME)) /* local only */
-        return core_leave(c, node_put(c, &n));
-    if (mask & CORE_SET_MODE)
-        n.mode = a->mode & 07777;
-    if (mask & CORE_SET_UID)
-        n.uid = a->uid;
-    if (mask & CORE_SET_GID)
-        n.gid = a->gid;
-    if (mask & (CORE_SET_MODE | CORE_SET_UID | CORE_SET_GID))
-        facets |= FACET_ATTR;
-    if (mask & CORE_SET_MTIME)
-        n.mtime = a->mtime;
-    n.ctime = ctime_of(&n, mask & CORE_SET_CTIME ? a->ctime : who->now);
-    return core_leave(c, node_touch(c, &n, facets, who->now));
-}
-
-static int need_xattrs(struct core *c, uint64_t node, struct nrow *n, struct core_need *need)
-{
-    int err = node_get(c, node, n);
-    if (err)
-        return err == -ENOENT ? -ESTALE : err;
-    if (n->xattrs_known)
-        return 0;
-    *need = (struct core_need){.kind = NEED_NODE, .ns = n->ns, .node = node};
-    return CORE_NEED;
-}
-
-int core_getxattr(struct core *c, uint64_t node, struct bytes name, struct buf *value,
-                  struct core_need *need)
-{
-    struct nrow n;
-    int err = need_xattrs(c, node, &n, need);
-    if (err)
-        return err;
-    sqlite3_stmt *s = tree_stmt(c->t, "SELECT value FROM xattr WHERE node = ?1 AND name = ?2"
-                                      " AND value IS NOT NULL");
-    sqlite3_bind_int64(s, 1, (int64_t)node);
-    sqlite3_bind_blob64(s, 2, name.p, name.n, SQLITE_STATIC);
-    int rc = tree_step(c->t, s);
-    if (rc <= 0)
-        return rc ? rc : -ENODATA;
-    buf_append(value, sqlite3_column_blob(s, 0), (size_t)sqlite3_column_bytes(s, 0));
-    sqlite3_reset(s);
-    return 0;
-}
-
-int core_listxattr(struct core *c, uint64_t node, struct buf *names, struct core_need *need)
-{
-    struct nrow n;
-    int err = need_xattrs(c, node, &n, need);
-    if (err)
-        return err;
-    sqlite3_stmt *s = tree_stmt(c->t, "SELECT name FROM xattr WHERE node = ?1 AND value IS NOT NULL"
-                                      " ORDER BY name");
-    sqlite3_bind_int64(s, 1, (int64_t)node);
-    int rc;
-    while ((rc = tree_step(c->t, s)) == 1) {
-        buf_append(names, sqlite3_column_blob(s, 0), (size_t)sqlite3_column_bytes(s, 0));
-        buf_append(names, "", 1);
-    }
-    return rc;
-}
-
-/* The row with value (NULL: removed); a removed one that the server never had goes away. */
-static int xattr_put(struct core *c, uint64_t node, struct bytes name, struct bytes value)
-{
-    sqlite3_stmt *s;
-    if (!value.p) {
-        s = tree_stmt(
-            c->t, "DELETE FROM xattr WHERE node = ?1 AND name = ?2 AND rev = 0 AND request = 0");
-        sqlite3_bind_int64(s, 1, (int64_t)node);
-        sqlite3_bind_blob64(s, 2, name.p, name.n, SQLITE_STATIC);
-        int err = tree_step(c->t, s);
-        if (err || sqlite3_changes(tree_db(c->t)))
-            return err;
-    }
-    s = tree_stmt(c->t, "INSERT INTO xattr(node, name, value, rev, pend, request)"
-                        " VALUES(?1, ?2, ?3, 0, 1, 0)"
-                        " ON CONFLICT(node, name) DO UPDATE SET value = ?3, pend = 1, old = 0");
-    sqlite3_bind_int64(s, 1, (int64_t)node);
-    sqlite3_bind_blob64(s, 2, name.p, name.n, SQLITE_STATIC);
-    if (value.p && value.n == 0)
-        sqlite3_bind_zeroblob(s, 3, 0);
-    else if (value.p)
-        sqlite3_bind_blob64(s, 3, value.p, value.n, SQLITE_STATIC);
-    return tree_step(c->t, s);
-}
-
-/* Whether the node may have one more: the server would refuse it. */
-static int xattr_room(struct core *c, uint64_t node)
-{
-    sqlite3_stmt *s =
-        tree_stmt(c->t, "SELECT count(*) FROM xattr WHERE node = ?1 AND value IS NOT NULL");
-    sqlite3_bind_int64(s, 1, (int64_t)node);
-    int rc = tree_step(c->t, s);
-    if (rc < 0)
-        return rc;
-    bool room = U(0) < XATTRS_MAX;
-    sqlite3_reset(s);
-    return room ? 0 : -ENOSPC;
-}
-
-int core_setxattr(struct core *c, const struct core_who *who, uint64_t node, struct bytes name,
-                  struct bytes value, unsigned flags, struct core_need *need)
-{
-    struct nrow n;
-    struct buf old = {0};
-    if (name.n == 0 || name.n > XATTR_NAME_MAX)
-        return -ERANGE;
-    if (value.n > XATTR_VALUE_MAX)
-        return -E2BIG;
-    int err = core_begin(c);
-    if (err)
-        return err;
-    err = need_xattrs(c, node, &n, need);
-    if (!err)
-        err = ns_writable(c, n.ns);
-    if (!err) {
-        int have = core_getxattr(c, node, name, &old, need);
-        buf_free(&old);
-        if (have && have != -ENODATA)
-            err = have;
-        else if (have == 0 && value.p && (flags & XATTR_CREATE))
-            err = -EEXIST;
-        else if (have == -ENODATA && (!value.p || (flags & XATTR_REPLACE)))
-            err = -ENODATA;
-        else if (have == -ENODATA)
-            err = xattr_room(c, node);
-    }
-    if (!err)
-        err = xattr_put(c, node, name, value);
-    if (!err) {
-        n.ctime = ctime_of(&n, who->now);
-        err = node_touch(c, &n, FACET_TIMES, who->now);
     }
     return core_leave(c, err);
 }
