@@ -37,7 +37,7 @@
 
 /* ---- files -------------------------------------------------------------------------------- */
 
-static void file_path(const struct blocks *b, const struct file *f, bool open, char *out,
+void blocks_file_path(const struct blocks *b, const struct file *f, bool open, char *out,
                       size_t cap)
 {
     snprintf(out, cap, "%s/%08x-%s-%s.db%s", b->dir, f->no, f->kind == KIND_OUT ? "out" : "fetched",
@@ -55,7 +55,7 @@ struct file *blocks_file_new(struct blocks *b, uint32_t no, int kind, bool large
     f->open = open;
     pthread_mutex_init(&f->lock, NULL);
     char path[4400];
-    file_path(b, f, open, path, sizeof(path));
+    blocks_file_path(b, f, open, path, sizeof(path));
     f->shard = shard_new(path, large);
     return f;
 }
@@ -99,7 +99,7 @@ static void file_ref(struct blocks *b, struct file *f)
 }
 
 /* [b->lock] Ends the use; closes the database unused for longest when too many are open. */
-static void file_unref(struct blocks *b, struct file *f)
+void blocks_file_unref(struct blocks *b, struct file *f)
 {
     f->refs--;
     unsigned awake = 0;
@@ -154,7 +154,7 @@ void blocks_set_unsynced(struct file *f, struct block_at *at, bool unsynced)
     f->unsynced_bytes += unsynced ? at->len : -(uint64_t)at->len;
 }
 
-static uint64_t kept_free(const struct blocks *b, const struct statvfs *st)
+uint64_t blocks_kept_free(const struct blocks *b, const struct statvfs *st)
 {
     uint64_t part = (uint64_t)st->f_blocks * st->f_frsize / 16;
     part = part < RESERVE_MAX ? part : RESERVE_MAX;
@@ -168,7 +168,8 @@ static bool has_room(const struct blocks *b, const struct blocks_item *v, size_t
     struct statvfs st;
     if (statvfs(b->dir, &st) != 0)
         return true;
-    uint64_t bytes = 0, available = (uint64_t)st.f_bavail * st.f_frsize, keep = kept_free(b, &st);
+    uint64_t bytes = 0, available = (uint64_t)st.f_bavail * st.f_frsize,
+             keep = blocks_kept_free(b, &st);
     for (size_t i = 0; i < n; i++)
         bytes += v[i].len;
     return available >= bytes && available - bytes >= keep;
@@ -213,7 +214,7 @@ static int mark(struct blocks *b, const struct block_id *id)
         pthread_mutex_unlock(&b->lock);
         rc = mark_in(b, f, id);
         pthread_mutex_lock(&b->lock);
-        file_unref(b, f);
+        blocks_file_unref(b, f);
     }
     pthread_mutex_unlock(&b->lock);
     return rc;
@@ -275,7 +276,7 @@ static int put_new(struct blocks *b, const struct blocks_item *v, size_t n, int 
         rc = rc != 0 ? rc : one;
     }
     pthread_mutex_lock(&b->lock);
-    file_unref(b, f);
+    blocks_file_unref(b, f);
     pthread_mutex_unlock(&b->lock);
     free(row);
     return rc;
@@ -382,7 +383,7 @@ int blocks_read(struct blocks *b, const struct block_id *id, uint32_t off, void 
                    cached ? "; it is fetched again" : "");
         rc = cached ? -ENOENT : -EIO;
     }
-    file_unref(b, f);
+    blocks_file_unref(b, f);
     pthread_mutex_unlock(&b->lock);
     return rc;
 }
@@ -439,7 +440,7 @@ void blocks_synced(struct blocks *b, const struct block_id *v, size_t n)
         synced_in(b, f, v + i, n - i, done + i, row);
         pthread_mutex_unlock(&f->lock);
         pthread_mutex_lock(&b->lock);
-        file_unref(b, f);
+        blocks_file_unref(b, f);
         if (f->unsynced == 0)
             keeper_call(b);
         pthread_mutex_unlock(&b->lock);
@@ -474,7 +475,7 @@ void blocks_drop(struct blocks *b, const struct block_id *id)
         shard_delete(f->shard, row);
     pthread_mutex_unlock(&f->lock);
     pthread_mutex_lock(&b->lock);
-    file_unref(b, f);
+    blocks_file_unref(b, f);
     pthread_mutex_unlock(&b->lock);
 }
 
@@ -499,7 +500,7 @@ static int by_id(const void *a, const void *b)
 }
 
 /* [b->lock] All files, kept; *n of them. */
-static struct file **all_files(struct blocks *b, size_t *n)
+struct file **blocks_all_files(struct blocks *b, size_t *n)
 {
     *n = 0;
     for (struct file *f = b->files; f != NULL; f = f->next)
@@ -523,7 +524,7 @@ size_t blocks_unsynced(struct blocks *b, const struct block_id *after, struct bl
         return 0;
     size_t files_n, n = 0;
     pthread_mutex_lock(&b->lock);
-    struct file **files = all_files(b, &files_n);
+    struct file **files = blocks_all_files(b, &files_n);
     pthread_mutex_unlock(&b->lock);
     for (size_t i = 0; i < files_n; i++) {
         pthread_mutex_lock(&b->lock);
@@ -540,7 +541,7 @@ size_t blocks_unsynced(struct blocks *b, const struct block_id *after, struct bl
             n = n > max ? max : n;
         }
         pthread_mutex_lock(&b->lock);
-        file_unref(b, files[i]);
+        blocks_file_unref(b, files[i]);
         pthread_mutex_unlock(&b->lock);
     }
     memcpy(v, all, n * sizeof(*v));
@@ -562,75 +563,8 @@ void blocks_stat(struct blocks *b, struct blocks_stat *out)
     struct statvfs st;
     if (statvfs(b->dir, &st) == 0) {
         out->free_bytes = (uint64_t)st.f_bavail * st.f_frsize;
-        out->keep_free = kept_free(b, &st);
+        out->keep_free = blocks_kept_free(b, &st);
     }
-}
-
-static int sync_dir(const struct blocks *b)
-{
-    int fd = open(b->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    int rc = fsync(fd) == 0 ? 0 : -errno;
-    close(fd);
-    return rc;
-}
-
-/* [f->lock] A sync that failed is not believed when it succeeds the next time. */
-static int file_sync(struct blocks *b, struct file *f)
-{
-    int rc = f->suspect ? shard_verify(f->shard) : 0;
-    if (rc == 0)
-        rc = shard_careful(f->shard);
-    if (rc == 0) {
-        rc = shard_sync(f->shard);
-        f->suspect = rc != 0;
-    }
-    if (f->suspect)
-        log_printf(b->log, LOG_L_ERROR, "%s cannot be made durable: %s", shard_path(f->shard),
-                   strerror(-rc));
-    return rc;
-}
-
-/* Makes one of the files durable, unless all that is unsynced in it was so already. */
-static int flush_file(struct blocks *b, struct file *f)
-{
-    pthread_mutex_lock(&b->lock);
-    bool dirty = f->dirty && f->unsynced > 0;
-    f->dirty = f->dirty && !dirty;
-    f->awake = f->awake || dirty;
-    pthread_mutex_unlock(&b->lock);
-    int rc = 0;
-    if (dirty) {
-        pthread_mutex_lock(&f->lock);
-        rc = file_sync(b, f);
-        pthread_mutex_unlock(&f->lock);
-    }
-    pthread_mutex_lock(&b->lock);
-    f->dirty = f->dirty || rc != 0;
-    pthread_mutex_unlock(&b->lock);
-    return rc;
-}
-
-int blocks_flush(struct blocks *b)
-{
-    size_t n;
-    int rc = 0;
-    pthread_mutex_lock(&b->flush_lock);
-    pthread_mutex_lock(&b->lock);
-    struct file **files = all_files(b, &n);
-    pthread_mutex_unlock(&b->lock);
-    for (size_t i = 0; i < n; i++) {
-        int one = flush_file(b, files[i]);
-        pthread_mutex_lock(&b->lock);
-        file_unref(b, files[i]);
-        pthread_mutex_unlock(&b->lock);
-        rc = rc != 0 ? rc : one;
-    }
-    free(files);
-    rc = rc != 0 ? rc : sync_dir(b);
-    pthread_mutex_unlock(&b->flush_lock);
-    return rc;
 }
 
 /* [b->lock] Whether all of the blocks lie in the files that are synced after every put. */
@@ -664,107 +598,15 @@ int blocks_put_durable(struct blocks *b, const struct blocks_item *v, size_t n)
     pthread_mutex_lock(&b->flush_lock);
     for (int k = 0; k < 2; k++)
         if (files[k] != NULL && rc == 0)
-            rc = flush_file(b, files[k]);
-    rc = rc != 0 ? rc : sync_dir(b);
+            rc = blocks_flush_file(b, files[k]);
+    rc = rc != 0 ? rc : blocks_sync_dir(b);
     pthread_mutex_unlock(&b->flush_lock);
     pthread_mutex_lock(&b->lock);
     for (int k = 0; k < 2; k++)
         if (files[k] != NULL)
-            file_unref(b, files[k]);
+            blocks_file_unref(b, files[k]);
     pthread_mutex_unlock(&b->lock);
     return rc;
-}
-
-/* ---- the keeper ---------------------------------------------------------------------------- */
-
-/* Makes a full file durable and takes `.open` off its name. */
-static void seal(struct blocks *b, struct file *f)
-{
-    char from[4400], to[4400], journal[4420];
-    file_path(b, f, true, from, sizeof(from));
-    file_path(b, f, false, to, sizeof(to));
-    snprintf(journal, sizeof(journal), "%s-journal", from);
-    pthread_mutex_lock(&f->lock);
-    int rc = f->suspect ? shard_verify(f->shard) : 0;
-    if (rc == 0) {
-        rc = shard_sync(f->shard);
-        f->suspect = rc != 0;
-    }
-    if (rc == 0) {
-        shard_hibernate(f->shard);
-        unlink(journal); /* empty after a clean close */
-        rc = rename(from, to) == 0 ? 0 : -errno;
-    }
-    if (rc == 0) {
-        shard_free(f->shard);
-        f->shard = shard_new(to, f->large);
-    }
-    pthread_mutex_unlock(&f->lock);
-    if (rc != 0 && rc != -ENOENT)
-        log_printf(b->log, LOG_L_WARN, "%s cannot be made durable: %s", from, strerror(-rc));
-}
-
-/* [b->lock] The least recently used file that may go, while the cache is larger than it may be. */
-static struct file *evictable(struct blocks *b)
-{
-    uint64_t cached = 0;
-    struct file *oldest = NULL;
-    for (struct file *f = b->files; f != NULL; f = f->next) {
-        cached += f->unsynced == 0 ? f->bytes : 0;
-        if (f->unsynced == 0 && f->full && f->refs == 0 &&
-            (oldest == NULL || f->used < oldest->used))
-            oldest = f;
-    }
-    uint64_t limit = b->cache_size;
-    struct statvfs st;
-    if (statvfs(b->dir, &st) == 0) {
-        uint64_t all = (uint64_t)st.f_bavail * st.f_frsize + cached, keep = kept_free(b, &st);
-        uint64_t half = all > keep ? (all - keep) / 2 : 0;
-        limit = limit < half ? limit : half;
-    }
-    return cached > limit ? oldest : NULL;
-}
-
-static void evict(struct blocks *b, struct file *f)
-{
-    struct file **at = &b->files;
-    while (*at != f)
-        at = &(*at)->next;
-    *at = f->next;
-    block_index_remove_file(&b->index, f->no);
-    pthread_mutex_unlock(&b->lock);
-    blocks_file_unlink(f);
-    blocks_file_free(f);
-    pthread_mutex_lock(&b->lock);
-}
-
-static void *keeper(void *arg)
-{
-    struct blocks *b = arg;
-    pthread_mutex_lock(&b->lock);
-    while (!b->stop) {
-        if (!b->work) {
-            pthread_cond_wait(&b->keeper_wake, &b->lock);
-            continue;
-        }
-        b->work = false;
-        for (struct file *f = b->files; f != NULL && !b->stop; f = f->next) {
-            if (!f->open || !f->full)
-                continue;
-            f->open = false;
-            f->refs++; /* files are only removed by this thread */
-            pthread_mutex_unlock(&b->lock);
-            seal(b, f);
-            pthread_mutex_lock(&b->lock);
-            f->awake = false;
-            f->refs--;
-        }
-        struct file *f;
-        while (!b->stop && (f = evictable(b)) != NULL)
-            evict(b, f);
-    }
-    pthread_mutex_unlock(&b->lock);
-    return NULL;
 }
 
 bool blocks_other_boot(const struct blocks *b)
@@ -790,7 +632,7 @@ int blocks_open(struct blocks **out, const struct blocks_options *o, size_t *los
     TAILQ_INIT(&b->spills);
     int rc = blocks_load(b, lost);
     if (rc == 0)
-        rc = -pthread_create(&b->keeper, NULL, keeper, b);
+        rc = -pthread_create(&b->keeper, NULL, blocks_keeper, b);
     b->keeper_runs = rc == 0;
     if (rc != 0) {
         blocks_close(b);

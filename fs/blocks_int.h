@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What blocks.c (putting, reading, the keeper) and blocks_load.c (opening) share. */
+/* What blocks.c (putting, reading), blocks_keep.c (flush, the keeper) and blocks_load.c (opening)
+ * share. */
 #ifndef STEADFS_BLOCKS_INT_H
 #define STEADFS_BLOCKS_INT_H
 
 #include <pthread.h>
 #include <sys/queue.h>
+#include <sys/statvfs.h>
 
 #include "blockindex.h"
 #include "blocks.h"
@@ -62,9 +64,23 @@ struct blocks {
 struct file *blocks_file_new(struct blocks *b, uint32_t no, int kind, bool large, bool open);
 void blocks_file_free(struct file *f);
 void blocks_file_unlink(struct file *f);
+void blocks_file_path(const struct blocks *b, const struct file *f, bool open, char *out,
+                      size_t cap);
 struct file *blocks_file_by_no(struct blocks *b, uint32_t no);
 /* [b->lock] */
 void blocks_set_unsynced(struct file *f, struct block_at *at, bool unsynced);
+/* [b->lock] Ends a use; closes the database unused for longest when too many are open. */
+void blocks_file_unref(struct blocks *b, struct file *f);
+/* [b->lock] All files, each with a use of its own; freed by the caller. */
+struct file **blocks_all_files(struct blocks *b, size_t *n);
+/* What must stay free on the disk, in bytes. */
+uint64_t blocks_kept_free(const struct blocks *b, const struct statvfs *st);
+/* [b->flush_lock] Makes one of the files durable, unless all that is unsynced in it was so already.
+ */
+int blocks_flush_file(struct blocks *b, struct file *f);
+int blocks_sync_dir(const struct blocks *b);
+/* The thread that makes full files durable and holds the cache within its size. */
+void *blocks_keeper(void *arg);
 /* Reads the lists of all files in the directory; before any thread knows of b. */
 int blocks_load(struct blocks *b, size_t *lost);
 #endif

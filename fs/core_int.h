@@ -119,6 +119,12 @@ int entry_delete(struct core *c, uint64_t id);
 /* Entry ids by column: which of "node", "base", "sent", "pending in parent", "all in parent". */
 enum entry_by { BY_NODE, BY_BASE, BY_SENT, BY_PENDING_PARENT, BY_PARENT, BY_REQUEST };
 int entry_ids(struct core *c, enum entry_by by, uint64_t key, struct ids *out);
+bool is_dir(uint32_t type);
+/* A number of the tree's `meta`. */
+uint64_t meta_or(struct core *c, const char *key, uint64_t otherwise);
+
+/* ---- namespaces (core_ns.c) -------------------------------------------------------------------
+ */
 int ns_get(struct core *c, uint64_t id, struct core_ns *out);
 /* mark: of the journal up to there; 0: not known. back: to where both journals part. */
 int ns_set_cursor(struct core *c, uint64_t id, uint64_t cursor, uint64_t mark);
@@ -129,7 +135,8 @@ int ns_set_head(struct core *c, uint64_t id, uint64_t head); /* never lowers it 
 int ns_set_hold(struct core *c, uint64_t id, uint64_t hold);
 int ns_hold(struct core *c, uint64_t id, uint64_t *hold);
 int ns_set_clean(struct core *c, uint64_t id); /* the journal is read, sending begins again */
-bool is_dir(uint32_t type);
+/* The node can be changed: a member with the editor's role. 0, -EROFS, -EACCES */
+int ns_writable(struct core *c, uint64_t ns);
 
 /* ---- another number (core_device.c) -----------------------------------------------------------
  */
@@ -157,8 +164,6 @@ int node_names(struct core *c, uint64_t id, size_t most, size_t *n);
 int dir_whole(struct core *c, const struct nrow *dir, struct core_need *need);
 int node_parent(struct core *c, const struct nrow *n,
                 uint64_t *parent); /* first name's directory */
-/* The node can be changed: a member with the editor's role. 0, -EROFS, -EACCES */
-int ns_writable(struct core *c, uint64_t ns);
 void attr_of(const struct nrow *n, struct core_attr *a);
 
 /* ---- content (core_content.c) --------------------------------------------------------- */
