@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What the files of the driver share. Reading order: this, sync.c (threads, turns, waiters),
- * sync_call.c, sync_ns.c, sync_session.c, sync_choice.c, sync_journal.c, sync_fresh.c, sync_lock.c, sync_load.c,
- * sync_upload.c, sync_commit.c, sync_fetch.c, sync_status.c.
+ * sync_call.c, sync_ns.c, sync_session.c, sync_choice.c, sync_journal.c, sync_fresh.c, sync_lock.c,
+ * sync_load.c, sync_upload.c, sync_commit.c, sync_fetch.c, sync_status.c.
  *
  * All state here is protected by fs.lock except the inbox (inbox_lock, taken after fs.lock). The
  * driver thread runs turns: events first (answers of calls and of jobs; their functions run without
