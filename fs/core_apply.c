@@ -217,9 +217,8 @@ static int apply_content(struct apply *w, struct nrow *n, const struct m_inode *
 }
 
 /* ---- nodes ----------------------------------------------------------------------------------- */
-static int take_attributes(struct apply *w, struct nrow *n, const struct m_inode *m)
+static void take_attributes(struct apply *w, struct nrow *n, const struct m_inode *m)
 {
-    int delta = 0;
     uint32_t mine = (n->pend | n->sent) & ~(w->supersedes ? n->old : 0);
     if (m->attr_rev > n->attr_rev) {
         n->attr_rev = m->attr_rev;
@@ -237,6 +236,11 @@ static int take_attributes(struct apply *w, struct nrow *n, const struct m_inode
     if (!(mine & (FACET_TIMES | FACET_CONTENT)))
         n->mtime = m->mtime;
     n->ctime = mine && n->ctime > m->ctime ? n->ctime : m->ctime;
+}
+
+static int take_links(struct apply *w, struct nrow *n, const struct m_inode *m)
+{
+    int delta = 0;
     int err = nlink_pending(w->c, n, &delta);
     int64_t nlink = (int64_t)(m->gone && is_dir(n->type) ? 2 : m->nlink) + delta;
     if (is_dir(n->type)) {
@@ -287,20 +291,24 @@ static int forget_names(struct core *c, struct nrow *dir)
     return err;
 }
 
+/* A node that is gone is as it was before, and so it comes back: what else its removal carried was
+ * not done. */
 static int apply_known(struct apply *w, struct nrow *n, const struct m_inode *m)
 {
     int err = 0;
     bool content = w->resync ? m->content_rev != n->content_rev
                              : m->content_rev == w->r->sjid && n->content_rev < w->r->sjid;
-    if (m->type == NODE_REG && content) {
+    if (m->type == NODE_REG && content && !m->gone) {
         err = apply_content(w, n, m);
         if (!err)
             err = node_get(w->c, m->node, n);
-    } else {
+    } else if (!m->gone) {
         n->content_rev = m->content_rev;
     }
+    if (!err && !m->gone)
+        take_attributes(w, n, m);
     if (!err)
-        err = take_attributes(w, n, m);
+        err = take_links(w, n, m);
     if (!err && w->resync && n->gone && !m->gone && is_dir(n->type))
         err = forget_names(w->c, n);
     node_gone_at(n, m->gone, w->r->sjid);

@@ -157,7 +157,8 @@ static int write_node(struct commit *c, struct wnode *w)
     int r = 0;
     if (w->state != NODE_OPEN && !w->created && !w->revived)
         return 0; /* times of a node that is gone, or an entry's former parent */
-    if (w->change)
+    /* one that goes is told of, and comes back with a later name, as it was */
+    if (w->change && !w->gone)
         facets(c, w);
     count_links(w);
     /* one that gained a link and lost one, too: who knows only one of the two names cannot count */

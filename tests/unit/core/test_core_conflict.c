@@ -608,6 +608,33 @@ static void test_edit_here_delete_there(void **state)
     assert_clean(w);
 }
 
+/* A removal that carries the file's newest content, too: a file that has no name has none of it,
+ * and comes back as it was before. */
+static void test_edit_here_edit_and_delete_there(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = THEIRS(1);
+    theirs_make(w, ROOT, "f", f, NODE_REG);
+    theirs_write(w, f, 20, 0, 20, 2);
+    write_block(w, f, 15, 5, 5);
+    rec_begin(w);
+    struct m_inode *n = rec_inode(w, f, NODE_REG, 0);
+    n->size = 3;
+    n->gone = true;
+    rec_entry(w, ROOT, "f", 0, NODE_NONE);
+    apply(w);
+    assert_names(w, ROOT, "f");
+    assert_int_equal(node_at(w, ROOT, "f"), f);
+    assert_content(w, f, "0+15=2@0 15+5=5@0");
+    planned(w, f);
+    assert_true(sent_entry(w, ROOT, "f", 0, f));
+    assert_int_equal(sent_node(w, f)->base_content, 2);
+    assert_int_equal(sent_node(w, f)->size, 20);
+    answer_committed(w);
+    commit_all(w);
+    assert_clean(w);
+}
+
 static void test_edit_here_replace_there(void **state)
 {
     struct world *w = *state;
@@ -864,6 +891,7 @@ int main(void)
         T(test_cycle),
         T(test_cycle_of_what_comes_back),
         T(test_edit_here_delete_there),
+        T(test_edit_here_edit_and_delete_there),
         T(test_edit_here_replace_there),
         T(test_no_edit_here_delete_there),
         T(test_delete_here_edit_there),

@@ -444,6 +444,42 @@ static void edits_win_over_deletes(void **state)
     assert_int_equal(nodes, 0);
 }
 
+/* What the commit says of the node besides is not done: it comes back as it was. */
+static void a_deleted_node_is_told_as_it_was(void **state)
+{
+    struct world *w = *state;
+    struct plan p;
+    uint64_t f = world_make(w, &w->alice, w->alice.root, "f", NODE_REG, 100); /* 1 */
+    struct m_inode was = world_inode(w, &w->alice, f, 0);
+    plan_new(w, &w->alice, &p);
+    struct m_node_change *n = plan_node(&p, f, FACET_CONTENT | FACET_ATTR);
+    n->base_content = n->base_attr = 1;
+    n->size = 10;
+    n->mtime = n->ctime = was.ctime + 5;
+    plan_entry(&p, w->alice.root, "f", f, 1, 0)->base_content = 1;
+    expect_committed(send_and_free(w, &p)); /* 2 */
+    struct m_list_req q = {.ns = w->alice.ns, .from = 1};
+    struct m_list_ans a;
+    assert_int_equal(meta_list(w->m, &w->alice.who, &q, &a, &w->ar, w->why), 0);
+    assert_int_equal(a.records_n, 1);
+    const struct m_inode *i = a.records[0].inodes;
+    while (i->node != f)
+        i++;
+    assert_true(i->gone);
+    assert_int_equal(i->size, 100);
+    assert_int_equal(i->content_rev, 1);
+    assert_int_equal(i->attr_rev, 1);
+    assert_int_equal(i->ctime, was.ctime);
+
+    plan_new(w, &w->alice, &p);
+    plan_entry(&p, w->alice.root, "f", 0, 0, f);
+    n = plan_node(&p, f, FACET_CONTENT); /* on what the record said */
+    n->base_content = i->content_rev;
+    n->size = 100;
+    expect_committed(send_and_free(w, &p));
+    assert_int_equal(world_inode(w, &w->alice, f, 0).attr_rev, 1);
+}
+
 static void a_deleted_node_is_opened_again(void **state)
 {
     struct world *w = *state;
@@ -955,6 +991,7 @@ int main(void)
         TEST(xattrs_come_and_go),
         TEST(a_node_has_so_many_xattrs),
         TEST(edits_win_over_deletes),
+        TEST(a_deleted_node_is_told_as_it_was),
         TEST(a_deleted_node_is_opened_again),
         TEST(ids_are_new_and_ones_own),
         TEST(every_created_node_gets_a_name),
