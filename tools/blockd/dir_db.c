@@ -199,6 +199,41 @@ int dir_db_collect(struct dir_db *d, uint64_t ns, const struct block_id *ids, si
     return 0;
 }
 
+int dir_db_take_in(struct dir_db *d, struct dir_record *v, size_t n)
+{
+    struct job j = {.kind = JOB_TAKE_IN, .v = v, .n = n};
+    pthread_mutex_lock(&d->lock);
+    d->unclaimed = true;
+    pthread_mutex_unlock(&d->lock);
+    submit(d, &j);
+    return j.err;
+}
+
+int dir_db_drop_unclaimed(struct dir_db *d, int64_t *place, size_t n, char (*files)[DIR_FILE_NAME],
+                          struct storage_collected *sums)
+{
+    struct job j = {.kind = JOB_DROP_UNCLAIMED, .n = n, .doomed = files, .place = *place};
+    memset(files, 0, n * sizeof *files);
+    submit(d, &j);
+    if (j.err)
+        return j.err;
+    *place = j.next;
+    sums->blocks += j.collected.blocks;
+    sums->bytes += j.collected.bytes;
+    return 0;
+}
+
+int dir_db_claim(struct dir_db *d, uint64_t ns, const struct block_id *ids, size_t n)
+{
+    pthread_mutex_lock(&d->lock);
+    bool any = d->unclaimed;
+    pthread_mutex_unlock(&d->lock);
+    struct job j = {.kind = JOB_CLAIM, .ns = ns, .id = ids, .n = n};
+    if (any && (any = reader_any_unclaimed(d, ids, n)))
+        submit(d, &j);
+    return j.err;
+}
+
 int dir_db_move(struct dir_db *d, const struct block_id *id, const char *was, const char *file)
 {
     struct job j = {.kind = JOB_MOVE, .id = id, .file = was, .to = file};
@@ -239,20 +274,20 @@ static void say_unusable(struct dir_db *d, char *err)
 {
     int rc = sqlite3_errcode(d->db) & 0xff;
     bool damaged = rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB;
-    snprintf(err, 512, "cannot use %.200s: %.60s%s", d->path, sqlite3_errmsg(d->db),
-             damaged
-                 ? "; put back a whole copy of it (with its -wal), or move it and its -wal away: "
-                   "this server then begins as one that lost its blocks, the others bring them, "
-                   "and the files in blocks/ stay"
-                 : "");
+    snprintf(
+        err, 512, "cannot use %.200s: %.60s%s", d->path, sqlite3_errmsg(d->db),
+        damaged ? "; put back a whole copy of it (with its -wal), or move it and its -wal away and "
+                  "have it made again from the files in blocks/ with --reindex"
+                : "");
 }
 
 /* A small block goes into the log, and so to the disk, with a leaf of every index: small pages,
  * then. A store that was made with others keeps them. */
 static int open_writer(struct dir_db *d, const char *dir, const uint8_t *fresh, char *err)
 {
-    int rc = sqlite3_open_v2(
-        d->path, &d->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
+    int create = fresh ? SQLITE_OPEN_CREATE : 0;
+    int rc = sqlite3_open_v2(d->path, &d->db, SQLITE_OPEN_READWRITE | create | SQLITE_OPEN_NOMUTEX,
+                             NULL);
     int r = rc ? dir_sql_errno(d->db, rc) : 0;
     sqlite3_busy_timeout(d->db, DIR_DB_BUSY_MS);
     if (!r)
@@ -274,7 +309,7 @@ static int open_writer(struct dir_db *d, const char *dir, const uint8_t *fresh, 
     uint64_t generation;
     if (!r)
         r = generation_get(d, &d->found);
-    if (!r)
+    if (!r && fresh)
         r = generation_raise(d, &generation);
     if (r)
         say_unusable(d, err);
@@ -298,6 +333,7 @@ int dir_db_open(struct dir_db **out, const char *dir, const uint8_t fresh[INCARN
     if (first) {
         reader_totals(d, first);
         reader_give(d, first);
+        d->unclaimed = reader_any_unclaimed(d, NULL, 0);
         d->own = reader_open(d->path, SQLITE_OPEN_READWRITE);
         d->aside = reader_open(d->path, SQLITE_OPEN_READWRITE);
         d->busy = true; /* until the keeper has made the log long */

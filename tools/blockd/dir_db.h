@@ -12,6 +12,8 @@
 #include "dir_files.h"
 #include "storage.h"
 
+#define SMALL_BLOCK (256u << 10) /* below it a block is a row: a file each costs more syncs */
+
 struct dir_db;
 
 /* A block to be recorded. */
@@ -34,12 +36,25 @@ struct dir_place {
     char file[DIR_FILE_NAME]; /* empty: in the database */
 };
 
-/* Opens DIR/index.db; a new one gets the incarnation given. err: 512 bytes. */
+/* Opens DIR/index.db; a new one gets the incarnation given. fresh NULL: one that is there, and
+ * whose generation does not rise for that. err: 512 bytes. */
 int dir_db_open(struct dir_db **out, const char *dir, const uint8_t fresh[INCARNATION_LEN],
                 char *err);
 void dir_db_close(struct dir_db *d);
 /* Records the n blocks for the namespace; returns when those with err 0 are durable. */
 void dir_db_put(struct dir_db *d, uint64_t ns, struct dir_record *v, size_t n);
+/* Records blocks whose bytes are here without a record of whose they are; no namespace has them
+ * until it claims them. err of each: -EEXIST, the index has the block already. 0 or -errno: none of
+ * them. */
+int dir_db_take_in(struct dir_db *d, struct dir_record *v, size_t n);
+/* Those of the blocks that were taken in are there for the namespace from now on, as if put now. 0
+ * or -errno: none of them. */
+int dir_db_claim(struct dir_db *d, uint64_t ns, const struct block_id *ids, size_t n);
+/* Drops blocks that were taken in and that no namespace has: at most n, those after *place (0: from
+ * the first; 0 again: that was all); their files are doomed and copied to `files` (zeroed before).
+ * sums: what was dropped is added. */
+int dir_db_drop_unclaimed(struct dir_db *d, int64_t *place, size_t n, char (*files)[DIR_FILE_NAME],
+                          struct storage_collected *sums);
 /* Removes the block from the index, for every namespace, durably, and notes each of them as having
  * lost it; only if it is still what was found bad: it names that file, or (file: NULL) holds those
  * bytes. Else -EALREADY. */

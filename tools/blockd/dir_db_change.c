@@ -17,6 +17,7 @@ const char *const dir_db_write_sql[WRITES] = {
     [TOTALS] = "UPDATE store SET blocks = blocks + ?1, bytes = bytes + ?2",
     [DROP_HELD] = "DELETE FROM held WHERE n = ?1",
     [DROP_SMALL] = "DELETE FROM small WHERE n = ?1",
+    [DROP_UNCLAIMED] = "DELETE FROM unclaimed WHERE n = ?1",
     [DROP_BLOCK] = "DELETE FROM block WHERE n = ?1",
     [FIND_BAD] = ("SELECT block.n, stored_len FROM block LEFT JOIN small ON small.n = block.n "
                   "WHERE id = ?1 AND file IS ?2 AND bytes IS ?3"),
@@ -34,6 +35,11 @@ const char *const dir_db_write_sql[WRITES] = {
     [FILE_OF] = "SELECT file FROM block WHERE n = ?1",
     [RAISE_TO] = "UPDATE store SET generation = max(generation, ?1)",
     [STEP] = "UPDATE store SET generation = generation + 1",
+    [UNCLAIMED] = "INSERT INTO unclaimed (n) VALUES (?1)",
+    [IS_UNCLAIMED] = "SELECT 1, 0 FROM unclaimed WHERE n = ?1",
+    [NEXT_UNCLAIMED] =
+        ("SELECT n, stored_len FROM unclaimed AS u JOIN block USING (n) WHERE n > ?1 "
+         "AND NOT EXISTS (SELECT 1 FROM held WHERE held.n = u.n) ORDER BY n LIMIT 1"),
     [FORGET_DOOMED] = "DELETE FROM doomed WHERE file = ?1",
 };
 
@@ -117,6 +123,23 @@ static int replace_file(struct dir_db *d, int64_t n, struct dir_record *p)
     return p->taken ? run_with_text(d, DOOM, p->replaces) : r;
 }
 
+/* The namespace has block n from this generation on. */
+static int hold(struct dir_db *d, uint64_t ns, const struct block_id *id, int64_t n,
+                uint64_t *generation)
+{
+    int r = generation_get(d, generation);
+    if (r)
+        return r;
+    dir_sql_bind_u64(d->st[HOLD], 1, ns);
+    sqlite3_bind_int64(d->st[HOLD], 2, n);
+    dir_sql_bind_u64(d->st[HOLD], 3, *generation);
+    if ((r = dir_sql_run(d->db, d->st[HOLD])))
+        return r;
+    dir_sql_bind_u64(d->st[REGAIN], 1, ns);
+    dir_sql_bind_id(d->st[REGAIN], 2, id);
+    return dir_sql_run(d->db, d->st[REGAIN]);
+}
+
 /* One row of a put, inside a transaction. -EAGAIN is the row's own outcome. */
 static int put_row(struct dir_db *d, uint64_t ns, struct dir_record *p)
 {
@@ -139,17 +162,7 @@ static int put_row(struct dir_db *d, uint64_t ns, struct dir_record *p)
         if (failed)
             return failed;
     }
-    int r = generation_get(d, &p->generation);
-    if (r)
-        return r;
-    dir_sql_bind_u64(d->st[HOLD], 1, ns);
-    sqlite3_bind_int64(d->st[HOLD], 2, n);
-    dir_sql_bind_u64(d->st[HOLD], 3, p->generation);
-    if ((r = dir_sql_run(d->db, d->st[HOLD])))
-        return r;
-    dir_sql_bind_u64(d->st[REGAIN], 1, ns);
-    dir_sql_bind_id(d->st[REGAIN], 2, &p->id);
-    return dir_sql_run(d->db, d->st[REGAIN]);
+    return hold(d, ns, &p->id, n, &p->generation);
 }
 
 /* Row number of a job's block if it is still what was found bad; 0: none, -errno. */
@@ -258,6 +271,52 @@ static int move_row(struct dir_db *d, struct job *j)
     return r;
 }
 
+/* ---- what was found without an owner --------------------------------------------------------- */
+
+static int take_in_row(struct dir_db *d, struct dir_record *p)
+{
+    int64_t len, n = row_of(d, &p->id, &len);
+    p->taken = false;
+    p->err = n > 0 ? -EEXIST : 0;
+    if (n)
+        return n < 0 ? (int)n : 0;
+    int r = insert_block(d, p, &n);
+    sqlite3_bind_int64(d->st[UNCLAIMED], 1, n);
+    if (!r)
+        r = dir_sql_run(d->db, d->st[UNCLAIMED]);
+    p->taken = !r;
+    return r;
+}
+
+static int claim_row(struct dir_db *d, uint64_t ns, const struct block_id *id)
+{
+    int64_t len, n = row_of(d, id, &len);
+    if (n <= 0)
+        return (int)n;
+    sqlite3_bind_int64(d->st[IS_UNCLAIMED], 1, n);
+    int64_t unclaimed = found_row(d, d->st[IS_UNCLAIMED], &len);
+    uint64_t generation;
+    return unclaimed <= 0 ? (int)unclaimed : hold(d, ns, id, n, &generation);
+}
+
+static int drop_unclaimed(struct dir_db *d, struct job *j)
+{
+    int r = 0;
+    j->collected = (struct storage_collected){0};
+    j->next = j->place;
+    for (size_t i = 0; i < j->n && !r; i++) {
+        int64_t len;
+        sqlite3_bind_int64(d->st[NEXT_UNCLAIMED], 1, j->next);
+        j->next = found_row(d, d->st[NEXT_UNCLAIMED], &len);
+        if (j->next <= 0)
+            return (int)j->next;
+        j->collected.blocks++;
+        j->collected.bytes += (uint64_t)len;
+        r = drop_block(d, j->next, len, j->doomed[i]);
+    }
+    return r;
+}
+
 int job_apply(struct dir_db *d, struct job *j)
 {
     int r = 0;
@@ -281,6 +340,17 @@ int job_apply(struct dir_db *d, struct job *j)
         return collect(d, j);
     case JOB_MOVE:
         return move_row(d, j);
+    case JOB_TAKE_IN:
+        for (size_t i = 0; !r && i < j->n; i++)
+            r = take_in_row(d, &j->v[i]);
+        return r;
+    case JOB_CLAIM:
+        r = dir_sql_run(d->db, d->st[STEP]);
+        for (size_t i = 0; !r && i < j->n; i++)
+            r = claim_row(d, j->ns, &j->id[i]);
+        return r;
+    case JOB_DROP_UNCLAIMED:
+        return drop_unclaimed(d, j);
     case JOB_FORGET_DOOMED:
         for (size_t i = 0; !r && i < j->n; i++)
             r = run_with_text(d, FORGET_DOOMED, j->files[i]);

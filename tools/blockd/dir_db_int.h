@@ -24,6 +24,7 @@ enum {
     TOTALS,
     DROP_HELD,
     DROP_SMALL,
+    DROP_UNCLAIMED,
     DROP_BLOCK,
     FIND_BAD,
     LOSE,
@@ -40,6 +41,9 @@ enum {
     FILE_OF,
     RAISE_TO,
     STEP,
+    UNCLAIMED,
+    IS_UNCLAIMED,
+    NEXT_UNCLAIMED,
     WRITES
 };
 extern const char *const dir_db_write_sql[WRITES];
@@ -55,6 +59,8 @@ enum {
     READ_DOOMED,
     READ_OTHER,
     READ_HELD,
+    READ_UNCLAIMED,
+    ANY_UNCLAIMED,
     READS
 };
 
@@ -74,18 +80,23 @@ struct job {
         JOB_RAISE,
         JOB_FORGET_DOOMED,
         JOB_COLLECT,
-        JOB_MOVE
+        JOB_MOVE,
+        JOB_TAKE_IN,
+        JOB_CLAIM,
+        JOB_DROP_UNCLAIMED
     } kind;
     uint64_t ns;
-    struct dir_record *v; /* JOB_PUT */
+    struct dir_record *v; /* JOB_PUT, JOB_TAKE_IN */
     size_t n;
-    const struct block_id *id; /* JOB_REMOVE, with what was found bad; JOB_COLLECT: n; JOB_MOVE */
+    /* JOB_REMOVE, with what was found bad; JOB_COLLECT, JOB_CLAIM: n; JOB_MOVE */
+    const struct block_id *id;
     const char *file, *to;
     struct bytes bad;
     uint64_t serial;               /* JOB_FORGET_LOST */
     const uint8_t *incarnation;    /* JOB_INCARNATION */
     uint64_t generation;           /* out: JOB_RAISE; JOB_COLLECT */
-    char (*doomed)[DIR_FILE_NAME]; /* out: JOB_COLLECT */
+    char (*doomed)[DIR_FILE_NAME]; /* out: JOB_COLLECT, JOB_DROP_UNCLAIMED: n */
+    int64_t place, next; /* JOB_DROP_UNCLAIMED: rows after this one; out: the last, 0: none left */
     struct storage_collected collected;
     const char *const *files; /* JOB_FORGET_DOOMED; n */
     int err;
@@ -116,6 +127,7 @@ struct dir_db {
     struct reader *readers;
     size_t readers_n;
     uint64_t blocks, bytes;
+    bool unclaimed; /* there may be such blocks */
 };
 
 /* ---- dir_db_read.c ---- */
@@ -126,6 +138,9 @@ void reader_free(struct reader *r);
 struct reader *reader_take(struct dir_db *d);
 void reader_give(struct dir_db *d, struct reader *r);
 void reader_totals(struct dir_db *d, struct reader *r);
+/* Whether one of these may be claimed; n 0: any block at all. Also true where that cannot be told.
+ */
+bool reader_any_unclaimed(struct dir_db *d, const struct block_id *ids, size_t n);
 
 /* ---- dir_db_change.c ---- */
 /* Does the job, inside a transaction. 0, with the outcomes of its parts, or -errno: none of it. */

@@ -22,6 +22,8 @@ static const char *const read_sql[READS] = {
                     "ORDER BY ns LIMIT 1"),
     [READ_HELD] = ("SELECT id, ns, logical_len, generation FROM block JOIN held USING (n) "
                    "WHERE id > ?1 ORDER BY id, ns LIMIT ?2"),
+    [READ_UNCLAIMED] = "SELECT 1 FROM unclaimed JOIN block USING (n) WHERE id = ?1",
+    [ANY_UNCLAIMED] = "SELECT 1 FROM unclaimed LIMIT 1",
     [READ_DOOMED] = "SELECT file FROM doomed WHERE file > ?1 ORDER BY file LIMIT 1",
 };
 
@@ -191,6 +193,24 @@ int dir_db_held(struct dir_db *d, const struct block_id *id, struct storage_held
     sqlite3_reset(st);
     reader_give(d, r);
     return rc == SQLITE_DONE ? 0 : -EIO;
+}
+
+bool reader_any_unclaimed(struct dir_db *d, const struct block_id *ids, size_t n)
+{
+    struct reader *r = reader_take(d);
+    if (!r)
+        return true;
+    sqlite3_stmt *st = r->st[n ? READ_UNCLAIMED : ANY_UNCLAIMED];
+    int rc = SQLITE_DONE;
+    for (size_t i = 0; i < (n ? n : 1) && rc == SQLITE_DONE; i++) {
+        if (n)
+            dir_sql_bind_id(st, 1, &ids[i]);
+        rc = sqlite3_step(st);
+        sqlite3_reset(st);
+    }
+    sqlite3_clear_bindings(st);
+    reader_give(d, r);
+    return rc != SQLITE_DONE;
 }
 
 bool dir_db_knows_file(struct dir_db *d, const char *file)

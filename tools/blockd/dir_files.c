@@ -50,20 +50,48 @@ static int open_dir(const char *dir, const char *name, int *fd)
     return r;
 }
 
-/* Calls fn for every entry but . and .. */
-static void each_entry(int dir_fd, void (*fn)(void *arg, int dir_fd, const char *name), void *arg)
+/* Calls fn for every entry but . and .. until it returns an error: that one, or -errno. */
+static int try_entries(int dir_fd, int (*fn)(void *arg, int dir_fd, const char *name), void *arg)
 {
-    int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
     DIR *d = fd < 0 ? NULL : fdopendir(fd);
     if (!d) {
+        r = -errno;
         if (fd >= 0)
             close(fd);
-        return;
+        return r;
     }
-    for (struct dirent *e; (e = readdir(d));)
+    while (!r) {
+        errno = 0;
+        struct dirent *e = readdir(d);
+        if (!e) {
+            r = -errno;
+            break;
+        }
         if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-            fn(arg, dirfd(d), e->d_name);
+            r = fn(arg, dirfd(d), e->d_name);
+    }
     closedir(d);
+    return r;
+}
+
+struct entries {
+    void (*fn)(void *arg, int dir_fd, const char *name);
+    void *arg;
+};
+
+static int one_entry(void *arg, int dir_fd, const char *name)
+{
+    struct entries *e = arg;
+    e->fn(e->arg, dir_fd, name);
+    return 0;
+}
+
+/* The same for what is only counted or tidied. */
+static void each_entry(int dir_fd, void (*fn)(void *arg, int dir_fd, const char *name), void *arg)
+{
+    struct entries e = {.fn = fn, .arg = arg};
+    try_entries(dir_fd, one_entry, &e);
 }
 
 static void note_number(void *arg, int dir_fd, const char *name)
@@ -266,16 +294,12 @@ static int disk_failed(struct dir_files *f)
     return atomic_fetch_add(&f->failures, 1) < FAILURES_MAX ? -ENODATA : -EIO;
 }
 
-int dir_files_read(struct dir_files *f, const char *name, uint64_t len, struct buf *out)
+static int read_all(struct dir_files *f, int fd, uint64_t len, struct buf *out)
 {
-    int fd = openat(f->blocks_fd, name, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return cannot_open(f, name, errno);
-    struct stat st;
-    int r = fstat(fd, &st) < 0 ? -EIO : (uint64_t)st.st_size != len ? -EUCLEAN : 0;
     size_t chunk_n = 1 << 18;
-    uint8_t *chunk = r ? NULL : malloc(chunk_n);
-    if (!r && !chunk)
+    uint8_t *chunk = malloc(chunk_n);
+    int r = 0;
+    if (!chunk)
         abort();
     for (uint64_t left = len; !r && left;) {
         ssize_t n = read(fd, chunk, chunk_n < left ? chunk_n : (size_t)left);
@@ -291,8 +315,38 @@ int dir_files_read(struct dir_files *f, const char *name, uint64_t len, struct b
     if (!r)
         atomic_store(&f->failures, 0);
     free(chunk);
+    return r;
+}
+
+int dir_files_read(struct dir_files *f, const char *name, uint64_t len, struct buf *out)
+{
+    int fd = openat(f->blocks_fd, name, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return cannot_open(f, name, errno);
+    struct stat st;
+    int r = fstat(fd, &st) < 0 ? -EIO : (uint64_t)st.st_size != len ? -EUCLEAN : 0;
+    if (!r)
+        r = read_all(f, fd, len, out);
     close(fd);
     return r;
+}
+
+int dir_files_length(struct dir_files *f, const char *name, uint64_t *len)
+{
+    struct stat st;
+    if (fstatat(f->blocks_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return errno == ENOENT ? -ENOENT : -EIO;
+    *len = (uint64_t)st.st_size;
+    return S_ISREG(st.st_mode) ? 0 : -ENOENT;
+}
+
+void dir_files_uncache(struct dir_files *f, const char *name)
+{
+    int fd = openat(f->blocks_fd, name, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    close(fd);
 }
 
 int dir_files_probe(struct dir_files *f, const char *name, uint64_t len)
@@ -318,6 +372,73 @@ void dir_files_keep_aside(struct dir_files *f, const struct block_id *id, struct
     if (write_all(fd, data.p, data.n))
         unlinkat(f->corrupt_fd, hex, 0);
     close(fd);
+}
+
+int dir_files_read_aside(struct dir_files *f, const char *name, size_t max, struct buf *out)
+{
+    int fd = openat(f->corrupt_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return errno == ENOENT ? -ENOENT : -EIO;
+    struct stat st;
+    size_t start = out->n;
+    int r = fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) ? -EIO : 0;
+    if (!r && (uint64_t)st.st_size > max)
+        r = -EFBIG;
+    if (!r && read_all(f, fd, (uint64_t)st.st_size, out))
+        r = -EIO;
+    if (r)
+        out->n = start;
+    close(fd);
+    return r;
+}
+
+void dir_files_remove_aside(struct dir_files *f, const char *name)
+{
+    unlinkat(f->corrupt_fd, name, 0);
+}
+
+/* ---- all of them ----------------------------------------------------------------------------- */
+
+struct visit {
+    unsigned number; /* 0: DIR/corrupt */
+    int (*fn)(void *arg, const char *name);
+    void *arg;
+};
+
+static int visit_one(void *arg, int dir_fd, const char *name)
+{
+    (void)dir_fd;
+    struct visit *v = arg;
+    char full[DIR_FILE_NAME];
+    int n = v->number ? snprintf(full, sizeof full, "%08u/%s", v->number, name)
+                      : snprintf(full, sizeof full, "%s", name);
+    return n < (int)sizeof full ? v->fn(v->arg, full) : 0;
+}
+
+int dir_files_each(struct dir_files *f, unsigned number, int (*fn)(void *arg, const char *name),
+                   void *arg)
+{
+    struct visit v = {.number = number, .fn = fn, .arg = arg};
+    int fd = open_numbered(f, number);
+    if (fd < 0)
+        return errno == ENOENT ? 0 : -errno;
+    int r = try_entries(fd, visit_one, &v);
+    close(fd);
+    return r;
+}
+
+int dir_files_each_aside(struct dir_files *f, int (*fn)(void *arg, const char *name), void *arg)
+{
+    struct visit v = {.fn = fn, .arg = arg};
+    return try_entries(f->corrupt_fd, visit_one, &v);
+}
+
+unsigned dir_files_newest(struct dir_files *f)
+{
+    pthread_mutex_lock(&f->lock);
+    unsigned number = f->current;
+    pthread_mutex_unlock(&f->lock);
+    return number;
 }
 
 struct sweep {

@@ -47,6 +47,23 @@ int dir_files_read(struct dir_files *f, const char *name, uint64_t len, struct b
 /* Whether the file is there and has this length: 0; -EUCLEAN as above; -EIO: it cannot be told now.
  */
 int dir_files_probe(struct dir_files *f, const char *name, uint64_t len);
+/* Its length; -ENOENT, -EIO. */
+int dir_files_length(struct dir_files *f, const char *name, uint64_t *len);
+/* The next read is the disk's, not of what the kernel keeps of the file in memory, as far as the
+ * file system does that. */
+void dir_files_uncache(struct dir_files *f, const char *name);
+/* Calls fn for every file of a numbered directory, until it returns an error: that one, or -errno
+ * where the directory cannot be read; 0: also where there is none of that number. fn may move the
+ * file away. Names as in records. */
+int dir_files_each(struct dir_files *f, unsigned number, int (*fn)(void *arg, const char *name),
+                   void *arg);
+/* The highest number of a directory; 0: there is none. */
+unsigned dir_files_newest(struct dir_files *f);
+/* The same for the files in DIR/corrupt, whose names have no directory. */
+int dir_files_each_aside(struct dir_files *f, int (*fn)(void *arg, const char *name), void *arg);
+/* Appends all of such a file, of at most max bytes. -EFBIG, -ENOENT, -EIO. */
+int dir_files_read_aside(struct dir_files *f, const char *name, size_t max, struct buf *out);
+void dir_files_remove_aside(struct dir_files *f, const char *name);
 /* Moves a file to DIR/corrupt. */
 void dir_files_move_aside(struct dir_files *f, const char *name);
 /* Puts bytes into DIR/corrupt. */

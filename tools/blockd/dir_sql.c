@@ -11,8 +11,9 @@
 #include "blocks.sql.h"
 #include "generation.sql.h"
 #include "lost.sql.h"
+#include "unclaimed.sql.h"
 
-#define SCHEMA_VERSION 3 /* 1 lacked the table lost, 2 generations */
+#define SCHEMA_VERSION 4 /* 1 lacked the table lost, 2 generations, 3 the table unclaimed */
 
 /* SQLite says "full" for ENOSPC only; quota and file size limit are among its I/O errors, and just
  * the file at fault, the log or the database, remembers the number. */
@@ -113,6 +114,8 @@ static int migrate(sqlite3 *db, int from, const uint8_t fresh[INCARNATION_LEN])
         r = dir_sql_exec(db, sql_lost);
     if (!r && from < 3)
         r = dir_sql_exec(db, sql_generation);
+    if (!r && from < 4)
+        r = dir_sql_exec(db, sql_unclaimed);
     snprintf(version, sizeof version, "PRAGMA user_version = %d", SCHEMA_VERSION);
     if (!r)
         r = dir_sql_exec(db, version);

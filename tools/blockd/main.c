@@ -7,10 +7,10 @@
  * their own.
  */
 #include "beat.h"
-#include "blockid.h"
 #include "durable.h"
 #include "httpd.h"
 #include "identity.h"
+#include "offline.h"
 #include "service.h"
 #include "storage_open.h"
 #include "units.h"
@@ -42,7 +42,7 @@ struct options {
     unsigned drain_s, scrub_interval_s, grace_s;
     uint64_t rate, scrub_rate;
     struct rate_plan replicate_rate;
-    bool list;
+    bool list, reindex, drop_unclaimed;
 };
 
 /* Where to listen, in pieces. */
@@ -77,6 +77,11 @@ static const char help[] =
     "\n"
     "  --data DIR            where blocks and identity are kept; made if need be\n"
     "  --list                print each stored block's hash and length, and exit\n"
+    "  --reindex             while no server runs on DIR: take what blocks/ and corrupt/ hold "
+    "into\n"
+    "                        the index that was lost, and exit\n"
+    "  --drop-unclaimed      while no server runs on DIR: remove what --reindex took in and no\n"
+    "                        namespace has asked for since, and exit\n"
     "\n"
     "  --storage WHERE       first start: dir (the default: in DIR), or s3://BUCKET[/PREFIX] of "
     "an\n"
@@ -141,6 +146,8 @@ enum {
     OPT_DRAIN,
     OPT_RATE,
     OPT_LIST,
+    OPT_REINDEX,
+    OPT_DROP_UNCLAIMED,
     OPT_STORAGE,
     OPT_S3_ENDPOINT,
     OPT_S3_REGION,
@@ -168,6 +175,8 @@ static const struct option long_options[] = {
     {"drain", required_argument, NULL, OPT_DRAIN},
     {"replicate-rate", required_argument, NULL, OPT_REPLICATE_RATE},
     {"list", no_argument, NULL, OPT_LIST},
+    {"reindex", no_argument, NULL, OPT_REINDEX},
+    {"drop-unclaimed", no_argument, NULL, OPT_DROP_UNCLAIMED},
     {"storage", required_argument, NULL, OPT_STORAGE},
     {"s3-endpoint", required_argument, NULL, OPT_S3_ENDPOINT},
     {"s3-region", required_argument, NULL, OPT_S3_REGION},
@@ -227,6 +236,8 @@ static int parse_options(struct options *o, int argc, char **argv)
             return 2; /* getopt_long has said why */
         if (c == OPT_LIST)
             o->list = true;
+        else if (c == OPT_REINDEX || c == OPT_DROP_UNCLAIMED)
+            *(c == OPT_REINDEX ? &o->reindex : &o->drop_unclaimed) = true;
         else if (c == OPT_DRAIN && !parse_drain(optarg, &o->drain_s))
             return usage_error("--drain takes seconds, at most 3600");
         else if (c == OPT_LOG_LEVEL && log_level_of(optarg, &o->level))
@@ -622,14 +633,6 @@ static int run(struct program *p, char *err)
     return r;
 }
 
-static void print_block(void *arg, const struct block_id *id, uint64_t stored_len)
-{
-    (void)arg;
-    char hex[BLOCK_HEX_LEN + 1];
-    block_id_hex(id, hex);
-    printf("%s %llu\n", hex, (unsigned long long)stored_len);
-}
-
 /* Every thread inherits this. The first three are for wait_for_signal; the others are told by the
  * calls that raise them: EPIPE, EFBIG. */
 static void block_signals(void)
@@ -651,11 +654,11 @@ int main(int argc, char **argv)
         return status;
     int r;
     if (p.o.list) {
-        r = storage_list(p.o.data, print_block, NULL, err);
-        if (!r && fflush(stdout) == EOF) {
-            snprintf(err, sizeof err, "cannot write the list: %s", strerror(errno));
-            r = -EIO;
-        }
+        r = offline_list(p.o.data, err);
+    } else if (p.o.reindex) {
+        r = offline_reindex(p.o.data, err);
+    } else if (p.o.drop_unclaimed) {
+        r = offline_drop_unclaimed(p.o.data, err);
     } else {
         block_signals();
         r = log_open(&p.log, "blockd", p.o.log, p.o.trace, p.o.level);

@@ -205,9 +205,9 @@ static bool next_due(struct replicate *r, struct due *d, int64_t *until)
     for (size_t i = 0; i < r->groups_n; i++) {
         size_t at = (r->turn + i) % r->groups_n;
         struct group *g = &r->groups[at];
-        bool due = g->list_due;
-        if (g->not_before > now || !g->members_n) {
-            if (g->members_n && g->not_before < *until)
+        bool due = g->list_due && g->members_n; /* nobody else is to be offered anything */
+        if (g->not_before > now) {
+            if (g->not_before < *until)
                 *until = g->not_before;
             continue;
         }

@@ -9,7 +9,7 @@
  *     neither hides what can nor takes its place;
  *   - for each other member, what it lacks and this server has: a page when its tasks are done;
  *   - everything that is lacking here, whoever has it: what is here all the same (a report was lost
- *     in a crash) is reported.
+ *     in a crash) is reported, after what was taken in without an owner was claimed.
  *
  * A walk that came to its end begins again soon if it found something; otherwise it pauses longer
  * each time, and at least so long that it takes a small part of the time however large the backlog.
@@ -200,7 +200,10 @@ static void look_here(struct replicate *r, const struct due *d)
     bool found = false;
     for (size_t i = 0; i < ans.blocks_n; i++)
         ids[i] = ans.blocks[i].block;
-    if (r->o.storage->ops->have(r->o.storage, d->ns, ids, ans.blocks_n, info)) {
+    const struct storage_ops *ops = r->o.storage->ops;
+    if (ops->claim && ans.blocks_n) /* where that fails it is not found here, and asked for again */
+        ops->claim(r->o.storage, d->ns, ids, ans.blocks_n);
+    if (ops->have(r->o.storage, d->ns, ids, ans.blocks_n, info)) {
         follow_failed(r, d->ns, -EIO, "the storage cannot be read");
         return;
     }

@@ -84,6 +84,11 @@ struct storage_ops {
      * no shorter way than get and put. 0, -EIO, -ENOSPC: nothing is promised */
     int (*link)(struct storage *s, uint64_t ns, uint64_t from, const struct block_id *ids, size_t n,
                 struct storage_info *out);
+    /* Of the blocks whose bytes are here without a record of whose they are (takein.h), makes it
+     * durable that they are there for ns, as if put now. The caller was told by the metadata server
+     * that ns refers to them. NULL: this storage has none such. 0, -EIO, -ENOSPC: nothing changed
+     */
+    int (*claim)(struct storage *s, uint64_t ns, const struct block_id *ids, size_t n);
     int (*have)(struct storage *s, uint64_t ns, const struct block_id *ids, size_t n,
                 struct storage_info *out);
     /* Looks at the block, and where its bytes are wrong or lost takes it away from every namespace

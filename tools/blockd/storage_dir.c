@@ -29,8 +29,6 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-/* Below it a block is a row: a file each costs more syncs. */
-#define SMALL_BLOCK (256u << 10)
 /* A disk, its cable or a busy controller may fail to read what it reads again a little later: a
  * file counts as lost when it could not be read for so long. */
 #define UNREADABLE_MS (10 * 60 * 1000)
@@ -377,6 +375,11 @@ static int link_blocks(struct storage *s, uint64_t ns, uint64_t from, const stru
     return r;
 }
 
+static int claim(struct storage *s, uint64_t ns, const struct block_id *ids, size_t n)
+{
+    return ns ? dir_db_claim(self(s)->db, ns, ids, n) : 0;
+}
+
 static int after(struct storage *s, const struct block_id *id, struct storage_entry *v, size_t max,
                  size_t *n)
 {
@@ -485,6 +488,7 @@ static const struct storage_ops ops = {
     .put = put,
     .get = get,
     .link = link_blocks,
+    .claim = claim,
     .have = have,
     .set_aside = set_aside,
     .probe = probe,
@@ -538,10 +542,10 @@ static void look_at_files(struct storage_dir *d)
     if (unknown)
         snprintf(d->base.notice, sizeof d->base.notice,
                  "%zu or more files of blocks are not in %s/index.db, which is %s; they stay, and "
-                 "are not served: put the right one back while this server is stopped (with "
-                 "index.db-wal), or let the other block servers bring what is lacking, and remove "
-                 "the files in blocks/ that it does not name",
-                 unknown, d->dir, fresh ? "new" : "an older copy or another one");
+                 "are not served: while this server is stopped, put the right one back (with "
+                 "index.db-wal), or have it made again from them: steadfs-blockd --data %s "
+                 "--reindex",
+                 unknown, d->dir, fresh ? "new" : "an older copy or another one", d->dir);
 }
 
 int storage_dir_open(struct storage **out, const char *dir, char *err)

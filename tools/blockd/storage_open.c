@@ -210,6 +210,31 @@ int storage_open(struct storage **out, const struct storage_options *o, char *er
     return r;
 }
 
+static int not_in_a_bucket(const char *dir, char *err)
+{
+    if (!exists(dir, "storage"))
+        return 0;
+    snprintf(
+        err, 512,
+        "the blocks of %s are in an object store; its index is made again from the bucket when "
+        "the server starts without one",
+        dir);
+    return -EINVAL;
+}
+
+int storage_reindex(const char *dir, void (*each_dir)(void *arg, unsigned number, unsigned dirs),
+                    void *arg, struct takein_sums *sums, char *err)
+{
+    int r = not_in_a_bucket(dir, err);
+    return r ? r : takein_all(dir, each_dir, arg, sums, err);
+}
+
+int storage_drop_unclaimed(const char *dir, struct storage_collected *sums, char *err)
+{
+    int r = not_in_a_bucket(dir, err);
+    return r ? r : takein_drop(dir, sums, err);
+}
+
 int storage_list(const char *dir,
                  void (*fn)(void *arg, const struct block_id *id, uint64_t stored_len), void *arg,
                  char *err)

@@ -6,6 +6,7 @@
 #define STORAGE_OPEN_H
 
 #include "storage.h"
+#include "takein.h"
 #include "trace.h"
 
 /* All but dir may be NULL: then as at the first start. */
@@ -25,4 +26,8 @@ int storage_open(struct storage **out, const struct storage_options *o, char *er
 int storage_list(const char *dir,
                  void (*fn)(void *arg, const struct block_id *id, uint64_t stored_len), void *arg,
                  char *err);
+/* takein_all and takein_drop; -EINVAL for an object store. */
+int storage_reindex(const char *dir, void (*each_dir)(void *arg, unsigned number, unsigned dirs),
+                    void *arg, struct takein_sums *sums, char *err);
+int storage_drop_unclaimed(const char *dir, struct storage_collected *sums, char *err);
 #endif

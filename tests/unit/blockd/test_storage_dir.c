@@ -443,6 +443,7 @@ static void test_index_lost(void **state)
         assert_int_equal(files_in(dir, "corrupt"), 0);
         assert_non_null(strstr(s->notice, round ? "2 or more files" : "4 or more files"));
         assert_non_null(strstr(s->notice, round ? "an older copy" : "which is new"));
+        assert_non_null(strstr(s->notice, "--reindex"));
         for (unsigned i = 0; i < 2; i++) {
             if (round)
                 expect_block(s, 1, &ids[i], p[i], 300000);
@@ -464,6 +465,7 @@ static void test_index_lost(void **state)
     char err[512];
     assert_int_equal(storage_dir_open(&s, dir, err), -EIO);
     assert_non_null(strstr(err, "put back a whole copy"));
+    assert_non_null(strstr(err, "--reindex"));
     assert_int_equal(files_in(dir, "blocks/00000001"), 4);
     for (unsigned i = 0; i < 4; i++)
         free(p[i]);
@@ -603,10 +605,9 @@ static void test_remove_what_was_read(void **state)
     tempdir_remove(dir);
 }
 
-/* The index of the first version is brought up to date and keeps its blocks. */
-static void test_older(void **state)
+/* The index of an older version is brought up to date and keeps its blocks. */
+static void older(int version)
 {
-    (void)state;
     char *dir = tempdir_make();
     struct storage *s = open_dir(dir);
     struct block_id id;
@@ -615,11 +616,21 @@ static void test_older(void **state)
     uint8_t *p = block_make(100, 1, &id);
     assert_int_equal(put_one(s, 1, &id, p, 100), 0);
     s->ops->close(s);
-    static const char *const since[] = {
-        "DROP TABLE doomed", "ALTER TABLE store DROP COLUMN generation",
-        "ALTER TABLE held DROP COLUMN generation", "DROP TABLE lost", "PRAGMA user_version = 1"};
+    static const struct {
+        int version;
+        const char *sql;
+    } since[] = {{3, "DROP TABLE unclaimed"},
+                 {2, "DROP TABLE doomed"},
+                 {2, "ALTER TABLE store DROP COLUMN generation"},
+                 {2, "ALTER TABLE held DROP COLUMN generation"},
+                 {2, "ALTER TABLE lost DROP COLUMN generation"},
+                 {1, "DROP TABLE lost"}};
+    char number[64];
     for (size_t i = 0; i < sizeof since / sizeof *since; i++)
-        free(query(dir, since[i], NULL));
+        if (since[i].version >= version)
+            free(query(dir, since[i].sql, NULL));
+    snprintf(number, sizeof number, "PRAGMA user_version = %d", version);
+    free(query(dir, number, NULL));
     s = open_dir(dir);
     expect_block(s, 1, &id, p, 100);
     struct storage_put again = {.id = id, .stored = {p, 100}, .logical_len = 100};
@@ -631,9 +642,18 @@ static void test_older(void **state)
     assert_int_equal(s->ops->set_aside(s, &id), 0);
     assert_int_equal(s->ops->lost(s, &lost, 1, &n), 0);
     assert_int_equal(n, 1);
+    assert_int_equal(s->ops->claim(s, 1, &id, 1), 0); /* knows of none */
+    expect_absent(s, 1, &id);
     s->ops->close(s);
     free(p);
     tempdir_remove(dir);
+}
+
+static void test_older(void **state)
+{
+    (void)state;
+    for (int version = 1; version < 4; version++)
+        older(version);
 }
 
 /* What the process has done: milliseconds of CPU, and waits (for a sync, among others). */
