@@ -136,6 +136,14 @@ static size_t calls_to(const char *url)
     return n;
 }
 
+static size_t namespaces(void)
+{
+    pthread_mutex_lock(&fs.lock);
+    size_t n = fs.sync->nss_n;
+    pthread_mutex_unlock(&fs.lock);
+    return n;
+}
+
 /* A server that one namespace has left is asked by way of another, whose capability is good. */
 static void a_probe_goes_by_a_namespace_that_is_there(void **state)
 {
@@ -149,12 +157,8 @@ static void a_probe_goes_by_a_namespace_that_is_there(void **state)
     pthread_mutex_unlock(&fs.lock);
     sync_wake(fs.sync);
     answer_session(call_wait("session"));
+    WAIT_FOR(namespaces() == 2); /* it is learned */
     pthread_mutex_lock(&fs.lock);
-    while (fs.sync->nss_n < 2) { /* until it is learned */
-        pthread_mutex_unlock(&fs.lock);
-        usleep(500);
-        pthread_mutex_lock(&fs.lock);
-    }
     backoff_failed(&sync_server_find(fs.sync, 11)->backoff, fs.sync->clock(), 0);
     pthread_mutex_unlock(&fs.lock);
     sync_wake(fs.sync);
@@ -183,7 +187,7 @@ static void a_namespace_that_stays_is_not_brought_elsewhere(void **state)
     sync_fetch(fs.sync, NS, &id, 1, result_done, &r[1]);
     pthread_mutex_unlock(&fs.lock);
     answer_diff_missing(call_wait("diff"), 11);
-    while (!CALLED(r[0]) || !CALLED(r[1])) {
+    UNTIL (CALLED(r[0]) && CALLED(r[1])) {
         struct m_locate_ans none = {0};
         static const char *const methods[] = {"put", "get", "have"};
         struct fake_call *c;
@@ -192,7 +196,6 @@ static void a_namespace_that_stays_is_not_brought_elsewhere(void **state)
                 answer_error(c, -ECONNREFUSED);
         if ((c = call_open("locate")))
             answer(c, &m_locate_ans_desc, &none);
-        usleep(500);
     }
     assert_int_equal(r[0].err, -ETIMEDOUT);
     assert_int_equal(r[1].err, -EIO);
@@ -343,16 +346,16 @@ static void many_barriers_share_commits(void **state)
     struct fake_call *first = call_wait("commit");
     for (size_t i = 1; i < 4; i++)
         barrier(100 + i, &r[i]);
-    for (size_t put = 0; put < 3;) { /* their blocks do not wait for the commit under way */
+    size_t put = 0;
+    UNTIL (put == 3) { /* their blocks do not wait for the commit under way */
         struct fake_call *c = call_open("diff");
         if (c)
             answer_diff_missing(c, 11);
         c = call_open("put");
         if (c)
             put += answer_put(c, "x");
-        usleep(500);
     }
-    usleep(20000);
+    settle();
     assert_int_equal(calls_of("commit"), 1); /* one at a time */
     answer_committed(first, 1);
     struct fake_call *second = call_wait("commit");
@@ -391,11 +394,10 @@ static void a_conflict_goes_on_until_the_copy_is_committed(void **state)
     struct m_record rec = {.sjid = 1, .device = 9};
     struct m_list_ans l = {.records = &rec, .records_n = 1, .cursor = bytes_str("1"), .head = 1};
     answer(list, &m_list_ans_desc, &l);
-    while (!call_open("commit")) {
+    UNTIL (call_open("commit")) {
         struct fake_call *c = call_open("diff");
         if (c)
             answer(c, &m_diff_ans_desc, &none);
-        usleep(500);
     }
     assert_false(CALLED(r));
     answer_committed(call_wait("commit"), 2);
@@ -588,7 +590,7 @@ static void a_cancelled_barrier_ends_once(void **state)
     struct fake_call *c = call_open("diff");
     if (c)
         answer(c, &m_diff_ans_desc, &none);
-    usleep(20000);
+    settle();
     assert_int_equal(r.calls, 1);
 }
 
@@ -663,13 +665,13 @@ static void a_long_log_is_copied_aside(void **state)
 {
     (void)state;
     start();
-    __atomic_store_n(&log_held, true, __ATOMIC_SEQ_CST);
+    log_hold(true);
     __atomic_store_n(&log_long, true, __ATOMIC_SEQ_CST);
     sync_wake(fs.sync);
     WAIT_FOR(__atomic_load_n(&checkpoints, __ATOMIC_SEQ_CST) == 1);
     pthread_mutex_lock(&fs.lock); /* meanwhile */
     pthread_mutex_unlock(&fs.lock);
-    __atomic_store_n(&log_held, false, __ATOMIC_SEQ_CST);
+    log_hold(false);
     WAIT_FOR(__atomic_load_n(&checkpoint_ends, __ATOMIC_SEQ_CST) == 1);
     assert_int_equal(checkpoints, 1);
 }
@@ -720,7 +722,7 @@ static void equal_loads_share_a_call_and_a_moved_cursor_repeats_it(void **state)
     sync_load(fs.sync, &need, result_done, &r[1]);
     pthread_mutex_unlock(&fs.lock);
     struct fake_call *c = call_wait("lookup");
-    usleep(20000);
+    settle();
     assert_int_equal(calls_of("lookup"), 1);
     pthread_mutex_lock(&fs.lock);
     cursor = 7;
@@ -831,13 +833,13 @@ static void records_wait_for_loads_and_loads_for_records(void **state)
     struct m_record rec = {.sjid = 1, .device = 4};
     struct m_list_ans l = {.records = &rec, .records_n = 1, .cursor = bytes_str("1"), .head = 1};
     answer(call_wait("list"), &m_list_ans_desc, &l);
-    usleep(20000);
+    settle();
     assert_int_equal(cursor, 0); /* held */
     need.name[0] = 'y';
     pthread_mutex_lock(&fs.lock);
     sync_load(fs.sync, &need, result_done, &r[1]);
     pthread_mutex_unlock(&fs.lock);
-    usleep(20000);
+    settle();
     assert_int_equal(calls_of("lookup"), 1); /* held, too */
     struct m_lookup_ans m = {0};
     answer(load, &m_lookup_ans_desc, &m);
@@ -966,7 +968,7 @@ static void background_uploads_before_it_takes_the_lane(void **state)
     sync_kick(fs.sync);
     pthread_mutex_unlock(&fs.lock);
     struct fake_call *diff = call_wait("diff");
-    usleep(20000);
+    settle();
     assert_int_equal(calls_of("commit"), 0);
     pthread_mutex_lock(&fs.lock);
     assert_int_equal(nodes[0].sent, 0); /* the plan was taken back */
@@ -1025,7 +1027,7 @@ static void the_end_ends_every_waiter(void **state)
     sync_load(fs.sync, &need, result_done, &r[1]);
     sync_fetch(fs.sync, NS, &id, 1, result_done, &r[2]);
     pthread_mutex_unlock(&fs.lock);
-    usleep(20000);
+    settle();
     sync_free(fs.sync);
     for (int i = 0; i < 3; i++) {
         assert_int_equal(r[i].calls, 1);

@@ -11,24 +11,6 @@
 
 static const struct m_diff_ans all_present;
 
-/* Returns when a whole turn of the driver began and ended meanwhile: its loads are asked before it
- * looks at uploads and fetches, so when the second one is out the first one's turn is over. */
-static void turn_passes(void)
-{
-    static uint8_t name;
-    for (int k = 0; k < 2; k++) {
-        size_t before = calls_of("lookup");
-        struct core_need need = {.kind = NEED_NAME, .ns = NS, .node = 1, .name_len = 2};
-        need.name[0] = 't';
-        need.name[1] = ++name;
-        static struct result r;
-        pthread_mutex_lock(&fs.lock);
-        sync_load(fs.sync, &need, result_done, &r);
-        pthread_mutex_unlock(&fs.lock);
-        WAIT_FOR(calls_of("lookup") > before);
-    }
-}
-
 static struct block_id block(unsigned k)
 {
     char text[32];
@@ -80,14 +62,14 @@ static void questions_gather_and_one_place_is_for_barriers(void **state)
     }
     upload(100);
     upload(101);
-    turn_passes();
+    settle();
     assert_int_equal(calls_of("diff"), DIFFS_INFLIGHT_MAX - 1);
     node_add(100, "one");
     barrier(100, &r[0]);
     WAIT_FOR(calls_of("diff") == DIFFS_INFLIGHT_MAX);
     node_add(101, "two");
     barrier(101, &r[1]);
-    turn_passes();
+    settle();
     assert_int_equal(calls_of("diff"), DIFFS_INFLIGHT_MAX);
     answer(call_open("diff"), &m_diff_ans_desc, &all_present); /* the barrier's is next … */
     WAIT_FOR(calls_of("diff") == DIFFS_INFLIGHT_MAX + 1);
@@ -112,7 +94,7 @@ static void puts_in_flight(void **state)
         if (k < PUTS_INFLIGHT_MAX)
             WAIT_FOR(calls_of("put") == k + 1);
     }
-    turn_passes();
+    settle();
     assert_int_equal(calls_of("put"), PUTS_INFLIGHT_MAX);
     answer_put(call_open("put"), "x");
     WAIT_FOR(calls_of("put") == PUTS_INFLIGHT_MAX + 1);
@@ -156,7 +138,7 @@ static void blocks_passed_on_at_a_time(void **state)
         node_long(100 + k, names[k], sizes[k]);
         barrier(100 + k, &r[k]);
     }
-    while (!CALLED(r[0]) || !CALLED(r[1]) || !CALLED(r[2]) || !CALLED(r[3])) {
+    UNTIL (CALLED(r[0]) && CALLED(r[1]) && CALLED(r[2]) && CALLED(r[3])) {
         struct fake_call *c;
         if ((c = call_open("diff"))) {
             struct arena cleanup_arena a = {0};
@@ -176,12 +158,11 @@ static void blocks_passed_on_at_a_time(void **state)
         for (size_t i = 0; i < n; i++)
             passed_on += put_answered(puts[i], queued);
         if (asked == 4 && !queued) { /* all but the first of them wait for their turn together */
-            turn_passes();
+            settle();
             queued = true;
         }
         if ((c = call_open("commit")))
             answer_committed(c, ++committed);
-        usleep(500);
     }
     for (unsigned k = 0; k < 4; k++)
         assert_int_equal(r[k].err, 0);
@@ -208,7 +189,7 @@ static void memory_of_puts(void **state)
     puts_under_way(PUT_INFLIGHT_BYTES, false);
     upload(1);
     answer_diff_missing(call_wait("diff"), 11);
-    turn_passes();
+    settle();
     assert_int_equal(calls_of("put"), 0);
     node_add(100, "hello");
     barrier(100, &r);
@@ -222,7 +203,7 @@ static void memory_of_puts(void **state)
     puts_under_way(PUT_INFLIGHT_BYTES / 2, true);
     upload(2);
     answer_diff_missing(call_wait("diff"), 11);
-    turn_passes();
+    settle();
     assert_int_equal(calls_of("put"), 2);
     puts_under_way(-(int64_t)PUT_INFLIGHT_BYTES / 2, true);
     answer_put(call_wait("put"), "x");
@@ -267,7 +248,7 @@ static void gets_in_flight_and_their_size(void **state)
     WAIT_FOR(calls_of("get") == GETS_INFLIGHT_MAX);
     struct block_id one = far_block(9999);
     fetch(&one, 1, &more);
-    turn_passes();
+    settle();
     assert_int_equal(calls_of("get"), GETS_INFLIGHT_MAX);
     struct fake_call *first = call_open("get");
     assert_int_equal(ids_of_get(first), GET_BATCH_BLOCKS);
@@ -399,6 +380,17 @@ static size_t nodes_of(const struct fake_call *c)
     return m.nodes_n;
 }
 
+static size_t ready_count(void)
+{
+    size_t ready = 0;
+    struct barrier *b;
+    pthread_mutex_lock(&fs.lock);
+    TAILQ_FOREACH(b, &fs.sync->nss[0]->barriers, ns_link)
+    ready += b->state == BARRIER_READY;
+    pthread_mutex_unlock(&fs.lock);
+    return ready;
+}
+
 static void barriers_of_one_commit(void **state)
 {
     (void)state;
@@ -416,17 +408,10 @@ static void barriers_of_one_commit(void **state)
     struct fake_call *c = call_wait("commit");
     for (size_t k = 1; k < n; k++) /* those that gather meanwhile */
         barrier(100 + k, &r[k]);
-    for (size_t ready = 0; ready + 1 < n;) {
+    UNTIL (ready_count() + 1 >= n) {
         struct fake_call *d = call_open("diff");
-        struct barrier *b;
         if (d)
             answer(d, &m_diff_ans_desc, &all_present);
-        usleep(500);
-        ready = 0;
-        pthread_mutex_lock(&fs.lock);
-        TAILQ_FOREACH(b, &fs.sync->nss[0]->barriers, ns_link)
-        ready += b->state == BARRIER_READY;
-        pthread_mutex_unlock(&fs.lock);
     }
     answer_committed(c, 1);
     c = call_wait("commit");

@@ -264,7 +264,7 @@ static void a_block_that_nobody_has_is_eio(void **state)
     pthread_mutex_lock(&fs.lock);
     sync_fetch(fs.sync, NS, &id, 1, result_done, &r);
     pthread_mutex_unlock(&fs.lock);
-    while (!CALLED(r)) {
+    UNTIL (CALLED(r)) {
         struct m_locate_ans none = {0};
         struct fake_call *c = call_open("get");
         if (c)
@@ -272,7 +272,6 @@ static void a_block_that_nobody_has_is_eio(void **state)
         c = call_open("locate");
         if (c)
             answer(c, &m_locate_ans_desc, &none);
-        usleep(500);
     }
     assert_int_equal(r.err, -EIO);
 }

@@ -30,6 +30,9 @@ struct rpc {
 static struct rpc the_rpc;
 pthread_mutex_t net_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t net_wake = PTHREAD_COND_INITIALIZER;
+static pthread_cond_t turned = PTHREAD_COND_INITIALIZER; /* turns or held has changed */
+static uint64_t turns;                                   /* under net_lock, as held */
+static bool held;
 static bool net_nudged;
 struct fake_call calls[CALLS_MAX];
 size_t calls_n;
@@ -61,6 +64,8 @@ void rpc_turn(struct rpc *r, unsigned timeout_ms)
     t.tv_sec += t.tv_nsec / 1000000000;
     t.tv_nsec %= 1000000000;
     pthread_mutex_lock(&net_lock);
+    turns++;
+    pthread_cond_broadcast(&turned);
     while (!net_nudged && timeout_ms && !pthread_cond_timedwait(&net_wake, &net_lock, &t))
         ;
     net_nudged = false;
@@ -116,6 +121,100 @@ void rpc_cancel(struct rpc *r, uint64_t id)
     struct rpc_result gone = {.err = -ECANCELED};
     if (calls[id - 1].open)
         call_end(&calls[id - 1], &gone);
+}
+
+/* ---- waiting ---- */
+static uint64_t turns_now(void)
+{
+    pthread_mutex_lock(&net_lock);
+    uint64_t n = turns;
+    pthread_mutex_unlock(&net_lock);
+    return n;
+}
+
+struct turns turns_begin(void)
+{
+    return (struct turns){.seen = turns_now(), .end = now_ms() + WAIT_MS};
+}
+
+void turns_next(struct turns *t, const char *what)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += WAIT_MS / 1000;
+    int late = 0;
+    pthread_mutex_lock(&net_lock);
+    while (turns == t->seen && !late)
+        late = pthread_cond_timedwait(&turned, &net_lock, &until);
+    t->seen = turns;
+    pthread_mutex_unlock(&net_lock);
+    if (late || now_ms() > t->end)
+        fail_msg("never: %s", what);
+}
+
+struct meeting {
+    struct sync_job job;
+    pthread_barrier_t *at;
+};
+
+static void meet(struct sync *s, struct sync_job *j)
+{
+    (void)s;
+    pthread_barrier_wait(((struct meeting *)j)->at);
+}
+
+static _Atomic unsigned met_n;
+
+static void met(struct sync *s, struct sync_event *e)
+{
+    (void)s;
+    (void)e;
+    met_n++;
+}
+
+static void driver_turn(void)
+{
+    struct turns t = turns_begin();
+    uint64_t before = t.seen;
+    do {
+        sync_wake(fs.sync);
+        turns_next(&t, "a turn");
+    } while (t.seen < before + 2); /* one of them has begun after this */
+}
+
+void settle(void)
+{
+    pthread_barrier_t at; /* whoever is there has no other job */
+    pthread_barrier_init(&at, NULL, SYNC_WORKERS + 1);
+    struct meeting m[SYNC_WORKERS];
+    driver_turn();
+    met_n = 0;
+    for (size_t i = 0; i < SYNC_WORKERS; i++) {
+        m[i] = (struct meeting){.job = {.run = meet, .ev.fn = met}, .at = &at};
+        sync_job_start(fs.sync, &m[i].job);
+    }
+    pthread_barrier_wait(&at);
+    WAIT_FOR(met_n == SYNC_WORKERS);
+    driver_turn();
+    pthread_barrier_destroy(&at);
+}
+
+void log_hold(bool hold)
+{
+    pthread_mutex_lock(&net_lock);
+    held = hold;
+    pthread_cond_broadcast(&turned);
+    pthread_mutex_unlock(&net_lock);
+}
+
+static void log_wait(void)
+{
+    pthread_mutex_lock(&net_lock);
+    turns++; /* a look is worth while */
+    pthread_cond_broadcast(&turned);
+    while (held)
+        pthread_cond_wait(&turned, &net_lock);
+    pthread_mutex_unlock(&net_lock);
 }
 
 struct fake_call *call_open(const char *method)
@@ -284,7 +383,7 @@ int tree_flush(struct tree *t)
 }
 
 struct fs fs;
-bool log_long, log_held;
+bool log_long;
 int checkpoints, checkpoint_ends, damaged;
 
 bool tree_log_long(const struct tree *t)
@@ -302,8 +401,7 @@ int tree_checkpoint(struct tree *t)
 {
     (void)t;
     __atomic_add_fetch(&checkpoints, 1, __ATOMIC_SEQ_CST);
-    while (__atomic_load_n(&log_held, __ATOMIC_SEQ_CST))
-        usleep(500);
+    log_wait();
     return 0;
 }
 

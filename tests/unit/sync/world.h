@@ -21,15 +21,24 @@
 #define WAIT_MS 10000
 
 int64_t now_ms(void);
+/* ---- waiting ----
+ * All that the driver does it does in turns; a test looks again whenever one has ended. */
+struct turns {
+    uint64_t seen; /* that had ended before the last look */
+    int64_t end;   /* of patience, ms */
+};
+struct turns turns_begin(void);
+/* Until another one has ended; fails the test, with `what`, when there is no more patience. */
+void turns_next(struct turns *t, const char *what);
+/* A loop: what follows is done after each turn until the condition holds. */
+#define UNTIL(condition)                                                                           \
+    for (struct turns turns_ = turns_begin(); !(condition); turns_next(&turns_, #condition))
 #define WAIT_FOR(condition)                                                                        \
-    do {                                                                                           \
-        int64_t end = now_ms() + WAIT_MS;                                                          \
-        while (!(condition)) {                                                                     \
-            if (now_ms() > end)                                                                    \
-                fail_msg("never: %s", #condition);                                                 \
-            usleep(500);                                                                           \
-        }                                                                                          \
-    } while (0)
+    UNTIL (condition)                                                                              \
+        ;
+/* All that was begun is done, as far as it can be: both workers and the driver have nothing left.
+ */
+void settle(void);
 
 /* ---- the network ---- */
 #define CALLS_MAX 512
@@ -89,7 +98,9 @@ extern bool nodes_crowded; /* the first is all of one list of what is pending: t
 extern size_t nodes_n;
 extern bool tree_unreadable;
 extern _Atomic uint64_t cursor, need_answers, need_refusals;
-extern bool background_ok, log_long, log_held; /* log_held: a checkpoint does not end */
+extern bool background_ok, log_long;
+/* A checkpoint does not end before it is false again. */
+void log_hold(bool hold);
 extern _Atomic unsigned files_missing;
 extern _Atomic unsigned comparisons, open_requests, answers_not_taken, pasts_forgotten;
 extern int

@@ -14,21 +14,22 @@ void race_percent(unsigned n)
     pthread_mutex_unlock(&fs.lock);
 }
 
-struct fake_call *call_wait_at(const char *method, const char *url)
+static struct fake_call *open_at(const char *method, const char *url)
 {
     struct fake_call *found = NULL;
-    int64_t end = now_ms() + WAIT_MS;
-    while (!found && now_ms() < end) {
-        pthread_mutex_lock(&net_lock);
-        for (size_t i = 0; i < calls_n && !found; i++)
-            if (calls[i].open && !strcmp(calls[i].method, method) && !strcmp(calls[i].url, url))
-                found = &calls[i];
-        pthread_mutex_unlock(&net_lock);
-        usleep(500);
-    }
-    if (!found)
-        fail_msg("no %s at %s", method, url);
+    pthread_mutex_lock(&net_lock);
+    for (size_t i = 0; i < calls_n && !found; i++)
+        if (calls[i].open && !strcmp(calls[i].method, method) && !strcmp(calls[i].url, url))
+            found = &calls[i];
+    pthread_mutex_unlock(&net_lock);
     return found;
+}
+
+struct fake_call *call_wait_at(const char *method, const char *url)
+{
+    struct fake_call *c;
+    WAIT_FOR((c = open_at(method, url)) != NULL);
+    return c;
 }
 
 void answer_get(struct fake_call *c, const struct block_id *id, const char *text)
