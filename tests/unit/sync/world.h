@@ -81,6 +81,7 @@ extern struct fake_block {
 } store[BLOCKS_MAX];
 extern size_t store_n, flushes;
 extern pthread_mutex_t store_lock;
+size_t store_find(const struct block_id *id);
 struct block_id store_add(const char *text, bool here);
 /* As many bytes, the text's first. */
 struct block_id store_long(const char *text, uint32_t len, bool here);
@@ -108,6 +109,8 @@ extern int
 extern _Atomic unsigned rest_pages;               /* that a directory has left */
 extern int checkpoints, checkpoint_ends, damaged; /* how often */
 extern _Atomic unsigned locks_lost;
+extern const struct m_commit_ans *announced; /* to who has dirty data */
+void core_begin_anew(void);
 void node_add(uint64_t node, const char *text);
 void node_long(uint64_t node, const char *text, uint32_t len);
 size_t node_find(uint64_t node);
