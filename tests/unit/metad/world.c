@@ -444,3 +444,34 @@ void expect_row(const struct m_commit_ans *a, enum commit_status status, enum ro
     assert_int_equal(a->rows[0].reason, reason);
     assert_true(a->reason.n > 0);
 }
+
+struct m_commit_ans world_send(struct world *w, struct plan *p)
+{
+    struct m_commit_ans a = world_commit(w, &w->alice, p);
+    plan_free(p);
+    return a;
+}
+
+void expect_refused(struct world *w, struct plan *p, enum commit_status status, enum refusal reason)
+{
+    uint64_t head = world_head(w, &w->alice), nodes, nodes_after;
+    uint64_t used = world_used(w, &w->alice, &nodes);
+    struct m_commit_ans a = world_send(w, p);
+    assert_int_equal(a.status, status);
+    assert_true(a.rows_n >= 1);
+    assert_int_equal(a.rows[0].reason, reason);
+    assert_int_equal(a.head, head);
+    assert_int_equal(world_head(w, &w->alice), head);
+    assert_int_equal(world_used(w, &w->alice, &nodes_after), used);
+    assert_int_equal(nodes, nodes_after);
+}
+
+/* A plan that creates NAME in the root; the rest of it is the caller's. */
+uint64_t world_creation(struct world *w, struct plan *p, const char *name, enum node_type type)
+{
+    plan_new(w, &w->alice, p);
+    uint64_t node = world_node_id(&w->alice);
+    plan_create(p, node, type);
+    plan_entry(p, w->alice.root, name, 0, 0, node);
+    return node;
+}

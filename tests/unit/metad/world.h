@@ -120,6 +120,13 @@ void expect_text(const char *text, const char *part);
 /* Expects exactly one row. */
 void expect_row(const struct m_commit_ans *a, enum commit_status status, enum row_kind kind,
                 uint64_t node, enum refusal reason);
+/* Sends it as alice; the plan is freed. */
+struct m_commit_ans world_send(struct world *w, struct plan *p);
+/* The same, and it is refused, and has changed nothing. */
+void expect_refused(struct world *w, struct plan *p, enum commit_status status,
+                    enum refusal reason);
+/* A plan that creates NAME in the root; the rest of it is the caller's. */
+uint64_t world_creation(struct world *w, struct plan *p, const char *name, enum node_type type);
 #define expect_committed(a) assert_int_equal((a).status, COMMIT_COMMITTED)
 
 #endif
