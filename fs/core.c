@@ -446,34 +446,56 @@ int entry_delete(struct core *c, uint64_t id)
     return tree_step(c->t, s);
 }
 
-int entry_ids(struct core *c, enum entry_by by, uint64_t key, struct ids *out)
+/* most < 0: all of them */
+static int ids_upto(struct core *c, enum entry_by by, uint64_t key, int64_t most, struct ids *out)
 {
     sqlite3_stmt *s = NULL;
     switch (by) {
     case BY_NODE:
-        s = tree_stmt(c->t, "SELECT id FROM entry WHERE node = ?1 AND node != 0 ORDER BY id");
+        s = tree_stmt(c->t, "SELECT id FROM entry INDEXED BY entry_node WHERE node = ?1"
+                            " AND node != 0 ORDER BY id LIMIT ?2");
+        break;
+    case BY_PENDING_NODE:
+        s = tree_stmt(c->t, "SELECT id FROM entry INDEXED BY entry_pending_node WHERE node = ?1"
+                            " AND node != 0 AND (pend != 0 OR request != 0) ORDER BY id LIMIT ?2");
         break;
     case BY_BASE: /* where it is on the server and no longer here */
         s = tree_stmt(c->t, "SELECT id FROM entry WHERE base_node = ?1 AND base_node != 0"
-                            " AND base_node != node ORDER BY id");
+                            " AND base_node != node ORDER BY id LIMIT ?2");
         break;
     case BY_SENT: /* where it will be if the answer is yes */
-        s = tree_stmt(c->t, "SELECT id FROM entry WHERE sent_node = ?1 AND request != 0");
+        s = tree_stmt(c->t, "SELECT id FROM entry WHERE sent_node = ?1 AND request != 0 LIMIT ?2");
         break;
     case BY_PENDING_PARENT:
         s = tree_stmt(c->t, "SELECT id FROM entry WHERE parent = ?1 AND (pend != 0 OR request != 0)"
-                            " ORDER BY id");
+                            " ORDER BY id LIMIT ?2");
         break;
     case BY_PARENT:
-        s = tree_stmt(c->t, "SELECT id FROM entry WHERE parent = ?1 ORDER BY id");
+        s = tree_stmt(c->t, "SELECT id FROM entry WHERE parent = ?1 ORDER BY id LIMIT ?2");
         break;
     case BY_REQUEST:
-        s = tree_stmt(c->t, "SELECT id FROM entry WHERE request = ?1 AND request != 0 ORDER BY id");
+        s = tree_stmt(c->t, "SELECT id FROM entry WHERE request = ?1 AND request != 0 ORDER BY id"
+                            " LIMIT ?2");
         break;
     }
     sqlite3_bind_int64(s, 1, (int64_t)key);
+    sqlite3_bind_int64(s, 2, most);
     int rc;
     while ((rc = tree_step(c->t, s)) == 1)
         ids_add(out, U(0));
     return rc;
+}
+
+int entry_ids(struct core *c, enum entry_by by, uint64_t key, struct ids *out)
+{
+    return ids_upto(c, by, key, -1, out);
+}
+
+int entry_first(struct core *c, enum entry_by by, uint64_t key, uint64_t *id)
+{
+    cleanup_ids struct ids one = {0};
+    int err = ids_upto(c, by, key, 1, &one);
+    if (!err && one.n)
+        *id = one.v[0];
+    return err ? err : one.n ? 0 : -ENOENT;
 }

@@ -39,6 +39,7 @@ void closure_free(struct closure *w)
     idset_free(&w->nodes);
     idset_free(&w->entries);
     idset_free(&w->named);
+    idset_free(&w->stuck);
     free(w->wants);
     free(w->undo);
 }
@@ -122,12 +123,13 @@ static int want_entries(struct closure *w, enum entry_by by, uint64_t key)
     return err;
 }
 
-/* All names of a node. They are looked for once, or a file with many links costs their square. */
+/* All names of a node of which something is to be told. They are looked for once, or a file with
+ * many links costs their square. */
 static int want_names(struct closure *w, uint64_t node)
 {
     bool added;
     idset_add(&w->named, node, &added);
-    int err = added ? want_entries(w, BY_NODE, node) : 0;
+    int err = added ? want_entries(w, BY_PENDING_NODE, node) : 0;
     return added && !err ? want_entries(w, BY_BASE, node) : err;
 }
 
@@ -209,7 +211,7 @@ static int want_node(struct closure *w, const struct nrow *n, uint32_t facets)
     if (err)
         return err;
     bool named = (n->pend & FACET_CREATE) || n->gone; /* by the same commit */
-    return added && named ? want_entries(w, BY_NODE, n->id) : 0;
+    return added && named ? want_entries(w, BY_PENDING_NODE, n->id) : 0;
 }
 
 /* The directory in which a pending name lies: there before the name is. One that the server has
@@ -232,7 +234,7 @@ static int want_moves_above(struct closure *w, uint64_t dir)
         struct nrow n;
         int err = node_get(w->c, dir, &n);
         if (!err && !(n.pend & FACET_CREATE))
-            err = want_entries(w, BY_NODE, dir);
+            err = want_entries(w, BY_PENDING_NODE, dir);
         if (!err)
             err = node_parent(w->c, &n, &dir);
         if (err)
@@ -560,6 +562,28 @@ static int try_late(struct closure *w, struct scan *at)
     return err == -ENOENT ? 0 : err;
 }
 
+/* One more name. All pending names of a node go together: if one cannot, none of the others is
+ * tried in turn, of which there may be tens of thousands. */
+static int try_name(struct closure *w, uint64_t id)
+{
+    struct erow e;
+    size_t before = w->entries.ids.n;
+    bool added;
+    int err = entry_by_id(w->c, id, &e);
+    if (err)
+        return err == -ENOENT ? 0 : err;
+    if (idset_has(&w->stuck, e.node) || idset_has(&w->stuck, e.base_node))
+        return 0;
+    err = try_component(w, id, NULL);
+    if (err || w->late || w->entries.ids.n != before || idset_has(&w->entries, id))
+        return err;
+    if (e.node)
+        idset_add(&w->stuck, e.node, &added);
+    if (e.base_node)
+        idset_add(&w->stuck, e.base_node, &added);
+    return 0;
+}
+
 static struct scan *scan_of(struct core *c, uint64_t ns)
 {
     for (size_t i = 0; i < c->scan_n; i++)
@@ -592,7 +616,7 @@ int closure_gather(struct closure *w, uint64_t ns)
     if (!err)
         err = pending_page(w, tree_stmt(w->c->t, others), ns, &at->nodes, &nodes);
     for (size_t i = 0; !err && i < entries.n && !full(w) && !w->late; i++)
-        err = try_component(w, entries.v[i], NULL);
+        err = try_name(w, entries.v[i]);
     if (!err)
         err = try_nodes(w, &nodes);
     if (w->nodes.ids.n + w->entries.ids.n)

@@ -19,7 +19,8 @@ struct closure { /* zero-initialise; owns its memory */
     bool background; /* only what may_commit allows and is older than quiet */
     int64_t quiet;
     struct idset nodes, entries;
-    struct idset named; /* nodes all of whose names, here and at the server, are in entries */
+    struct idset named; /* nodes all of whose pending names are in entries */
+    struct idset stuck; /* nodes that a name could not come along with: nor can another one */
     struct want *wants; /* of nodes */
     size_t wants_cap, entries_done, bytes, pieces;
     struct undo { /* what wants of nodes that were there already said before */

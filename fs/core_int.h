@@ -116,9 +116,21 @@ int entry_get(struct core *c, uint64_t parent, struct bytes name, struct erow *e
 int entry_by_id(struct core *c, uint64_t id, struct erow *e);
 int entry_put(struct core *c, struct erow *e); /* id 0: inserts and sets it */
 int entry_delete(struct core *c, uint64_t id);
-/* Entry ids by column: which of "node", "base", "sent", "pending in parent", "all in parent". */
-enum entry_by { BY_NODE, BY_BASE, BY_SENT, BY_PENDING_PARENT, BY_PARENT, BY_REQUEST };
+/* Entry ids by column: which of "node", "pending of node", "base", "sent", "pending in parent",
+ * "all in parent". A file can have tens of thousands of names: who needs one, or knows that only
+ * pending ones matter, does not ask for all. */
+enum entry_by {
+    BY_NODE,
+    BY_PENDING_NODE,
+    BY_BASE,
+    BY_SENT,
+    BY_PENDING_PARENT,
+    BY_PARENT,
+    BY_REQUEST
+};
 int entry_ids(struct core *c, enum entry_by by, uint64_t key, struct ids *out);
+/* The first of them: 0, -ENOENT: there is none. */
+int entry_first(struct core *c, enum entry_by by, uint64_t key, uint64_t *id);
 bool is_dir(uint32_t type);
 /* A number of the tree's `meta`. */
 uint64_t meta_or(struct core *c, const char *key, uint64_t otherwise);

@@ -202,7 +202,8 @@ int node_parent(struct core *c, const struct nrow *n, uint64_t *parent)
 
 int node_purge(struct core *c, uint64_t id)
 {
-    cleanup_ids struct ids refs = {0};
+    static const enum entry_by by[] = {BY_NODE, BY_BASE, BY_SENT};
+    uint64_t ref;
     struct nrow n;
     struct core_ns ns;
     int err = node_get(c, id, &n);
@@ -211,12 +212,13 @@ int node_purge(struct core *c, uint64_t id)
     err = ns_get(c, n.ns, &ns);
     if (!err && ns.root == id)
         return 0;
-    err = entry_ids(c, BY_NODE, id, &refs);
-    if (!err)
-        err = entry_ids(c, BY_BASE, id, &refs);
-    if (!err)
-        err = entry_ids(c, BY_SENT, id, &refs);
-    if (err || refs.n || n.sent || (c->hooks.in_use && c->hooks.in_use(c->hooks.ctx, id)))
+    for (size_t i = 0; !err && i < sizeof by / sizeof *by; i++) {
+        err = entry_first(c, by[i], id, &ref);
+        if (!err)
+            return 0;
+        err = err == -ENOENT ? 0 : err;
+    }
+    if (err || n.sent || (c->hooks.in_use && c->hooks.in_use(c->hooks.ctx, id)))
         return err;
     return node_delete(c, id);
 }

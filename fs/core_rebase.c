@@ -230,18 +230,19 @@ int core_fork(struct core *c, const struct core_who *who, uint64_t node,
 int rebase_restore(struct core *c, uint64_t node, struct core_effects *fx)
 {
     for (unsigned depth = 0; depth < DEPTH_MAX; depth++) {
-        cleanup_ids struct ids names = {0}, bases = {0};
+        uint64_t name;
         struct erow e;
         struct nrow n;
         int err = node_get(c, node, &n);
-        if (!err)
-            err = entry_ids(c, BY_NODE, node, &names);
-        if (err || names.n)
+        if (err)
             return err == -ENOENT ? 0 : err;
-        err = entry_ids(c, BY_BASE, node, &bases);
-        if (err || !bases.n)
+        err = entry_first(c, BY_NODE, node, &name);
+        if (err != -ENOENT)
             return err;
-        err = entry_by_id(c, bases.v[0], &e);
+        err = entry_first(c, BY_BASE, node, &name);
+        if (err)
+            return err == -ENOENT ? 0 : err;
+        err = entry_by_id(c, name, &e);
         if (err)
             return err;
         if (e.request && e.sent_base != node) /* not removed: its name waits for an answer */
@@ -507,15 +508,16 @@ int rebase_entry(struct core *c, struct erow *e, int64_t now, struct core_effect
 /* Puts a directory that was moved here back to where the server has it. */
 int rebase_undo_move(struct core *c, uint64_t dir, struct core_effects *fx)
 {
-    cleanup_ids struct ids bases = {0};
+    uint64_t base;
     struct nrow n;
     struct erow old;
     int err = node_get(c, dir, &n);
-    if (!err)
-        err = entry_ids(c, BY_BASE, dir, &bases);
-    if (err || !bases.n)
+    if (err)
         return err;
-    err = entry_by_id(c, bases.v[0], &old);
+    err = entry_first(c, BY_BASE, dir, &base);
+    if (err)
+        return err == -ENOENT ? 0 : err;
+    err = entry_by_id(c, base, &old);
     if (err)
         return err;
     uint64_t other = old.node;
@@ -547,12 +549,12 @@ int rebase_cycles(struct core *c, uint64_t dir, struct core_effects *fx)
     if (at != dir) /* above it is a cycle that it is not part of: undone by way of who is */
         return 0;
     for (size_t i = 0; i < chain.n; i++) {
-        cleanup_ids struct ids bases = {0};
-        int err = entry_ids(c, BY_BASE, chain.v[i], &bases);
-        if (err)
-            return err;
-        if (bases.n) /* moved here: the later move is undone */
+        uint64_t base;
+        int err = entry_first(c, BY_BASE, chain.v[i], &base);
+        if (!err) /* moved here: the later move is undone */
             return rebase_undo_move(c, chain.v[i], fx);
+        if (err != -ENOENT)
+            return err;
     }
     return 0;
 }
@@ -560,8 +562,9 @@ int rebase_cycles(struct core *c, uint64_t dir, struct core_effects *fx)
 int nlink_pending(struct core *c, const struct nrow *n, int *delta)
 {
     static const char files[] =
-        "SELECT (SELECT count(*) FROM entry WHERE node = ?1 AND node != 0"
-        " AND base_node != ?1) - (SELECT count(*) FROM entry WHERE base_node = ?1"
+        "SELECT (SELECT count(*) FROM entry INDEXED BY entry_pending_node WHERE node = ?1"
+        " AND node != 0 AND (pend != 0 OR request != 0) AND base_node != ?1) - (SELECT count(*) "
+        "FROM entry WHERE base_node = ?1"
         " AND base_node != 0 AND base_node != node)";
     static const char dirs[] = DIR_LINKS_PENDING;
     sqlite3_stmt *s = is_dir(n->type) ? tree_stmt(c->t, dirs) : tree_stmt(c->t, files);

@@ -32,11 +32,13 @@ static int drop_names(struct core *c, uint64_t node, int64_t now, struct core_ef
  * in the end, whatever its number. */
 static int rescue_file(struct core *c, struct nrow *n, int64_t now, struct core_effects *fx)
 {
-    cleanup_ids struct ids names = {0};
     struct nrow k;
-    uint64_t copy;
-    int err = entry_ids(c, BY_NODE, n->id, &names);
-    if (!err && (names.n || n->nlink) && ((n->pend | n->sent) & FACET_CONTENT)) {
+    uint64_t copy, name;
+    int err = entry_first(c, BY_NODE, n->id, &name);
+    bool named = !err || n->nlink;
+    if (err == -ENOENT)
+        err = 0;
+    if (!err && named && ((n->pend | n->sent) & FACET_CONTENT)) {
         err = rebase_fork(c, n, now, &copy, fx);
         if (!err)
             err = node_get(c, copy, &k);
@@ -57,12 +59,14 @@ static int rescue_special(struct core *c, const struct nrow *n, int64_t now,
         ("INSERT INTO xattr(node, name, value, rev, pend, request) SELECT ?2, name, value, 0, 1, 0"
          " FROM xattr WHERE node = ?1 AND value IS NOT NULL"),
     };
-    cleanup_ids struct ids names = {0};
+    uint64_t name;
     struct nrow k = *n;
     struct erow e;
-    int err = entry_ids(c, BY_NODE, n->id, &names);
-    if (err || !names.n || !((n->pend | n->sent) & FACET_CREATE))
-        return err ? err : drop_names(c, n->id, now, fx);
+    int err = entry_first(c, BY_NODE, n->id, &name);
+    if (err == -ENOENT || (!err && !((n->pend | n->sent) & FACET_CREATE)))
+        return drop_names(c, n->id, now, fx);
+    if (err)
+        return err;
     err = node_new_id(c, &k.id);
     k.nlink = k.old = 0;
     k.parked = 0;
@@ -75,7 +79,7 @@ static int rescue_special(struct core *c, const struct nrow *n, int64_t now,
         err = tree_step(c->t, s);
     }
     if (!err)
-        err = entry_by_id(c, names.v[0], &e);
+        err = entry_by_id(c, name, &e);
     if (!err)
         err = rebase_aside(c, n->ns, e.parent, erow_name(&e), k.id, k.type, now, fx);
     return err ? err : drop_names(c, n->id, now, fx);

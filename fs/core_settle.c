@@ -106,37 +106,53 @@ static int settle_entry(struct core *c, const struct m_entry_change *m, uint64_t
     return err || !gone ? err : node_purge(c, gone);
 }
 
-/* Whether a commit that took a name of the node took the server's last one. */
-static int settle_last(struct core *c, const struct m_changes *m, const struct nrow *n, bool *last)
+/* Whether a commit that took a name of the node took the server's last one. named: the nodes to
+ * which it gave one. */
+static int settle_last(struct core *c, const struct idset *named, const struct nrow *n, bool *last)
 {
     int delta = 0;
-    *last = false;
-    if (!is_dir(n->type)) { /* our count is the server's, and what is pending */
-        int err = nlink_pending(c, n, &delta);
-        *last = !err && (int64_t)n->nlink - delta <= 0;
-        return err;
-    }
-    for (size_t i = 0; i < m->entries_n; i++) /* a directory has one name: moved, or removed */
-        if (m->entries[i].node == n->id)
-            return 0;
-    *last = true;
-    return 0;
+    *last = is_dir(n->type) && !idset_has(named, n->id); /* it has one name: moved, or removed */
+    if (is_dir(n->type))
+        return 0;
+    int err = nlink_pending(c, n, &delta); /* our count is the server's, and what is pending */
+    *last = !err && (int64_t)n->nlink - delta <= 0;
+    return err;
 }
 
 /* A node whose last name at the server the commit took, though it lives on here: it was named again
  * since the commit was sent, or a file is open. What is sent of it from now on brings it back. */
-static int settle_gone(struct core *c, const struct m_changes *m, uint64_t node, uint64_t sjid)
+static int settle_gone(struct core *c, const struct idset *named, uint64_t node, uint64_t sjid)
 {
     struct nrow n;
     bool last;
     int err = node_get(c, node, &n);
     if (err || n.gone)
         return err == -ENOENT ? 0 : err;
-    err = settle_last(c, m, &n, &last);
+    err = settle_last(c, named, &n, &last);
     if (err || !last)
         return err;
     node_gone_at(&n, true, sjid);
     return node_put(c, &n);
+}
+
+/* Those of which the commit took names, each once: it may have taken tens of thousands of one. */
+static int settle_taken(struct core *c, const struct m_changes *m, uint64_t sjid)
+{
+    struct idset named = {0}, taken = {0};
+    bool added;
+    int err = 0;
+    for (size_t i = 0; i < m->entries_n; i++) {
+        const struct m_entry_change *e = &m->entries[i];
+        if (e->node)
+            idset_add(&named, e->node, &added);
+        if (e->base_node && e->base_node != e->node)
+            idset_add(&taken, e->base_node, &added);
+    }
+    for (size_t i = 0; !err && i < taken.ids.n; i++)
+        err = settle_gone(c, &named, taken.ids.v[i], sjid);
+    idset_free(&named);
+    idset_free(&taken);
+    return err;
 }
 
 static int settle_xattr(struct core *c, const struct m_xattr_change *m, uint64_t request,
@@ -194,9 +210,8 @@ int settle_request(struct core *c, uint64_t request, uint64_t sjid, struct core_
         err = settle_xattr(c, &m.xattrs[i], request, sjid);
     for (size_t i = 0; !err && i < m.entries_n; i++)
         err = settle_entry(c, &m.entries[i], request, sjid);
-    for (size_t i = 0; !err && i < m.entries_n; i++)
-        if (m.entries[i].base_node && m.entries[i].base_node != m.entries[i].node)
-            err = settle_gone(c, &m, m.entries[i].base_node, sjid);
+    if (!err)
+        err = settle_taken(c, &m, sjid);
     for (size_t i = 0; !err && i < sizeof sql / sizeof *sql; i++) {
         sqlite3_stmt *s = tree_stmt(c->t, sql[i]);
         sqlite3_bind_int64(s, 1, (int64_t)request);

@@ -35,40 +35,41 @@ static int see_request(struct core *c, uint64_t request, struct core_barrier *ou
     return err;
 }
 
-static int barrier_names(struct core *c, uint64_t node, struct core_barrier *out)
+/* Of the names of a new node, and of those in a directory, it is enough to know one that is
+ * pending, and one request under way, however many there are. */
+static int barrier_some(struct core *c, sqlite3_stmt *pending, sqlite3_stmt *under_way,
+                        uint64_t key, struct core_barrier *out)
 {
-    cleanup_ids struct ids l = {0};
-    int err = entry_ids(c, BY_NODE, node, &l);
-    for (size_t i = 0; !err && i < l.n; i++) {
-        struct erow e;
-        err = entry_by_id(c, l.v[i], &e);
-        if (err)
-            break;
-        out->dirty |= e.pend;
-        err = see_request(c, e.request, out);
-    }
+    uint64_t any = 0;
+    int err = count(c, pending, key, &any);
+    out->dirty |= any != 0;
+    if (!err && !out->request)
+        err = count(c, under_way, key, &out->request);
     return err;
 }
 
-/* Of the names in a directory it is enough to know one that is pending, and one request under way,
- * however many there are. */
+static int barrier_names(struct core *c, uint64_t node, struct core_barrier *out)
+{
+    return barrier_some(
+        c,
+        tree_stmt(c->t, "SELECT 1 FROM entry INDEXED BY entry_pending_node WHERE node = ?1"
+                        " AND node != 0 AND (pend != 0 OR request != 0) AND pend != 0 LIMIT 1"),
+        tree_stmt(c->t, "SELECT s.request FROM entry e INDEXED BY entry_pending_node CROSS JOIN"
+                        " sent s ON s.request = e.request AND s.sjid = 0 WHERE e.node = ?1"
+                        " AND e.node != 0 AND (e.pend != 0 OR e.request != 0) LIMIT 1"),
+        node, out);
+}
+
 static int barrier_listed(struct core *c, uint64_t dir, struct core_barrier *out)
 {
-    uint64_t any = 0;
-    int err = count(c,
-                    tree_stmt(c->t, "SELECT 1 FROM entry INDEXED BY entry_pending_parent WHERE"
-                                    " parent = ?1 AND (pend != 0 OR request != 0) AND pend != 0"
-                                    " LIMIT 1"),
-                    dir, &any);
-    out->dirty |= any != 0;
-    if (!err && !out->request)
-        err = count(c,
-                    tree_stmt(c->t, "SELECT s.request FROM sent s WHERE s.sjid = 0 AND EXISTS"
-                                    " (SELECT 1 FROM entry e INDEXED BY entry_request WHERE"
-                                    " e.request = s.request AND e.request != 0 AND e.parent = ?1)"
-                                    " LIMIT 1"),
-                    dir, &out->request);
-    return err;
+    return barrier_some(
+        c,
+        tree_stmt(c->t, "SELECT 1 FROM entry INDEXED BY entry_pending_parent WHERE parent = ?1"
+                        " AND (pend != 0 OR request != 0) AND pend != 0 LIMIT 1"),
+        tree_stmt(c->t, "SELECT s.request FROM sent s WHERE s.sjid = 0 AND EXISTS (SELECT 1 FROM"
+                        " entry e INDEXED BY entry_request WHERE e.request = s.request"
+                        " AND e.request != 0 AND e.parent = ?1) LIMIT 1"),
+        dir, out);
 }
 
 /* Whether the directories above a new node are under way or still to be made. */
@@ -330,7 +331,7 @@ static int path_of_entry(struct core *c, const struct erow *last, char **path)
     struct buf b = {0};
     struct erow e = *last;
     for (unsigned depth = 0; depth < DEPTH_MAX; depth++) {
-        cleanup_ids struct ids l = {0};
+        uint64_t above;
         struct buf longer = {0};
         buf_append(&longer, e.name, e.name_len);
         if (b.n)
@@ -338,11 +339,11 @@ static int path_of_entry(struct core *c, const struct erow *last, char **path)
         buf_append(&longer, b.p, b.n);
         buf_free(&b);
         b = longer;
-        int err = entry_ids(c, BY_NODE, e.parent, &l);
-        if (!err && !l.n)
+        int err = entry_first(c, BY_NODE, e.parent, &above);
+        if (err == -ENOENT)
             break;
         if (!err)
-            err = entry_by_id(c, l.v[0], &e);
+            err = entry_by_id(c, above, &e);
         if (err) {
             buf_free(&b);
             return err;
@@ -356,15 +357,15 @@ static int path_of_entry(struct core *c, const struct erow *last, char **path)
 /* The same of a node, by its first name; of a root or a node without a name: "". */
 int core_path(struct core *c, uint64_t node, char **path)
 {
-    cleanup_ids struct ids l = {0};
+    uint64_t first;
     struct erow e;
-    int err = entry_ids(c, BY_NODE, node, &l);
-    if (!err && !l.n) {
+    int err = entry_first(c, BY_NODE, node, &first);
+    if (err == -ENOENT) {
         *path = strdup("");
         return *path ? 0 : -ENOMEM;
     }
     if (!err)
-        err = entry_by_id(c, l.v[0], &e);
+        err = entry_by_id(c, first, &e);
     return err ? err : path_of_entry(c, &e, path);
 }
 

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define BUCKETS_MIN 1024
+#define NAMES_LISTED 16 /* names of a file that are looked through one by one */
 #define NODE_DEVICE_MIN (1ull << 40)
 #define SECOND (1ull << 63)
 #define SERVER_NODE (3ull << 62)
@@ -86,9 +87,9 @@ static void handle_free(struct handle *h)
 {
     handle_attach(h);
     locks_free(&h->locks);
-    while (h->names != NULL) {
-        struct handle_name *n = h->names;
-        h->names = n->next;
+    struct handle_name *next;
+    for (struct handle_name *n = handle_names_take(h); n != NULL; n = next) {
+        next = n->next;
         free(n);
     }
     free(h);
@@ -219,13 +220,63 @@ bool handle_release(struct handles *t, struct handle *h)
     return true;
 }
 
+/* ---- names: a file may have tens of thousands ---- */
+static struct handle_name **name_slot(struct handle_names *t, uint64_t parent, const uint8_t *name,
+                                      size_t len)
+{
+    uint64_t hash = parent * 0x9e3779b97f4a7c15ull;
+    if (t->slots == 0)
+        return &t->list;
+    for (size_t i = 0; i < len; i++)
+        hash = (hash ^ name[i]) * 0x100000001b3ull;
+    return &t->slot[(hash * 0x9e3779b97f4a7c15ull >> 32) & (t->slots - 1)];
+}
+
 static struct handle_name **find_name(struct handle *h, uint64_t parent, struct bytes name)
 {
-    struct handle_name **at = &h->names;
+    struct handle_name **at = name_slot(&h->names, parent, name.p, name.n);
     while (*at != NULL && ((*at)->parent != parent || (*at)->len != name.n ||
                            memcmp((*at)->name, name.p, name.n) != 0))
         at = &(*at)->next;
     return at;
+}
+
+static void name_put(struct handle *h, struct handle_name *n)
+{
+    struct handle_name **at = name_slot(&h->names, n->parent, n->name, n->len);
+    n->next = *at;
+    *at = n;
+    h->names.n++;
+}
+
+struct handle_name *handle_names_take(struct handle *h)
+{
+    struct handle_name *all = h->names.list;
+    for (size_t i = 0; i < h->names.slots; i++) {
+        struct handle_name *next;
+        for (struct handle_name *n = h->names.slot[i]; n != NULL; n = next) {
+            next = n->next;
+            n->next = all;
+            all = n;
+        }
+    }
+    free(h->names.slot);
+    h->names = (struct handle_names){0};
+    return all;
+}
+
+static void names_spread(struct handle *h)
+{
+    uint32_t slots = h->names.slots == 0 ? 4 * NAMES_LISTED : 4 * h->names.slots;
+    struct handle_name *next, *all = handle_names_take(h);
+    h->names.slot = calloc(slots, sizeof(*h->names.slot));
+    if (h->names.slot == NULL)
+        abort();
+    h->names.slots = slots;
+    for (struct handle_name *n = all; n != NULL; n = next) {
+        next = n->next;
+        name_put(h, n);
+    }
 }
 
 void handle_name_add(struct handle *h, uint64_t parent, struct bytes name)
@@ -239,8 +290,9 @@ void handle_name_add(struct handle *h, uint64_t parent, struct bytes name)
     n->parent = parent;
     n->len = (uint8_t)name.n;
     memcpy(n->name, name.p, name.n);
-    n->next = h->names;
-    h->names = n;
+    if (h->names.n >= (h->names.slots == 0 ? NAMES_LISTED : 2 * h->names.slots))
+        names_spread(h);
+    name_put(h, n);
 }
 
 void handle_name_remove(struct handle *h, uint64_t parent, struct bytes name)
@@ -248,6 +300,7 @@ void handle_name_remove(struct handle *h, uint64_t parent, struct bytes name)
     struct handle_name **at = find_name(h, parent, name), *n = *at;
     if (n != NULL) {
         *at = n->next;
+        h->names.n--;
         free(n);
     }
 }

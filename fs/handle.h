@@ -28,6 +28,11 @@ struct handle_name { /* a name under which the kernel may know a file; for inval
     uint8_t len;
     uint8_t name[];
 };
+struct handle_names {          /* a list, and a hash table once there are many */
+    struct handle_name *list;  /* slots == 0 */
+    struct handle_name **slot; /* … of lists */
+    uint32_t slots, n;
+};
 struct handle_old { /* what a detached handle shows where it differs from the node */
     struct handle_old *next, **prev; /* of all detached handles */
     uint64_t size;
@@ -48,7 +53,7 @@ struct handle {
         cached_version;     /* of the content now, and of what the kernel may have cached */
     uint64_t turn;          /* vfs's count of applied changes when it was detached */
     struct handle_old *old; /* NULL: live */
-    struct handle_name *names;
+    struct handle_names names;
     struct locks locks; /* taken through its open files */
 };
 
@@ -76,6 +81,8 @@ bool handle_release(struct handles *t, struct handle *h);
 
 void handle_name_add(struct handle *h, uint64_t parent, struct bytes name);
 void handle_name_remove(struct handle *h, uint64_t parent, struct bytes name);
+/* All names, to be freed one by one by the caller; the handle has none any more. */
+struct handle_name *handle_names_take(struct handle *h);
 
 /* Becomes detached, showing this size and these times. */
 void handle_detach(struct handles *t, struct handle *h, uint64_t size, int64_t mtime,

@@ -554,7 +554,7 @@ static void name_moved(struct vfs *v, uint64_t node, uint64_t from, struct bytes
                        struct bytes name)
 {
     struct handle *h = handle_live(v->handles, node);
-    if (h == NULL || h->names == NULL)
+    if (h == NULL || h->names.n == 0)
         return;
     handle_name_remove(h, from, old);
     handle_name_add(h, to, name);

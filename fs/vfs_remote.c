@@ -153,12 +153,12 @@ void vfs_reattach(struct vfs *v, struct handle *h)
 /* The names of a file lead nowhere any more: the next use looks them up. */
 static void inval_names(struct vfs *v, struct handle *h)
 {
-    while (h->names != NULL) {
-        struct handle_name *n = h->names;
+    struct handle_name *next;
+    for (struct handle_name *n = handle_names_take(h); n != NULL; n = next) {
         struct handle *dir = handle_live(v->handles, n->parent);
         if (v->notify != NULL && dir != NULL)
             notify_entry(v->notify, dir->nodeid, bytes_of(n->name, n->len));
-        h->names = n->next;
+        next = n->next;
         free(n);
     }
 }

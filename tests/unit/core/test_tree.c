@@ -125,6 +125,7 @@ static void test_migrates(void **state)
         "INSERT INTO entry VALUES(9, 1, 1, CAST('a (conflicted copy, x, 2020-01-01)' AS BLOB), 5, "
         "1, 5, 1, 7, 0, 0,"
         " 0, 0, 0, 0)",
+        "INSERT INTO entry VALUES(10, 1, 1, x'62', 5, 1, 0, 0, 0, 1, 0, 0, 0, 0, 1)",
         "INSERT INTO ns(id, name, root, role, cursor, head) VALUES(3, x'61', 4, 2, 7, 7)",
         "INSERT INTO sent VALUES(77, 3, x'00', 0, 7)",
         "PRAGMA user_version = 1",
@@ -163,6 +164,11 @@ static void test_migrates(void **state)
     assert_int_equal(sqlite3_column_type(s, 2), SQLITE_INTEGER);
     assert_int_equal(sqlite3_column_int(s, 2), 0);
     sqlite3_reset(s);
+    s = tree_stmt(d->tree, "SELECT id FROM entry INDEXED BY entry_pending_node WHERE node = 5"
+                           " AND node != 0 AND (pend != 0 OR request != 0)");
+    assert_int_equal(tree_step(d->tree, s), 1);
+    assert_int_equal(sqlite3_column_int(s, 0), 10);
+    assert_int_equal(tree_step(d->tree, s), 0);
     s = tree_stmt(d->tree, "SELECT (SELECT other FROM ns WHERE id = 3), count(*) FROM mark");
     assert_int_equal(tree_step(d->tree, s), 1);
     assert_int_equal(sqlite3_column_type(s, 0), SQLITE_INTEGER);

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -96,9 +97,55 @@ static void names(void **state)
     handle_name_add(h, 2, bytes_str("a"));
     handle_name_remove(h, 1, bytes_str("a"));
     handle_name_remove(h, 1, bytes_str("nothing"));
-    assert_non_null(h->names);
-    assert_int_equal(h->names->parent, 2);
-    assert_null(h->names->next);
+    assert_int_equal(h->names.n, 1);
+    struct handle_name *n = handle_names_take(h);
+    assert_non_null(n);
+    assert_int_equal(n->parent, 2);
+    assert_null(n->next);
+    assert_int_equal(h->names.n, 0);
+    free(n);
+    handles_free(t);
+}
+
+/* How many names are looked at for one of them, at most. */
+static size_t longest_list(const struct handle *h)
+{
+    size_t longest = 0, n = 0;
+    for (const struct handle_name *k = h->names.list; k != NULL; k = k->next)
+        longest++;
+    for (size_t i = 0; i < h->names.slots; i++, n = 0) {
+        for (const struct handle_name *k = h->names.slot[i]; k != NULL; k = k->next)
+            n++;
+        longest = n > longest ? n : longest;
+    }
+    return longest;
+}
+
+static void tens_of_thousands_of_names(void **state)
+{
+    (void)state;
+    enum { MANY = 30000, LISTED = 32 };
+    char name[16];
+    struct handles *t = handles_new();
+    struct handle *h = handle_get(t, 5);
+    for (unsigned k = 0; k < 2 * MANY; k++) { /* each twice: it counts once */
+        snprintf(name, sizeof(name), "n%u", k / 2);
+        handle_name_add(h, 7 + k / 2 % 3, bytes_str(name));
+    }
+    assert_int_equal(h->names.n, MANY);
+    assert_in_range(longest_list(h), 1, LISTED);
+    for (unsigned k = 0; k < MANY; k += 2) {
+        snprintf(name, sizeof(name), "n%u", k);
+        handle_name_remove(h, 7 + k % 3, bytes_str(name));
+    }
+    size_t left = 0;
+    struct handle_name *next;
+    for (struct handle_name *n = handle_names_take(h); n != NULL; n = next, left++) {
+        next = n->next;
+        assert_int_equal(n->name[n->len - 1] % 2, 1);
+        free(n);
+    }
+    assert_int_equal(left, MANY / 2);
     handles_free(t);
 }
 
@@ -189,6 +236,7 @@ int main(void)
         cmocka_unit_test(nodeids_lead_to_nodes),
         cmocka_unit_test(many),
         cmocka_unit_test(names),
+        cmocka_unit_test(tens_of_thousands_of_names),
         cmocka_unit_test(saving_the_first_wins),
         cmocka_unit_test(old_versions_refer_to_blocks),
         cmocka_unit_test(ranges_against_a_map),
