@@ -358,6 +358,11 @@ int core_marks(struct core *c, uint64_t ns, struct m_mark **out, size_t *n);
  * (core_resync_new with it, behind the cursor then) is applied: what the server does not know of
  * what is known here becomes pending again (core_lost.c). head: of the server's journal. */
 int core_journal_other(struct core *c, uint64_t ns, uint64_t head);
+/* It is the same one up to the cursor, and ends at `head`, before what was heard of it
+ * (core_ns.head) when it was asked: it was restored from a copy, and nothing of what is known here
+ * is lost but answers to commits behind that. Those are pending again, and nothing waits for lost
+ * numbers any more. Nothing may have been heard of the journal between question and answer. */
+int core_journal_ends(struct core *c, uint64_t ns, uint64_t head, struct core_effects *fx);
 struct core_lost {
     uint64_t pending; /* nodes of which something is to be sent again */
     uint64_t copies;  /* files of which only a part was known here: a copy has it */

@@ -29,6 +29,33 @@ struct lost {
     struct core_effects *fx;
 };
 
+int core_journal_ends(struct core *c, uint64_t ns, uint64_t head, struct core_effects *fx)
+{
+    cleanup_ids struct ids l = {0};
+    struct core_ns info;
+    int err = core_begin(c);
+    if (err)
+        return err;
+    err = ns_get(c, ns, &info);
+    if (!err && head < info.cursor)
+        err = -EINVAL;
+    if (!err)
+        err = ns_set_end(c, ns, head);
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT request FROM sent WHERE ns = ?1 AND sjid > ?2"
+                                      " ORDER BY request");
+    sqlite3_bind_int64(s, 1, (int64_t)ns);
+    sqlite3_bind_int64(s, 2, (int64_t)head);
+    while (!err && (err = tree_step(c->t, s)) == 1) {
+        ids_add(&l, (uint64_t)sqlite3_column_int64(s, 0));
+        err = 0;
+    }
+    for (size_t i = 0; !err && i < l.n; i++) {
+        err = rebase_unsend(c, l.v[i], fx);
+        effect_done(fx, ns, l.v[i], COMMIT_CONFLICT, 0);
+    }
+    return core_leave(c, err);
+}
+
 /* ---- names ----------------------------------------------------------------------------------- */
 static int give(struct lost *w, struct erow *e, uint64_t node, uint32_t type)
 {
@@ -95,8 +122,9 @@ static int lower_entry(struct lost *w, const struct m_entry *m)
     e.base_rev = m->node ? m->rev : w->r->sjid ? w->r->sjid : 1; /* not 0: it was asked */
     if (!e.since)
         e.since = w->now;
-    err = lower_value(w, &e, m);
-    return err || !m->node ? err : node_load(w->c, w->ns, &m->inode);
+    if (m->node)
+        err = node_load(w->c, w->ns, &m->inode);
+    return err ? err : lower_value(w, &e, m);
 }
 
 /* The names of a node that is not sent again go back to what the server has there. */
@@ -242,7 +270,7 @@ static int make_again(struct lost *w, struct nrow *n)
         return err ? err : node_purge(w->c, n->id);
     n->pend |= FACET_CREATE;
     n->content_rev = n->attr_rev = 0;
-    n->gone = false;
+    node_gone_at(n, false, w->r->sjid);
     n->xattrs_known = true;
     n->complete = is_dir(n->type);
     err = xattrs_again(w->c, n->id);
@@ -281,8 +309,9 @@ static int lower_known(struct lost *w, struct nrow *n, const struct m_inode *m)
     if (n->type == NODE_REG && n->content_rev != m->content_rev)
         err = lower_content(w, n, m);
     n->content_rev = m->content_rev;
-    if (!(n->pend & FACET_CONTENT) && n->mtime != m->mtime)
+    if (!(n->pend & FACET_CONTENT) && (n->mtime != m->mtime || n->ctime > m->ctime))
         n->pend |= FACET_TIMES;
+    n->ctime = n->ctime > m->ctime ? n->ctime : m->ctime;
     node_gone_at(n, false, w->r->sjid);
     w->sum->pending += n->pend != before;
     return err;

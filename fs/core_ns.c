@@ -102,6 +102,12 @@ int ns_set_back(struct core *c, uint64_t id, uint64_t cursor)
                         cursor);
 }
 
+int ns_set_end(struct core *c, uint64_t id, uint64_t head)
+{
+    return ns_set(c, tree_stmt(c->t, "UPDATE ns SET head = ?2, hold = min(hold, ?2) WHERE id = ?1"),
+                  id, head);
+}
+
 int ns_mark(struct core *c, uint64_t id, uint64_t sjid, uint64_t *mark)
 {
     sqlite3_stmt *s = tree_stmt(c->t, "SELECT mark FROM mark WHERE ns = ?1 AND sjid = ?2");

@@ -446,6 +446,13 @@ static int compare_names(struct core_resync *r, const struct m_node_ans *m)
     return err;
 }
 
+/* The server has removed it, and can revive it; not so one that was made, and removed, in a journal
+ * that is lost. */
+static bool known_to_be_gone(const struct core_resync *r, const struct nrow *n)
+{
+    return n->gone && !(r->other && n->attr_rev > r->at);
+}
+
 static int answer_node(struct core_resync *r, struct question *q, struct bytes body,
                        struct arena *a)
 {
@@ -461,7 +468,7 @@ static int answer_node(struct core_resync *r, struct question *q, struct bytes b
     if (wanted)
         idset_add(&r->told, n.id, &first);
     idset_add(&r->answered, n.id, &first);
-    if (!m.inode_set && (n.gone || ((n.pend | n.sent) & FACET_CREATE)))
+    if (!m.inode_set && (known_to_be_gone(r, &n) || ((n.pend | n.sent) & FACET_CREATE)))
         return 0;
     if (!m.inode_set) {
         const struct m_inode gone = {.node = n.id,

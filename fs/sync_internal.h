@@ -281,9 +281,11 @@ struct sync_ns {
     size_t cursor_n;
     uint64_t cursor_sjid; /* what the opaque cursor stands behind */
     bool list_wanted, listing;
-    bool lost;          /* its journal at the server is not the one this tree follows */
-    bool journal_error; /* `error` is of reading or applying it: gone when that works */
-    bool caught_up;     /* read to the head known at the session: sending may begin */
+    uint64_t heard;                 /* counts what was heard of its head */
+    uint64_t list_heard, list_head; /* that, and the core's head, when `listing` began */
+    bool lost;                      /* its journal at the server is not the one this tree follows */
+    bool journal_error;             /* `error` is of reading or applying it: gone when that works */
+    bool caught_up;                 /* read to the head known at the session: sending may begin */
     uint64_t session_head, session_floor;
     bool marks; /* list is asked with all marks: the server's journal is another one */
     struct sync_records *records; /* read, not applied */

@@ -51,6 +51,7 @@ bool journal_apply_waits(const struct sync_ns *ns)
 void journal_head(struct sync *s, struct sync_ns *ns, uint64_t head)
 {
     struct core_ns n;
+    ns->heard += head != 0;
     if (head > ns->head)
         ns->head = head;
     if (core_ns_get(s->fs->core, ns->id, &n) == 0 && n.cursor < ns->head) {
@@ -67,7 +68,7 @@ void journal_session(struct sync *s, struct sync_ns *ns, uint64_t head, uint64_t
     journal_head(s, ns, head);
     if (core_ns_get(s->fs->core, ns->id, &n) || n.cursor < head)
         return; /* it is read, which tells */
-    if (n.cursor == head && (!mark || !n.mark || n.mark == mark))
+    if (n.cursor == head && n.head <= head && (!mark || !n.mark || n.mark == mark))
         return;
     ns->list_wanted = true;
     ns->caught_up = false;
@@ -141,6 +142,13 @@ static void journal_lost(struct sync *s, struct sync_ns *ns)
              s->fs->opt.state);
 }
 
+static void head_lost(struct sync *s, struct sync_ns *ns, uint64_t head)
+{
+    ns->head = head;
+    if (s->waiting) /* for what is newer than the head that is lost */
+        rpc_cancel(s->rpc, s->wait_call);
+}
+
 /* The server was restored from a copy. Where its journal and ours part is asked with all marks. */
 static void journal_other(struct sync *s, struct sync_ns *ns)
 {
@@ -155,9 +163,7 @@ static void journal_other(struct sync *s, struct sync_ns *ns)
         journal_lost(s, ns);
         ns->records->not_before = INT64_MAX;
     } else {
-        ns->head = head;
-        if (s->waiting) /* for what is newer than the head that is lost */
-            rpc_cancel(s->rpc, s->wait_call);
+        head_lost(s, ns, head);
         journal_free(ns);
         resync_other(s, ns, common, head);
     }
@@ -221,6 +227,30 @@ static void records_apply(struct sync *s, struct sync_ns *ns)
     }
 }
 
+/* It ends before what was heard of it when it was asked: the server was restored from a copy, of
+ * which this device had not read more yet. */
+static void journal_ends(struct sync *s, struct sync_ns *ns, uint64_t head)
+{
+    struct core_effects fx = {0};
+    ns->list_wanted = true;
+    if (ns->heard != ns->list_heard) /* meanwhile: asked once more */
+        return;
+    int err = core_journal_ends(s->fs->core, ns->id, head, &fx);
+    if (err) {
+        core_effects_free(&fx);
+        ns_error(s, ns, "the metadata server was restored from an older state: %s", strerror(-err));
+        return;
+    }
+    log_printf(
+        s->fs->log, LOG_L_WARN,
+        "%s: the metadata server was restored from an older state: its changes end with %llu; "
+        "what it had answered for and lacks is sent again",
+        ns->name, (unsigned long long)head);
+    head_lost(s, ns, head);
+    sync_effects(s, &fx);
+    sync_kick(s);
+}
+
 /* ---- list ---- */
 static uint32_t jitter(void)
 {
@@ -266,6 +296,8 @@ static void list_done(struct sync *s, struct sync_call *c)
         backoff_ok(&ns->list_backoff);
         if (q->ans.head > ns->head)
             ns->head = q->ans.head;
+        if (!q->ans.other && !q->ans.resync && q->ans.head < ns->list_head)
+            journal_ends(s, ns, q->ans.head);
     }
     pthread_mutex_unlock(&s->fs->lock);
     sync_wake(s);
@@ -299,6 +331,8 @@ static void list_start(struct sync *s, struct sync_ns *ns)
     ns->list_wanted = false;
     ns->listing = true;
     ns->list_started++;
+    ns->list_head = n.head;
+    ns->list_heard = ns->heard;
     call_meta(call_new(s, list_done, ns), "list", &m_list_req_desc, &q, LIST_TIMEOUT_MS);
     free(marks);
 }

@@ -281,6 +281,7 @@ static void take_views(struct client *c, const struct m_session_ans *a)
         v->root = n.root;
         v->member = n.member;
         v->list_wanted = true; /* its mark may be another one */
+        v->news++;
         for (unsigned i = 0; i < SERVERS_MAX; i++)
             v->candidate[i].assigned = false;
     }
@@ -338,15 +339,33 @@ static void list_start(struct client *c, struct view *v, struct rng *r)
     if (!news && !v->list_wanted && !rng_percent(r, 10)) /* the server would let it wait */
         return;
     struct m_mark *all = NULL;
+    struct call *k;
     if (v->marks && client_ok(c, core_marks(c->core, v->ns, &all, &q.marks_n), "core_marks"))
         q.marks = all;
-    if (c->core && client_call(c, CALL_LIST, 0, v->ns, "list", &m_list_req_desc, &q))
+    if (c->core && (k = client_call(c, CALL_LIST, 0, v->ns, "list", &m_list_req_desc, &q))) {
         v->list_wanted = false;
+        k->head = n.head;
+        k->news = v->news;
+    }
     free(all);
 }
 
-static void list_answer(struct client *c, struct view *v, int status, struct bytes body)
+/* The journal ends before what was heard of it: the server was put back. */
+static void journal_ends(struct client *c, struct view *v, uint64_t head)
 {
+    struct core_effects fx = {0};
+    int err = core_journal_ends(c->core, v->ns, head, &fx);
+    sim_log(c->s, "c%u: %s ends with %llu: %d", c->index, ns_names[server_ns(c->s, v->ns)],
+            (unsigned long long)head, err);
+    if (client_ok(c, err, "core_journal_ends"))
+        client_effects(c, &fx);
+    core_effects_free(&fx);
+}
+
+static void list_answer(struct client *c, struct view *v, const struct call *k, int status,
+                        struct bytes body)
+{
+    const struct m_list_ans *a = &v->records.ans;
     if (status == ERR_FORBIDDEN)
         c->session_wanted = true;
     if (status) {
@@ -356,8 +375,13 @@ static void list_answer(struct client *c, struct view *v, int status, struct byt
     records_clear(v);
     buf_append(&v->records.body, body.p, body.n);
     if (msg_decode(&m_list_ans_desc, &v->records.ans, v->records.body.p, v->records.body.n,
-                   MSG_LENIENT, &v->records.arena, NULL))
+                   MSG_LENIENT, &v->records.arena, NULL)) {
         sim_fail(c->s, "client %u: the list cannot be read", c->index);
+    } else if (a->head < k->head && !a->resync && !a->other) {
+        v->list_wanted = true;
+        if (k->news == v->news)
+            journal_ends(c, v, a->head);
+    }
 }
 
 static void apply_one(struct client *c, struct view *v)
@@ -575,8 +599,8 @@ void client_answer(struct client *c, struct call *k, int status, struct bytes bo
         break;
     case CALL_LIST:
         if (v)
-            list_answer(c, v, status, body);
-        if (v && !status && done.id > c->heard && !v->records.ans.other)
+            list_answer(c, v, &done, status, body);
+        if (v && c->core && !status && done.id > c->heard && !v->records.ans.other)
             c->strange &= ~(1u << server_ns(c->s, v->ns));
         break;
     case CALL_REQUESTS:

@@ -288,6 +288,7 @@ void lane_final(struct client *c, struct view *v, const struct m_commit_ans *a)
         c->s->count.refused++;
     if (a->status == COMMIT_REFUSED && a->rows_n && a->rows[0].reason == REFUSED_ASSIGNMENT)
         c->session_wanted = true; /* the table is old */
+    v->news++;
     int err = core_commit_answer(c->core, v->ns, request, a, &fx);
     if (client_ok(c, err, "core_commit_answer")) {
         lane_reset(v);

@@ -285,6 +285,7 @@ struct call {
     struct core_need need;
     uint64_t run; /* CALL_RESYNC: of which comparison, and which of its questions */
     unsigned slot;
+    uint64_t head, news; /* CALL_LIST: the newest SJID that was known, and view.news */
 };
 
 struct receipt {
@@ -327,6 +328,7 @@ struct view { /* a namespace as one client sees it */
         size_t next;
     } records;
     bool list_wanted, marks; /* marks: all that are kept are to be named */
+    uint64_t news;           /* counts what was heard of its head */
     struct {                 /* core NULL: requests are asked for first */
         bool on;
         uint64_t at;

@@ -390,6 +390,10 @@ void device_follow(struct pair *p, struct device *d)
         device_follow(p, d);
     } else if (a.resync) {
         resync(p, d, a.resync, a.mark);
+    } else if (a.head < n.head) { /* what was heard of is lost */
+        struct core_effects fx = {0};
+        assert_int_equal(core_journal_ends(d->core, p->ns, a.head, &fx), 0);
+        effects(d, &fx);
     }
     for (size_t i = 0; i < a.records_n; i++) {
         struct core_effects fx = {0};

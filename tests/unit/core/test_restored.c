@@ -421,6 +421,144 @@ static void test_what_is_pending_stays_so(void **state)
     free(last);
 }
 
+static uint64_t make_dir(struct device *d, uint64_t parent, const char *name)
+{
+    struct core_attr a;
+    assert_int_equal(DEVICE_DO(p, d,
+                               core_create(d->core, &d->who, parent, bytes_str(name), NODE_DIR,
+                                           0755, 0, bytes_of(NULL, 0), &a, &d->need)),
+                     0);
+    return a.node;
+}
+
+static void remove_dir(struct device *d, uint64_t parent, const char *name)
+{
+    uint64_t gone;
+    assert_int_equal(
+        DEVICE_DO(p, d,
+                  core_unlink(d->core, &d->who, parent, bytes_str(name), true, &gone, &d->need)),
+        0);
+}
+
+/* A directory that was made and removed in the lost journal, and lives on here because of what was
+ * made in it: the server never had it, so it is made anew, not revived. */
+static void test_made_in_what_was_removed_in_the_lost_journal(void **state)
+{
+    uint64_t dir = pair_base(p, "d");
+    (void)state;
+    begin();
+    uint64_t made = make_dir(there, dir, "made");
+    device_commit(p, there);
+    device_follow(p, here);
+    remove_dir(there, dir, "made");
+    device_commit(p, there);
+    make_dir(here, made, "in it");
+    device_follow(p, here);
+    restore();
+    struct dump *last = settled("in a lost directory");
+    assert_true(dump_find(last, "d/made") && dump_find(last, "d/made/in it"));
+    assert_int_equal(dump_find(last, "d/made")->node, made);
+    assert_int_equal(copies(last), 0);
+    pair_end(p);
+    free(last);
+}
+
+/* An empty directory whose removal is lost has a new one in its place, which the server has not
+ * heard of: both are one. */
+static void test_a_directory_in_the_place_of_a_removed_one(void **state)
+{
+    uint64_t dir = pair_base(p, "d");
+    (void)state;
+    begin();
+    uint64_t old = make_dir(here, dir, "made");
+    device_commit(p, here);
+    simvfs_copy(kept, p->disk);
+    remove_dir(here, dir, "made");
+    device_commit(p, here);
+    make_dir(here, make_dir(here, dir, "made"), "in it");
+    restore();
+    struct dump *last = settled("a directory again");
+    assert_int_equal(dump_find(last, "d/made")->node, old);
+    assert_non_null(dump_find(last, "d/made/in it"));
+    assert_int_equal(copies(last), 0);
+    pair_end(p);
+    free(last);
+}
+
+/* Times of which only that of the last change of status is newer than the server's. */
+static void test_a_ctime_that_is_lost(void **state)
+{
+    uint64_t dir = pair_base(p, "d"), f = pair_base(p, "d/f"), replaced;
+    struct core_attr was, is;
+    (void)state;
+    begin();
+    here->who.now += 1000000;
+    assert_int_equal(DEVICE_DO(p, here,
+                               core_rename(here->core, &here->who, dir, bytes_str("f"), dir,
+                                           bytes_str("other"), 0, &replaced, &here->need)),
+                     0);
+    assert_int_equal(DEVICE_DO(p, here,
+                               core_rename(here->core, &here->who, dir, bytes_str("other"), dir,
+                                           bytes_str("f"), 0, &replaced, &here->need)),
+                     0);
+    device_commit(p, here);
+    assert_int_equal(DEVICE_DO(p, here, core_getattr(here->core, f, &was, &here->need)), 0);
+    assert_true(was.ctime > was.mtime);
+    restore();
+    free(settled("a ctime"));
+    for (size_t k = HERE; k <= FRESH; k++) {
+        struct device *d = &p->d[k];
+        if (k == SERIAL)
+            continue;
+        assert_int_equal(DEVICE_DO(p, d, core_getattr(d->core, f, &is, &d->need)), 0);
+        assert_int_equal(is.ctime, was.ctime);
+    }
+    pair_end(p);
+}
+
+/* A commit was answered, and its record is waited for; then the server's journal ends before it. */
+static void test_the_record_of_an_answer_is_lost(void **state)
+{
+    struct core_ns n;
+    (void)state;
+    begin();
+    write_new(there, "theirs", 30);
+    device_commit(p, there);
+    write_new(here, "new", 20);
+    assert_true(device_plan(p, here));
+    device_send(p, here);
+    restore();
+    struct dump *last = settled("an answer without a record");
+    assert_true(dump_find(last, "d/new") && dump_find(last, "d/theirs"));
+    assert_int_equal(copies(last), 0);
+    assert_int_equal(here->resyncs, 0); /* there is nothing to compare */
+    assert_int_equal(core_ns_get(here->core, p->ns, &n), 0);
+    assert_int_equal(n.head, n.cursor);
+    pair_end(p);
+    free(last);
+}
+
+/* After an unclean end nothing is sent before the journal is read up to what the session says, of
+ * which there is nothing any more. */
+static void test_what_a_session_told_of_is_lost(void **state)
+{
+    (void)state;
+    begin();
+    struct simvfs *disk = simvfs_new("before");
+    simvfs_reset(disk, 1);
+    write_new(here, "new", 20);
+    simvfs_copy(disk, here->disk);
+    device_commit(p, here);
+    device_lose(p, here, disk);
+    restore();
+    assert_false(device_plan(p, here));
+    struct dump *last = settled("a session");
+    assert_non_null(dump_find(last, "d/new"));
+    pair_end(p);
+    simvfs_free(disk);
+    free(last);
+}
+
 /* A restart in between begins it again, and nothing is planned before it is done. */
 static void test_nothing_is_sent_before(void **state)
 {
@@ -488,6 +626,11 @@ int main(void)
         cmocka_unit_test(test_what_was_removed_since_leaves_nothing),
         cmocka_unit_test(test_a_commit_whose_answer_was_lost),
         cmocka_unit_test(test_what_is_pending_stays_so),
+        cmocka_unit_test(test_made_in_what_was_removed_in_the_lost_journal),
+        cmocka_unit_test(test_a_directory_in_the_place_of_a_removed_one),
+        cmocka_unit_test(test_a_ctime_that_is_lost),
+        cmocka_unit_test(test_the_record_of_an_answer_is_lost),
+        cmocka_unit_test(test_what_a_session_told_of_is_lost),
         cmocka_unit_test(test_nothing_is_sent_before),
         cmocka_unit_test(test_another_journal_is_refused),
     };

@@ -148,6 +148,42 @@ static void records_wait_for_loads_and_loads_for_records(void **state)
     assert_int_equal(need_refusals, 0);
 }
 
+/* A list that ends before what was heard of when it was asked for tells that the server was
+ * restored; not one that was asked for before something else was heard. */
+static void a_journal_that_ends_before_what_was_heard(void **state)
+{
+    const struct m_list_ans short_list = {.cursor = bytes_str("1"), .head = 1};
+    struct m_watch w = {.ns = NS, .sjid = 50};
+    const struct m_wait_ans news = {.changed = &w, .changed_n = 1};
+    (void)state;
+    start();
+    core_head = 3; /* a commit was answered with that, and its record is waited for */
+    answer(call_wait("wait"), &m_wait_ans_desc, &news);
+    struct fake_call *list = call_wait("list");
+    w.sjid = 51;
+    struct fake_call *wait = call_wait("wait");
+    answer(wait, &m_wait_ans_desc, &news);
+    WAIT_FOR(call_open("wait") && call_open("wait") != wait);
+    answer(list, &m_list_ans_desc, &short_list);
+    list = call_wait("list"); /* asked once more */
+    assert_int_equal(journal_ends, 0);
+    answer(list, &m_list_ans_desc, &short_list);
+    list = call_wait("list");
+    assert_int_equal(journal_ends, 1);
+    assert_int_equal(core_head, 1);
+    answer(list, &m_list_ans_desc, &short_list);
+    WAIT_FOR(status_says("last_error", NULL));
+    assert_int_equal(journal_ends, 1);
+    struct arena cleanup_arena a = {0};
+    struct m_wait_req q;
+    wait = call_wait("wait"); /* for what is newer than that, not than what is lost */
+    pthread_mutex_lock(&net_lock);
+    assert_int_equal(
+        msg_decode(&m_wait_req_desc, &q, wait->body.p, wait->body.n, MSG_LENIENT, &a, NULL), 0);
+    pthread_mutex_unlock(&net_lock);
+    assert_int_equal(q.watch[0].sjid, 1);
+}
+
 static void a_gap_in_the_journal_is_compared_away(void **state)
 {
     (void)state;
@@ -212,6 +248,7 @@ int main(void)
         T(who_asks_for_many_names_gets_the_list),
         T(what_is_loaded_ahead_gives_way),
         T(records_wait_for_loads_and_loads_for_records),
+        T(a_journal_that_ends_before_what_was_heard),
         T(a_gap_in_the_journal_is_compared_away),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,7 +13,7 @@
 struct fake_node nodes[NODES_MAX];
 bool nodes_crowded;
 size_t nodes_n;
-_Atomic uint64_t cursor, need_answers, need_refusals;
+_Atomic uint64_t cursor, core_head, need_answers, need_refusals;
 bool background_ok;
 static uint64_t next_request;
 static bool known;
@@ -21,7 +21,8 @@ static bool known;
 void core_begin_anew(void)
 {
     nodes_n = 0;
-    next_request = cursor = need_answers = need_refusals = 0;
+    next_request = cursor = core_head = need_answers = need_refusals = 0;
+    journal_ends = 0;
     rest_pages = comparisons = open_requests = pasts_forgotten = 0;
     known = background_ok = false;
 }
@@ -31,7 +32,8 @@ int core_ns_get(struct core *c, uint64_t ns, struct core_ns *out)
     (void)c;
     if (!known || ns != NS)
         return -ENOENT;
-    *out = (struct core_ns){.id = NS, .root = 1, .cursor = cursor, .head = cursor, .member = true};
+    *out = (struct core_ns){.id = NS, .root = 1, .cursor = cursor, .member = true};
+    out->head = core_head > cursor ? core_head : cursor;
     return 0;
 }
 int core_ns_at(struct core *c, size_t k, struct core_ns *out)
@@ -375,6 +377,16 @@ int core_journal_other(struct core *c, uint64_t ns, uint64_t head)
     (void)c;
     (void)head;
     assert_int_equal(ns, NS);
+    return 0;
+}
+_Atomic unsigned journal_ends;
+int core_journal_ends(struct core *c, uint64_t ns, uint64_t head, struct core_effects *fx)
+{
+    (void)c;
+    (void)fx;
+    assert_int_equal(ns, NS);
+    core_head = head;
+    journal_ends++;
     return 0;
 }
 _Atomic unsigned files_missing; /* after the comparison with a restored server */
