@@ -67,7 +67,7 @@ must lab start blockd-hq
 same "lines about it after a reindex" "$(grep -c 'files of blocks are not in' "$lab/log/blockd-hq.log")" 2
 lab mount b "$b" -o timeout=5 || fail "mount b"
 for f in old new; do eventually 30 cmp "$work/$f" "$b/$f"; done
-eventually 30 must lab steadfs admin admin fsck
+eventually 30 lab steadfs admin admin fsck
 must lab kill blockd-hq
 must_fail 'was not compared' "$build/tools/blockd/steadfs-blockd" --data "$data" --drop-unclaimed
 passed "index: $before files stay, and are read again without the index that was lost"

@@ -74,4 +74,19 @@ same "damaged in the end" "$(metric corrupt_total)" 5
 must rm "$a/many"
 must sync "$a"
 must lab steadfs admin admin fsck
-passed "scrub: 4 of 6 blocks damaged, found, set aside, brought again"
+# set aside on what was read while the memory was bad, so to speak: it is right, and comes back without anybody who has it
+must lab unmount a
+must lab unmount c
+flip "$(file_of "$work/f1")"
+passes=$(metric scrub_passes_total)
+lab kill blockd-hq USR1
+eventually 60 at_least scrub_passes_total $((passes + 1))
+same "damaged once more" "$(metric corrupt_total)" 6
+for f in "$lab/blockd-hq/corrupt/$(id_of "$work/f1")"-*; do flip "$f"; done # one of these is right now
+lab steadfs admin admin fsck --repair >"$work/out" 2>&1 # 6 or 1 while it is being brought
+grep -q "1 blocks that had been set aside are right, and are here again" "$log" || fail "it is not back"
+mkdir "$work/d"
+lab mount d "$work/d" -o timeout=20 || fail "mount d"
+must cmp "$work/f1" "$work/d/f1"
+eventually 30 lab steadfs admin admin fsck
+passed "scrub: 4 of 6 blocks damaged, found, set aside, brought again; what was right comes back"

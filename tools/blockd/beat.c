@@ -228,6 +228,7 @@ static bool beat_once(struct beat *b)
         .used_bytes = u.bytes,
         .free_bytes = u.free_bytes,
         .run = s->run,
+        .distrusts = trust_broken(&s->trust),
         .found = s->found,
         .tick = tick_get(b->o.tick),
     };

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Three steps: look at every block; wait until the heartbeat has told what was lost, so that it is
- * not found missing once more; compare. What fails because somebody cannot be reached is begun
- * again after a while, for as long as the order stands. */
+/* Three steps: look at every block (and, where it mends, at what was set aside before); wait until
+ * the heartbeat has told what was lost, so that it is not found missing once more; compare. What
+ * fails because somebody cannot be reached is begun again after a while, for as long as the order
+ * stands. */
 #include "check.h"
 
 #include "feed.h"
@@ -110,6 +111,21 @@ static int look_at_all(struct check *c, uint64_t order, bool read)
     }
 }
 
+/* Where that fails it is no reason to compare nothing. */
+static void take_back(struct check *c)
+{
+    struct storage *s = c->o.storage;
+    uint64_t blocks = 0;
+    int r = s->ops->take_back ? s->ops->take_back(s, &c->stopping, &blocks) : 0;
+    if (r && r != -ECANCELED)
+        log_printf(c->o.log, LOG_L_WARN, "what was set aside cannot be looked through: %s",
+                   strerror(-r));
+    if (blocks)
+        log_printf(c->o.log, LOG_L_WARN,
+                   "%" PRIu64 " blocks that had been set aside are right, and are here again",
+                   blocks);
+}
+
 /* ---- comparing ----------------------------------------------------------------------------- */
 
 static bool all_told(struct check *c)
@@ -165,6 +181,8 @@ static void run(struct check *c, uint64_t order, bool read, bool mend)
     c->told = (struct m_check){.order = order, .blocks = u.blocks};
     pthread_mutex_unlock(&c->lock);
     int r = look_at_all(c, order, read);
+    if (!r && mend)
+        take_back(c);
     if (!r)
         r = compare(c, order, mend, message);
     if (r == -ECANCELED)

@@ -18,9 +18,11 @@
 #include "walfile.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define CHECKPOINT_BYTES (8 << 20)       /* of the log: by the keeper */
 #define CHECKPOINT_BYTES_MAX (128 << 20) /* whatever waits */
@@ -324,11 +326,16 @@ int dir_db_open(struct dir_db **out, const char *dir, const uint8_t fresh[INCARN
     struct dir_db *d = calloc(1, sizeof *d);
     if (!d || asprintf(&d->path, "%s/index.db", dir) < 0)
         abort();
+    d->fd = -1;
     STAILQ_INIT(&d->jobs);
     pthread_mutex_init(&d->lock, NULL);
     pthread_cond_init(&d->there, NULL);
     pthread_cond_init(&d->done, NULL);
     int r = open_writer(d, dir, fresh, err);
+    if (!r && (d->fd = open(d->path, O_RDONLY | O_CLOEXEC)) < 0) {
+        r = -errno;
+        snprintf(err, 512, "cannot open %s: %s", d->path, strerror(errno));
+    }
     struct reader *first = r ? NULL : reader_take(d);
     if (first) {
         reader_totals(d, first);
@@ -374,6 +381,8 @@ void dir_db_close(struct dir_db *d)
     for (int i = 0; i < WRITES; i++)
         sqlite3_finalize(d->st[i]);
     sqlite3_close(d->db);
+    if (d->fd >= 0)
+        close(d->fd);
     pthread_cond_destroy(&d->there);
     pthread_cond_destroy(&d->done);
     pthread_mutex_destroy(&d->lock);

@@ -91,6 +91,9 @@ int dir_db_find(struct dir_db *d, uint64_t ns, const struct block_id *ids, size_
 /* The same for one block, and appends its bytes where they are in the database. -ENOENT, -EIO */
 int dir_db_get(struct dir_db *d, uint64_t ns, const struct block_id *id, struct dir_place *place,
                struct buf *out);
+/* What is read next is the disk's, not of what is kept in memory, as far as the kernel does that.
+ */
+void dir_db_uncache(struct dir_db *d);
 int dir_db_after(struct dir_db *d, const struct block_id *id, struct storage_entry *v, size_t max,
                  size_t *n);
 int dir_db_held(struct dir_db *d, const struct block_id *id, struct storage_held *v, size_t max,

@@ -110,6 +110,7 @@ struct dir_db {
     sqlite3 *db; /* of whoever set busy, with what follows */
     sqlite3_stmt *st[WRITES];
     int page_size;
+    int fd; /* of the database, for dir_db_uncache: closing one gives up SQLite's locks on it */
     uint64_t found;       /* the generation, when it was opened */
     int64_t log_bytes;    /* in the WAL, after the last commit */
     bool stuck;           /* the last checkpoint failed: the next commit makes way for another */

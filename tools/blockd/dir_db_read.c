@@ -3,6 +3,7 @@
 #include "dir_db_int.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -134,6 +135,21 @@ int dir_db_get(struct dir_db *d, uint64_t ns, const struct block_id *id, struct 
     dir_sql_exec(r->db, "COMMIT");
     reader_give(d, r);
     return err;
+}
+
+/* Idle connections go, with their pages; the kernel's go where nobody has written them anew. */
+void dir_db_uncache(struct dir_db *d)
+{
+    pthread_mutex_lock(&d->lock);
+    struct reader *r, *idle = d->readers;
+    d->readers = NULL;
+    d->readers_n = 0;
+    pthread_mutex_unlock(&d->lock);
+    while ((r = idle)) {
+        idle = r->next;
+        reader_free(r);
+    }
+    posix_fadvise(d->fd, 0, 0, POSIX_FADV_DONTNEED);
 }
 
 int dir_db_other(struct dir_db *d, uint64_t ns, const struct block_id *id, uint64_t *other)

@@ -122,6 +122,17 @@ static bool pace(struct scrub *s, uint64_t n)
     return wait_until(s, s->due_ms, false);
 }
 
+/* While what is read cannot be judged by; false: the end has come. */
+static bool wait_for_trust(struct scrub *s)
+{
+    pthread_mutex_lock(&s->lock);
+    while (!s->stop && trust_broken(&s->o.storage->trust))
+        pthread_cond_wait(&s->wake, &s->lock); /* scrub_now, after trust_again */
+    bool go_on = !s->stop;
+    pthread_mutex_unlock(&s->lock);
+    return go_on;
+}
+
 /* ---- a pass -------------------------------------------------------------------------------- */
 
 /* Looks at the block and tells what is wrong. */
@@ -220,7 +231,7 @@ static bool go_through(struct scrub *s)
             if (s->unsaved >= SAVE_BYTES || mono_ms() - s->saved_ms >= SAVE_MS)
                 save(s);
             look_at_doubts(s);
-            if (!pace(s, s->page[i].stored_len))
+            if (!pace(s, s->page[i].stored_len) || !wait_for_trust(s))
                 return false;
         }
     }
@@ -239,6 +250,8 @@ static bool rest(struct scrub *s)
 {
     int64_t next = next_pass(s);
     for (;;) {
+        if (!wait_for_trust(s))
+            return false;
         look_at_doubts(s);
         pthread_mutex_lock(&s->lock);
         int64_t until = next;
@@ -310,6 +323,7 @@ void scrub_now(struct scrub *s)
 {
     if (!s)
         return;
+    trust_again(&s->o.storage->trust);
     pthread_mutex_lock(&s->lock);
     s->now = true;
     pthread_cond_signal(&s->wake);

@@ -24,8 +24,8 @@ struct scrub_options {
 
 /* What is pointed to must outlive it. 0 or -errno. */
 int scrub_start(struct scrub **out, const struct scrub_options *o);
-/* Begins a pass at once, or after the one that is under way. Any thread; s may be NULL, as below.
- */
+/* Begins a pass at once, or after the one that is under way. What it reads is judged by again: a
+ * scrub waits while the storage's trust is broken. Any thread; s may be NULL, as below. */
 void scrub_now(struct scrub *s);
 /* The block cannot be read now: it is looked at again, until it can, or counts as lost. Any thread.
  */

@@ -116,6 +116,16 @@ void service_lost(void *arg, const struct block_id *id, int err)
         log_printf(s->log, LOG_L_ERROR, "block %s cannot be read: %s", hex, strerror(-err));
     else
         log_printf(s->log, LOG_L_ERROR, "block %s is damaged; set aside in corrupt/", hex);
+    if (trust_untold(&s->storage->trust)) {
+        log_printf(
+            s->log, LOG_L_ERROR,
+            "%u of the last %u blocks that were looked at are wrong: that may be the memory, "
+            "a controller or the disk. Nothing more is set aside, and scrubbing waits, until "
+            "SIGUSR1 or a restart; what was set aside and is right comes back with steadfs "
+            "admin fsck --repair",
+            TRUST_WRONG, TRUST_LAST);
+        beat_now(s->beat);
+    }
     if (err)
         return;
     beat_now(s->beat);
@@ -505,6 +515,8 @@ void service_metrics(void *ctx, struct buf *out)
         {"refused_total", "counter", atomic_load(&s->refused)},
         {"put_failed_total", "counter", atomic_load(&s->put_failed)},
         {"unreadable_total", "counter", atomic_load(&s->unreadable)},
+        {"reread_total", "counter", trust_rereads(&s->storage->trust)},
+        {"distrusted", "gauge", trust_broken(&s->storage->trust)},
     };
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
         buf_printf(out, "# TYPE " NAME "_%s %s\n" NAME "_%s %llu\n", lines[i].name, lines[i].type,

@@ -18,6 +18,9 @@
 #define STORAGE_H
 
 #include "buf.h"
+#include "trust.h"
+
+#include <stdatomic.h>
 
 #define INCARNATION_LEN 16
 
@@ -91,10 +94,15 @@ struct storage_ops {
     int (*claim)(struct storage *s, uint64_t ns, const struct block_id *ids, size_t n);
     int (*have)(struct storage *s, uint64_t ns, const struct block_id *ids, size_t n,
                 struct storage_info *out);
-    /* Looks at the block, and where its bytes are wrong or lost takes it away from every namespace
-     * and keeps the bytes for people to look at: 0. -EALREADY: the bytes are right, or the block is
-     * gone; -EIO: they cannot be read now. */
+    /* Looks at the block, and where its bytes are wrong (in a second reading as well, past what is
+     * kept in memory) or lost takes it away from every namespace and keeps the bytes for people to
+     * look at: 0. -EALREADY: the bytes are right, or the block is gone; -EIO: they cannot be read
+     * now, or are wrong while `trust` is broken. */
     int (*set_aside)(struct storage *s, const struct block_id *id);
+    /* What was set aside and is right when it is read again is here again, for whom claims it.
+     * *stop: to end early. blocks: what came back is added. NULL: it stays aside. 0, -ECANCELED,
+     * -EIO, -ENOSPC */
+    int (*take_back)(struct storage *s, const atomic_bool *stop, uint64_t *blocks);
     /* Whether the block's bytes are there, as far as that is told without reading them: 0;
      * -EUCLEAN: set_aside is to look; -ENOENT: the block is gone; -EIO: that cannot be told now.
      * NULL: this storage tells nothing without reading. */
@@ -130,8 +138,9 @@ struct storage_ops {
 /* First member of every implementation. */
 struct storage {
     const struct storage_ops *ops;
-    uint64_t run;     /* random, never 0: this opening */
-    uint64_t found;   /* the generation when it was opened, before it rose for that */
+    uint64_t run;   /* random, never 0: this opening */
+    uint64_t found; /* the generation when it was opened, before it rose for that */
+    struct trust trust;
     char notice[640]; /* what people should know of how it was found; empty: nothing */
 };
 

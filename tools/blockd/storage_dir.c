@@ -19,6 +19,7 @@
 #include "dir_db.h"
 #include "durable.h"
 #include "feed.h"
+#include "takein.h"
 #include "token.h"
 
 #include <errno.h>
@@ -107,6 +108,29 @@ void storage_dir_patience(struct storage *s, int64_t ms)
     pthread_mutex_unlock(&d->lock);
 }
 
+static bool is_right(const struct block_id *id, const struct dir_place *p, const struct buf *bytes)
+{
+    return bytes->n == p->stored_len && block_id_matches(id, bytes->p, bytes->n);
+}
+
+/* Reads the block; where its bytes are wrong, once more from the disk. */
+static int read_twice(struct storage_dir *d, const struct block_id *id, struct dir_place *p,
+                      struct buf *bytes)
+{
+    int r = read_block(d, 0, id, p, bytes);
+    if (r || is_right(id, p, bytes))
+        return r;
+    bytes->n = 0;
+    if (p->file[0])
+        dir_files_uncache(d->files, p->file);
+    else
+        dir_db_uncache(d->db);
+    r = read_block(d, 0, id, p, bytes);
+    if (!r && is_right(id, p, bytes))
+        trust_reread(&d->base.trust);
+    return r;
+}
+
 /* The index removes only what was read here: the block may be stored anew at any moment. The file
  * goes first, no other row can name it; a crash before the row goes leaves one without a file,
  * which the next read finds damaged again. */
@@ -115,17 +139,21 @@ static int set_aside(struct storage *s, const struct block_id *id)
     struct storage_dir *d = self(s);
     struct dir_place p;
     struct buf bytes cleanup_buf = {0};
-    int r = dir_db_get(d->db, 0, id, &p, &bytes);
-    if (!r && p.file[0])
-        r = dir_files_read(d->files, p.file, p.stored_len, &bytes);
+    int r = read_twice(d, id, &p, &bytes);
     if (r == -ENODATA)
         r = fails_for_good(d, id) ? -EUCLEAN : -EIO;
     else
         doubt_no_more(d, id);
-    if (r == -ENOENT || (!r && bytes.n == p.stored_len && block_id_matches(id, bytes.p, bytes.n)))
+    if (r == -ENOENT)
         return -EALREADY;
     if (r && r != -EUCLEAN)
         return r;
+    if (!r && is_right(id, &p, &bytes)) {
+        trust_right(&s->trust, mono_ms());
+        return -EALREADY;
+    }
+    if (!r && !trust_wrong(&s->trust, mono_ms()))
+        return -EIO;
     doubt_no_more(d, id);
     const char *file = p.file[0] ? p.file : NULL;
     if (file)
@@ -133,6 +161,14 @@ static int set_aside(struct storage *s, const struct block_id *id)
     r = dir_db_remove(d->db, id, file, bytes_of(bytes.p, bytes.n));
     if (!r && !file && bytes.n)
         dir_files_keep_aside(d->files, id, bytes_of(bytes.p, bytes.n));
+    return r;
+}
+
+static int take_back(struct storage *s, const atomic_bool *stop, uint64_t *blocks)
+{
+    struct takein_sums sums = {0};
+    int r = takein_aside(self(s)->files, self(s)->db, stop, &sums);
+    *blocks += sums.blocks;
     return r;
 }
 
@@ -211,6 +247,8 @@ static int check_stored(struct storage_dir *d, struct storage_put *v, struct buf
         return 0;
     r = set_aside(&d->base, &v->id);
     v->damaged |= !r;
+    if (r == -EIO && p->file[0]) /* as where it cannot be read: what is brought is right */
+        *found = *stale = true, r = 0;
     return r == -EALREADY ? 0 : r;
 }
 
@@ -480,6 +518,7 @@ static void close_dir(struct storage *s)
     if (d->lock_fd >= 0)
         close(d->lock_fd);
     pthread_mutex_destroy(&d->lock);
+    trust_free(&d->base.trust);
     free(d->dir);
     free(d);
 }
@@ -491,6 +530,7 @@ static const struct storage_ops ops = {
     .claim = claim,
     .have = have,
     .set_aside = set_aside,
+    .take_back = take_back,
     .probe = probe,
     .raise = raise_generation,
     .collect = collect,
@@ -557,6 +597,7 @@ int storage_dir_open(struct storage **out, const char *dir, char *err)
     d->base.ops = &ops;
     d->lock_fd = -1;
     d->unreadable_ms = UNREADABLE_MS;
+    trust_init(&d->base.trust);
     pthread_mutex_init(&d->lock, NULL);
     if (!(d->dir = strdup(dir)))
         abort();

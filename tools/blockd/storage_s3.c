@@ -14,6 +14,7 @@
 
 #include "blockid.h"
 #include "durable.h"
+#include "feed.h"
 #include "s3_index.h"
 #include "s3_keys.h"
 #include "stripes.h"
@@ -133,6 +134,20 @@ static int delete_block(struct storage_s3 *d, const struct block_id *id)
     return r;
 }
 
+/* Reads the block; where its bytes are wrong, once more. */
+static int read_twice(struct storage_s3 *d, const struct block_id *id, const struct dir_place *p,
+                      struct buf *bytes)
+{
+    int r = read_object(d, p->file, p->stored_len, bytes);
+    if (r || block_id_matches(id, bytes->p, bytes->n))
+        return r;
+    bytes->n = 0;
+    r = read_object(d, p->file, p->stored_len, bytes);
+    if (!r && block_id_matches(id, bytes->p, bytes->n))
+        trust_reread(&d->base.trust);
+    return r;
+}
+
 /* Under the block's stripe. A crash on the way leaves an index entry without an object, which the
  * next read finds damaged again. */
 static int set_aside_held(struct storage_s3 *d, const struct block_id *id)
@@ -143,11 +158,15 @@ static int set_aside_held(struct storage_s3 *d, const struct block_id *id)
     int r = dir_db_find(d->db, 0, id, 1, &p, &found);
     if (r || !found)
         return r ? r : -EALREADY;
-    r = read_object(d, p.file, p.stored_len, &bytes);
-    if (!r && block_id_matches(id, bytes.p, bytes.n))
+    r = read_twice(d, id, &p, &bytes);
+    if (!r && block_id_matches(id, bytes.p, bytes.n)) {
+        trust_right(&d->base.trust, mono_ms());
         return -EALREADY;
+    }
     if (r && r != -EUCLEAN)
         return r;
+    if (!r && !trust_wrong(&d->base.trust, mono_ms()))
+        return -EIO;
     r = keep_aside(d, id, p.file);
     if (!r)
         r = delete_block(d, id);
@@ -479,6 +498,7 @@ static void close_s3(struct storage *s)
     if (d->lock_fd >= 0)
         close(d->lock_fd);
     pthread_mutex_destroy(&d->lock);
+    trust_free(&d->base.trust);
     free(d);
 }
 
@@ -513,6 +533,7 @@ int storage_s3_open(struct storage **out, const char *dir, struct s3_place *plac
     *out = NULL;
     struct storage_s3 *d = zeroed(1, sizeof *d);
     d->base.ops = &ops;
+    trust_init(&d->base.trust);
     d->lock_fd = -1;
     d->log = log;
     d->place = *place;

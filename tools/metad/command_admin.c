@@ -207,16 +207,31 @@ static void key_shown(struct cmd *c, const struct server_row *s)
                    (unsigned long long)s->id);
 }
 
+static void distrusts_text(struct cmd *c, bool distrusts)
+{
+    if (c->json)
+        buf_printf(&c->out, ", \"distrusts\": %s", distrusts ? "true" : "false");
+    else if (distrusts)
+        buf_printf(&c->out,
+                   "     reads so much that is wrong that its memory, its disk or a controller "
+                   "must be at fault: it sets nothing aside and does not scrub until SIGUSR1 or a "
+                   "restart (see its log)\n");
+}
+
 int cmd_server_list(struct cmd *c)
 {
     struct server_row *v;
     size_t n;
-    bool pending;
+    bool pending, distrusts;
     int r = c->m->st->ops->server_list(c->m->st, &v, &n, c->ar);
     if (c->json)
         buf_printf(&c->out, "[");
     for (size_t k = 0; !r && k < n; k++) {
         r = key_pending(c, v[k].id, &pending);
+        if (!r)
+            r = meta_distrusts(c->m, v[k].id, &distrusts);
+        if (r)
+            break;
         if (!c->json) {
             buf_printf(&c->out, "%-4llu %-16.*s ", (unsigned long long)v[k].id, PRB(v[k].premises));
             cmd_text(c, v[k].url);
@@ -226,6 +241,7 @@ int cmd_server_list(struct cmd *c)
                        pending ? " (the next is pending)" : "",
                        v[k].evacuating ? ", being evacuated" : "",
                        v[k].adopt ? ", not heard of since the database was put back" : "");
+            distrusts_text(c, distrusts);
             key_shown(c, &v[k]);
             continue;
         }
@@ -242,6 +258,7 @@ int cmd_server_list(struct cmd *c)
                    (unsigned long long)v[k].used_bytes, (unsigned long long)v[k].free_bytes,
                    (unsigned long long)v[k].beat_ms, v[k].evacuating ? "true" : "false",
                    (unsigned long long)v[k].key_id, pending ? "true" : "false");
+        distrusts_text(c, distrusts);
         key_shown(c, &v[k]);
     }
     if (c->json)

@@ -53,6 +53,9 @@ uint64_t meta_heard_since(int64_t now_ms);
 unsigned long long meta_silent_s(const struct server_row *s, int64_t now_ms);
 #define META_SILENT_MS 60000
 
+/* Whether the block server judges no more by what it reads (m_beat_req.distrusts): as last told. */
+int meta_distrusts(struct meta *m, uint64_t server, bool *distrusts);
+
 /* Whether the block server is assigned to the namespace, leaving it or not. */
 int meta_is_assigned(struct meta *m, uint64_t ns, uint64_t server, bool *is, struct arena *ar);
 

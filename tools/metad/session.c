@@ -291,6 +291,30 @@ int meta_join(struct meta *m, const struct meta_caller *who, const struct m_join
     return r ? meta_store_fail(why, r, "cannot add the block server") : 0;
 }
 
+static void distrusts_key(uint64_t server, char key[64])
+{
+    snprintf(key, 64, "distrusts %llu", (unsigned long long)server);
+}
+
+int meta_distrusts(struct meta *m, uint64_t server, bool *distrusts)
+{
+    char key[64];
+    uint64_t value;
+    distrusts_key(server, key);
+    int r = m->st->ops->setting_get(m->st, key, &value);
+    *distrusts = !r && value;
+    return r;
+}
+
+static int note_distrusts(struct meta *m, uint64_t server, bool distrusts)
+{
+    char key[64];
+    bool did;
+    int r = meta_distrusts(m, server, &did);
+    distrusts_key(server, key);
+    return r || did == distrusts ? r : m->st->ops->setting_set(m->st, key, distrusts);
+}
+
 /* What the beat says of the server, from the process and the storage that count. */
 static int take_beat(struct meta *m, struct server_row *s, const struct m_beat_req *q, bool lost,
                      bool keys, int64_t now_ms, struct arena *ar)
@@ -302,6 +326,8 @@ static int take_beat(struct meta *m, struct server_row *s, const struct m_beat_r
     s->free_bytes = q->free_bytes;
     s->beat_ms = (uint64_t)now_ms;
     int r = m->st->ops->server_set(m->st, s);
+    if (!r)
+        r = note_distrusts(m, s->id, q->distrusts);
     if (!r && lost)
         r = opening_lost(m, s->id);
     if (!r && (moved || keys))

@@ -273,6 +273,38 @@ static void expect_lost(struct storage *s, const struct storage_lost *want, size
 }
 
 /* Who brings a block repairs it, also where nobody had noticed the damage. */
+/* Many wrong blocks are not the blocks' fault, until somebody has looked. */
+static void test_much_damage(void **state)
+{
+    struct env *e = *state;
+    enum { MUCH = TRUST_WRONG + 4 };
+    struct block_id ids[MUCH], right;
+    int aside = 0, again = 0;
+    for (unsigned i = 0; i < MUCH; i++) {
+        uint8_t *p = block_make(i % 2 ? 5000 : 300000, 10 + i, &ids[i]);
+        assert_int_equal(put_one(e->s, 1, &ids[i], p, i % 2 ? 5000 : 300000), 0);
+        free(p);
+    }
+    uint8_t *p = block_make(4000, 1, &right);
+    assert_int_equal(put_one(e->s, 1, &right, p, 4000), 0);
+    for (unsigned i = 0; i < MUCH; i++)
+        e->f->damage(e->place, &ids[i]);
+    for (unsigned i = 0; i < MUCH; i++) {
+        int r = e->s->ops->set_aside(e->s, &ids[i]);
+        assert_int_equal(r, i + 1 < TRUST_WRONG ? 0 : -EIO);
+        aside += !r;
+    }
+    assert_true(trust_broken(&e->s->trust));
+    assert_int_equal(e->s->ops->set_aside(e->s, &right), -EALREADY);
+    trust_again(&e->s->trust);
+    for (unsigned i = 0; i < MUCH; i++)
+        again += !e->s->ops->set_aside(e->s, &ids[i]);
+    assert_int_equal(aside + again, MUCH);
+    assert_false(trust_broken(&e->s->trust));
+    expect_block(e->s, 1, &right, p, 4000);
+    free(p);
+}
+
 static void test_put_over_damage(void **state)
 {
     struct env *e = *state;
@@ -801,6 +833,7 @@ int conformance_run(const struct storage_fixture *f)
         TEST(test_namespaces),
         TEST(test_have_many),
         TEST(test_damage),
+        TEST(test_much_damage),
         TEST(test_probe),
         TEST(test_incarnation),
         TEST(test_opening),

@@ -326,12 +326,41 @@ static void test_units(void **state)
     }
 }
 
+/* So much is wrong that something else must be: it waits, and goes on when it is told to. */
+static void test_stops_in_time(void **state)
+{
+    struct env *e = *state;
+    struct storage_usage u;
+    for (unsigned i = 0; i < 40; i += 3)
+        flip_in_file(e, i);
+    struct scrub *s = start(e, 1 << 30, 3600);
+    int64_t end = mono_ms() + DEADLINE_MS;
+    while (!trust_broken(&e->s->trust)) {
+        assert_true(mono_ms() < end);
+        usleep(2000);
+    }
+    e->s->ops->usage(e->s, &u);
+    assert_int_equal(u.blocks, N - (TRUST_WRONG - 1));
+    wait_for(s, "unreadable_total", 1);
+    assert_int_equal(metric(s, "passes_total"), 0);
+    assert_int_equal(metric(s, "damaged_total"), TRUST_WRONG - 1);
+    scrub_now(s);
+    wait_for(s, "passes_total", 1);
+    scrub_stop(s);
+    e->s->ops->usage(e->s, &u);
+    assert_int_equal(u.blocks, N - 13); /* the one that was doubted waits for its time */
+    while (trust_wrong(&e->s->trust, mono_ms()))
+        continue;
+    scrub_stop(start(e, 1 << 30, 3600)); /* also while it waits */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_finds_damage, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_goes_on, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_looks_again, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_stops_in_time, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_pace, set_up, tear_down),
         cmocka_unit_test(test_units),
     };

@@ -308,6 +308,34 @@ static size_t holders_of(struct world *w, const struct block_id *id)
 
 /* A block server that reports a block as lost is no longer asked for it, and a commit that needs it
  * is told that it is missing: those who have the bytes send them again. */
+static void beat_that(struct world *w, bool distrusts)
+{
+    struct m_beat_ans a;
+    struct m_beat_req q = {.incarnation = bytes_of(w->incarnation[HQ], 16),
+                           .url = bytes_str("https://localhost:1"),
+                           .distrusts = distrusts};
+    assert_int_equal(meta_beat(w->m, &w->server_who[HQ], &q, w->now, &a, &w->ar, w->why), 0);
+}
+
+/* A block server that reads too much that is wrong is named until it is well again. */
+static void one_that_judges_nothing_is_named(void **state)
+{
+    struct world *w = *state;
+    const char *text = "that its memory, its disk or a controller must be at fault";
+    beat_that(w, false);
+    assert_null(strstr(world_command(w, &world_admin, 0, "admin server list"), text));
+    beat_that(w, true);
+    beat_that(w, true);
+    world_reopen(w);
+    char *list = strstr(world_command(w, &world_admin, 0, "admin server list"), text);
+    assert_non_null(list);
+    assert_null(strstr(list + 1, text)); /* the other one is well */
+    assert_non_null(strstr(world_command(w, &world_admin, 0, "admin server list --json"),
+                           "\"distrusts\": true"));
+    beat_that(w, false);
+    assert_null(strstr(world_command(w, &world_admin, 0, "admin server list"), text));
+}
+
 static void a_lost_block_is_asked_for(void **state)
 {
     struct world *w = *state;
@@ -356,6 +384,7 @@ int main(void)
         TEST(one_administrator_is_made),
         TEST(revoked_devices_are_out),
         TEST(a_new_storage_is_a_new_generation),
+        TEST(one_that_judges_nothing_is_named),
         TEST(a_lost_block_is_asked_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
