@@ -169,6 +169,10 @@ int core_need_request(struct core *c, struct core_need *need, const char **metho
 int core_need_answer(struct core *c, const struct core_need *need, struct bytes body, int64_t now,
                      struct core_effects *fx);
 
+/* A directory of the namespace of which names are missing here, the first with an id of `from` or
+ * more: CORE_NEED, and its next page; 0: there is none. */
+int core_unknown_dir(struct core *c, uint64_t ns, uint64_t from, struct core_need *need);
+
 /* The server keeps no history that reaches back to need->at: what is read from the past of a node
  * is read from what it is now; the journal's beginning is not behind the cursor, or a comparison
  * comes. */

@@ -242,6 +242,23 @@ static int load_page(struct core *c, const struct core_need *need, struct bytes 
     return err;
 }
 
+int core_unknown_dir(struct core *c, uint64_t ns, uint64_t from, struct core_need *need)
+{
+    struct nrow d;
+    sqlite3_stmt *s = tree_stmt(
+        c->t, "SELECT id FROM node WHERE complete = 0 AND type = 2 AND gone = 0 AND ns = ?1"
+              " AND id >= ?2 ORDER BY id LIMIT 1");
+    sqlite3_bind_int64(s, 1, (int64_t)ns);
+    sqlite3_bind_int64(s, 2, (int64_t)from);
+    int rc = tree_step(c->t, s);
+    if (rc <= 0)
+        return rc;
+    uint64_t id = (uint64_t)sqlite3_column_int64(s, 0);
+    sqlite3_reset(s);
+    int err = node_get(c, id, &d);
+    return err ? err : dir_whole(c, &d, need);
+}
+
 static int load_node(struct core *c, const struct core_need *need, struct bytes body,
                      struct arena *a)
 {

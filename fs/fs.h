@@ -45,6 +45,7 @@ struct fs_options {
     unsigned copies;             /* 1 */
     unsigned race_percent;       /* 10: how much more than needed may be fetched; 0: no races */
     uint64_t cache_size;         /* 10 GiB */
+    bool no_fill;                /* names that nobody has asked for are not loaded */
     uint64_t keep_free;          /* bytes left free on the state directory's disk; 0: blocks.h */
     uint64_t dirty_max;          /* bytes of dirty data in memory: 256 MiB */
     uint32_t uid, gid;           /* owner shown of everything, if set_uid, set_gid */

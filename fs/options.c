@@ -47,6 +47,9 @@ const char mount_usage[] =
     "than\n"
     "                        this is fetched in vain (10); 0: not\n"
     "     cache_size=SIZE    block cache, with K, M, G or T (10G)\n"
+    "     fill=names|no      names and attributes that nobody has asked for are loaded when there "
+    "is\n"
+    "                        nothing else to do (default), or only what is asked for\n"
     "     keep_free=SIZE     what unsent data leave free on the disk of the state directory (a "
     "sixteenth,\n"
     "                        64M at most); then writes fail with ENOSPC\n"
@@ -114,6 +117,7 @@ static const struct option_row rows[] = {
     {"copies", O_COUNT, AT(fs.copies)},
     {"race", O_PERCENT, AT(fs.race_percent)},
     {"cache_size", O_SIZE, AT(fs.cache_size)},
+    {"fill", O_CHOICE, AT(fs.no_fill), {"names", "no"}},
     {"keep_free", O_SIZE, AT(fs.keep_free)},
     {"dirty_max", O_SIZE, AT(fs.dirty_max)},
     {"owners", O_CHOICE, AT(fs.named_owners), {"number", "name"}},

@@ -368,6 +368,13 @@ struct sync {
         unsigned asked, pages; /* names one by one; pages because of them */
     } ahead[AHEAD_DIRS];
     size_t ahead_next;
+    struct fill {    /* of what nobody has asked for */
+        int64_t due; /* not before; 0: there was no session yet */
+        bool done;   /* nothing is unknown, as far as is known */
+        bool found;  /* something was loaded since it began with the first namespace */
+        size_t ns;   /* where it is: nss[], and the directory */
+        uint64_t from;
+    } fill;
 
     struct upload **buckets; /* of all uploads, by route and block */
     size_t buckets_n, uploads_n;
@@ -519,6 +526,7 @@ bool resync_lets_send(const struct sync_ns *ns);
 
 /* ---- sync_load.c ---- */
 void load_step(struct sync *s);
+void fill_again(struct sync *s); /* there may be more that is unknown */
 void load_free(struct sync *s);
 
 /* ---- sync_upload.c ---- */

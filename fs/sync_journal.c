@@ -98,6 +98,7 @@ static int record_apply(struct sync *s, struct sync_ns *ns, const struct m_recor
         return err;
     }
     sync_effects(s, &fx);
+    fill_again(s);
     trace_record(s, ns, r);
     if (r->account)
         s->session_wanted = true;

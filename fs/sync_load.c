@@ -10,6 +10,10 @@
  * directory that another device made), its list is loaded ahead, as far as it is short: a round
  * trip for each name costs more than the list. Nothing waits for that, and it gives way to whatever
  * moves the cursor.
+ *
+ * What nobody has asked for is filled in when nobody has asked for anything for a while: one page
+ * at a time, with pauses, so that programs, the servers and whoever waits for fs.lock do not feel
+ * it. Then names and attributes are there offline.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -22,6 +26,11 @@
 #define AHEAD_ASKED 3 /* single names, then the list */
 #define AHEAD_ROWS 256
 #define AHEAD_PAGES 16
+
+#define FILL_QUIET_MS 5000 /* after what programs asked for, and after trouble */
+#define FILL_MOVED_MS 1000 /* after a page in vain: the cursor moves */
+#define FILL_PAUSE_MS 20
+#define FILL_ROWS 256
 
 struct load_wait {
     struct waiter w;
@@ -37,6 +46,7 @@ struct load {
     struct sync_ns *ns;
     bool inflight;
     bool ahead;       /* nobody asked for it */
+    bool fill;        /* … and it is not expected either */
     unsigned refused; /* times the cursor had moved */
     struct backoff backoff;
 };
@@ -97,6 +107,7 @@ uint64_t sync_load(struct sync *s, const struct core_need *need, sync_done done,
     if (!l)
         l = load_add(s, need);
     l->ahead = false;
+    s->fill.due = s->clock() + FILL_QUIET_MS;
     lw->w.done = done;
     lw->w.arg = arg;
     lw->w.drop = load_wait_drop;
@@ -168,9 +179,67 @@ static void ahead_step(struct sync *s, const struct core_need *need)
         ahead_page(s, a);
 }
 
+/* ---- filling ---- */
+void fill_again(struct sync *s)
+{
+    s->fill.done = false;
+}
+
+static void fill_answer(struct sync *s, const struct load *l, int err)
+{
+    int64_t pause = err == -EAGAIN ? FILL_MOVED_MS : err ? FILL_QUIET_MS : FILL_PAUSE_MS;
+    int64_t due = s->clock() + pause;
+    if (due > s->fill.due)
+        s->fill.due = due;
+    if (!err)
+        s->fill.found = true;
+    else if (err != -EAGAIN)
+        s->fill.from = l->need.node + 1; /* others first */
+}
+
+/* The next page that nobody has asked for; false: there is none. */
+static bool fill_next(struct sync *s)
+{
+    struct core_need need;
+    for (; s->fill.ns < s->nss_n; s->fill.ns++, s->fill.from = 0) {
+        struct sync_ns *ns = s->nss[s->fill.ns];
+        if (!ns->listed || ns->resync ||
+            core_unknown_dir(s->fs->core, ns->id, s->fill.from, &need) != CORE_NEED)
+            continue;
+        s->fill.from = need.node; /* until it is whole */
+        need.rows = FILL_ROWS;
+        struct load *l = load_add(s, &need);
+        l->ahead = l->fill = true;
+        return true;
+    }
+    s->fill.ns = 0;
+    s->fill.from = 0;
+    return false;
+}
+
+static void fill_step(struct sync *s, int64_t now)
+{
+    if (s->fs->opt.no_fill || s->fill.done || !TAILQ_EMPTY(&s->loads))
+        return;
+    if (!s->fill.due)
+        s->fill.due = now + FILL_QUIET_MS;
+    if (now < s->fill.due) {
+        sync_at(s, s->fill.due);
+        return;
+    }
+    if (fill_next(s))
+        return;
+    s->fill.done = !s->fill.found; /* ids of what was found may be lower than where it was */
+    s->fill.found = false;
+    s->fill.due = now + (s->fill.done ? FILL_QUIET_MS : FILL_PAUSE_MS);
+    sync_at(s, s->fill.due);
+}
+
 static void load_answer(struct sync *s, struct sync_call *c, struct load *l)
 {
     int err = meta_result(s, c);
+    if (l->fill && err)
+        fill_answer(s, l, err);
     if (TAILQ_EMPTY(&l->waits) && (err || !l->ahead)) {
         load_remove(s, l);
         return;
@@ -197,6 +266,9 @@ static void load_answer(struct sync *s, struct sync_call *c, struct load *l)
         sync_effects(s, &fx); /* what was merged meanwhile, fsync waits for where it is now */
     else
         core_effects_free(&fx);
+    fill_again(s);
+    if (l->fill)
+        fill_answer(s, l, err);
     if (!err && l->need.kind == NEED_NAME)
         ahead_step(s, &l->need);
     if (err == -EAGAIN && !l->ahead)
@@ -244,6 +316,7 @@ void load_step(struct sync *s)
     int64_t now = s->clock();
     if (!s->online)
         return;
+    fill_step(s, now);
     for (l = TAILQ_FIRST(&s->loads); l && s->loads_inflight < LOADS_INFLIGHT_MAX; l = next) {
         next = TAILQ_NEXT(l, link);
         int64_t due = l->backoff.fails ? backoff_due(&l->backoff, true) : now;

@@ -367,6 +367,9 @@ static void status_ns(struct sync *s, struct sync_ns *ns, bool first, const char
     json_text(b, "waits_for", why);
     buf_printf(b, ", ");
     json_text(b, "restored", ns->restored);
+    struct core_need need;
+    buf_printf(b, ", \"names_known\": %s",
+               core_unknown_dir(s->fs->core, ns->id, 0, &need) == 0 ? "true" : "false");
     buf_printf(b, ", \"parked_changes\": [");
     size_t listed = 0;
     parked_list(s->fs, ns->id, STATUS_PARKED_MAX, &listed, b);

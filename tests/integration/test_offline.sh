@@ -59,7 +59,7 @@ same_tree "$a" "$b"
 
 # what was looked at is there without the server, or known not to be; what was not cannot be told: EIO, not ENOENT
 mkdir "$work/c"
-lab mount c "$work/c" -o timeout=2 || fail "mount c"
+lab mount c "$work/c" -o timeout=2,fill=no || fail "mount c"
 ls "$work/c/d" >/dev/null || fail "ls"
 must lab kill metad
 must stat "$work/c/d/second"
@@ -72,6 +72,21 @@ must lab start metad
 must stat "$work/c/d/new/known"
 must_fail "no such file" stat "$work/c/d/new/none"
 must lab steadfs c unmount "$work/c"
+
+# … nor in vain where there was a quiet moment before: then all names are here, and what was read; the rest is not
+mkdir "$work/e"
+lab mount e "$work/e" -o timeout=2 || fail "mount e"
+cat "$work/e/d/second" >/dev/null || fail "cat"
+all_known() { lab steadfs e status "$work/e" --json | jq -e 'all(.namespaces[]; .names_known)'; }
+eventually 30 all_known
+must lab kill metad && must lab kill blockd-hq
+must stat "$work/e/d/new/known"
+must_fail "no such file" stat "$work/e/d/new/none"
+must_fail "input/output error" cat "$work/e/d/x"
+must cmp "$work/known" "$work/e/d/second"
+servers_up
+must cmp "$work/x" "$work/e/d/x"
+must lab steadfs e unmount "$work/e"
 
 # unmount waits until all is committed
 random_file "$work/y" 5000000

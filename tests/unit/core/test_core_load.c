@@ -86,6 +86,31 @@ static void test_pages(void **state)
     assert_int_equal(lookup(w, ROOT, "d", &a), -ENOENT);
 }
 
+/* Directories of which something is unknown, for whoever fills them in. */
+static void test_unknown_directories_are_found(void **state)
+{
+    struct world *w = *state;
+    const struct m_entry one[] = {page_entry(ROOT, "a", THEIRS(1), NODE_REG),
+                                  page_entry(ROOT, "c", THEIRS(2), NODE_DIR)};
+    assert_int_equal(core_unknown_dir(w->core, NS, 0, &w->need), CORE_NEED);
+    assert_int_equal(w->need.kind, NEED_PAGE);
+    assert_int_equal(w->need.node, ROOT);
+    assert_int_equal(load_page(w, one, 2, true), 0);
+    assert_int_equal(core_unknown_dir(w->core, NS, 0, &w->need), CORE_NEED);
+    assert_int_equal(w->need.node, ROOT); /* what is behind the page */
+    assert_int_equal(w->need.name_len, 1);
+    assert_int_equal(load_page(w, NULL, 0, false), 0);
+    uint64_t mine = make(w, ROOT, "mine", NODE_DIR); /* known from birth */
+    assert_int_equal(core_unknown_dir(w->core, NS, 0, &w->need), CORE_NEED);
+    assert_int_equal(w->need.node, THEIRS(2));
+    assert_int_equal(core_unknown_dir(w->core, NS, THEIRS(2) + 1, &w->need), 0);
+    assert_int_equal(core_unknown_dir(w->core, NS + 1, 0, &w->need), 0);
+    assert_int_equal(core_unknown_dir(w->core, NS, THEIRS(2), &w->need), CORE_NEED);
+    assert_int_equal(load_page(w, NULL, 0, false), 0);
+    assert_int_equal(core_unknown_dir(w->core, NS, 0, &w->need), 0);
+    assert_int_equal(node_at(w, ROOT, "mine"), mine);
+}
+
 /* What is left of a directory, for whoever wants it before anybody asks. */
 static void test_the_rest_of_a_directory(void **state)
 {
@@ -293,6 +318,7 @@ int main(void)
         T(test_a_name_removed_is_known_to_be_absent),
         T(test_pages),
         T(test_the_rest_of_a_directory),
+        T(test_unknown_directories_are_found),
         T(test_a_page_meets_local_names),
         T(test_bad_pages),
         T(test_a_page_that_merges_counts_links_once),

@@ -36,7 +36,20 @@ static void equal_loads_share_a_call_and_a_moved_cursor_repeats_it(void **state)
     assert_int_equal(need_answers, 1);
 }
 
-static void ask_name(const char *name);
+static void ask_name(const char *name)
+{
+    struct result r = {0};
+    struct m_lookup_ans m = {0};
+    struct core_need need = {.kind = NEED_NAME, .ns = NS, .node = 1, .name_len = 1};
+    need.name[0] = (uint8_t)*name;
+    pthread_mutex_lock(&fs.lock);
+    sync_load(fs.sync, &need, result_done, &r);
+    pthread_mutex_unlock(&fs.lock);
+    answer(call_wait("lookup"), &m_lookup_ans_desc, &m);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(r.err, 0);
+}
+
 /* A directory whose fsync waits is merged into theirs, as the answer to a load tells. */
 static void fsync_follows_a_directory_merged_by_a_load(void **state)
 {
@@ -55,20 +68,6 @@ static void fsync_follows_a_directory_merged_by_a_load(void **state)
     WAIT_FOR(CALLED(r));
     assert_int_equal(r.err, 0);
     assert_false(nodes[0].dirty);
-}
-
-static void ask_name(const char *name)
-{
-    struct result r = {0};
-    struct m_lookup_ans m = {0};
-    struct core_need need = {.kind = NEED_NAME, .ns = NS, .node = 1, .name_len = 1};
-    need.name[0] = (uint8_t)*name;
-    pthread_mutex_lock(&fs.lock);
-    sync_load(fs.sync, &need, result_done, &r);
-    pthread_mutex_unlock(&fs.lock);
-    answer(call_wait("lookup"), &m_lookup_ans_desc, &m);
-    WAIT_FOR(CALLED(r));
-    assert_int_equal(r.err, 0);
 }
 
 /* A page of the directory with each name from the third on, until all of it is known. */
@@ -239,6 +238,72 @@ static void a_gap_in_the_journal_is_compared_away(void **state)
     assert_int_equal(r.err, 0);
 }
 
+static void page_answered(void)
+{
+    struct m_readdir_ans page = {0};
+    answer(call_wait("readdir"), &m_readdir_ans_desc, &page);
+    settle();
+}
+
+/* Nothing but one page after the other, and nothing while programs ask. */
+static void what_nobody_asks_for_is_loaded_when_it_is_quiet(void **state)
+{
+    (void)state;
+    start();
+    unknown_pages = 2;
+    time_passes(4000);
+    assert_int_equal(calls_of("readdir"), 0);
+    ask_name("a");
+    time_passes(4000);
+    assert_int_equal(calls_of("readdir"), 0);
+    time_passes(2000);
+    assert_int_equal(calls_of("readdir"), 1);
+    page_answered();
+    time_passes(1000);
+    assert_int_equal(calls_of("readdir"), 2);
+    page_answered();
+    assert_int_equal(unknown_pages, 0);
+    time_passes(1000);
+    time_passes(1000); /* once more from the beginning, for what the last one has shown */
+    unknown_pages = 1;
+    time_passes(60000); /* it is at the end: whatever shows more says so */
+    assert_int_equal(calls_of("readdir"), 2);
+    ask_name("b");
+    time_passes(6000);
+    assert_int_equal(calls_of("readdir"), 3);
+    page_answered();
+}
+
+/* A page that the cursor has overtaken is let go, and asked for a while later. */
+static void filling_gives_way(void **state)
+{
+    (void)state;
+    start();
+    unknown_pages = 1;
+    time_passes(0);
+    time_passes(6000);
+    pthread_mutex_lock(&fs.lock);
+    cursor = 9;
+    pthread_mutex_unlock(&fs.lock);
+    page_answered();
+    assert_int_equal(need_refusals, 1);
+    assert_int_equal(calls_of("readdir"), 1);
+    time_passes(2000);
+    page_answered();
+    assert_int_equal(unknown_pages, 0);
+}
+
+static void nothing_is_filled_where_nobody_wants_it(void **state)
+{
+    (void)state;
+    fs.opt.no_fill = true;
+    start();
+    unknown_pages = 1;
+    time_passes(0);
+    time_passes(60000);
+    assert_int_equal(calls_of("readdir"), 0);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -250,6 +315,9 @@ int main(void)
         T(records_wait_for_loads_and_loads_for_records),
         T(a_journal_that_ends_before_what_was_heard),
         T(a_gap_in_the_journal_is_compared_away),
+        T(what_nobody_asks_for_is_loaded_when_it_is_quiet),
+        T(filling_gives_way),
+        T(nothing_is_filled_where_nobody_wants_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

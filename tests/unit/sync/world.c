@@ -495,6 +495,19 @@ static void file_write(const char *name, const char *text)
     fclose(f);
 }
 
+static _Atomic int64_t skew;
+
+static int64_t clock_of_test(void)
+{
+    return now_ms() + skew;
+}
+
+void time_passes(unsigned ms)
+{
+    skew += ms;
+    settle();
+}
+
 int setup(void **state)
 {
     (void)state;
@@ -517,6 +530,8 @@ int setup(void **state)
     session_candidates = 2;
     session_copies = 1;
     assert_int_equal(sync_new(&fs.sync, &fs, err), 0);
+    skew = 0;
+    fs.sync->clock = clock_of_test;
     return 0;
 }
 

@@ -108,7 +108,9 @@ extern _Atomic unsigned files_missing;
 extern _Atomic unsigned comparisons, open_requests, answers_not_taken, pasts_forgotten;
 extern int
     answers_not_taken_in; /* dirty data that cannot be put on disk before an answer: so often */
-extern _Atomic unsigned rest_pages;               /* that a directory has left */
+extern _Atomic unsigned rest_pages; /* that a directory has left */
+#define UNKNOWN_DIR 77
+extern _Atomic unsigned unknown_pages;            /* that nobody asks for */
 extern int checkpoints, checkpoint_ends, damaged; /* how often */
 extern _Atomic unsigned locks_lost;
 extern const struct m_commit_ans *announced; /* to who has dirty data */
@@ -129,6 +131,8 @@ int setup(void **state);
 int teardown(void **state);
 /* Candidates: 11 on hq first, 12 in the cloud. */
 void answer_session(struct fake_call *c);
+/* The driver's clock goes on by so much, and it looks. */
+void time_passes(unsigned ms);
 /* The first session is answered. */
 void start(void);
 struct result {

@@ -23,7 +23,7 @@ void core_begin_anew(void)
     nodes_n = 0;
     next_request = cursor = core_head = need_answers = need_refusals = 0;
     journal_ends = 0;
-    rest_pages = comparisons = open_requests = pasts_forgotten = 0;
+    rest_pages = unknown_pages = comparisons = open_requests = pasts_forgotten = 0;
     known = background_ok = false;
 }
 
@@ -323,6 +323,17 @@ int core_need_request(struct core *c, struct core_need *need, const char **metho
     return 0;
 }
 _Atomic unsigned rest_pages; /* that a directory has left */
+_Atomic unsigned unknown_pages;
+int core_unknown_dir(struct core *c, uint64_t ns, uint64_t from, struct core_need *need)
+{
+    (void)c;
+    if (!unknown_pages || ns != NS || from > UNKNOWN_DIR)
+        return 0;
+    *need =
+        (struct core_need){.kind = NEED_PAGE, .ns = NS, .node = UNKNOWN_DIR, .off = unknown_pages};
+    return CORE_NEED;
+}
+
 int core_dir_rest(struct core *c, uint64_t dir, struct core_need *need)
 {
     (void)c;
@@ -349,8 +360,9 @@ int core_need_answer(struct core *c, const struct core_need *need, struct bytes 
                        .kind = EFFECT_ALIAS, .ns = need->ns, .node = 100, .other = 101});
     }
     if (need->kind == NEED_PAGE) {
-        assert_true(need->rows > 0 && rest_pages > 0);
-        rest_pages--;
+        _Atomic unsigned *left = need->node == UNKNOWN_DIR ? &unknown_pages : &rest_pages;
+        assert_true(need->rows > 0 && *left > 0);
+        --*left;
     }
     return 0;
 }

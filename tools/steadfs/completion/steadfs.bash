@@ -18,7 +18,7 @@ _steadfs_mount_options() { # CURRENT PREVIOUS AND-THE-ONE-BEFORE
     case $name in
     '')
         words="state= fsync= close= coherence= locks= fsync_timeout= timeout= connect_timeout= drain= prefer= copies=
-            cache_size= keep_free= dirty_max= eager_put log= trace= log_level= owners= uid= gid= umask= allow_suid allow_dev allow_other
+            cache_size= fill= keep_free= dirty_max= eager_put log= trace= log_level= owners= uid= gid= umask= allow_suid allow_dev allow_other
             default_permissions ro remount nonempty fsname= subtype= noexec noatime _netdev nofail"
         [[ $cur != *,* ]] || before=${cur%,*},
         cur=${cur##*,}
