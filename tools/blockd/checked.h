@@ -10,6 +10,8 @@
 struct checked_told {
     void (*lost)(void *arg, const struct block_id *id, int err); /* set aside unless err */
     void (*doubt)(void *arg, const struct block_id *id);         /* it cannot be read now */
+    /* By replication: it is recorded to be here for the namespace, and is not. */
+    void (*missing)(void *arg, uint64_t ns, const struct block_id *id);
     void *arg;
 };
 

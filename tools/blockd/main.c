@@ -510,18 +510,19 @@ static int start_threads(struct program *p, char *err)
         return r;
     }
     p->service.beat = p->beat;
-    r = replicate_start(
-        &p->replicate,
-        &(struct replicate_options){
-            .dir = p->o.data,
-            .identity = &p->identity,
-            .storage = p->storage,
-            .log = p->log,
-            .rate = p->o.replicate_rate,
-            .woken = woken,
-            .arg = p->beat,
-            .told = {.lost = service_lost, .doubt = service_doubt, .arg = &p->service}},
-        err);
+    r = replicate_start(&p->replicate,
+                        &(struct replicate_options){.dir = p->o.data,
+                                                    .identity = &p->identity,
+                                                    .storage = p->storage,
+                                                    .log = p->log,
+                                                    .rate = p->o.replicate_rate,
+                                                    .woken = woken,
+                                                    .arg = p->beat,
+                                                    .told = {.lost = service_lost,
+                                                             .doubt = service_doubt,
+                                                             .missing = service_missing,
+                                                             .arg = &p->service}},
+                        err);
     if (r)
         return r;
     p->service.replicate = p->replicate;

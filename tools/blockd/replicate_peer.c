@@ -203,6 +203,13 @@ static int batch_send(struct batch *b)
     return err;
 }
 
+/* It was to be given from here. (Where it was collected since, nothing is recorded of it.) */
+static void not_here(struct replicate *r, uint64_t ns, const struct block_id *id)
+{
+    if (r->o.told.missing)
+        r->o.told.missing(r->o.told.arg, ns, id);
+}
+
 /* Reads the task's block behind the others; what is not here, or is damaged, cannot be given. */
 static int batch_add(struct batch *b, const struct task *t)
 {
@@ -210,6 +217,8 @@ static int batch_add(struct batch *b, const struct task *t)
     size_t start = b->data.n;
     uint64_t logical = 0;
     int err = checked_get(r->o.storage, &r->o.told, b->ns, &t->block, &b->data, &logical);
+    if (err == -ENOENT)
+        not_here(r, b->ns, &t->block);
     if (err) {
         return err == -EIO ? tasks_later(r->tasks, t, 1, mono_ms() + REFUSED_LATER_MS)
                            : tasks_done(r->tasks, t, 1);
@@ -274,6 +283,7 @@ static int push(struct peer *p, const struct task *v, size_t n, struct bytes cap
     int err = r->o.storage->ops->have(r->o.storage, v[0].ns, ids, n, info);
     for (size_t i = 0; i < n && !err; i++) {
         if (!info[i].there) {
+            not_here(r, v[i].ns, &v[i].block);
             other[other_n++] = v[i];
             continue;
         }

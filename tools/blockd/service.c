@@ -10,8 +10,9 @@
  * not found; the client fetches it from elsewhere. The metadata server is told, so that those who
  * have the bytes are asked for them again.
  *
- * One that is not here, although the metadata server sent the client here for it, is told, too: it
- * is answered like any other, and what follows is between the two servers (missing.h).
+ * One that is not here, although the metadata server sent the client (or another block server) here
+ * for it, is told, too: it is answered like any other, and what follows is between the two servers
+ * (missing.h).
  *
  * link: who may read a block for one namespace and write to another has it there, too, without
  * sending it; it is no way to learn of a block, as reading it is.
@@ -141,6 +142,12 @@ void service_doubt(void *arg, const struct block_id *id)
 static unsigned code_of(int err)
 {
     return err == 0 ? 0 : err == -ENOSPC ? ERR_FULL : ERR_INTERNAL;
+}
+
+void service_missing(void *arg, uint64_t ns, const struct block_id *id)
+{
+    struct service *s = arg;
+    collect_missing(s->collect, ns, id);
 }
 
 /* ---- put ----------------------------------------------------------------------------------- */
@@ -342,10 +349,11 @@ static void handle_get(void *ctx, struct httpd_req *q)
         .items_n = g.blocks_n,
     };
     struct buf raw cleanup_buf = {0}, out = {0};
-    bool full = false;
+    /* another block server asks only for what it was told is here */
+    bool full = false, located = g.located || access_peer(&s->access, g.capability);
     for (size_t i = 0; i < g.blocks_n; i++) {
         full |= info[i].there && raw.n + info[i].stored_len > PUT_BATCH_BYTES;
-        if (!info[i].there && g.located)
+        if (!info[i].there && located)
             collect_missing(s->collect, g.ns, &g.blocks[i]);
         if (!info[i].there)
             head.items[i] = (struct m_get_item){.block = g.blocks[i], .error = ERR_NOT_FOUND};

@@ -23,7 +23,7 @@ struct service {
     struct log *log;
     struct beat *beat;                   /* told of losses; NULL: nobody is */
     struct scrub *_Atomic scrub;         /* told what cannot be read; may be NULL */
-    struct collect *collect;             /* for the metrics; may be NULL */
+    struct collect *collect;             /* told what is missing, for the metrics; may be NULL */
     struct replicate *_Atomic replicate; /* NULL: offers are refused */
     atomic_int relays;                   /* puts being passed on */
     atomic_uint_least64_t put_bytes, get_bytes, corrupt, unreadable, refused, put_failed;
@@ -35,6 +35,8 @@ void service_routes(struct httpd *h);
 void service_lost(void *arg, const struct block_id *id, int err);
 /* A block cannot be read now. Likewise. */
 void service_doubt(void *arg, const struct block_id *id);
+/* A block that is recorded here for the namespace is not here. Likewise. */
+void service_missing(void *arg, uint64_t ns, const struct block_id *id);
 /* httpd_options.metrics */
 void service_metrics(void *ctx, struct buf *out);
 /* httpd_options.vouch; ctx: the service. */

@@ -4,6 +4,7 @@
 #include "world.h"
 
 #include "blockid.h"
+#include "replicas.h"
 #include "replicate_int.h"
 #include "rpc.h"
 #include "service.h"
@@ -28,6 +29,7 @@ struct seat {
     pthread_t h_thread, meta_thread;
     struct replicate *r;
     uint64_t rate;
+    struct tick *tick;
 };
 
 static pthread_mutex_t meta_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -123,6 +125,7 @@ HANDLER(stored, s->w->now, )
 HANDLER(backlog, )
 HANDLER(list, )
 HANDLER(locate, )
+HANDLER(inventory, s->w->now, )
 
 static void *run(void *arg)
 {
@@ -162,6 +165,7 @@ static void seat_make(struct world *w, int i)
     httpd_route(s->meta, "backlog", HTTPD_ON_WORKER, 1u << 20, meta_backlog_asked);
     httpd_route(s->meta, "list", HTTPD_ON_WORKER, 1u << 20, meta_list_asked);
     httpd_route(s->meta, "locate", HTTPD_ON_WORKER, 1u << 20, meta_locate_asked);
+    httpd_route(s->meta, "inventory", HTTPD_ON_WORKER, 1u << 20, meta_inventory_asked);
     assert_int_equal(pthread_create(&s->meta_thread, NULL, run, s->meta), 0);
 }
 
@@ -173,7 +177,8 @@ static void seat_replicates(struct seat *s, bool alone)
                                   .identity = &s->identity,
                                   .storage = s->s.storage,
                                   .log = null_log,
-                                  .refresh_ms = 100};
+                                  .refresh_ms = 100,
+                                  .told = {.missing = service_missing, .arg = &s->s}};
     s->identity.meta = alone ? (char *)(uintptr_t) "http://127.0.0.1:9" : s->meta_url;
     for (int h = 0; h < 24 && s->rate; h++)
         o.rate.hour[h] = s->rate;
@@ -236,6 +241,10 @@ static int tear_down(void **state)
         }
         if (s->r)
             seat_stops(s);
+        if (s->s.collect) {
+            collect_stop(s->s.collect);
+            tick_free(s->tick);
+        }
         httpd_stop(s->meta, 1000);
         pthread_join(s->meta_thread, NULL);
         httpd_free(s->meta);
@@ -400,6 +409,72 @@ static void what_is_told_of_a_length_is_compared(void **state)
     assert_int_equal(info.logical_len, wrong.len);
 }
 
+/* ---- what is not where it is recorded -------------------------------------------------------- */
+
+static bool recorded_at(struct world *w, const struct made *b, int at)
+{
+    struct holder_row v[CANDIDATES_MAX];
+    bool is = false;
+    size_t n;
+    pthread_mutex_lock(&meta_lock);
+    assert_int_equal(w->m->st->ops->holders(w->m->st, w->alice.ns, &b->id, v, &n), 0);
+    pthread_mutex_unlock(&meta_lock);
+    for (size_t k = 0; k < n; k++)
+        is |= v[k].server == w->server[at];
+    return is;
+}
+
+/* hq is recorded to have a block, and has not. Another server finds out by asking for it, or hq
+ * itself when it is to give it to one; it is brought again from a third, without a comparison. */
+static void found_missing(struct world *w, bool by_asking)
+{
+    struct seat *hq = &seats[HQ], *cloud = &seats[CLOUD], *attic = &seats[ATTIC];
+    static struct made b, other;
+    struct server_row row;
+    world_make(w, &w->alice, w->alice.root, by_asking ? "a" : "b", NODE_DIR, 0);
+    world_command(w, &world_admin, 0, "admin assign alice attic");
+    make(&b, 1, 500);
+    make(&other, 2, 600);
+    put(cloud, &b);
+    put(hq, &other);
+    assert_int_equal(meta_change_begin(w->m), 0);
+    record(w, &b, HQ, 1);
+    record(w, &other, HQ, 1);
+    assert_int_equal(w->m->st->ops->server_get(w->m->st, w->server[CLOUD], &row, &w->ar), 0);
+    assert_int_equal(replicas_present(w->m, w->alice.ns, row.id, &b.id), 0);
+    assert_int_equal(w->m->st->ops->presence_put(w->m->st, w->alice.ns, &b.id, row.id,
+                                                 row.generation, row.generation),
+                     0);
+    assert_int_equal(meta_change_end(w->m, 0), 0);
+    hq->identity.meta = hq->meta_url;
+    hq->tick = tick_new(NULL, "s.1.x", null_log);
+    assert_int_equal(
+        collect_start(&hq->s.collect, &(struct collect_options){.identity = &hq->identity,
+                                                                .storage = hq->s.storage,
+                                                                .tick = hq->tick,
+                                                                .log = null_log}),
+        0);
+    seat_answers(hq);
+    seat_answers(attic);
+    seat_replicates(by_asking ? attic : hq, false);
+    WAIT_FOR(!recorded_at(w, &b, HQ));
+    assert_true(recorded_at(w, &other, HQ) && recorded_at(w, &b, CLOUD));
+    seat_answers(cloud);
+    seat_replicates(by_asking ? hq : attic, false);
+    WAIT_FOR(has(hq, &b.id) && has(attic, &b.id) && has(attic, &other.id));
+    WAIT_FOR(recorded_at(w, &b, HQ));
+}
+
+static void one_that_asks_finds_it_missing(void **state)
+{
+    found_missing(*state, true);
+}
+
+static void one_that_is_to_give_it_finds_it_missing(void **state)
+{
+    found_missing(*state, false);
+}
+
 /* ---- a crash at each step -------------------------------------------------------------------- */
 
 static void add(void *arg, uint64_t ns, uint64_t server, uint64_t n)
@@ -508,10 +583,9 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        T(a_new_server_fills_with_what_can_be_had),
-        T(what_is_told_of_a_length_is_compared),
-        T(a_crash_at_each_step_repeats_it),
-        T(no_more_is_moved_than_the_rate),
+        T(a_new_server_fills_with_what_can_be_had), T(what_is_told_of_a_length_is_compared),
+        T(one_that_asks_finds_it_missing),          T(one_that_is_to_give_it_finds_it_missing),
+        T(a_crash_at_each_step_repeats_it),         T(no_more_is_moved_than_the_rate),
     };
     return cmocka_run_group_tests_name("replicas meet", tests, NULL, NULL);
 }
