@@ -50,7 +50,10 @@ struct handle {
     bool stale;              /* the kernel's attributes are old, and it has not asked since */
     unsigned stale_opens;    /* opens refused because of that */
     uint64_t version,
-        cached_version;     /* of the content now, and of what the kernel may have cached */
+        cached_version; /* of the content now, and of what the kernel may have cached */
+    int64_t told; /* when the kernel was last given attributes that it may take for newer than a
+                     change made since; 0: never */
+    enum { RECHECK_NONE, RECHECK_QUEUED, RECHECK_AGAIN } recheck; /* vfs_recheck */
     uint64_t turn;          /* vfs's count of applied changes when it was detached */
     struct handle_old *old; /* NULL: live */
     struct handle_names names;

@@ -22,6 +22,7 @@
 
 static const unsigned retry_ms[] = {10, 30, 100, 300, 1000, 3000};
 #define TRIES (sizeof(retry_ms) / sizeof(retry_ms[0]))
+#define RECHECK_TRY 3 /* index of the interval after which a recheck is due */
 
 struct item {
     TAILQ_ENTRY(item) link;
@@ -103,6 +104,14 @@ static int pass_on(const struct line *l, const struct item *i)
     return 0;
 }
 
+/* Passed on after the interval of this index. */
+static void put_off(struct line *l, struct item *i, unsigned interval)
+{
+    i->due = monotonic() + retry_ms[interval] * 1000000ll;
+    TAILQ_INSERT_TAIL(&l->retry[interval], i, link);
+    l->n++;
+}
+
 static void keep_for_later(struct line *l, struct item *i, int why, bool unblocked)
 {
     if (why == -EBUSY && unblocked) {
@@ -112,10 +121,9 @@ static void keep_for_later(struct line *l, struct item *i, int why, bool unblock
         TAILQ_INSERT_TAIL(&l->aside, i, link);
         l->aside_n++;
     } else if (why == -ENOENT && i->tries < TRIES) {
-        i->due = monotonic() + retry_ms[i->tries] * 1000000ll;
-        TAILQ_INSERT_TAIL(&l->retry[i->tries], i, link);
-        i->tries++;
-        l->n++;
+        put_off(l, i, i->tries++);
+    } else if (why == -EAGAIN) {
+        put_off(l, i, RECHECK_TRY);
     } else {
         free(i);
     }
@@ -254,6 +262,20 @@ void notify_entry(struct notify *n, uint64_t parent, struct bytes name)
 void notify_inode(struct notify *n, uint64_t nodeid, int64_t off)
 {
     add(n, &n->lines[1], nodeid, off, (struct bytes){0});
+}
+
+void notify_recheck(struct notify *n, uint64_t nodeid)
+{
+    struct line *l = &n->lines[1];
+    struct item *i = calloc(1, sizeof(*i) + 1);
+    if (i == NULL)
+        abort();
+    i->nodeid = nodeid;
+    i->off = NOTIFY_RECHECK;
+    pthread_mutex_lock(&n->lock);
+    put_off(l, i, RECHECK_TRY);
+    pthread_cond_signal(&l->wake);
+    pthread_mutex_unlock(&n->lock);
 }
 
 uint64_t notify_mark(struct notify *n)

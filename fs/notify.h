@@ -16,13 +16,14 @@
 #include "steadfs/types.h"
 
 #define NOTIFY_MAX 65536         /* invalidations queued */
+#define NOTIFY_RECHECK (-2)      /* in place of an offset */
 #define NOTIFY_ASIDE_MAX 1048576 /* and set aside: they wait for a request, which may need room */
 
 struct notify;
 struct notify_sink { /* called by the threads */
     void *ctx;
     void (*entry)(void *ctx, uint64_t parent, const char *name, size_t len);
-    /* off < 0: attributes only; otherwise cached content from off to the end, too. -ENOENT: the
+    /* off -1: attributes only; otherwise cached content from off to the end, too. -ENOENT: the
      * kernel does not know the nodeid yet; anything else is final. */
     int (*inode)(void *ctx, uint64_t nodeid, int64_t off);
     /* Whether the kernel would wait with it for a request that waits itself. entry: of a name in
@@ -39,6 +40,8 @@ void notify_free(struct notify *n);
 /* Any thread. The same invalidation is not queued twice in a row. */
 void notify_entry(struct notify *n, uint64_t parent, struct bytes name);
 void notify_inode(struct notify *n, uint64_t nodeid, int64_t off);
+/* The sink's inode is called with NOTIFY_RECHECK a moment later; again if it says -EAGAIN. */
+void notify_recheck(struct notify *n, uint64_t nodeid);
 /* A mark is passed when all that was queued before it was passed on, or is to be told again; what
  * is set aside holds it up. Rising numbers; notify_passed: the highest one passed. */
 uint64_t notify_mark(struct notify *n);

@@ -78,6 +78,8 @@ static void look_up(struct vfs *v, struct handle *dir, struct vfs_dirent *e)
     h->nlookup++;
     e->nodeid = h->nodeid;
     vfs_attr(v, h, &e->attr, &need);
+    if (e->attr.type == NODE_DIR)
+        vfs_told(h);
     if (e->attr.type == NODE_REG)
         handle_name_add(h, dir->node, bytes_str(e->name));
 }

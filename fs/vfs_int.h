@@ -152,6 +152,10 @@ void vfs_drop_cached(struct vfs *v, const struct handle *h);
  * it has of that. */
 bool vfs_has_twin(struct vfs *v, const struct handle *h);
 void vfs_changed(struct vfs *v, const struct handle *h);
+/* The kernel is given attributes that it may believe after a later change; one of these was made.
+ */
+void vfs_told(struct handle *h);
+void vfs_recheck(struct vfs *v, struct handle *h);
 /* The kernel has written its pages of h from off on elsewhere than they went. */
 void vfs_misplaced(struct vfs *v, const struct handle *h, uint64_t off);
 /* Those who wait for locks are to look again. */

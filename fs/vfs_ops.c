@@ -90,6 +90,8 @@ void vfs_entry(struct vfs *v, struct vfs_op *op, uint64_t parent, struct bytes n
     h->stale = false;
     op->attr = *a;
     op->entry = h->nodeid;
+    if (a->type == NODE_DIR || op->type == OP_LINK)
+        vfs_told(h);
     if (a->type != NODE_REG)
         return;
     if (name.n != 0)
@@ -237,6 +239,8 @@ int vfs_getattr(struct vfs *v, struct vfs_op *op)
         rc = vfs_attr(v, h, &op->attr, &op->need);
     if (rc == 0 && !h->unlinked)
         h->stale = false;
+    if (rc == 0 && op->attr.type == NODE_DIR)
+        vfs_told(h);
     return rc;
 }
 
@@ -332,8 +336,10 @@ int vfs_setattr(struct vfs *v, struct vfs_op *op)
     }
     struct core_attr out;
     int rc = vfs_attr(v, h, &out, &op->need);
-    if (rc == 0)
+    if (rc == 0) {
         op->attr = out;
+        vfs_told(h);
+    }
     return rc;
 }
 
@@ -435,8 +441,10 @@ static int make(struct vfs *v, struct vfs_op *op, struct handle *dir, struct cor
     out->ns = parent.ns;
     rc = make_with_lists(v, op, &who, op->nameless ? 0 : dir->node, mode, bytes_of(list.p, list.n),
                          extended, out);
-    if (rc == 0)
+    if (rc == 0) {
+        vfs_recheck(v, dir);
         sync_kick(v->fs->sync);
+    }
     return rc;
 }
 
@@ -523,7 +531,7 @@ int vfs_open(struct vfs *v, struct vfs_op *op)
     return rc;
 }
 
-static int unlink_here(struct vfs *v, struct vfs_op *op, const struct handle *dir)
+static int unlink_here(struct vfs *v, struct vfs_op *op, struct handle *dir)
 {
     struct core_who who = vfs_who(op);
     uint64_t node = 0;
@@ -534,6 +542,7 @@ static int unlink_here(struct vfs *v, struct vfs_op *op, const struct handle *di
     if (h != NULL)
         handle_name_remove(h, dir->node, op->name);
     vfs_lost_name(v, node);
+    vfs_recheck(v, dir);
     sync_kick(v->fs->sync);
     return 0;
 }
@@ -560,8 +569,7 @@ static void name_moved(struct vfs *v, uint64_t node, uint64_t from, struct bytes
     handle_name_add(h, to, name);
 }
 
-static int rename_here(struct vfs *v, struct vfs_op *op, const struct handle *from,
-                       const struct handle *to)
+static int rename_here(struct vfs *v, struct vfs_op *op, struct handle *from, struct handle *to)
 {
     struct core_attr a = {0}, b = {0};
     struct core_who who = vfs_who(op);
@@ -585,6 +593,8 @@ static int rename_here(struct vfs *v, struct vfs_op *op, const struct handle *fr
             handle_name_remove(h, to->node, op->name2);
         vfs_lost_name(v, replaced);
     }
+    vfs_recheck(v, from);
+    vfs_recheck(v, to);
     sync_kick(v->fs->sync);
     return 0;
 }
@@ -631,6 +641,7 @@ int vfs_link(struct vfs *v, struct vfs_op *op)
     for (struct handle *i = handle_of(v->handles, h->node); i != NULL; i = handle_next_of(i))
         i->unlinked = false;
     vfs_entry(v, op, dir->node, op->name, &a);
+    vfs_recheck(v, dir);
     sync_kick(v->fs->sync);
     return 0;
 }

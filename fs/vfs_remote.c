@@ -17,6 +17,7 @@
 
 #include "vfs_int.h"
 
+#define TOLD_NS 3000000000ll       /* in which a thread that was answered runs */
 #define COPY_QUIET_NS 5000000000ll /* after which an open file that was copied to is committed */
 
 /* ---- old versions --------------------------------------------------------------------------- */
@@ -113,6 +114,27 @@ static void inval_inode(struct vfs *v, const struct handle *h, int64_t off)
         notify_inode(v->notify, h->nodeid, off);
 }
 
+void vfs_told(struct handle *h)
+{
+    h->told = fs_now();
+}
+
+/* A program's thread takes an answer's attributes when it runs again, which may be after the kernel
+ * has seen the end of a change, or was told of one. A change of a directory's names does not keep
+ * it from believing an answer to GETATTR that is older; an invalidation does, but not from
+ * believing an answer to SETATTR or LINK (fuse_dir_changed, fuse_change_attributes and
+ * fuse_do_setattr in Linux). It would show the old times, size and mode for an hour. So where such
+ * an answer was given shortly before, the kernel is told once more, a moment after the last change.
+ */
+void vfs_recheck(struct vfs *v, struct handle *h)
+{
+    if (v->notify == NULL || h->nlookup == 0 || h->told == 0 || h->told + TOLD_NS < fs_now())
+        return;
+    if (h->recheck == RECHECK_NONE)
+        notify_recheck(v->notify, h->nodeid);
+    h->recheck = h->recheck == RECHECK_NONE ? RECHECK_QUEUED : RECHECK_AGAIN;
+}
+
 static bool is_twin(const struct handle *i, const struct handle *h)
 {
     return i != h && i->old == NULL && i->nlookup > 0;
@@ -181,6 +203,7 @@ static void content_changes(void *ctx, uint64_t node, uint64_t off, uint64_t len
             h->version++;
             h->stale = true;
             inval_inode(v, h, 0);
+            vfs_recheck(v, h);
         }
     }
     wb_drop_clean(v->wb, node); /* vfs_before_apply has brought the rest into the tree */
@@ -297,6 +320,7 @@ static void entry_changed(struct vfs *v, const struct core_effect *e)
             continue;
         notify_entry(v->notify, h->nodeid, bytes_of(e->name, e->name_len));
         inval_inode(v, h, 0);
+        vfs_recheck(v, h);
     }
 }
 
@@ -314,8 +338,10 @@ static void gone(struct vfs *v, uint64_t node)
 
 static void attr_changed(struct vfs *v, uint64_t node)
 {
-    for (struct handle *h = handle_of(v->handles, node); h != NULL; h = handle_next_of(h))
+    for (struct handle *h = handle_of(v->handles, node); h != NULL; h = handle_next_of(h)) {
         inval_inode(v, h, -1);
+        vfs_recheck(v, h);
+    }
 }
 
 void vfs_effects(struct vfs *v, const struct core_effects *fx)
@@ -355,10 +381,25 @@ static void pass_entry(void *ctx, uint64_t parent, const char *name, size_t len)
     v->front.inval_entry(v->front.ctx, parent, name, len);
 }
 
+/* [not locked] Once more, if it changed since this was asked for. */
+static int pass_recheck(struct vfs *v, uint64_t nodeid)
+{
+    pthread_mutex_lock(&v->fs->lock);
+    struct handle *h = handle_find(v->handles, nodeid);
+    bool again = h != NULL && h->recheck == RECHECK_AGAIN;
+    if (h != NULL)
+        h->recheck = again ? RECHECK_QUEUED : RECHECK_NONE;
+    pthread_mutex_unlock(&v->fs->lock);
+    int rc = h != NULL ? v->front.inval_inode(v->front.ctx, nodeid, -1) : 0;
+    return again ? -EAGAIN : rc == -ENOENT ? rc : 0;
+}
+
 /* [not locked] What the kernel has forgotten is no error; what it was just told of is. */
 static int pass_inode(void *ctx, uint64_t nodeid, int64_t off)
 {
     struct vfs *v = ctx;
+    if (off == NOTIFY_RECHECK)
+        return pass_recheck(v, nodeid);
     if (v->front.inval_inode(v->front.ctx, nodeid, off) != -ENOENT)
         return 0;
     pthread_mutex_lock(&v->fs->lock);

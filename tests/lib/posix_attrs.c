@@ -3,6 +3,8 @@
 #include "posixcheck.h"
 
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/xattr.h>
@@ -107,6 +109,76 @@ static int times_follow_changes(void)
         unlink("f2");
         MUST(!link("f", "f2"));
     } while (!later(stat_of("f").st_ctim, ctime));
+    return 0;
+}
+
+/* Some ask for the attributes of a directory while another changes it: whoever believes an
+ * answer that is older than the change does not go on believing it. */
+#define RACES 4000
+#define RACES_LOST 3 /* so many are enough */
+#define ASKS 4
+struct race {
+    pthread_barrier_t turn;
+    atomic_bool over;
+};
+
+static void *who_asks(void *arg)
+{
+    struct race *r = arg;
+    struct statx x;
+    for (pthread_barrier_wait(&r->turn); !r->over; pthread_barrier_wait(&r->turn)) {
+        statx(AT_FDCWD, "d", AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &x);
+        pthread_barrier_wait(&r->turn);
+    }
+    return NULL;
+}
+
+/* Whether the directory's time is that of its last change; within some seconds. */
+static bool settles(struct timespec changed, unsigned *lost)
+{
+    for (int i = 0; i < 5000; i++) {
+        if (!later(changed, stat_of("d").st_mtim))
+            return true;
+        *lost += i == 0;
+        usleep(1000);
+    }
+    return false;
+}
+
+/* Busy: a sleep is longer than what it is to hit. */
+static void pause_ns(long ns)
+{
+    struct timespec from, now;
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    do
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    while ((now.tv_sec - from.tv_sec) * 1000000000 + now.tv_nsec - from.tv_nsec < ns);
+}
+
+static int directory_times_settle(void)
+{
+    struct race r = {.over = false};
+    struct timespec now; /* as files get it */
+    pthread_t asks[ASKS];
+    unsigned lost = 0;
+    bool settled = true, made = true;
+    MUST(!mkdir("d", 0755) && !pthread_barrier_init(&r.turn, NULL, ASKS + 1));
+    for (int i = 0; i < ASKS; i++)
+        MUST(!pthread_create(&asks[i], NULL, who_asks, &r));
+    for (int i = 0; i < RACES && settled && made && lost < RACES_LOST; i++) {
+        pthread_barrier_wait(&r.turn);
+        pause_ns(i % 64 * 2000);
+        clock_gettime(CLOCK_REALTIME_COARSE, &now);
+        made = !(i % 2 ? rmdir("d/x") : mkdir("d/x", 0755));
+        pthread_barrier_wait(&r.turn);
+        settled = settles(now, &lost);
+    }
+    r.over = true;
+    pthread_barrier_wait(&r.turn);
+    for (int i = 0; i < ASKS; i++)
+        pthread_join(asks[i], NULL);
+    pthread_barrier_destroy(&r.turn);
+    MUST(made && settled);
     return 0;
 }
 
@@ -284,6 +356,7 @@ const struct check checks_attrs[] = {
     {"owners", owners},
     {"times", times},
     {"times-follow-changes", times_follow_changes},
+    {"directory-times-settle", directory_times_settle},
     {"permissions", permissions},
     {"extended-attributes", extended_attributes},
     {"many-attributes", many_attributes},

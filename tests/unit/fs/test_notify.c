@@ -22,6 +22,7 @@ struct seen {
     struct buf text;
     atomic_size_t n;
     atomic_uint blocked, unknown; /* a directory; how often inodes are not known */
+    atomic_uint again;            /* how often a recheck is asked for again */
     atomic_uint marks;
 };
 
@@ -45,6 +46,8 @@ static int inode(void *ctx, uint64_t nodeid, int64_t off)
     pthread_mutex_unlock(&s->lock);
     pthread_mutex_unlock(&s->hold);
     s->n++;
+    if (off == NOTIFY_RECHECK)
+        return s->again > 0 && s->again-- > 0 ? -EAGAIN : 0;
     return s->unknown > 0 && s->unknown-- > 0 ? -ENOENT : 0;
 }
 
@@ -174,6 +177,22 @@ static void unknown_inode_is_told_again(void **state)
     buf_free(&s.text);
 }
 
+static void rechecks_come_later_and_again(void **state)
+{
+    (void)state;
+    struct seen s;
+    struct notify *n;
+    start(&s, &n);
+    s.again = 1;
+    notify_recheck(n, 5);
+    notify_inode(n, 6, -1); /* asked for after it, and passed on before it */
+    wait_for(&s, 3);
+    notify_free(n);
+    buf_append(&s.text, "", 1);
+    assert_string_equal((char *)s.text.p, "i6:-1 i5:-2 i5:-2 ");
+    buf_free(&s.text);
+}
+
 static void full_queue(void **state)
 {
     (void)state;
@@ -231,6 +250,7 @@ int main(void)
         cmocka_unit_test(marks_are_passed_behind_what_came_before),
         cmocka_unit_test(what_would_wait_is_set_aside),
         cmocka_unit_test(unknown_inode_is_told_again),
+        cmocka_unit_test(rechecks_come_later_and_again),
         cmocka_unit_test(full_queue),
         cmocka_unit_test(full_of_what_is_set_aside),
     };
