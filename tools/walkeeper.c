@@ -3,6 +3,8 @@
  * is either handed to the keeper, or finished. */
 #include "walkeeper.h"
 
+#include "walpair.h"
+
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -35,6 +37,13 @@ static bool aside_open(struct walkeeper *k)
     return false;
 }
 
+static void copy_log(struct walkeeper *k, sqlite3 *db, const char *name)
+{
+    walpair_changes(k->path);
+    sqlite3_wal_checkpoint_v2(db, name, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+    walpair_rests(k->path);
+}
+
 static void *keeper_main(void *arg)
 {
     struct walkeeper *k = arg;
@@ -46,7 +55,7 @@ static void *keeper_main(void *arg)
         }
         pthread_mutex_unlock(&k->lock);
         if (aside_open(k)) /* what cannot be done now is left to the writer */
-            sqlite3_wal_checkpoint_v2(k->aside, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+            copy_log(k, k->aside, NULL);
         pthread_mutex_lock(&k->lock);
         k->due = false;
         k->copied = true;
@@ -69,7 +78,7 @@ static int committed(void *arg, sqlite3 *db, const char *name, int pages)
     }
     pthread_mutex_unlock(&k->lock);
     if (finish)
-        sqlite3_wal_checkpoint_v2(db, name, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+        copy_log(k, db, name);
     return SQLITE_OK;
 }
 
@@ -90,6 +99,7 @@ struct walkeeper *walkeeper_new(sqlite3 *db, const char *path, int pages)
         return NULL;
     }
     sqlite3_wal_hook(db, committed, k);
+    walpair_rests(path); /* only the keeper changes it from now on */
     return k;
 }
 
@@ -103,6 +113,7 @@ void walkeeper_free(struct walkeeper *k)
     pthread_cond_signal(&k->there);
     pthread_mutex_unlock(&k->lock);
     pthread_join(k->thread, NULL);
+    walpair_changes(k->path); /* when the last connection is closed */
     sqlite3_close(k->aside);
     pthread_mutex_destroy(&k->lock);
     pthread_cond_destroy(&k->there);

@@ -14,7 +14,7 @@ struct walkeeper;
 
 /* db: the only connection that writes, in WAL mode; its automatic checkpoints and its hook for
  * commits are the keeper's from now on. pages: of the log, from which on it is copied. NULL: no
- * thread could be had; the automatic checkpoints stay. */
+ * thread could be had; the automatic checkpoints stay. It keeps the note of walpair.h. */
 struct walkeeper *walkeeper_new(sqlite3 *db, const char *path, int pages);
 /* Before db is closed. NULL: nothing. */
 void walkeeper_free(struct walkeeper *k);

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "tls.h"
+#include "walpair.h"
 
 #define TEXT_MAX 65536
 
@@ -180,6 +181,10 @@ int datadir_open(struct datadir *d, const char *path, struct meta_options *o, ch
         e = load_ca(d, err);
     if (!e) {
         o->path = join(d->path, "meta.db");
+        e = walpair_check(o->path, err);
+    }
+    if (!e) {
+        walpair_changes(o->path);
         if (access(o->path, F_OK))
             e = errno == ENOENT ? new_store(d, o, err) : complain(err, o->path, -errno);
     }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The metadata server's data directory:
  *
- *   meta.db            the store
+ *   meta.db            the store; meta.db-wal, its log, is there while the server runs and after a
+ *                      crash, with meta.db-file, by which a log is known to be its own (walpair.h)
  *   ca.pem, ca.key     the installation's certificate authority; the key is readable by the owner
  * alone admin.credential   the administrator's identity (lines url=, credential=, ca=), 0600: what
  *                      `steadfs admin --admin FILE` reads

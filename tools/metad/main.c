@@ -19,6 +19,7 @@
 #include "datadir.h"
 #include "service.h"
 #include "tls.h"
+#include "walpair.h"
 #include "writer.h"
 
 #define LOG_RESERVE (18 << 20) /* bytes: what the database writes between two checkpoints */
@@ -405,6 +406,8 @@ static int run(struct config *c, struct log *log)
         if (!e)
             e = serve(&s, c, &d, &mo, err);
         stop(&s);
+        if (!e && walpair_end(mo.path)) /* a copy that is put back must not meet it */
+            log_printf(log, LOG_L_WARN, "the log of %s stays", mo.path);
         free(host);
     }
     if (!e && !c->init_only)
