@@ -53,16 +53,47 @@ static uint64_t name_key(uint64_t parent, struct bytes name)
 
 static bool off(const struct sim *s)
 {
-    return s->p.bounds.extents != 0 || s->observer.blind;
+    return s->p.bounds.extents != 0;
+}
+
+static void sight_clear(struct sight *v)
+{
+    for (size_t i = 0; i < v->files_n; i++)
+        extent_list_free(&v->file[i].content);
+    v->files_n = 0;
+    memset(v->name, 0, sizeof v->name);
+}
+
+static void sight_copy(struct sight *to, const struct sight *from)
+{
+    sight_clear(to);
+    memcpy(to->name, from->name, sizeof to->name);
+    for (; to->files_n < from->files_n; to->files_n++) {
+        struct seen_file *f = &to->file[to->files_n];
+        *f = from->file[to->files_n];
+        f->content = (struct extent_list){0};
+        extent_list_slice(&from->file[to->files_n].content, 0, FILE_SIZE_MAX, &f->content);
+    }
 }
 
 void observer_reset(struct observer *o)
 {
-    for (size_t i = 0; i < o->files_n; i++)
-        extent_list_free(&o->file[i].content);
-    o->files_n = o->states_n = o->saves_n = 0;
-    o->blind = false;
-    memset(o->name, 0, sizeof o->name);
+    sight_clear(&o->now);
+    sight_clear(&o->copy);
+    o->states_n = o->saves_n = 0;
+    o->restored = false;
+}
+
+void observer_copy(struct observer *o)
+{
+    sight_copy(&o->copy, &o->now);
+}
+
+void observer_restore(struct observer *o)
+{
+    sight_copy(&o->now, &o->copy);
+    o->saves_n = 0;
+    o->restored = true;
 }
 
 /* ---- what programs do ------------------------------------------------------------------------ */
@@ -100,6 +131,14 @@ void observer_restarted(struct client *c)
         observer_changed(c, nodes[i]);
 }
 
+/* Names that its programs gave are those of what it knew then; and of a file that it knows in part,
+ * that part is the whole from now on. */
+void observer_compared(struct client *c)
+{
+    observer_parted(&c->s->observer, c->index, 0);
+    observer_restarted(c);
+}
+
 void observer_named(struct client *c, uint64_t parent, struct bytes name, uint64_t node)
 {
     struct observer *o = &c->s->observer;
@@ -130,30 +169,30 @@ void observer_parted(struct observer *o, unsigned client, uint64_t node)
 /* ---- what records say ------------------------------------------------------------------------ */
 static struct seen_file *file_of(struct observer *o, uint64_t node)
 {
-    for (size_t i = 0; i < o->files_n; i++)
-        if (o->file[i].node == node)
-            return &o->file[i];
+    for (size_t i = 0; i < o->now.files_n; i++)
+        if (o->now.file[i].node == node)
+            return &o->now.file[i];
     return NULL;
 }
 
 static uint64_t *named(struct observer *o, uint64_t key)
 {
     size_t i = key % NAMES_SEEN;
-    while (o->name[i].key && o->name[i].key != key)
+    while (o->now.name[i].key && o->now.name[i].key != key)
         i = (i + 1) % NAMES_SEEN;
-    o->name[i].key = key;
-    return &o->name[i].node;
+    o->now.name[i].key = key;
+    return &o->now.name[i].node;
 }
 
-/* Whether the client's programs made this of it, in state `since` or later; also if that cannot be
- * told. */
+/* Whether the client's programs (NOBODY: anybody's, or a record) made this of it, in state `since`
+ * or later; also if that cannot be told. */
 static bool made(const struct observer *o, unsigned client, uint64_t node, size_t since,
                  uint64_t state)
 {
     bool any = false;
     for (size_t i = since; i < o->states_n; i++) {
         const struct file_state *f = &o->state[i];
-        if (f->client != client || f->node != node)
+        if ((client != NOBODY && f->client != client) || f->node != node)
             continue;
         any = true;
         if (f->state == UNKNOWN || f->state == state)
@@ -167,10 +206,10 @@ static void take_content(struct sim *s, int client, const struct m_content *k,
 {
     struct observer *o = &s->observer;
     struct seen_file *f = file_of(o, n->node);
-    if (!f && o->files_n == FILES_SEEN)
+    if (!f && o->now.files_n == FILES_SEEN)
         return;
     if (!f) {
-        f = &o->file[o->files_n++];
+        f = &o->now.file[o->now.files_n++];
         *f = (struct seen_file){.node = n->node};
     }
     for (size_t i = 0; k && i < k->ranges_n; i++) {
@@ -182,9 +221,13 @@ static void take_content(struct sim *s, int client, const struct m_content *k,
     for (unsigned c = 0; c < s->opt.clients; c++)
         if ((int)c != client) /* theirs is another version from now on */
             observer_parted(o, c, n->node);
-    if (client >= 0 && !made(o, (unsigned)client, n->node, 0, f->state))
+    /* once the server was put back, others send again what one has made */
+    if (client >= 0 && !made(o, o->restored ? NOBODY : (unsigned)client, n->node, 0, f->state))
         sim_fail(s, "a record makes of file %llx what client %d never made of it",
                  (unsigned long long)n->node, client);
+    if (s->p.restore && o->states_n < STATES_MAX)
+        o->state[o->states_n++] =
+            (struct file_state){.client = NOBODY, .node = n->node, .state = f->state};
 }
 
 /* The name is given to the file by the record; fresh: so is its first one. */
@@ -243,6 +286,8 @@ void observer_record(struct sim *s, const struct m_record *r)
 void observer_applied(struct client *c, const struct m_record *r)
 {
     const struct sim *s = c->s;
+    if (c->strange) /* it may be a record of the journal that is lost */
+        return;
     for (size_t i = 0; i < r->contents_n && !s->failed && !off(s); i++) {
         const struct seen_file *f = file_of(&c->s->observer, r->contents[i].node);
         sqlite3_stmt *q = tree_stmt(c->tree, "SELECT (pend | sent) & 4 FROM node WHERE id = ?1");

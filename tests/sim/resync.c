@@ -54,9 +54,12 @@ static void apply(struct client *c, struct view *v)
     int err = core_resync_apply(v->resync.core, client_now(c), &fx);
     sim_log(c->s, "c%u has compared: %d", c->index, err);
     if (client_ok(c, err, "core_resync_apply")) {
+        bool other = v->resync.other;
         resync_reset(v);
         v->lane.nothing = 0;
         client_effects(c, &fx);
+        if (c->core && other)
+            observer_compared(c);
         verify_tree(c);
     }
     core_effects_free(&fx);

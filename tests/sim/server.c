@@ -70,6 +70,10 @@ void server_copy(struct sim *s)
     simvfs_copy(v->copy.disk, v->disk);
     memcpy(v->copy.seen, v->seen, sizeof v->seen);
     memcpy(v->copy.facts, v->facts, sizeof v->facts);
+    memcpy(v->copy.assigned, s->assigned, sizeof s->assigned);
+    for (unsigned k = 0; k < SERVERS_MAX; k++)
+        v->copy.reported[k] = s->blockd[k].reported;
+    observer_copy(&s->observer);
     v->copy.taken = true;
     sim_log(s, "the server's database is copied");
 }
@@ -96,7 +100,10 @@ void server_restore(struct sim *s)
     v->restored = true;
     memcpy(v->seen, v->copy.seen, sizeof v->seen);
     memcpy(v->facts, v->copy.facts, sizeof v->facts);
-    s->observer.blind = true;
+    memcpy(s->assigned, v->copy.assigned, sizeof s->assigned);
+    for (unsigned k = 0; k < SERVERS_MAX; k++)
+        s->blockd[k].reported = v->copy.reported[k];
+    observer_restore(&s->observer);
     for (unsigned k = 0; k < s->opt.clients; k++) {
         forget_fsyncs(&s->client[k]);
         s->client[k].strange = UINT32_MAX;

@@ -115,7 +115,8 @@ bool ledger_weak(const struct ledger *l, uint64_t node);
 #define NAMES_SEEN 4096
 #define STATES_MAX 4096
 #define SAVES_MAX 256
-struct observer {
+#define NOBODY UINT32_MAX
+struct sight {
     struct seen_file { /* as of the last record */
         uint64_t node, state;
         int client; /* who changed it last; -1: nobody's */
@@ -125,8 +126,11 @@ struct observer {
     struct {
         uint64_t key, node;
     } name[NAMES_SEEN];
-    struct file_state { /* what a client's programs have made of a file, as a whole */
-        unsigned client;
+};
+struct observer {
+    struct sight now, copy;
+    struct file_state { /* what a client's programs, or a record, have made of a file, as a whole */
+        unsigned client; /* NOBODY: a record */
         uint64_t node, state;
     } state[STATES_MAX];
     size_t states_n;
@@ -138,9 +142,15 @@ struct observer {
         bool dirty; /* its content was to be sent */
     } save[SAVES_MAX];
     size_t saves_n;
-    bool blind; /* what there was before is not known any more */
+    bool restored;
 };
 void observer_reset(struct observer *o);
+/* The server's database is copied, and put back to that. */
+void observer_copy(struct observer *o);
+void observer_restore(struct observer *o);
+/* The client has compared what it knows with the server that was put back: it sends again what that
+ * has lost. */
+void observer_compared(struct client *c);
 /* A program of the client has changed the file's content. */
 void observer_changed(struct client *c, uint64_t node);
 /* … has given it the name. */
@@ -185,6 +195,8 @@ struct server {
     struct {                   /* a copy of its disk, and what was so then */
         struct simvfs *disk;
         uint64_t seen[NAMESPACES], facts[1 << 13];
+        uint8_t assigned[NAMESPACES];
+        unsigned reported[SERVERS_MAX];
         bool taken;
     } copy;
     bool restored; /* from it */
