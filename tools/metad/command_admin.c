@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* steadfs admin …: accounts, devices, block servers, assignments, quotas. */
 #include "command.h"
+#include "keys.h"
 #include "pins.h"
 #include "replicas.h"
 
@@ -143,7 +144,7 @@ static bool parse_number(struct bytes text, uint64_t *n)
 int cmd_device_revoke(struct cmd *c)
 {
     struct device_row d;
-    uint64_t id;
+    uint64_t id, sealed_ms;
     if (!parse_number(c->arg[0], &id))
         return cmd_fail(c, EXIT_USAGE, "%.*s is no device number; see steadfs admin device list",
                         PRB(c->arg[0]));
@@ -153,7 +154,8 @@ int cmd_device_revoke(struct cmd *c)
                         (unsigned long long)id);
     if (r || d.revoked_ms)
         return r;
-    return c->m->st->ops->device_revoke(c->m->st, id, (uint64_t)c->now_ms);
+    r = keys_time(c->m, c->now_ms, &sealed_ms); /* its capabilities may end later than now tells */
+    return r ? r : c->m->st->ops->device_revoke(c->m->st, id, sealed_ms);
 }
 
 /* ---- block servers

@@ -265,6 +265,34 @@ static void revoked_devices_are_out(void **state)
     assert_int_equal(meta_beat(w->m, &w->alice.who, &b, w->now, &ba, &w->ar, w->why), -EACCES);
 }
 
+/* The time of day was a year ahead when something was sealed: what is sealed since ends then, and
+ * who is revoked stays so until then. */
+static void a_revoked_device_stays_out_whatever_the_calendar_did(void **state)
+{
+    struct world *w = *state;
+    const int64_t day = 24 * 3600 * 1000ll;
+    struct m_session_req q = {.incarnation = bytes_of(w->alice.incarnation, 16)};
+    struct m_beat_req b = {.incarnation = bytes_of(w->incarnation[HQ], 16),
+                           .url = bytes_str("https://localhost:1")};
+    struct m_session_ans a;
+    struct m_beat_ans ba;
+    char line[64];
+    const struct meta_caller *who = &w->alice.who;
+    assert_int_equal(meta_session(w->m, who, &q, w->now + 365 * day, &a, &w->ar, w->why), 0);
+    assert_false(a.cloned);
+    snprintf(line, sizeof line, "admin device revoke %llu", (unsigned long long)who->device);
+    world_command(w, &world_admin, 0, line);
+    static const struct {
+        int day;
+        size_t n;
+    } v[] = {{0, 1}, {8, 1}, {365, 1}, {380, 0}};
+    for (size_t k = 0; k < sizeof v / sizeof *v; k++) {
+        int64_t at = w->now + v[k].day * day;
+        assert_int_equal(meta_beat(w->m, &w->server_who[HQ], &b, at, &ba, &w->ar, w->why), 0);
+        assert_int_equal(ba.revoked_devices_n, v[k].n);
+    }
+}
+
 static void a_new_storage_is_a_new_generation(void **state)
 {
     struct world *w = *state;
@@ -383,6 +411,7 @@ int main(void)
         TEST(wrong_credentials),
         TEST(one_administrator_is_made),
         TEST(revoked_devices_are_out),
+        TEST(a_revoked_device_stays_out_whatever_the_calendar_did),
         TEST(a_new_storage_is_a_new_generation),
         TEST(one_that_judges_nothing_is_named),
         TEST(a_lost_block_is_asked_for),
