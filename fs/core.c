@@ -180,9 +180,22 @@ int core_new(struct core **out, struct tree *t, const struct core_options *o)
     return 0;
 }
 
-bool core_was_clean(const struct core *c)
+int core_power_lost(struct core *c, bool other_boot, bool *lost)
 {
-    return c->clean;
+    *lost = other_boot && !c->clean;
+    if (*lost)
+        return tree_reserve(c->t, "power_lost", 1);
+    if (!meta_or(c, "power_lost", 0))
+        return 0;
+    sqlite3_stmt *s = tree_stmt(
+        c->t, "SELECT 1 FROM node INDEXED BY node_pending WHERE pend != 0 AND (pend & ?1) != 0"
+              " UNION ALL SELECT 1 FROM node INDEXED BY node_request WHERE request != 0 LIMIT 1");
+    sqlite3_bind_int64(s, 1, FACET_CONTENT);
+    int rc = tree_step(c->t, s);
+    *lost = rc == 1;
+    if (rc == 1)
+        sqlite3_reset(s);
+    return rc < 0 ? rc : *lost ? 0 : tree_reserve(c->t, "power_lost", 0);
 }
 
 void core_free(struct core *c)

@@ -115,8 +115,10 @@ struct core_options {
 
 /* Takes the tree over. 0 or -errno. */
 int core_new(struct core **out, struct tree *t, const struct core_options *o);
-/* Whether the last owner closed it properly. */
-bool core_was_clean(const struct core *c);
+/* Whether power was lost (this is another boot, and the last owner did not close the tree) since
+ * content that is pending now was written: it may refer to blocks that never reached the disk. That
+ * is kept until none is pending at a start. Outside transactions; 0 or -errno. */
+int core_power_lost(struct core *c, bool other_boot, bool *lost);
 /* Marks a clean end and closes the tree. */
 void core_free(struct core *c);
 /* Joins several calls in one transaction; nests. core_end(c, false) rolls all of them back. */

@@ -64,7 +64,7 @@ struct fs {
     struct core *core;
     struct tree *tree;     /* owned by core; fs.lock; for tree_flush */
     struct blocks *blocks; /* own lock */
-    bool power_lost;       /* the last end was one: blocks that were never synced may be gone */
+    bool power_lost;       /* core_power_lost: blocks that were never synced may be gone */
     struct sync *sync;     /* sync.h */
     struct vfs *vfs;       /* vfs.h */
     char device_name[65], account[65];

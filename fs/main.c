@@ -298,7 +298,10 @@ static int core_start(struct program *p, struct core_options *o)
     o->clean_start = true; /* the tree itself knows whether it was closed */
     vfs_core_hooks(fs, &o->hooks);
     r = core_new(&fs->core, fs->tree, o);
-    fs->power_lost = r == 0 && blocks_other_boot(fs->blocks) && !core_was_clean(fs->core);
+    int noted = r ? 0 : core_power_lost(fs->core, blocks_other_boot(fs->blocks), &fs->power_lost);
+    if (noted)
+        log_printf(fs->log, LOG_L_WARN, "it cannot be noted that power was lost: %s",
+                   strerror(-noted));
     if (r) {
         snprintf(p->err, sizeof p->err, "cannot use %s/tree.db: %s", fs->opt.state, strerror(-r));
         tree_close(fs->tree);

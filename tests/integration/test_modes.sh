@@ -145,6 +145,7 @@ eventually 20 cmp -s "$a/$c/db" "$b/$c/db"
 servers STOP
 python3 "$work/over.py" "$a/$c/db" loose
 power_off
+killed # the next start knows it, too
 servers CONT
 zeros() { cmp -s "$a/$c/db" <(head -c 300000 /dev/zero); }
 eventually 20 zeros

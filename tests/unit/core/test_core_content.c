@@ -325,6 +325,35 @@ static void test_what_was_never_synced_goes_back(void **state)
     assert_content(w, g, "0+10=2@0");
 }
 
+/* Every start until what was pending then is committed has to do with it. */
+static void test_a_loss_of_power_is_remembered(void **state)
+{
+    struct world *w = *state;
+    bool lost;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    write_block(w, f, 0, 100, 1);
+    commit_all(w);
+    write_block(w, f, 40, 10, 2);
+    world_restart(w, END_KILL);
+    assert_int_equal(core_power_lost(w->core, false, &lost), 0);
+    assert_false(lost); /* only the process ended */
+    world_restart(w, END_KILL);
+    assert_int_equal(core_power_lost(w->core, true, &lost), 0);
+    assert_true(lost);
+    world_restart(w, END_CLEAN);
+    assert_int_equal(core_power_lost(w->core, false, &lost), 0);
+    assert_true(lost);
+    world_session(w, w->head, ROLE_EDITOR);
+    commit_all(w);
+    world_restart(w, END_CLEAN);
+    assert_int_equal(core_power_lost(w->core, false, &lost), 0);
+    assert_false(lost);
+    write_block(w, f, 50, 10, 3);
+    world_restart(w, END_CLEAN);
+    assert_int_equal(core_power_lost(w->core, true, &lost), 0);
+    assert_false(lost); /* it was shut down as it should be */
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -345,6 +374,7 @@ int main(void)
         T(test_a_long_file_goes_in_several_commits),
         T(test_next_extent),
         T(test_what_was_never_synced_goes_back),
+        T(test_a_loss_of_power_is_remembered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
