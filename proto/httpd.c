@@ -112,6 +112,7 @@ static void finish(struct httpd_req *q)
     struct conn *c = q->conn;
     LIST_REMOVE(q, all);
     h->held -= q->body_held;
+    httpd_party_answered(q);
     struct evbuffer *in = evhttp_request_get_input_buffer(q->ev);
     evbuffer_drain(in, evbuffer_get_length(in));
     if (c) {
@@ -119,6 +120,8 @@ static void finish(struct httpd_req *q)
         c->began_ms = httpd_now_ms(); /* of what has come behind it */
         if (q->proven)
             httpd_stranger_known(c, c->vouched, true);
+        if (q->who)
+            httpd_party_set(c, q->who);
     }
     send_answer(h, c, q->ev, q->status, &q->reply);
     httpd_req_free(q);
@@ -205,9 +208,10 @@ const char *httpd_op(const struct httpd_req *q)
     return q->op;
 }
 
-void httpd_prove(struct httpd_req *q)
+void httpd_prove(struct httpd_req *q, uint64_t who)
 {
     q->proven = true;
+    q->who = who;
 }
 
 bool httpd_peer_local(const struct httpd_req *q)
@@ -260,7 +264,7 @@ static void vouch_one(struct httpd *h)
     h->to_vouch_n--;
     pthread_mutex_unlock(&h->lock);
     struct httpd_early e = {.method = v->route->method, .bearer = v->bearer};
-    v->code = h->o.vouch(h->o.ctx, &e, v->why);
+    v->code = h->o.vouch(h->o.ctx, &e, &v->who, v->why);
     pthread_mutex_lock(&h->lock);
     STAILQ_INSERT_TAIL(&h->vouched, v, link);
     httpd_wake_locked(h);
@@ -346,6 +350,7 @@ static void metrics_text(struct httpd *h, struct buf *b)
         {"strangers_dropped_total", "counter", h->strangers_dropped},
         {"strangers_turned_away_total", "counter", h->turned_away},
         {"strangers_memory_bytes", "gauge", h->held_strange},
+        {"greedy_total", "counter", h->greedy},
         {"requests_memory_bytes", "gauge", h->held},
         {"answers_memory_bytes", "gauge", h->unsent},
     };
@@ -434,6 +439,11 @@ static unsigned refusal(struct httpd *h, const struct conn *c, struct evhttp_req
         snprintf(why, 256, "message of %zu bytes; %s takes at most %zu", n, r->method, r->body_max);
         return ERR_TOO_LARGE;
     }
+    if (httpd_party_greedy(c, n)) {
+        h->greedy++;
+        snprintf(why, 256, HTTPD_GREEDY);
+        return ERR_UNAVAILABLE;
+    }
     return 0;
 }
 
@@ -482,6 +492,7 @@ void httpd_on_request(struct evhttp_request *ev, void *arg)
     take_op(q);
     q->body_held = evbuffer_get_length(evhttp_request_get_input_buffer(ev));
     h->held += q->body_held;
+    httpd_party_request(q);
     c->req = q;
     LIST_INSERT_HEAD(&h->reqs, q, all);
     start_handler(q);

@@ -33,9 +33,10 @@ struct httpd_early {
 };
 #define HTTPD_EARLY_BODY 4096
 #define HTTPD_WHY_MAX 256 /* bytes of a reason */
-/* 0: known; else an enum error_code to answer with, and a line for people in why (HTTPD_WHY_MAX
- * bytes). */
-typedef unsigned (*httpd_vouch)(void *ctx, const struct httpd_early *e, char *why);
+/* 0: known; *who is a number for the sender, the same on all of his connections and no two's (0:
+ * one who is not told from others): memory is shared by senders (httpd_party.c). Else an enum
+ * error_code to answer with, and a line for people in why (HTTPD_WHY_MAX bytes). */
+typedef unsigned (*httpd_vouch)(void *ctx, const struct httpd_early *e, uint64_t *who, char *why);
 
 struct httpd_options {
     const char *address; /* "127.0.0.1"; NULL: 127.0.0.1 */
@@ -54,7 +55,8 @@ struct httpd_options {
     void (*drain)(void *ctx); /* draining begins: answer long polls now; loop thread; may be NULL */
     unsigned idle_seconds;    /* a silent connection is closed; 0: 120 */
     size_t memory_max;        /* bytes of requests received and not yet answered; 0: 1 GiB. Above,
-                                 the connection with the largest incomplete request is dropped. And
+                                 the connection with the largest incomplete request is dropped; and
+                                 above half of it, who has more than an eighth is turned away. And
                                  bytes of answers not yet sent: above, requests for workers wait;
                                  while that lasts, who takes longest is dropped */
     httpd_vouch vouch;        /* asked before more than HTTPD_STRANGER_BODY of a request is taken;
@@ -96,8 +98,8 @@ const char *httpd_peer(const struct httpd_req *q);
 /* The client's name for what it does, for log lines; "": none, or none that may be in a line. */
 const char *httpd_op(const struct httpd_req *q);
 /* By a handler, before it answers: the request came from somebody with a valid credential, whose
- * connection need not make room for newcomers any more. */
-void httpd_prove(struct httpd_req *q);
+ * connection need not make room for newcomers any more; who: as httpd_vouch tells. */
+void httpd_prove(struct httpd_req *q, uint64_t who);
 /* The client runs on this machine: it came over loopback, or from the address that it called. */
 bool httpd_peer_local(const struct httpd_req *q);
 struct arena *httpd_arena(struct httpd_req *q); /* freed when answered */

@@ -10,7 +10,8 @@
  *
  * Memory: the sum of what is received and not yet answered is bounded by memory_max; above it
  * connections with incomplete requests are dropped, whoever brought it above: those of strangers
- * first (httpd_stranger.c), then who is slow, then who holds most.
+ * first (httpd_stranger.c), those of one who holds more than his share (httpd_party.c), then who is
+ * slow, then who holds most.
  * A body with a Content-Length stays in the connection's buffer until it is complete, so the
  * buffer's length is its size. A chunked one would be taken out of it piece by piece; nobody who
  * speaks this protocol sends one, so it is looked for in the head, refused when it comes to an end,
@@ -109,7 +110,8 @@ static void count_in(struct evbuffer *b, const struct evbuffer_cb_info *info, vo
         return;
     if (!c->vouched)
         httpd_stranger_more(c);
-    if (h->held > h->o.memory_max || h->held_strange > h->o.memory_max / HTTPD_STRANGERS_SHARE)
+    if (h->held > h->o.memory_max || httpd_party_greedy(c, 0) ||
+        h->held_strange > h->o.memory_max / HTTPD_STRANGERS_SHARE)
         event_active(h->shed, EV_TIMEOUT, 0);
     if ((c->req || c->scan.chunked) && c->held > HTTPD_PIPELINE_MAX)
         shed_soon(c);
@@ -178,6 +180,7 @@ static void conn_forget(struct conn *c)
     struct httpd *h = c->h;
     struct evbuffer *in = bufferevent_get_input(c->bev);
     httpd_conn_hold(c, 0);
+    httpd_party_set(c, 0);
     httpd_stranger_gone(c);
     buf_free(&c->head);
     h->unsent -= c->unsent;
@@ -353,6 +356,7 @@ void httpd_conn_hold(struct conn *c, size_t now)
     c->h->held += now - c->held;
     if (httpd_is_strange(c))
         c->h->held_strange += now - c->held;
+    httpd_party_hold(c->party, c->held, now);
     c->held = now;
 }
 
@@ -450,6 +454,10 @@ void httpd_shed_cb(evutil_socket_t fd, short what, void *arg)
     }
     while (h->held_strange > h->o.memory_max / HTTPD_STRANGERS_SHARE && (c = largest(h, true)))
         httpd_conn_drop(c, "");
+    while ((c = httpd_party_excess(h))) {
+        h->greedy++;
+        httpd_turn_away(c, ERR_UNAVAILABLE, HTTPD_GREEDY);
+    }
     while (h->held > h->o.memory_max && (c = largest(h, false)))
         httpd_conn_drop(c, "");
 }

@@ -23,8 +23,11 @@
 #define HTTPD_STRANGER_BODY (64u << 10)  /* bytes of a request before its sender is known */
 #define HTTPD_STRANGER_LEAST (12u << 10) /* the same while strangers hold much memory */
 #define HTTPD_STRANGERS_SHARE                                                                      \
-    8                             /* strangers hold 1/8 of memory_max, and an address 1/8 of       \
-                                     the connections once half of them are taken */
+    8                       /* strangers hold 1/8 of memory_max, and an address 1/8 of             \
+                               the connections once half of them are taken */
+#define HTTPD_PARTY_SHARE 8 /* who is known holds 1/8 of memory_max, once half of it is taken */
+#define HTTPD_PARTY_BUCKETS 256
+#define HTTPD_GREEDY "too much of this client is under way here; try again"
 #define HTTPD_STRANGER_SECONDS 60 /* for a stranger's request; others' rate counts then */
 #define HTTPD_SLOWEST 1024        /* bytes a second that a request brings on average */
 #define HTTPD_QUEUE_MAX 1024      /* requests waiting for a worker; above: 503 */
@@ -47,6 +50,14 @@ struct head_scan {
     bool chunked;    /* found */
 };
 
+/* Somebody who is known, with all that he has under way; loop thread only. */
+struct party {
+    uint64_t who;
+    uint64_t held; /* of httpd.held, by all his connections and requests */
+    size_t refs;   /* of those */
+    LIST_ENTRY(party) link;
+};
+
 /* One accepted connection; loop thread only. */
 struct conn {
     struct httpd *h;
@@ -54,11 +65,12 @@ struct conn {
     struct evhttp_connection *evcon; /* NULL until adopted */
     struct httpd_req *req;           /* being handled, not yet answered */
     int fd;
-    uint64_t in_since; /* bytes received since the last complete request */
-    size_t held;       /* its share of httpd.held: of requests not complete yet */
-    size_t unsent;     /* its share of httpd.unsent */
-    uint64_t crowd;    /* number of the crowd in which `waiting` was noted */
-    uint64_t waiting;  /* bytes that the peer had not taken then, the kernel's included */
+    uint64_t in_since;   /* bytes received since the last complete request */
+    struct party *party; /* who sent its last requests, as far as that was found out; or NULL */
+    size_t held;         /* its share of httpd.held: of requests not complete yet */
+    size_t unsent;       /* its share of httpd.unsent */
+    uint64_t crowd;      /* number of the crowd in which `waiting` was noted */
+    uint64_t waiting;    /* bytes that the peer had not taken then, the kernel's included */
     struct head_scan scan;
     struct buf head;      /* as far as it is here: asked about by httpd_stranger.c */
     int64_t began_ms;     /* monotonic: the request under way; before the first one: accepted */
@@ -87,10 +99,12 @@ struct httpd_req {
     httpd_handler fn;
     struct bytes body;
     size_t body_held; /* its share of httpd.held */
+    struct party *party;
     struct arena arena;
     char peer[80], op[LOG_OP_MAX];
     bool local;
     bool proven;     /* by its handler */
+    uint64_t who;    /* likewise */
     unsigned status; /* the reply, from here on */
     struct buf reply;
     STAILQ_ENTRY(httpd_req) queued; /* work, then replies */
@@ -103,6 +117,7 @@ struct vouching {
     uint64_t serial;
     const struct route *route;
     char *bearer;
+    uint64_t who;
     unsigned code;
     char why[HTTPD_WHY_MAX];
     STAILQ_ENTRY(vouching) link;
@@ -152,7 +167,8 @@ struct httpd {
     TAILQ_HEAD(conn_tail, conn) fresh, looks, unproven;
     size_t unproven_n;
     uint64_t held_strange; /* of held: by connections of strangers, of requests not complete */
-    uint64_t serial, strangers_dropped, strangers_told, turned_away;
+    uint64_t serial, strangers_dropped, strangers_told, turned_away, greedy;
+    LIST_HEAD(, party) parties[HTTPD_PARTY_BUCKETS];
     int64_t ticked_ms, told_ms;
     uint64_t held, unsent, dropped, bytes_in, bytes_out, other_requests, refused_full;
 
@@ -206,6 +222,8 @@ void httpd_stranger_known(struct conn *c, bool vouched, bool proven);
 /* More of a stranger's request has come. */
 void httpd_stranger_more(struct conn *c);
 void httpd_stranger_gone(struct conn *c);
+/* Answers a request that has not come to its end; the connection ends with that. */
+void httpd_turn_away(struct conn *c, unsigned code, const char *why);
 /* A new one was accepted: false when there is no room for it. */
 bool httpd_stranger_room(struct conn *c);
 /* Less than a request should bring while there is not room for all. */
@@ -216,6 +234,21 @@ void httpd_look_cb(evutil_socket_t fd, short what, void *httpd);
 void httpd_stranger_tick_cb(evutil_socket_t fd, short what, void *httpd);
 void httpd_stranger_start(struct httpd *h);
 int64_t httpd_now_ms(void);
+
+/* httpd_party.c; loop thread. */
+/* The connection is this one's from now on; 0: nobody's. */
+void httpd_party_set(struct conn *c, uint64_t who);
+/* All changes of what is held by one go through here. NULL: nobody. */
+void httpd_party_hold(struct party *p, size_t before, size_t now);
+/* The request counts as its connection's party's, until it is answered. */
+void httpd_party_request(struct httpd_req *q);
+void httpd_party_answered(struct httpd_req *q);
+/* Whether with n bytes more its sender has more than his share, while much is held. */
+bool httpd_party_greedy(const struct conn *c, size_t n);
+/* A connection of one who has more than his share, to be turned away; NULL: there is none, or room.
+ */
+struct conn *httpd_party_excess(struct httpd *h);
+void httpd_party_free(struct httpd *h);
 
 /* httpd.c */
 struct route *httpd_route_of(struct httpd *h, const char *path, size_t n);

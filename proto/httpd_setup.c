@@ -330,6 +330,7 @@ void httpd_free(struct httpd *h)
     close(h->wake_fd);
     pthread_cond_destroy(&h->work_there);
     pthread_mutex_destroy(&h->lock);
+    httpd_party_free(h);
     free(h->by_fd);
     free(h);
 }

@@ -102,11 +102,10 @@ static void on_away_end(struct bufferevent *bev, short what, void *arg)
 
 /* The answer to a request that has not come to its end. evhttp has no word for that: it is written
  * past it, and the connection ends with it. */
-static void turn_away(struct conn *c, unsigned code, const char *why)
+void httpd_turn_away(struct conn *c, unsigned code, const char *why)
 {
     struct buf body cleanup_buf = {0}, head cleanup_buf = {0};
     struct evbuffer *out = bufferevent_get_output(c->bev);
-    c->h->turned_away++;
     c->away = true;
     c->began_ms = httpd_now_ms();
     httpd_error_body((enum error_code)code, why, &body);
@@ -121,12 +120,20 @@ static void turn_away(struct conn *c, unsigned code, const char *why)
     evbuffer_add(out, body.p, body.n);
 }
 
-static void settle(struct conn *c, unsigned code, const char *why)
+static void turn_away(struct conn *c, unsigned code, const char *why)
 {
-    if (code)
+    c->h->turned_away++;
+    httpd_turn_away(c, code, why);
+}
+
+static void settle(struct conn *c, unsigned code, uint64_t who, const char *why)
+{
+    if (code) {
         turn_away(c, code, why);
-    else
-        httpd_stranger_known(c, true, c->proven);
+        return;
+    }
+    httpd_stranger_known(c, true, c->proven);
+    httpd_party_set(c, who);
 }
 
 /* The value of the first such header into out, cut to max; "": none. name in lower case, with its
@@ -225,7 +232,7 @@ void httpd_stranger_vouched(struct httpd *h, struct vouching *v)
     if (c && c->serial == v->serial && c->asked && !c->req) {
         c->asked = false;
         bufferevent_enable(c->bev, EV_READ);
-        settle(c, v->code, v->why);
+        settle(c, v->code, v->who, v->why);
     }
     free(v->bearer);
     free(v);
@@ -249,7 +256,9 @@ static void ask(struct conn *c)
     uint8_t body[HTTPD_EARLY_BODY];
     struct httpd_early e = {
         .method = r->method, .bearer = bearer, .body = bytes_of(body, peek_body(c, body))};
-    settle(c, h->o.vouch(h->o.ctx, &e, why), why);
+    uint64_t who = 0;
+    unsigned code = h->o.vouch(h->o.ctx, &e, &who, why);
+    settle(c, code, who, why);
 }
 
 void httpd_look_cb(evutil_socket_t fd, short what, void *arg)

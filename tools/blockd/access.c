@@ -53,6 +53,17 @@ unsigned access_check(const struct access *x, struct bytes token, uint64_t ns, u
     return 0;
 }
 
+#define SENDER_PEER (1ull << 63) /* else the number is a device's */
+
+uint64_t access_sender(const struct access *x, struct bytes token)
+{
+    struct arena a cleanup_arena = {0};
+    struct m_capability c;
+    if (keyring_check(x->keys, &c, token, &a))
+        return 0;
+    return c.peer ? c.peer | SENDER_PEER : c.device;
+}
+
 uint64_t access_peer(const struct access *x, struct bytes token)
 {
     struct arena a cleanup_arena = {0};

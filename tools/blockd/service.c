@@ -39,7 +39,7 @@
 #define GET_BODY_MAX (IDS_MAX * 40u + 4096u)
 
 /* The sender of a larger request is known by its capability, which comes first in all of them. */
-unsigned service_vouch(void *ctx, const struct httpd_early *e, char *why)
+unsigned service_vouch(void *ctx, const struct httpd_early *e, uint64_t *who, char *why)
 {
     struct service *s = ctx;
     struct arena a cleanup_arena = {0};
@@ -58,6 +58,8 @@ unsigned service_vouch(void *ctx, const struct httpd_early *e, char *why)
     unsigned code = access_check(&s->access, q.capability, q.ns, right, mono_ms(), wall_ms(), why);
     if (code)
         atomic_fetch_add(&s->refused, 1);
+    else
+        *who = access_sender(&s->access, q.capability);
     return code;
 }
 
@@ -68,7 +70,7 @@ static bool allowed(struct service *s, struct httpd_req *q, struct bytes capabil
     char why[128];
     unsigned code = access_check(&s->access, capability, ns, right, mono_ms(), wall_ms(), why);
     if (!code) {
-        httpd_prove(q);
+        httpd_prove(q, access_sender(&s->access, capability));
         return true;
     }
     atomic_fetch_add(&s->refused, 1);

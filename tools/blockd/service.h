@@ -40,5 +40,5 @@ void service_missing(void *arg, uint64_t ns, const struct block_id *id);
 /* httpd_options.metrics */
 void service_metrics(void *ctx, struct buf *out);
 /* httpd_options.vouch; ctx: the service. */
-unsigned service_vouch(void *ctx, const struct httpd_early *e, char *why);
+unsigned service_vouch(void *ctx, const struct httpd_early *e, uint64_t *who, char *why);
 #endif

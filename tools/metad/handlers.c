@@ -81,7 +81,15 @@ static const char identity_unknown[] =
     "the metadata server does not know this identity, or it was revoked; ask the administrator for "
     "a new invitation";
 
-unsigned service_vouch(void *ctx, const struct httpd_early *e, char *why)
+/* A number for whoever calls, no two's; for httpd. */
+static uint64_t sender(const struct meta_caller *who)
+{
+    return who->server   ? who->server | 1ull << 63
+           : who->device ? who->device
+                         : who->account | 1ull << 62;
+}
+
+unsigned service_vouch(void *ctx, const struct httpd_early *e, uint64_t *who_is, char *why)
 {
     struct service *s = ctx;
     struct meta *m;
@@ -92,8 +100,10 @@ unsigned service_vouch(void *ctx, const struct httpd_early *e, char *why)
         err = e->bearer[0] ? meta_authenticate(m, e->bearer, &who) : -EACCES;
         readers_put(s->readers, m);
     }
-    if (!err)
+    if (!err) {
+        *who_is = sender(&who);
         return 0;
+    }
     bool unknown = err == -EACCES;
     if (unknown)
         s->counters.unauthenticated++;
@@ -119,7 +129,7 @@ bool service_admit(struct service *s, struct meta *m, const struct call *c, stru
     who->op = httpd_op(q);
     who->local = httpd_peer_local(q);
     if (!err)
-        httpd_prove(q);
+        httpd_prove(q, sender(who));
     if (!err && admits(c->whom, who))
         return true;
     if (err && err != -EACCES) {

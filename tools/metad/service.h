@@ -90,5 +90,5 @@ void service_routes(struct service *s);
 /* The program's own lines of /metrics. ctx: the service. */
 void service_metrics(void *ctx, struct buf *out);
 /* httpd_options.vouch; ctx: the service. */
-unsigned service_vouch(void *ctx, const struct httpd_early *e, char *why);
+unsigned service_vouch(void *ctx, const struct httpd_early *e, uint64_t *who, char *why);
 #endif

@@ -89,6 +89,28 @@ static void test_scope(void **state)
     end(&f);
 }
 
+/* Who sends is told apart from others, whatever the namespace. */
+static void test_senders(void **state)
+{
+    (void)state;
+    struct fixture f = make();
+    uint64_t who[4];
+    for (unsigned i = 0; i < 4; i++) {
+        struct buf b = {0};
+        f.c.device = i < 2 ? 7 : i == 2 ? 8 : 0;
+        f.c.peer = i == 3 ? 7 : 0;
+        f.c.ns = NS + i;
+        capability_seal(&f.c, &f.key, &b);
+        who[i] = access_sender(&f.x, bytes_of(b.p, b.n));
+        assert_true(who[i]);
+        b.p[b.n - 1] ^= 1;
+        assert_int_equal(access_sender(&f.x, bytes_of(b.p, b.n)), 0);
+        buf_free(&b);
+    }
+    assert_true(who[0] == who[1] && who[1] != who[2] && who[2] != who[3] && who[3] != who[0]);
+    end(&f);
+}
+
 static void test_forged(void **state)
 {
     (void)state;
@@ -315,15 +337,11 @@ static void test_keys_are_kept(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_scope),
-        cmocka_unit_test(test_forged),
-        cmocka_unit_test(test_expiry),
-        cmocka_unit_test(test_revoked),
-        cmocka_unit_test(test_no_grace_without_revocations),
-        cmocka_unit_test(test_no_grace),
-        cmocka_unit_test(test_taken_back),
-        cmocka_unit_test(test_superseded),
-        cmocka_unit_test(test_keys_change),
+        cmocka_unit_test(test_scope),         cmocka_unit_test(test_senders),
+        cmocka_unit_test(test_forged),        cmocka_unit_test(test_expiry),
+        cmocka_unit_test(test_revoked),       cmocka_unit_test(test_no_grace_without_revocations),
+        cmocka_unit_test(test_no_grace),      cmocka_unit_test(test_taken_back),
+        cmocka_unit_test(test_superseded),    cmocka_unit_test(test_keys_change),
         cmocka_unit_test(test_keys_are_kept),
     };
     return cmocka_run_group_tests_name("access", tests, NULL, NULL);

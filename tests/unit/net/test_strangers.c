@@ -15,13 +15,16 @@
 static atomic_int asked;
 static atomic_bool body_seen;
 
-static unsigned vouch(void *ctx, const struct httpd_early *e, char *why)
+static unsigned vouch(void *ctx, const struct httpd_early *e, uint64_t *who, char *why)
 {
     (void)ctx;
     atomic_fetch_add(&asked, 1);
     if (e->body.n >= 4 && !memcmp(e->body.p, "body", 4))
         atomic_store(&body_seen, true);
     if (!strcmp(e->bearer, "good") && (!strcmp(e->method, "echo") || !strcmp(e->method, "work")))
+        return 0;
+    *who = !strcmp(e->bearer, "greedy") ? 7 : !strcmp(e->bearer, "modest") ? 8 : 0;
+    if (*who)
         return 0;
     snprintf(why, HTTPD_WHY_MAX, "nobody knows you");
     return ERR_UNAUTHENTICATED;
@@ -53,6 +56,19 @@ static void fill(int fd, size_t n)
 }
 
 /* Half a request, of `n` bytes' body. */
+static int half_as(const struct server *s, size_t n, const char *credential, size_t whole)
+{
+    int fd = dial(s);
+    char head[256];
+    snprintf(head, sizeof head,
+             "POST /v1/work HTTP/1.1\r\nSteadfs-Version: 1\r\nAuthorization: Bearer "
+             "%s\r\nContent-Length: %zu\r\n\r\n",
+             credential, whole);
+    say(fd, head);
+    fill(fd, n);
+    return fd;
+}
+
 static int half(const struct server *s, size_t n)
 {
     int fd = dial(s);
@@ -297,13 +313,81 @@ static void test_slow(void **state)
     assert_true(httpd_is_slow(&c, 1000 + 10001));
 }
 
+/* One who is known and opens many connections makes room himself, not who has one larger request.
+ */
+static void test_greedy(void **state)
+{
+    (void)state;
+    enum { MANY = 64, MEMORY = 8u << 20, LARGE_ONE = 900000, REST = 100000 };
+    struct server *s = guarded(false, (struct httpd_options){.memory_max = MEMORY});
+    int fds[2 * MANY];
+    for (int i = 0; i < MANY; i++)
+        fds[i] = half_as(s, 300000, "greedy", 400000);
+    int modest = half_as(s, LARGE_ONE - REST, "modest", LARGE_ONE);
+    for (int i = MANY; i < 2 * MANY; i++)
+        fds[i] = half_as(s, 300000, "greedy", 400000);
+    assert_true(metric(s, "test_greedy_total") > 0);
+    assert_true(metric(s, "test_requests_memory_bytes") <= MEMORY);
+    char out[1024];
+    struct timeval tv = {.tv_sec = 20};
+    setsockopt(modest, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
+    fill(modest, REST);
+    ssize_t n = recv(modest, out, sizeof out - 1, 0);
+    assert_true(n > 12);
+    assert_int_equal(strncmp(out, "HTTP/1.1 200", 12), 0);
+    close(modest);
+    for (int i = 0; i < 2 * MANY; i++)
+        close(fds[i]);
+    server_free(s, 1000);
+}
+
+/* Likewise with requests that are complete and wait: he is told to come again, others are not. */
+static void test_greedy_waiting(void **state)
+{
+    (void)state;
+    enum { MANY = 12, MEMORY = 8u << 20, EACH = 900000 };
+    struct server *s = guarded(false, (struct httpd_options){.memory_max = MEMORY});
+    struct rpc *greedy = client_as(s, "greedy"), *modest = client_as(s, "modest");
+    uint8_t *data = calloc(1, EACH);
+    struct answer a[MANY], other;
+    int refused = 0;
+    for (int i = 0; i < MANY; i++) {
+        begin(greedy, s->url, "keep", bytes_of(data, EACH), 20000, &a[i]);
+        await_held(s, i < 4 ? (size_t)i + 1 : 4);
+    }
+    await_metric(s, "test_greedy_total", MANY - 4);
+    begin(modest, s->url, "keep", bytes_of(data, EACH), 20000, &other);
+    await_held(s, 5);
+    release_held(s);
+    for (int i = 0; i < MANY; i++) {
+        int r = answer_await(&a[i]);
+        assert_int_equal(r, i < 4 ? 0 : -EAGAIN);
+        refused += r != 0;
+        answer_free(&a[i]);
+    }
+    assert_int_equal(refused, MANY - 4);
+    assert_int_equal(answer_await(&other), 0);
+    answer_free(&other);
+    assert_int_equal(call(greedy, s->url, "work", bytes_of(data, EACH), &other), 0);
+    answer_free(&other);
+    rpc_free(greedy);
+    rpc_free(modest);
+    server_free(s, 1000);
+    free(data);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_vouched),   cmocka_unit_test(test_answered_early),
-        cmocka_unit_test(test_hog),       cmocka_unit_test(test_newcomers),
-        cmocka_unit_test(test_addresses), cmocka_unit_test(test_time),
+        cmocka_unit_test(test_vouched),
+        cmocka_unit_test(test_answered_early),
+        cmocka_unit_test(test_hog),
+        cmocka_unit_test(test_newcomers),
+        cmocka_unit_test(test_addresses),
+        cmocka_unit_test(test_time),
         cmocka_unit_test(test_slow),
+        cmocka_unit_test(test_greedy),
+        cmocka_unit_test(test_greedy_waiting),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

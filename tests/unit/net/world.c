@@ -18,7 +18,7 @@ static void echo(void *ctx, struct httpd_req *q)
     snprintf(s->bearer, sizeof s->bearer, "%s", httpd_bearer(q));
     snprintf(s->op, sizeof s->op, "%s", httpd_op(q));
     if (!strcmp(s->bearer, "good"))
-        httpd_prove(q);
+        httpd_prove(q, 0);
     pthread_mutex_unlock(&s->lock);
     struct bytes in = httpd_body(q);
     struct buf b = {0};
@@ -146,6 +146,7 @@ struct server *server_new(bool tls, const struct httpd_options *extra)
     httpd_route(s->h, "work", HTTPD_ON_WORKER, 8u << 20, echo);
     httpd_route(s->h, "hold", HTTPD_ON_LOOP, 1024, hold);
     httpd_route(s->h, "wait", HTTPD_ON_LOOP, 1024, hold);
+    httpd_route(s->h, "keep", HTTPD_ON_LOOP, 1u << 20, hold);
     httpd_route(s->h, "slow", HTTPD_ON_WORKER, ECHO_MAX, slow);
     httpd_route(s->h, "stall", HTTPD_ON_WORKER, 1024, stall);
     httpd_route(s->h, "lookup", HTTPD_ON_LOOP, 4096, lookup);

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Memory is shared by those who send, not by their connections: one who is known and opens many
+ * would else hold all of it, and whoever comes with one larger request would make room for him.
+ *
+ * Who sent a request is known when the program has vouched for it, or when its handler has said so;
+ * the connection is his until another is found out to use it. What he holds in all is his requests
+ * that are not complete, and those that are and wait to be answered. Once half of the memory is
+ * taken, who holds more than his share is told to come again, also in the middle of a request. The
+ * other half is for those who do not.
+ */
+#include "httpd_private.h"
+
+#include <stdlib.h>
+
+static struct party *take(struct httpd *h, uint64_t who)
+{
+    size_t at = (who ^ who >> 32) % HTTPD_PARTY_BUCKETS;
+    struct party *p;
+    LIST_FOREACH(p, &h->parties[at], link)
+    if (p->who == who)
+        break;
+    if (!p) {
+        if (!(p = calloc(1, sizeof *p)))
+            abort();
+        p->who = who;
+        LIST_INSERT_HEAD(&h->parties[at], p, link);
+    }
+    p->refs++;
+    return p;
+}
+
+static void give(struct party *p)
+{
+    if (!p || --p->refs)
+        return;
+    LIST_REMOVE(p, link);
+    free(p);
+}
+
+void httpd_party_hold(struct party *p, size_t before, size_t now)
+{
+    if (p)
+        p->held += now - before;
+}
+
+void httpd_party_set(struct conn *c, uint64_t who)
+{
+    struct party *was = c->party;
+    if (was ? was->who == who : !who)
+        return;
+    httpd_party_hold(was, c->held, 0);
+    c->party = who ? take(c->h, who) : NULL;
+    httpd_party_hold(c->party, 0, c->held);
+    give(was);
+}
+
+void httpd_party_request(struct httpd_req *q)
+{
+    q->party = q->conn->party;
+    if (!q->party)
+        return;
+    q->party->refs++;
+    httpd_party_hold(q->party, 0, q->body_held);
+}
+
+void httpd_party_answered(struct httpd_req *q)
+{
+    httpd_party_hold(q->party, q->body_held, 0);
+    give(q->party);
+    q->party = NULL;
+}
+
+static bool over(const struct httpd *h, const struct party *p, size_t n)
+{
+    return p && h->held + n > h->o.memory_max / 2 &&
+           p->held + n > h->o.memory_max / HTTPD_PARTY_SHARE;
+}
+
+bool httpd_party_greedy(const struct conn *c, size_t n)
+{
+    return over(c->h, c->party, n);
+}
+
+struct conn *httpd_party_excess(struct httpd *h)
+{
+    struct conn *c, *found = NULL;
+    int64_t now = httpd_now_ms();
+    bool found_slow = false;
+    LIST_FOREACH(c, &h->conns, link)
+    {
+        if (c->req || !c->held || !over(h, c->party, 0))
+            continue;
+        bool slow = httpd_is_slow(c, now);
+        if (found && (c->party->held < found->party->held ||
+                      (c->party == found->party &&
+                       (slow < found_slow || (slow == found_slow && c->held < found->held)))))
+            continue;
+        found = c;
+        found_slow = slow;
+    }
+    return found;
+}
+
+void httpd_party_free(struct httpd *h)
+{
+    for (size_t i = 0; i < HTTPD_PARTY_BUCKETS; i++)
+        for (struct party *p; (p = LIST_FIRST(&h->parties[i]));) {
+            LIST_REMOVE(p, link);
+            free(p);
+        }
+}
