@@ -42,6 +42,7 @@ int meta_open(struct meta **out, const struct meta_options *o, char *why)
     m->gc_grace_ms = o->gc_grace_ms ? o->gc_grace_ms : GC_GRACE_MS;
     m->capability_ms = o->capability_ms ? o->capability_ms : CAPABILITY_MS;
     m->history_ms = o->history_ms ? o->history_ms : HISTORY_MS;
+    m->marks_below = o->marks_below ? o->marks_below : MARKS_BELOW;
     random_bytes(&m->seed, sizeof m->seed);
     int r = store_sqlite_open(&m->st, o->path, o->vfs, o->reader, o->log_reserve, why);
     if (r) {

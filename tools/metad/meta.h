@@ -22,6 +22,7 @@ struct meta_options {
     uint64_t gc_grace_ms;   /* 0: 48 h. Receipts older than half of it are refused */
     uint64_t capability_ms; /* 0: 15 min */
     uint64_t history_ms;    /* 0: 30 days. After a restore nothing is removed for as long */
+    uint64_t marks_below;   /* 0: 16384. Marks of the journal below the floor that are all kept */
 };
 
 /* Who asks; resolved from the credential by meta_authenticate. */

@@ -9,6 +9,7 @@
 #define WHY_LEN 512
 #define GC_GRACE_MS (48u * 3600 * 1000)
 #define HISTORY_MS (30ull * 24 * 3600 * 1000)
+#define MARKS_BELOW 16384u
 #define CAPABILITY_MS (15u * 60 * 1000)
 #define REVOKED_KEPT_MS (7ull * 24 * 3600 * 1000) /* longer than any capability is honoured */
 #define DEPTH_MAX 4096u /* directories on the way from a root to one that gets a name */
@@ -17,7 +18,7 @@
 struct meta {
     struct store *st;
     bool reader;
-    uint64_t gc_grace_ms, capability_ms, history_ms;
+    uint64_t gc_grace_ms, capability_ms, history_ms, marks_below;
     bool batch;    /* between meta_begin and meta_end */
     bool touched;  /* meta_touched */
     bool noticed;  /* meta_noticed */

@@ -17,6 +17,10 @@
 
 #define FLOOR_STEP 1024u /* records that a floor passes in one step, and that one step drops */
 #define ROWS_STEP 8192u  /* extents and xattrs dropped in one step, about */
+/* Of the marks below the floor each so many'th is kept for ever, and a number of the newest: with
+ * them devices that were away for longer see whether it is the journal that they knew. They keep
+ * the same ones (fs/core_int.h). */
+#define MARKS_STEP 64u
 
 /* The encoded record after `after`; -ENOENT behind the last. */
 static int record_after(struct meta *m, uint64_t ns, uint64_t after, struct m_record *out,
@@ -30,6 +34,13 @@ static int record_after(struct meta *m, uint64_t ns, uint64_t after, struct m_re
     return msg_decode(&m_record_desc, out, v[0].p, v[0].n, MSG_LENIENT, ar, NULL) ? -EUCLEAN : 0;
 }
 
+static int thin_marks(struct meta *m, uint64_t ns, uint64_t from, uint64_t floor)
+{
+    uint64_t all = m->marks_below;
+    from = from > all ? from - all : 0;
+    return floor <= all ? 0 : m->st->ops->mark_thin(m->st, ns, from, floor - all, MARKS_STEP);
+}
+
 static int raise_floor(struct meta *m, struct ns_row *row, uint64_t before_ms, bool *more)
 {
     uint64_t floor = row->floor;
@@ -37,9 +48,10 @@ static int raise_floor(struct meta *m, struct ns_row *row, uint64_t before_ms, b
     if (r || floor == row->floor)
         return r;
     *more |= floor - row->floor == FLOOR_STEP;
+    uint64_t before = row->floor;
     row->floor = floor;
     r = m->st->ops->ns_set(m->st, row);
-    return r ? r : m->st->ops->mark_forget(m->st, row->id, floor);
+    return r ? r : thin_marks(m, row->id, before, floor);
 }
 
 /* What the commit of this record closed, as much as is left of the step. */

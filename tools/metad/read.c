@@ -70,10 +70,10 @@ int meta_same_journal(struct meta *m, const struct ns_row *row, uint64_t sjid, u
                       char *why)
 {
     uint64_t here;
-    if (!mark || sjid < row->floor)
+    if (!mark)
         return 0;
     int r = m->st->ops->mark_get(m->st, row->id, sjid, &here);
-    if (r || here == mark)
+    if (r || here == mark || (!here && sjid < row->floor)) /* not kept any more */
         return r;
     return meta_fail(why, -ESTALE,
                      "another journal had a change %llu: this one was restored from a copy",
@@ -216,25 +216,39 @@ static int read_completed(struct meta *m, const struct m_list_req *q, const stru
     return r == -ENOENT ? 0 : r;
 }
 
-/* Whether who asks knows another journal at `from`; then how far it is the same as this one. */
+/* Whether who asks knows another journal at `from`; then how far it is the same as this one. Below
+ * the floor not every mark is kept: any that is not the same tells as well, and where none does, it
+ * may be another one if the database was put back once, or nobody has said yet that it was not. */
 static int compare_marks(struct meta *m, const struct m_list_req *q, const struct ns_row *row,
-                         uint64_t from, struct m_list_ans *a)
+                         uint64_t from, struct m_list_ans *a, struct arena *ar)
 {
-    uint64_t here;
+    struct server_row *servers;
+    size_t servers_n = 0;
+    uint64_t here, epoch;
+    bool old = from < row->floor, unheard = false;
     int r = 0;
     for (size_t k = 0; k < q->marks_n && !r && !a->other; k++) {
-        if (q->marks[k].sjid == from)
-            r = meta_same_journal(m, row, from, q->marks[k].mark, NULL);
+        if (q->marks[k].sjid == from || (old && q->marks[k].sjid < from))
+            r = meta_same_journal(m, row, q->marks[k].sjid, q->marks[k].mark, NULL);
         a->other = r == -ESTALE;
         r = a->other ? 0 : r;
     }
-    for (size_t k = 0; k < q->marks_n && !r && a->other; k++) {
-        if (q->marks[k].sjid <= a->common || q->marks[k].sjid < row->floor)
+    for (size_t k = 0; k < q->marks_n && !r && (a->other || old); k++) {
+        if (q->marks[k].sjid <= a->common)
             continue;
         r = m->st->ops->mark_get(m->st, q->ns, q->marks[k].sjid, &here);
         if (!r && here == q->marks[k].mark)
             a->common = q->marks[k].sjid;
     }
+    if (!r && !a->other && old)
+        r = m->st->ops->server_list(m->st, &servers, &servers_n, ar);
+    if (r || a->other || !old)
+        return r;
+    r = m->st->ops->setting_get(m->st, "epoch", &epoch);
+    for (size_t k = 0; !r && k < servers_n; k++)
+        unheard |= servers[k].unheard;
+    a->doubt = (epoch || unheard) && a->common < from;
+    a->common = a->doubt ? a->common : 0;
     return r;
 }
 
@@ -264,7 +278,7 @@ int meta_list(struct meta *m, const struct meta_caller *who, const struct m_list
     if (!r && q->server && !q->cursor.n && q->from >= row.head)
         r = m->st->ops->complete_last(m->st, q->ns, q->server, &from);
     if (!r && !q->server)
-        r = compare_marks(m, q, &row, from, a);
+        r = compare_marks(m, q, &row, from, a, ar);
     if (!r && q->server) {
         r = read_completed(m, q, &row, from, a, ar);
     } else if (!r && (from < row.floor || from > row.head || a->other)) {

@@ -448,10 +448,11 @@ struct store_ops {
     int (*journal_older)(struct store *s, uint64_t ns, uint64_t after, uint64_t before_ms,
                          size_t max, uint64_t *upto);
     int (*journal_forget)(struct store *s, uint64_t ns, uint64_t sjid);
-    /* Marks of the journal; get: 0 where there is none. forget: those below sjid. */
+    /* Marks of the journal; get: 0 where there is none. thin: of those from `from` on and below
+     * `below` each step'th stays. */
     int (*mark_put)(struct store *s, uint64_t ns, uint64_t sjid, uint64_t mark);
     int (*mark_get)(struct store *s, uint64_t ns, uint64_t sjid, uint64_t *mark);
-    int (*mark_forget)(struct store *s, uint64_t ns, uint64_t sjid);
+    int (*mark_thin)(struct store *s, uint64_t ns, uint64_t from, uint64_t below, uint64_t step);
     /* The closed row, if there is one, whose interval ended at sjid. */
     int (*inode_forget)(struct store *s, uint64_t ns, uint64_t node, uint64_t sjid);
     int (*entry_forget)(struct store *s, uint64_t ns, uint64_t parent, struct bytes name,

@@ -212,7 +212,7 @@ int sq_journal_older(struct store *s, uint64_t ns, uint64_t after, uint64_t befo
 int sq_journal_forget(struct store *s, uint64_t ns, uint64_t sjid);
 int sq_mark_put(struct store *s, uint64_t ns, uint64_t sjid, uint64_t mark);
 int sq_mark_get(struct store *s, uint64_t ns, uint64_t sjid, uint64_t *mark);
-int sq_mark_forget(struct store *s, uint64_t ns, uint64_t sjid);
+int sq_mark_thin(struct store *s, uint64_t ns, uint64_t from, uint64_t below, uint64_t step);
 int sq_inode_forget(struct store *s, uint64_t ns, uint64_t node, uint64_t sjid);
 int sq_entry_forget(struct store *s, uint64_t ns, uint64_t parent, struct bytes name,
                     uint64_t sjid);

@@ -88,9 +88,10 @@ int sq_mark_get(struct store *s, uint64_t ns, uint64_t sjid, uint64_t *mark)
     return r == -ENOENT ? 0 : r;
 }
 
-int sq_mark_forget(struct store *s, uint64_t ns, uint64_t sjid)
+int sq_mark_thin(struct store *s, uint64_t ns, uint64_t from, uint64_t below, uint64_t step)
 {
-    return sq_exec(s, "DELETE FROM mark WHERE ns = ? AND sjid < ?", "ii", ns, sjid);
+    return sq_exec(s, "DELETE FROM mark WHERE ns = ? AND sjid >= ? AND sjid < ? AND sjid % ? != 0",
+                   "iiii", ns, from, below, step);
 }
 
 /* ---- requests and peers --------------------------------------------------------------------- */
