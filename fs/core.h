@@ -341,9 +341,10 @@ int core_apply(struct core *c, uint64_t ns, const struct m_record *r, int64_t no
 struct core_resync;
 #define RESYNC_QUESTIONS_MAX 8 /* unanswered at a time */
 /* After core_requests_answer, if any were open. mark: of the journal up to `at`, 0 if not known.
- * -EINVAL: `at` is not ahead of the cursor. */
+ * common: after core_journal_other, with `at` from core_parted_at. -EINVAL: `at` is not ahead of
+ * the cursor, or behind what is common. */
 int core_resync_new(struct core_resync **out, struct core *c, uint64_t ns, uint64_t at,
-                    uint64_t mark);
+                    uint64_t mark, uint64_t common);
 void core_resync_free(struct core_resync *r);
 /* The next question, as of `at`, and where its answer belongs (less than RESYNC_QUESTIONS_MAX).
  * -EAGAIN: answers are waited for; -ENOENT: nothing is left to ask. */
@@ -360,15 +361,19 @@ int core_resync_apply(struct core_resync *r, int64_t now, struct core_effects *f
 /* What is known of the journal, the newest first; *out is malloc'd, MARKS_MAX at most. */
 int core_marks(struct core *c, uint64_t ns, struct m_mark **out, size_t *n);
 /* The server's journal is another one than that which this tree follows: it was restored from a
- * copy. Nothing is planned before a comparison as of the newest SJID that both have in common
- * (core_resync_new with it, behind the cursor then) is applied: what the server does not know of
- * what is known here becomes pending again (core_lost.c). head: of the server's journal. */
+ * copy. Nothing is planned before a comparison (core_resync_new) is applied: what the server does
+ * not know of what is known here becomes pending again (core_lost.c). head: of the server's
+ * journal. */
 int core_journal_other(struct core *c, uint64_t ns, uint64_t head);
 /* It is the same one up to the cursor, and ends at `head`, before what was heard of it
  * (core_ns.head) when it was asked: it was restored from a copy, and nothing of what is known here
  * is lost but answers to commits behind that. Those are pending again, and nothing waits for lost
  * numbers any more. Nothing may have been heard of the journal between question and answer. */
 int core_journal_ends(struct core *c, uint64_t ns, uint64_t head, struct core_effects *fx);
+/* *at: as of which SJID. common, the newest that both journals are known to have in common, if they
+ * part right behind it and the server can still read it (not below its floor); otherwise head. */
+int core_parted_at(struct core *c, uint64_t ns, uint64_t common, uint64_t head, uint64_t floor,
+                   uint64_t *at);
 struct core_lost {
     uint64_t pending; /* nodes of which something is to be sent again */
     uint64_t copies;  /* files of which only a part was known here: a copy has it */

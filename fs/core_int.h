@@ -2,7 +2,7 @@
 /* What the files of the core share: rows in memory, and the few primitives that change them.
  * Reading order: this, core.c (rows), core_local.c, core_content.c, core_load.c, core_closure.c,
  * core_plan.c, core_apply.c, core_settle.c, core_rebase.c, core_resync.c, core_rescue.c,
- * core_lost.c, core_device.c, core_status.c. */
+ * core_lost.c, core_parted.c, core_device.c, core_status.c. */
 #ifndef STEADFS_CORE_INT_H
 #define STEADFS_CORE_INT_H
 
@@ -244,6 +244,11 @@ int rescue_refused(struct core *c, uint64_t ns, const struct idset *gone, struct
  * here. They become the base; what is here stays, and is pending where it differs. */
 int lost_take(struct core *c, uint64_t ns, const struct m_record *r, int64_t now,
               struct core_lost *sum, struct core_effects *fx);
+/* The same where r is the server's newest state, and both journals part somewhere behind `common`
+ * (core_parted.c). equal: files of which all that is known here is what the server has. */
+int parted_take(struct core *c, uint64_t ns, const struct m_record *r, uint64_t common,
+                const struct idset *equal, int64_t now, struct core_lost *sum,
+                struct core_effects *fx);
 
 /* ---- effects -------------------------------------------------------------------------- */
 struct core_effect *effect_add(struct core_effects *fx, enum effect_kind k, uint64_t ns,

@@ -15,19 +15,10 @@
  * until somebody comes who knows it; what is known of it goes on as a conflicted copy. Mount nodes,
  * which only the server makes.
  */
-#include "core_int.h"
+#include "core_lost.h"
 
 #include <errno.h>
 #include <string.h>
-
-struct lost {
-    struct core *c;
-    uint64_t ns;
-    const struct m_record *r;
-    int64_t now;
-    struct core_lost *sum;
-    struct core_effects *fx;
-};
 
 int core_journal_ends(struct core *c, uint64_t ns, uint64_t head, struct core_effects *fx)
 {
@@ -145,8 +136,7 @@ static int drop_names(struct lost *w, uint64_t node, struct erow *first, bool *a
 }
 
 /* ---- content --------------------------------------------------------------------------------- */
-/* How much of a file's content is known here. */
-static int knowledge(struct core *c, const struct nrow *n, bool *whole, bool *some)
+int lost_knowledge(struct core *c, const struct nrow *n, bool *whole, bool *some)
 {
     cleanup_spans struct spans gaps = {0}, known = {0};
     int err = span_gaps(c, n->id, SPAN_KNOWN, 0, n->size, &gaps);
@@ -203,10 +193,10 @@ static int take_theirs(struct lost *w, struct nrow *n, const struct m_inode *m)
     return err;
 }
 
-static int lower_content(struct lost *w, struct nrow *n, const struct m_inode *m)
+int lost_content(struct lost *w, struct nrow *n, const struct m_inode *m)
 {
     bool whole, some;
-    int err = knowledge(w->c, n, &whole, &some);
+    int err = lost_knowledge(w->c, n, &whole, &some);
     if (err)
         return err;
     if (whole)
@@ -263,7 +253,7 @@ static int make_again(struct lost *w, struct nrow *n)
     struct erow e;
     if (n->type == NODE_MOUNT)
         return drop_names(w, n->id, &e, &named);
-    int err = n->type == NODE_REG ? knowledge(w->c, n, &whole, &some) : 0;
+    int err = n->type == NODE_REG ? lost_knowledge(w->c, n, &whole, &some) : 0;
     if (!err && !whole)
         err = lower_unknown(w, n, some, &done);
     if (err || done)
@@ -307,7 +297,7 @@ static int lower_known(struct lost *w, struct nrow *n, const struct m_inode *m)
             n->pend |= FACET_ATTR;
     }
     if (n->type == NODE_REG && n->content_rev != m->content_rev)
-        err = lower_content(w, n, m);
+        err = lost_content(w, n, m);
     n->content_rev = m->content_rev;
     if (!(n->pend & FACET_CONTENT) && (n->mtime != m->mtime || n->ctime > m->ctime))
         n->pend |= FACET_TIMES;
@@ -317,7 +307,7 @@ static int lower_known(struct lost *w, struct nrow *n, const struct m_inode *m)
     return err;
 }
 
-static int lower_inode(struct lost *w, const struct m_inode *m)
+int lost_inode(struct lost *w, const struct m_inode *m)
 {
     struct nrow n;
     int err = node_get(w->c, m->node, &n);
@@ -341,7 +331,7 @@ static int lower_inode(struct lost *w, const struct m_inode *m)
 }
 
 /* ---- xattrs ---------------------------------------------------------------------------------- */
-static int lower_xattr(struct lost *w, const struct m_xattr *x)
+int lost_xattr(struct lost *w, const struct m_xattr *x)
 {
     struct nrow n; /* goes with its node's times, as when it was set */
     sqlite3_stmt *s =
@@ -366,8 +356,7 @@ static int lower_xattr(struct lost *w, const struct m_xattr *x)
     return err ? err == -ENOENT ? 0 : err : node_touch(w->c, &n, FACET_TIMES, w->now);
 }
 
-/* What was removed here, and is not there either. */
-static int forget_nameless(struct lost *w, uint64_t node)
+int lost_nameless(struct lost *w, uint64_t node)
 {
     struct nrow n;
     int err = node_get(w->c, node, &n);
@@ -385,9 +374,9 @@ int lost_take(struct core *c, uint64_t ns, const struct m_record *r, int64_t now
     for (size_t i = 0; !err && i < r->entries_n; i++)
         err = lower_entry(&w, &r->entries[i]);
     for (size_t i = 0; !err && i < r->inodes_n; i++)
-        err = lower_inode(&w, &r->inodes[i]);
+        err = lost_inode(&w, &r->inodes[i]);
     for (size_t i = 0; !err && i < r->xattrs_n; i++)
-        err = lower_xattr(&w, &r->xattrs[i]);
+        err = lost_xattr(&w, &r->xattrs[i]);
     for (size_t i = 0; !err && i < r->entries_n; i++)
         if (r->entries[i].node && is_dir((uint32_t)r->entries[i].inode.type))
             err = rebase_one_name(c, r->entries[i].node, now, fx);
@@ -395,6 +384,6 @@ int lost_take(struct core *c, uint64_t ns, const struct m_record *r, int64_t now
         if (r->entries[i].node && is_dir((uint32_t)r->entries[i].inode.type))
             err = rebase_cycles(c, r->entries[i].node, fx);
     for (size_t i = 0; !err && i < r->inodes_n; i++)
-        err = forget_nameless(&w, r->inodes[i].node);
+        err = lost_nameless(&w, r->inodes[i].node);
     return err;
 }

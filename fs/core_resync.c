@@ -12,6 +12,11 @@
  * it is forgotten, and loaded when it is read. And of what was removed the server has no past any
  * more that it could be revived from (core_rescue.c).
  *
+ * With a server that was restored, the SJID is the newest that its journal and ours have in common
+ * (core_lost.c). Where that cannot be read any more, or is not known exactly, all is compared with
+ * its newest state: revisions behind what is surely common say nothing then, and of files that
+ * changed behind it on both sides the extents are compared (core_parted.c).
+ *
  * The base does not change meanwhile: loads are refused, and a commit that is sent can only come
  * behind that SJID, so it is settled later, by the journal. Programs may change anything.
  */
@@ -23,13 +28,14 @@
 
 #define U(i) ((uint64_t)sqlite3_column_int64(s, (i)))
 
-enum phase { PHASE_LISTS, PHASE_NAMES, PHASE_NODES, PHASE_WANTED, PHASE_DONE };
+enum phase { PHASE_LISTS, PHASE_NAMES, PHASE_NODES, PHASE_WANTED, PHASE_CONTENTS, PHASE_DONE };
 
 struct core_resync {
     struct core *c;
     uint64_t ns, at, last; /* last: id of the row that was looked at last, or how many */
     uint64_t mark;         /* of the journal up to at */
-    bool other;            /* at is behind the cursor: where two journals part */
+    bool other;            /* two journals; they are the same up to … */
+    uint64_t common;       /* … this, or longer if `at` is not this; not other: UINT64_MAX */
     struct core_lost lost;
     enum phase phase;
     struct question {
@@ -40,6 +46,8 @@ struct core_resync {
     struct idset wanted;   /* nodes to be told of, whether they differ or not … */
     struct idset told;     /* … and have been */
     struct idset answered; /* nodes that were asked for */
+    struct idset compared; /* files whose contents were asked for … */
+    struct idset equal;    /* … and are the same as far as they are known here */
     struct arena a;        /* of the record */
     struct m_record rec;
     size_t inodes_cap, entries_cap, xattrs_cap;
@@ -121,14 +129,22 @@ static int xattrs_differ(struct core *c, const struct nrow *n, const struct m_in
     return 0;
 }
 
-static int inode_differs(struct core *c, const struct nrow *n, const struct m_inode *m, bool *yes)
+/* Whether a revision that is known here says what the server's row of that revision is. */
+static bool same_rev(const struct core_resync *r, uint64_t here, uint64_t there)
 {
+    return here == there && here <= r->common;
+}
+
+static int inode_differs(const struct core_resync *r, const struct nrow *n, const struct m_inode *m,
+                         bool *yes)
+{
+    struct core *c = r->c;
     int delta = 0;
     int err = nlink_pending(c, n, &delta);
     uint32_t mine = n->pend | n->sent;
     bool times = (mine & (FACET_TIMES | FACET_CONTENT)) != 0;
-    *yes = m->attr_rev != n->attr_rev || (int64_t)m->nlink + delta != n->nlink ||
-           (n->type == NODE_REG && m->content_rev != n->content_rev) ||
+    *yes = !same_rev(r, n->attr_rev, m->attr_rev) || (int64_t)m->nlink + delta != n->nlink ||
+           (n->type == NODE_REG && !same_rev(r, n->content_rev, m->content_rev)) ||
            (!times && m->mtime != n->mtime) ||
            (mine ? m->ctime > n->ctime : m->ctime != n->ctime); /* the later one stays */
     return err ? err : xattrs_differ(c, n, m, yes);
@@ -142,7 +158,7 @@ static int see(struct core_resync *r, const struct m_inode *m)
     if (err)
         return err == -ENOENT ? 0 : err;
     idset_add(&r->seen, m->node, &added);
-    err = inode_differs(r->c, &n, m, &differs);
+    err = inode_differs(r, &n, m, &differs);
     if (!err && added && differs)
         add_inode(r, m);
     return err;
@@ -157,7 +173,7 @@ static int compare_name(struct core_resync *r, uint64_t parent, struct bytes nam
     if (err && err != -ENOENT)
         return err;
     uint64_t before = err ? 0 : e.base_node;
-    bool same = m ? before == m->node && !err && e.base_rev == m->rev : !before;
+    bool same = m ? before == m->node && !err && same_rev(r, e.base_rev, m->rev) : !before;
     if (!same)
         add_entry(r, parent, name, m, m && m->node == before ? 0 : before);
     return m ? see(r, &m->inode) : 0;
@@ -229,6 +245,32 @@ static int next_wanted(struct core_resync *r, struct question *q)
     return -ENOENT;
 }
 
+/* A file that both sides have changed behind what is surely common. */
+static int next_content(struct core_resync *r, struct question *q)
+{
+    while (r->last < r->rec.inodes_n) {
+        const struct m_inode *m = &r->rec.inodes[r->last++];
+        cleanup_spans struct spans known = {0};
+        struct nrow n;
+        bool first;
+        int err = m->gone || m->type != NODE_REG ? -ENOENT : node_get(r->c, m->node, &n);
+        if (!err)
+            err = span_list(r->c, n.id, SPAN_KNOWN, 0, FILE_SIZE_MAX, &known);
+        if (err == -ENOENT)
+            continue;
+        bool ask = n.content_rev > r->common && m->content_rev > r->common && known.n &&
+                   n.size == m->size && !((n.pend | n.sent) & FACET_CONTENT);
+        if (!err && ask)
+            idset_add(&r->compared, n.id, &first);
+        if (!err && (!ask || !first))
+            continue;
+        q->need =
+            (struct core_need){.kind = NEED_EXTENTS, .ns = r->ns, .at = r->at, .node = m->node};
+        return err;
+    }
+    return -ENOENT;
+}
+
 /* A row of the phase that has something to be asked; -ENOENT behind the last. */
 static int next_need(struct core_resync *r, struct question *q)
 {
@@ -236,6 +278,8 @@ static int next_need(struct core_resync *r, struct question *q)
     bool xattrs;
     if (r->phase == PHASE_WANTED)
         return next_wanted(r, q);
+    if (r->phase == PHASE_CONTENTS)
+        return next_content(r, q);
     q->need = (struct core_need){.ns = r->ns, .at = r->at};
     for (;;) {
         int err = next_row(r,
@@ -306,15 +350,23 @@ int core_resync_request(struct core_resync *r, unsigned *slot, const char **meth
     q->asked = true;
     struct bytes name = bytes_of(q->need.name, q->need.name_len);
     if (q->need.kind == NEED_PAGE) {
-        struct m_readdir_req m = {.ns = r->ns, .dir = q->need.node, .at = r->at, .after = name};
+        struct m_readdir_req m = {
+            .ns = r->ns, .dir = q->need.node, .at = r->at, .after = name, .mark = r->mark};
         *method = "readdir";
         msg_encode(&m_readdir_req_desc, &m, body);
     } else if (q->need.kind == NEED_NAME) {
-        struct m_lookup_req m = {.ns = r->ns, .parent = q->need.node, .name = name, .at = r->at};
+        struct m_lookup_req m = {
+            .ns = r->ns, .parent = q->need.node, .name = name, .at = r->at, .mark = r->mark};
         *method = "lookup";
         msg_encode(&m_lookup_req_desc, &m, body);
+    } else if (q->need.kind == NEED_EXTENTS) {
+        struct m_extents_req m = {
+            .ns = r->ns, .node = q->need.node, .at = r->at, .off = q->need.off, .mark = r->mark};
+        *method = "extents";
+        msg_encode(&m_extents_req_desc, &m, body);
     } else {
-        struct m_node_req m = {.ns = r->ns, .node = q->need.node, .at = r->at, .names = true};
+        struct m_node_req m = {
+            .ns = r->ns, .node = q->need.node, .at = r->at, .names = true, .mark = r->mark};
         *method = "node";
         msg_encode(&m_node_req_desc, &m, body);
     }
@@ -407,7 +459,7 @@ static int compare_xattrs(struct core_resync *r, struct question *q, const struc
         sqlite3_bind_int64(s, 1, (int64_t)q->need.node);
         sqlite3_bind_blob64(s, 2, m->xattrs[i].name.p, m->xattrs[i].name.n, SQLITE_STATIC);
         rc = tree_step(r->c->t, s);
-        if (rc >= 0 && (rc == 0 || U(0) != m->xattrs[i].rev))
+        if (rc >= 0 && (rc == 0 || !same_rev(r, U(0), m->xattrs[i].rev)))
             add_xattr(r, q->need.node, &m->xattrs[i], false);
         sqlite3_reset(s);
     }
@@ -432,7 +484,8 @@ static int compare_names(struct core_resync *r, const struct m_node_ans *m)
         const struct m_name *k = &m->names[i];
         struct erow e;
         err = entry_get(r->c, k->parent, k->name, &e);
-        if (err == -ENOENT || (!err && (e.base_node != m->inode.node || e.base_rev != k->rev))) {
+        if (err == -ENOENT ||
+            (!err && (e.base_node != m->inode.node || !same_rev(r, e.base_rev, k->rev)))) {
             const struct m_entry now = {.parent = k->parent,
                                         .name = k->name,
                                         .node = m->inode.node,
@@ -450,7 +503,7 @@ static int compare_names(struct core_resync *r, const struct m_node_ans *m)
  * that is lost. */
 static bool known_to_be_gone(const struct core_resync *r, const struct nrow *n)
 {
-    return n->gone && !(r->other && n->attr_rev > r->at);
+    return n->gone && n->attr_rev <= r->common;
 }
 
 static int answer_node(struct core_resync *r, struct question *q, struct bytes body,
@@ -496,6 +549,47 @@ static int answer_node(struct core_resync *r, struct question *q, struct bytes b
     return err || !n.xattrs_known ? err : compare_xattrs(r, q, &m);
 }
 
+/* Whether what is known here of [off, end) is what the server has there. */
+static int same_extents(struct core *c, uint64_t node, uint64_t off, uint64_t end,
+                        const struct extent_list *theirs, bool *same)
+{
+    cleanup_spans struct spans known = {0};
+    int err = span_list(c, node, SPAN_KNOWN, off, end, &known);
+    for (size_t i = 0; !err && *same && i < known.n; i++) {
+        cleanup_extents struct extent_list here = {0}, there = {0};
+        err = extents_get(c, node, known.v[i].off, known.v[i].end, &here);
+        extent_list_slice(theirs, known.v[i].off, known.v[i].end - known.v[i].off, &there);
+        *same = extent_list_equal(&here, &there);
+    }
+    return err;
+}
+
+static int answer_extents(struct core_resync *r, struct question *q, struct bytes body, bool *more,
+                          struct arena *a)
+{
+    struct m_extents_ans m;
+    struct nrow n;
+    uint64_t off = q->need.off;
+    bool same, added;
+    if (msg_decode(&m_extents_ans_desc, &m, body.p, body.n, MSG_LENIENT, a, NULL) || !m.range_set ||
+        m.range.off != off)
+        return -EBADMSG;
+    uint64_t end = m.more ? off + m.range.len : FILE_SIZE_MAX;
+    if (end <= off || end > FILE_SIZE_MAX ||
+        extent_check(m.range.extents, m.range.extents_n, off, end - off))
+        return -EBADMSG;
+    const struct extent_list theirs = {.v = m.range.extents, .n = m.range.extents_n};
+    int err = node_get(r->c, q->need.node, &n);
+    same = !err && !((n.pend | n.sent) & FACET_CONTENT); /* written meanwhile: it is ours */
+    if (!err)
+        err = same_extents(r->c, n.id, off, end, &theirs, &same);
+    *more = !err && same && m.more;
+    q->need.off = end;
+    if (!err && same && !m.more)
+        idset_add(&r->equal, n.id, &added);
+    return err;
+}
+
 int core_resync_answer(struct core_resync *r, unsigned slot, struct bytes body)
 {
     cleanup_arena struct arena a = {0};
@@ -512,11 +606,14 @@ int core_resync_answer(struct core_resync *r, unsigned slot, struct bytes body)
     case NEED_NODE:
         err = answer_node(r, q, body, &a);
         break;
+    case NEED_EXTENTS:
+        err = answer_extents(r, q, body, &more, &a);
+        break;
     default:
         return -EINVAL;
     }
     q->asked = false;
-    if (!more) /* otherwise the next page of the list */
+    if (!more) /* otherwise the next page */
         q->need.kind = NEED_NONE;
     return err == -ENOENT ? 0 : err; /* it went away here meanwhile */
 }
@@ -534,13 +631,28 @@ static int rescue(struct core_resync *r, int64_t now, struct core_effects *fx)
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
+int core_parted_at(struct core *c, uint64_t ns, uint64_t common, uint64_t head, uint64_t floor,
+                   uint64_t *at)
+{
+    struct core_ns info;
+    uint64_t next;
+    int err = ns_get(c, ns, &info);
+    if (!err)
+        err = ns_mark(c, ns, common + 1, &next);
+    bool exact = info.cursor == common || head == common || next;
+    *at = exact && common >= floor ? common : head;
+    return err;
+}
+
 int core_resync_new(struct core_resync **out, struct core *c, uint64_t ns, uint64_t at,
-                    uint64_t mark)
+                    uint64_t mark, uint64_t common)
 {
     struct core_ns info;
     int err = ns_get(c, ns, &info);
-    if (!err && (info.other ? at > info.cursor : at <= info.cursor))
+    if (!err && (info.other ? at < common : at <= info.cursor))
         err = -EINVAL;
+    if (!err && info.other && at == common)
+        err = ns_mark(c, ns, at, &mark);
     if (err)
         return err;
     struct core_resync *r = calloc(1, sizeof *r);
@@ -551,6 +663,7 @@ int core_resync_new(struct core_resync **out, struct core *c, uint64_t ns, uint6
     r->at = at;
     r->mark = mark;
     r->other = info.other;
+    r->common = info.other ? common : UINT64_MAX;
     r->rec.sjid = at;
     *out = r;
     return 0;
@@ -567,6 +680,8 @@ void core_resync_free(struct core_resync *r)
     idset_free(&r->wanted);
     idset_free(&r->told);
     idset_free(&r->answered);
+    idset_free(&r->compared);
+    idset_free(&r->equal);
     arena_free(&r->a);
     free(r);
 }
@@ -608,14 +723,21 @@ struct core_lost core_resync_lost(const struct core_resync *r)
 
 static int go_back(struct core_resync *r, int64_t now, struct core_effects *fx)
 {
-    int err = ns_set_back(r->c, r->ns, r->at);
+    bool exact = r->at == r->common;
+    int err = ns_set_back(r->c, r->ns, r->common);
+    if (!err && !exact)
+        err = ns_set_cursor(r->c, r->ns, r->at, r->mark);
     sqlite3_stmt *s = tree_stmt(
         r->c->t, "UPDATE node SET src_at = ?2 WHERE ns = ?1 AND src != 0 AND src_at > ?2");
     sqlite3_bind_int64(s, 1, (int64_t)r->ns);
-    sqlite3_bind_int64(s, 2, (int64_t)r->at);
+    sqlite3_bind_int64(s, 2, (int64_t)r->common);
     if (!err)
         err = tree_step(r->c->t, s);
-    return err ? err : lost_take(r->c, r->ns, &r->rec, now, &r->lost, fx);
+    if (!err && exact)
+        return lost_take(r->c, r->ns, &r->rec, now, &r->lost, fx);
+    if (!err)
+        err = parted_take(r->c, r->ns, &r->rec, r->common, &r->equal, now, &r->lost, fx);
+    return err ? err : forget_xattrs(r);
 }
 
 int core_resync_apply(struct core_resync *r, int64_t now, struct core_effects *fx)

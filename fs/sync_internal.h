@@ -512,11 +512,14 @@ void lock_members(struct sync *s);
 void lock_free(struct sync *s);
 
 /* ---- sync_resync.c ---- */
-/* [locked] Compares all that is known of the namespace as of `at`. */
-/* As of `at`, behind which the journal begins; mark: of it up to there. */
-void resync_start(struct sync *s, struct sync_ns *ns, uint64_t at, uint64_t mark);
-/* The server's journal, with its newest change head, is another one behind `common`. */
-void resync_other(struct sync *s, struct sync_ns *ns, uint64_t common, uint64_t head);
+/* [locked] What all that is known of a namespace is compared with: */
+struct resync_with {
+    uint64_t at, mark; /* the server's tree as of this SJID, behind which its journal begins; and
+                          the journal's mark up to there */
+    bool other;        /* its journal is another one behind common: `at` follows from that … */
+    uint64_t common, head; /* … and from its newest SJID */
+};
+void resync_start(struct sync *s, struct sync_ns *ns, const struct resync_with *with);
 void resync_step(struct sync *s, struct sync_ns *ns);
 void resync_free(struct sync_ns *ns);
 /* Questions answered so far. */

@@ -118,6 +118,7 @@ static void records_end(struct sync *s, struct sync_ns *ns)
     if (more)
         ns->list_wanted = true;
     journal_free(ns);
+    ns->marks = false;
     struct core_ns n;
     if (core_ns_get(s->fs->core, ns->id, &n) == 0 && n.cursor >= ns->session_head)
         ns->caught_up = true;
@@ -150,36 +151,36 @@ static void head_lost(struct sync *s, struct sync_ns *ns, uint64_t head)
         rpc_cancel(s->rpc, s->wait_call);
 }
 
-/* The server was restored from a copy. Where its journal and ours part is asked with all marks. */
+/* The server was restored from a copy. */
 static void journal_other(struct sync *s, struct sync_ns *ns)
 {
-    uint64_t common = ns->records->ans.common, head = ns->records->ans.resync;
-    bool asked = ns->marks;
-    ns->marks = !asked;
-    if (!asked) {
+    const struct m_list_ans *a = &ns->records->ans;
+    const struct resync_with with = {
+        .other = true, .common = a->common, .at = a->resync, .mark = a->mark, .head = a->resync};
+    head_lost(s, ns, a->resync);
+    journal_free(ns);
+    resync_start(s, ns, &with);
+}
+
+/* The journal does not go on from the cursor. Where it and ours part, or whether they do, is asked
+ * with all marks. */
+static void gap(struct sync *s, struct sync_ns *ns)
+{
+    struct core_ns n = {0};
+    int err = core_ns_get(s->fs->core, ns->id, &n);
+    uint64_t at = ns->records->ans.resync;
+    bool other = ns->records->ans.other || ns->records->ans.doubt, asked = ns->marks;
+    ns->marks = !asked && (other || n.mark);
+    if (ns->marks) {
         journal_free(ns);
         ns->list_wanted = true;
         sync_wake(s);
-    } else if (common < ns->session_floor) { /* what they parted from cannot be read any more */
-        journal_lost(s, ns);
-        ns->records->not_before = INT64_MAX;
-    } else {
-        head_lost(s, ns, head);
-        journal_free(ns);
-        resync_other(s, ns, common, head);
-    }
-}
-
-/* The journal does not go on from the cursor. */
-static void gap(struct sync *s, struct sync_ns *ns)
-{
-    struct core_ns n;
-    uint64_t at = ns->records->ans.resync, mark = ns->records->ans.mark;
-    if (ns->records->ans.other) {
+    } else if (other) {
         journal_other(s, ns);
-    } else if (core_ns_get(s->fs->core, ns->id, &n) == 0 && n.cursor < at) {
+    } else if (!err && n.cursor < at) {
+        const struct resync_with with = {.at = at, .mark = ns->records->ans.mark};
         journal_free(ns);
-        resync_start(s, ns, at, mark);
+        resync_start(s, ns, &with);
     } else {
         journal_lost(s, ns);
         ns->records->not_before = INT64_MAX;

@@ -19,11 +19,10 @@
 #define ROOM_AGAIN_MS 10 /* the kernel is behind with invalidations */
 
 struct sync_resync {
-    uint64_t at, mark;
-    uint64_t head;
-    bool other;               /* head is that of another journal: `at` is where it and ours part */
+    struct resync_with with;
     struct core_resync *core; /* NULL: the requests' outcome is asked first */
     uint64_t run;             /* tells its calls from those of an earlier one */
+    bool stale;               /* what it is compared with cannot be read any more */
     unsigned asking;          /* calls under way */
     uint64_t answers;
     struct backoff backoff;
@@ -38,36 +37,34 @@ void resync_free(struct sync_ns *ns)
     ns->resync = NULL;
 }
 
-static void resync_new(struct sync_ns *ns, uint64_t at)
+/* What is said of it, and as of when it is. */
+static void begin_other(struct sync *s, struct sync_ns *ns, struct resync_with *w)
+{
+    uint64_t floor = ns->session_floor;
+    if (core_parted_at(s->fs->core, ns->id, w->common, w->head, floor, &w->at))
+        w->at = w->head;
+    log_printf(s->fs->log, LOG_L_WARN,
+               "%s: the metadata server was restored from an older state: it knows the changes up "
+               "to %llu and lacks later ones; all that is known here is compared%s, and what it "
+               "lacks is sent again",
+               ns->name, (unsigned long long)w->common,
+               w->at == w->common ? "" : " with what it has now, file by file");
+}
+
+void resync_start(struct sync *s, struct sync_ns *ns, const struct resync_with *with)
 {
     ns->resync = calloc(1, sizeof *ns->resync);
     if (!ns->resync)
         abort();
-    ns->resync->at = at;
+    ns->resync->with = *with;
     ns->resync->run = ++ns->resync_runs;
-}
-
-void resync_other(struct sync *s, struct sync_ns *ns, uint64_t common, uint64_t head)
-{
-    resync_new(ns, common);
-    ns->resync->head = head;
-    ns->resync->other = true;
-    log_printf(s->fs->log, LOG_L_WARN,
-               "%s: the metadata server was restored from an older state: it knows the changes up "
-               "to %llu and lacks later ones; all that is known here is compared, and what it "
-               "lacks is sent again",
-               ns->name, (unsigned long long)common);
-    sync_wake(s);
-}
-
-void resync_start(struct sync *s, struct sync_ns *ns, uint64_t at, uint64_t mark)
-{
-    resync_new(ns, at);
-    ns->resync->mark = mark;
-    log_printf(s->fs->log, LOG_L_WARN,
-               "%s: this device was away for longer than the metadata server keeps history: all "
-               "that is known here is compared with change %llu",
-               ns->name, (unsigned long long)at);
+    if (with->other)
+        begin_other(s, ns, &ns->resync->with);
+    else
+        log_printf(s->fs->log, LOG_L_WARN,
+                   "%s: this device was away for longer than the metadata server keeps history: "
+                   "all that is known here is compared with change %llu",
+                   ns->name, (unsigned long long)with->at);
     sync_wake(s);
 }
 
@@ -87,6 +84,16 @@ static struct sync_call *ask(struct sync *s, struct sync_ns *ns, unsigned slot,
     return c;
 }
 
+/* What is asked already means nothing any more. */
+static void anew(struct sync_ns *ns)
+{
+    struct sync_resync *r = ns->resync;
+    core_resync_free(r->core);
+    r->core = NULL;
+    r->asking = 0;
+    r->run = ++ns->resync_runs;
+}
+
 /* How a call went: true if its answer is to be taken. */
 static bool answered(struct sync *s, struct sync_ns *ns, struct sync_call *c)
 {
@@ -101,15 +108,17 @@ static bool answered(struct sync *s, struct sync_ns *ns, struct sync_call *c)
         backoff_ok(&r->backoff);
         return true;
     }
-    if (err == -ESTALE) { /* it parts from ours elsewhere, or what they parted from is forgotten */
-        ns->marks = ns->resync->other;
-        again(s, ns);
-        return false;
-    }
-    if (r->core)
+    if (err == -ESTALE && ns->session_floor <= r->with.at)
+        ns->session_floor = r->with.at + 1;
+    if (err == -ESTALE) /* that is forgotten meanwhile: a later one is asked for, after a pause */
+        anew(ns);
+    else if (r->core)
         core_resync_again(r->core, (unsigned)(c->tag % RESYNC_QUESTIONS_MAX));
+    r->stale |= err == -ESTALE;
     random_bytes(&random, sizeof random);
     backoff_failed(&r->backoff, s->clock(), random);
+    if (err == -ESTALE)
+        return false;
     if (err != -ECANCELED && s->online)
         ns_error(s, ns, "comparing with the metadata server: %s", c->res.message);
     return false;
@@ -131,14 +140,14 @@ uint64_t resync_answers(const struct sync_ns *ns)
 
 bool resync_lets_send(const struct sync_ns *ns)
 { /* once it is known how the requests before ended: what is sent then comes behind `at` */
-    return ns->resync->core && !ns->resync->other;
+    return ns->resync->core && !ns->resync->with.other;
 }
 
 /* ---- the outcome of requests ----------------------------------------------------------------- */
 static void begin(struct sync *s, struct sync_ns *ns)
 {
-    int err =
-        core_resync_new(&ns->resync->core, s->fs->core, ns->id, ns->resync->at, ns->resync->mark);
+    const struct resync_with *w = &ns->resync->with;
+    int err = core_resync_new(&ns->resync->core, s->fs->core, ns->id, w->at, w->mark, w->common);
     if (err == -EINVAL) /* a commit's answer came and moved the cursor there */
         again(s, ns);
     else if (err)
@@ -156,7 +165,7 @@ static void requests_done(struct sync *s, struct sync_call *c)
         struct core_effects fx = {0};
         int err = bad;
         if (!err)
-            err = core_requests_answer(s->fs->core, ns->id, &m, ns->resync->at, &fx);
+            err = core_requests_answer(s->fs->core, ns->id, &m, ns->resync->with.at, &fx);
         if (err) {
             core_effects_free(&fx);
             failed(s, ns, "settling what was under way", err);
@@ -179,10 +188,7 @@ static void question_done(struct sync *s, struct sync_call *c)
         int err = core_resync_answer(r->core, (unsigned)(c->tag % RESYNC_QUESTIONS_MAX),
                                      bytes_of(c->res.body.p, c->res.body.n));
         if (err) { /* what it was about is asked no more: from the beginning */
-            core_resync_free(r->core);
-            r->core = NULL;
-            r->asking = 0;
-            r->run = ++ns->resync_runs;
+            anew(ns);
             failed(s, ns, "comparing with the metadata server", err);
         }
     }
@@ -228,9 +234,9 @@ static void apply(struct sync *s, struct sync_ns *ns)
         return;
     }
     log_printf(s->fs->log, LOG_L_INFO, "%s: compared; change %llu is applied", ns->name,
-               (unsigned long long)ns->resync->at);
+               (unsigned long long)ns->resync->with.at);
     ns->error[0] = 0;
-    if (ns->resync->other)
+    if (ns->resync->with.other)
         restored(s, ns, core_resync_lost(r));
     ns->cursor_n = 0;
     sync_effects(s, &fx);
@@ -271,8 +277,12 @@ void resync_step(struct sync *s, struct sync_ns *ns)
         sync_at(s, due);
         return;
     }
+    if (r->stale) {
+        again(s, ns);
+        return;
+    }
     if (!r->core) {
-        int err = r->other ? core_journal_other(s->fs->core, ns->id, r->head) : 0;
+        int err = r->with.other ? core_journal_other(s->fs->core, ns->id, r->with.head) : 0;
         if (err) {
             failed(s, ns, "comparing with the metadata server", err);
             return;

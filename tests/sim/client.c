@@ -550,7 +550,7 @@ void client_effects(struct client *c, struct core_effects *fx)
 /* ---- turns ----------------------------------------------------------------------------------- */
 static void view_turn(struct client *c, struct view *v, struct rng *r)
 {
-    bool gap = v->records.ans.resync || v->records.ans.other;
+    bool gap = v->records.ans.resync || v->records.ans.other || v->records.ans.doubt;
     if (gap && !client_calling(c, CALL_LOAD, v->ns)) {
         resync_start(c, v, &v->records.ans);
         records_clear(v);

@@ -19,29 +19,35 @@ void resync_reset(struct view *v)
 void resync_start(struct client *c, struct view *v, const struct m_list_ans *a)
 {
     struct core_ns n;
-    uint64_t at = a->other ? a->common : a->resync;
-    if (a->other && !v->marks) { /* where they part is asked with all marks */
+    uint64_t at = a->resync;
+    bool other = a->other || a->doubt;
+    if (!client_ok(c, core_ns_get(c->core, v->ns, &n), "core_ns_get"))
+        return;
+    if (!v->marks && (other || n.mark)) { /* where they part is asked with all marks */
         v->marks = v->list_wanted = true;
         return;
     }
-    if (!client_ok(c, core_ns_get(c->core, v->ns, &n), "core_ns_get"))
-        return;
     v->marks = false;
-    if (!a->other && n.cursor >= at) /* an answer came meanwhile, and moved it */
+    if (!other && n.cursor >= at) /* an answer came meanwhile, and moved it */
+        return;
+    if (other && !client_ok(c, core_parted_at(c->core, v->ns, a->common, a->resync, v->floor, &at),
+                            "core_parted_at"))
         return;
     c->s->count.resyncs++;
     sim_log(c->s, "c%u compares %s with %llu", c->index, ns_names[server_ns(c->s, v->ns)],
             (unsigned long long)at);
     v->resync.on = true;
     v->resync.at = at;
-    v->resync.mark = a->other ? 0 : a->mark;
+    v->resync.mark = a->mark;
+    v->resync.common = a->common;
     v->resync.head = a->resync;
-    v->resync.other = a->other;
+    v->resync.other = other;
 }
 
 static void begin(struct client *c, struct view *v)
 {
-    int err = core_resync_new(&v->resync.core, c->core, v->ns, v->resync.at, v->resync.mark);
+    int err = core_resync_new(&v->resync.core, c->core, v->ns, v->resync.at, v->resync.mark,
+                              v->resync.common);
     if (err == -EINVAL)
         resync_reset(v);
     else
@@ -139,9 +145,11 @@ void resync_answer(struct client *c, struct view *v, const struct call *k, int s
         c->session_wanted = true;
     if (status && k->kind == CALL_RESYNC)
         core_resync_again(v->resync.core, k->slot);
-    if (status == ERR_RESYNC) { /* with a later one; or they part elsewhere */
+    if (status == ERR_RESYNC) { /* with a later one */
         v->list_wanted = true;
         v->marks = v->resync.other;
+        if (v->floor <= v->resync.at)
+            v->floor = v->resync.at + 1;
         resync_reset(v);
     }
     if (status)

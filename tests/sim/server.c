@@ -18,8 +18,10 @@
 static int server_open(struct sim *s)
 {
     char why[512] = "";
-    struct meta_options o = {
-        .path = DB, .vfs = simvfs_name(s->server.disk), .gc_grace_ms = s->p.grace_ms};
+    struct meta_options o = {.path = DB,
+                             .vfs = simvfs_name(s->server.disk),
+                             .gc_grace_ms = s->p.grace_ms,
+                             .marks_below = s->seed % 2}; /* all of them, or one */
     int err = meta_open(&s->server.meta, &o, why);
     if (err)
         sim_fail(s, "the metadata server does not start: %s", why);

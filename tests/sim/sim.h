@@ -346,10 +346,12 @@ struct view { /* a namespace as one client sees it */
         uint64_t at;
         uint64_t mark;
         uint64_t head;
-        bool other; /* head is that of another journal: `at` is where it and ours part */
+        bool other;      /* head is that of another journal: … */
+        uint64_t common; /* … it and ours part behind this */
         struct core_resync *core;
         uint64_t run;
     } resync;
+    uint64_t floor; /* as far as is heard of it */
     struct lane lane;
 };
 

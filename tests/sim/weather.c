@@ -98,7 +98,7 @@ void weather_draw(struct sim *s)
     s->p.lossy = s->p.power && rng_percent(&r, 25);
     s->p.ops = rng_percent(&r, 50) ? UINT64_MAX : rng_u64(&r) | 1u << OP_CREATE | 1u << OP_WRITE;
     s->p.prune = rng_percent(&r, 20) ? 5 + rng_below(&r, 20) : 0;
-    s->p.restore = rng_percent(&r, 15) && !s->p.gc && !s->p.prune;
+    s->p.restore = rng_percent(&r, 15) && !s->p.gc;
     if (s->p.restore) /* a device that was revoked since is none any more: it is not followed */
         s->p.refuse &= ~(unsigned)REFUSE_DEVICE;
     s->p.grace_ms = 0;

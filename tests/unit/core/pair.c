@@ -46,7 +46,8 @@ static struct bytes line(struct bytes text)
 static void meta_start(struct pair *p, struct simvfs *disk)
 {
     char why[512] = "";
-    struct meta_options o = {.path = "meta.db", .vfs = simvfs_name(disk)};
+    struct meta_options o = {
+        .path = "meta.db", .vfs = simvfs_name(disk), .marks_below = p->marks_below};
     if (meta_open(&p->meta, &o, why))
         fail_msg("meta_open: %s", why);
 }
@@ -311,6 +312,7 @@ void pair_forget(struct pair *p)
     p->forgotten = true;
     while (more)
         assert_int_equal(meta_prune(p->meta, p->now_ms + 1, 0, &more), 0);
+    assert_int_equal(meta_head(p->meta, &p->d[MAKER].id, p->ns, &p->floor), 0);
 }
 
 /* ---- a journal that does not reach back ------------------------------------------------------ */
@@ -329,12 +331,12 @@ static void requests(struct pair *p, struct device *d, uint64_t at)
     effects(d, &fx);
 }
 
-static void resync(struct pair *p, struct device *d, uint64_t at, uint64_t mark)
+static void resync(struct pair *p, struct device *d, uint64_t at, uint64_t mark, uint64_t common)
 {
     struct core_resync *r;
     struct core_effects fx = {0};
     requests(p, d, at);
-    assert_int_equal(core_resync_new(&r, d->core, p->ns, at, mark), 0);
+    assert_int_equal(core_resync_new(&r, d->core, p->ns, at, mark, common), 0);
     struct {
         unsigned slot;
         struct buf answer;
@@ -384,12 +386,14 @@ void device_follow(struct pair *p, struct device *d)
     free(marks);
     if (err)
         fail_msg("list: %s", why);
-    if (a.other) {
+    if (a.other || a.doubt) {
+        uint64_t at;
         assert_int_equal(core_journal_other(d->core, p->ns, a.resync), 0);
-        resync(p, d, a.common, 0);
+        assert_int_equal(core_parted_at(d->core, p->ns, a.common, a.resync, p->floor, &at), 0);
+        resync(p, d, at, a.mark, a.common);
         device_follow(p, d);
     } else if (a.resync) {
-        resync(p, d, a.resync, a.mark);
+        resync(p, d, a.resync, a.mark, 0);
     } else if (a.head < n.head) { /* what was heard of is lost */
         struct core_effects fx = {0};
         assert_int_equal(core_journal_ends(d->core, p->ns, a.head, &fx), 0);
@@ -529,6 +533,7 @@ void pair_free(struct pair *p)
 
 void pair_begin(struct pair *p, bool known)
 {
+    p->floor = 0;
     simvfs_reset(p->disk, 1);
     simvfs_copy(p->disk, p->template);
     meta_start(p, p->disk);

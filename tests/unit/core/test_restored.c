@@ -7,115 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "pair_ops.h"
-
-static struct pair *p;
-static struct device *here, *there;
-static struct simvfs *kept; /* the server's disk */
-
-/* One of a file, one of a directory; the same names for both devices. */
-static const struct place file_place = {"d", "f", "e", "p", "i", NULL};
-static const struct place other_place = {"d", "f", "e", "o", "j", NULL};
-static const struct place dir_place = {"d", "s", "e", "q", NULL, NULL};
-static const char *const file_ops[] = {
-    "create", "mkdir",   "symlink", "write",  "truncate", "chmod",    "xattr",   "rename",
-    "move",   "move in", "link",    "unlink", "rmdir",    "exchange", "replace", "save"};
-static const char *const dir_ops[] = {"chmod", "xattr",    "rename",      "move",
-                                      "rm -r", "exchange", "replace dir", "into"};
-#define FILE_OPS (sizeof file_ops / sizeof *file_ops)
-#define DIR_OPS (sizeof dir_ops / sizeof *dir_ops)
-
-static int setup(void **state)
-{
-    (void)state;
-    kept = simvfs_new("backup");
-    p = pair_new();
-    here = &p->d[HERE];
-    there = &p->d[THERE];
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    pair_free(p);
-    simvfs_free(kept);
-    return 0;
-}
-
-static void begin(void)
-{
-    pair_begin(p, true);
-    simvfs_reset(kept, 1);
-    simvfs_copy(kept, p->disk);
-}
-
-static void restore(void)
-{
-    pair_server_from(p, kept);
-}
-
-/* All devices have what the server has. *last is freed by the caller. */
-static struct dump *settled(const char *what)
-{
-    struct dump *last = calloc(1, sizeof *last), *t = calloc(1, sizeof *t);
-    assert_non_null(last);
-    assert_non_null(t);
-    pair_settle(p);
-    pair_fresh(p);
-    device_dump(p, &p->d[FRESH], last);
-    for (size_t k = HERE; k <= THERE; k++) {
-        device_dump(p, &p->d[k], t);
-        bool same = t->n == last->n;
-        for (size_t i = 0; same && i < t->n; i++)
-            same = !strcmp(t->v[i].path, last->v[i].path) &&
-                   !strcmp(t->v[i].value, last->v[i].value) && t->v[i].nlink == last->v[i].nlink;
-        if (!same) {
-            dump_print(k == HERE ? "here" : "there", t);
-            dump_print("the server", last);
-            fail_msg("%s: the trees differ", what);
-        }
-    }
-    free(t);
-    return last;
-}
-
-static bool has_line(const struct dump *t, const struct dump_line *l)
-{
-    for (size_t i = 0; i < t->n; i++)
-        if (!strcmp(t->v[i].path, l->path) && !strcmp(t->v[i].value, l->value))
-            return true;
-    return false;
-}
-
-/* Every block of a device's own (their numbers are 20 and more) that `before` shows is in `last`.
- */
-static void assert_written(const char *what, const struct dump *before, const struct dump *last)
-{
-    for (size_t i = 0; i < before->n; i++)
-        for (const char *t = before->v[i].value; (t = strstr(t, "=#")); t += 2) {
-            char mark[16];
-            bool found = false;
-            if (strtoul(t + 2, NULL, 10) < PAIR_TAGS_HERE)
-                continue;
-            snprintf(mark, sizeof mark, "=#%lu", strtoul(t + 2, NULL, 10));
-            for (size_t k = 0; k < last->n; k++)
-                found |= strstr(last->v[k].value, mark) != NULL;
-            if (!found) {
-                dump_print("before", before);
-                dump_print("in the end", last);
-                fail_msg("%s: block %s is lost", what, mark);
-            }
-        }
-}
-
-static unsigned copies(const struct dump *t)
-{
-    unsigned n = 0;
-    for (size_t i = 0; i < t->n; i++)
-        n += strstr(t->v[i].path, "conflicted copy") != NULL;
-    return n;
-}
+#include "restored.h"
 
 /* ---- one change ------------------------------------------------------------------------------ */
 /* What a device had committed and the server lost is there again as it was; nobody is told of a
@@ -181,14 +73,7 @@ static void parted(const char *op, const struct place *at, const char *op2, cons
     restore();
     assert_int_equal(pair_do(p, there, THERE, at2, op2), 0);
     device_commit(p, there);
-    for (unsigned i = 0; i < 3; i++) { /* the head passes what here knows of */
-        struct core_attr set = {.mode = 0700 + i};
-        assert_int_equal(DEVICE_DO(p, there,
-                                   core_setattr(there->core, &there->who, pair_base(p, "d/h"),
-                                                CORE_SET_MODE, &set, &there->need)),
-                         0);
-        device_commit(p, there);
-    }
+    go_on(there); /* the head passes what here knows of */
     device_dump(p, here, a);
     device_dump(p, there, b);
     struct dump *last = settled(what);
@@ -220,20 +105,6 @@ static void test_every_pair_meets_by_the_usual_rules(void **state)
 
 /* ---- what is not known, what is under way -----------------------------------------------------
  */
-static uint64_t write_new(struct device *d, const char *name, unsigned tag)
-{
-    struct core_attr a;
-    struct m_extent e = {.len = 16, .block = {{0}}};
-    e.block.b[32] = (uint8_t)tag;
-    const struct extent_list l = {.v = &e, .n = 1};
-    assert_int_equal(DEVICE_DO(p, d,
-                               core_create(d->core, &d->who, pair_base(p, "d"), bytes_str(name),
-                                           NODE_REG, 0644, 0, bytes_of(NULL, 0), &a, &d->need)),
-                     0);
-    assert_int_equal(DEVICE_DO(p, d, core_write(d->core, &d->who, a.node, 0, 16, &l, true)), 0);
-    return a.node;
-}
-
 /* Who only knows a file's name does not make an empty one of it; who knows it brings it, whoever
  * comes first. */
 static void test_content_that_is_not_known_is_not_made_up(void **state)
@@ -472,7 +343,7 @@ static void test_a_directory_in_the_place_of_a_removed_one(void **state)
     begin();
     uint64_t old = make_dir(here, dir, "made");
     device_commit(p, here);
-    simvfs_copy(kept, p->disk);
+    backup();
     remove_dir(here, dir, "made");
     device_commit(p, here);
     make_dir(here, make_dir(here, dir, "made"), "in it");
@@ -635,5 +506,5 @@ int main(void)
         cmocka_unit_test(test_another_journal_is_refused),
     };
     simvfs_quick();
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, restored_setup, restored_teardown);
 }

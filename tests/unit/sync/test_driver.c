@@ -536,6 +536,32 @@ static void what_a_restored_server_lacks_goes_on_being_told(void **state)
     assert_true(status_says("last_error", NULL));
 }
 
+/* Where a restored server's journal and ours part is forgotten meanwhile: what is known is compared
+ * with what the server has now. Nothing is given up, and the server not asked without a pause. */
+static void what_they_parted_from_is_forgotten(void **state)
+{
+    (void)state;
+    start();
+    struct m_watch w = {.ns = NS, .sjid = 50};
+    answer(call_wait("wait"), &m_wait_ans_desc,
+           &(struct m_wait_ans){.changed = &w, .changed_n = 1});
+    const struct m_list_ans parted = {.other = true, .common = 2, .resync = 50};
+    for (unsigned i = 0; i < 2; i++)
+        answer(call_wait("list"), &m_list_ans_desc, &parted);
+    answer_error(call_wait("readdir"), -ESTALE);
+    answer_error(call_wait("readdir"), -ESTALE);
+    int64_t before = now_ms();
+    for (unsigned i = 0; i < 2; i++)
+        answer(call_wait("list"), &m_list_ans_desc, &parted);
+    assert_true(now_ms() - before >= 50);
+    for (unsigned i = 0; i < 2; i++)
+        answer(call_wait("readdir"), &m_readdir_ans_desc, &(struct m_readdir_ans){0});
+    const struct m_list_ans rest = {.cursor = bytes_str("50"), .head = 50};
+    answer(call_wait("list"), &m_list_ans_desc, &rest);
+    assert_int_equal(comparisons, 1);
+    assert_int_equal(cursor, 50);
+}
+
 static void background_uploads_before_it_takes_the_lane(void **state)
 {
     (void)state;
@@ -639,6 +665,7 @@ int main(void)
         T(a_barrier_in_vain_flushes_and_times_out),
         T(a_local_barrier_waits_for_the_disk_alone),
         T(what_a_restored_server_lacks_goes_on_being_told),
+        T(what_they_parted_from_is_forgotten),
         T(status_says_what_is_waited_for),
         T(background_uploads_before_it_takes_the_lane),
         T(background_leaves_out_what_a_barrier_committed),

@@ -432,11 +432,20 @@ int core_requests_answer(struct core *c, uint64_t ns, const struct m_requests_an
     open_requests -= (unsigned)a->requests_n;
     return 0;
 }
+int core_parted_at(struct core *c, uint64_t ns, uint64_t common, uint64_t head, uint64_t floor,
+                   uint64_t *at)
+{
+    (void)c;
+    assert_int_equal(ns, NS);
+    *at = common < floor ? head : common;
+    return 0;
+}
 int core_resync_new(struct core_resync **out, struct core *c, uint64_t ns, uint64_t at,
-                    uint64_t mark)
+                    uint64_t mark, uint64_t common)
 {
     (void)c;
     (void)mark;
+    (void)common;
     assert_int_equal(ns, NS);
     assert_int_equal(open_requests, 0);
     *out = calloc(1, sizeof **out);
