@@ -624,10 +624,10 @@ static bool view_quiet(struct client *c, const struct view *v, bool parked)
         return true;
     if (v->lane.phase != LANE_IDLE || v->records.ans.records_n || v->resync.on)
         return false;
-    if (core_ns_status(c->core, v->ns, &n) || n.cursor != server_head(c->s, v->ns))
+    if (core_ns_get(c->core, v->ns, &n) || n.cursor != server_head(c->s, v->ns) ||
+        core_ns_pending(c->core, v->ns, &n))
         return false;
-    bool clean = n.pending_nodes == 0 && n.pending_bytes == 0;
-    return clean ||
+    return n.pending_nodes == 0 ||
            (parked && v->lane.nothing >= NOTHING_ENOUGH && (n.parked || n.role < ROLE_EDITOR));
 }
 

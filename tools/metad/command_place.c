@@ -166,7 +166,7 @@ static int change_assignment(struct cmd *c, bool assign)
     for (size_t k = 0; !r && !assign && k < n; k++, any |= still) {
         r = replicas_leave(c->m, ns.id, v[k].id, c->now_ms, force, c->ar);
         if (!r)
-            r = meta_is_assigned(c->m, ns.id, v[k].id, &still, c->ar);
+            r = c->m->st->ops->assigned_to(c->m->st, ns.id, v[k].id, &still);
     }
     if (!r && any)
         r = cmd_say_silent(c, v, n);
@@ -418,7 +418,7 @@ static int evacuate_ns(struct evacuation *e, uint64_t server, uint64_t id)
     if (!r && !goes)
         r = meta_touch_members(c->m, id, c->ar);
     if (!r)
-        r = meta_is_assigned(c->m, id, server, &still, c->ar);
+        r = c->m->st->ops->assigned_to(c->m->st, id, server, &still);
     e->changed |= !goes || !still;
     if (!r)
         r = ops->assigned(c->m->st, id, &v, &n, c->ar);

@@ -209,8 +209,7 @@ int meta_gc(struct meta *m, int64_t now_ms, struct meta_gc_sums *sums, bool *mor
 /* ---- removed -------------------------------------------------------------------------------- */
 /* Whether the server is to have the block after all: something refers to it again, and nobody was
  * told to remove it. */
-static int wanted_again(struct meta *m, const struct gone_row *g, uint64_t server, bool *yes,
-                        struct arena *ar)
+static int wanted_again(struct meta *m, const struct gone_row *g, uint64_t server, bool *yes)
 {
     uint64_t len;
     *yes = false;
@@ -219,7 +218,7 @@ static int wanted_again(struct meta *m, const struct gone_row *g, uint64_t serve
     int r = m->st->ops->block_get(m->st, g->ns, &g->block, &len);
     if (r)
         return r == -ENOENT ? 0 : r;
-    return meta_is_assigned(m, g->ns, server, yes, ar);
+    return m->st->ops->assigned_to(m->st, g->ns, server, yes);
 }
 
 static int order(struct meta *m, const struct server_row *s, uint64_t generation, int64_t now_ms,
@@ -234,7 +233,7 @@ static int order(struct meta *m, const struct server_row *s, uint64_t generation
     for (size_t k = 0; k < n && !r; k++) {
         bool wanted;
         uint64_t from_now = v[k].generation > generation ? v[k].generation : generation;
-        r = wanted_again(m, &v[k], s->id, &wanted, ar);
+        r = wanted_again(m, &v[k], s->id, &wanted);
         if (!r)
             r = ops->gone_order(m->st, v[k].ns, &v[k].block, s->id, wanted ? 0 : from_now,
                                 wanted ? GONE : GONE_ORDERED, now_ms);

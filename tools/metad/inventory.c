@@ -50,7 +50,7 @@ static int is_assigned(struct inventory *v, uint64_t ns)
     if (v->ns == ns)
         return 0;
     v->ns = ns;
-    return meta_is_assigned(v->m, ns, v->s.id, &v->assigned, v->ar);
+    return v->m->st->ops->assigned_to(v->m->st, ns, v->s.id, &v->assigned);
 }
 
 static bool is_recorded(const struct inventory *v, const struct holder_row *h, size_t n)

@@ -241,17 +241,6 @@ uint64_t meta_heard_since(int64_t now_ms)
     return now_ms > META_SILENT_MS ? (uint64_t)now_ms - META_SILENT_MS : 0;
 }
 
-int meta_is_assigned(struct meta *m, uint64_t ns, uint64_t server, bool *is, struct arena *ar)
-{
-    struct server_row *v;
-    size_t n;
-    int r = m->st->ops->assigned(m->st, ns, &v, &n, ar);
-    *is = false;
-    for (size_t k = 0; !r && k < n; k++)
-        *is |= v[k].id == server;
-    return r;
-}
-
 int meta_access(struct meta *m, const struct meta_caller *who, uint64_t ns, struct ns_row *row,
                 uint64_t *role, struct arena *ar, char *why)
 {
@@ -263,7 +252,7 @@ int meta_access(struct meta *m, const struct meta_caller *who, uint64_t ns, stru
     if (!r && who->account)
         r = m->st->ops->member_role(m->st, ns, who->account, role);
     else if (!r && who->server)
-        r = meta_is_assigned(m, ns, who->server, &sees, ar);
+        r = m->st->ops->assigned_to(m->st, ns, who->server, &sees);
     if (sees)
         *role = ROLE_VIEWER;
     if (r && r != -ENOENT)

@@ -57,9 +57,6 @@ unsigned long long meta_silent_s(const struct server_row *s, int64_t now_ms);
 /* Whether the block server judges no more by what it reads (m_beat_req.distrusts): as last told. */
 int meta_distrusts(struct meta *m, uint64_t server, bool *distrusts);
 
-/* Whether the block server is assigned to the namespace, leaving it or not. */
-int meta_is_assigned(struct meta *m, uint64_t ns, uint64_t server, bool *is, struct arena *ar);
-
 /* Whether a caller that knows the journal up to an SJID by this mark means this one: 0, or -ESTALE
  * with why. Where the mark is not known (0), or no longer, it is believed. */
 int meta_same_journal(struct meta *m, const struct ns_row *row, uint64_t sjid, uint64_t mark,

@@ -269,7 +269,7 @@ int meta_list(struct meta *m, const struct meta_caller *who, const struct m_list
         return meta_read_end(m, r);
     a->head = row.head;
     if (q->server)
-        r = meta_is_assigned(m, q->ns, q->server, &assigned, ar);
+        r = m->st->ops->assigned_to(m->st, q->ns, q->server, &assigned);
     if (!assigned) {
         r = meta_fail(why, -EINVAL, "list: block server %llu is not assigned to the namespace",
                       (unsigned long long)q->server);

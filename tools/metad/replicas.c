@@ -177,11 +177,13 @@ static int fill_replica_ns(struct meta *m, const struct meta_caller *who, uint64
     int r = m->st->ops->ns_get(m->st, ns, &row, ar);
     if (!r)
         r = m->st->ops->assigned(m->st, ns, &v, &n, ar);
+    bool leaving = false;
     for (size_t k = 0; !r && k < n; k++) {
+        leaving |= v[k].leaving;
         if (v[k].leaving)
             r = replicas_let_go(m, ns, v[k].id, now_ms, false, ar);
     }
-    if (!r)
+    if (!r && leaving)
         r = m->st->ops->assigned(m->st, ns, &v, &n, ar);
     if (!r) /* after the letting go, which takes back what was sealed before */
         r = keys_time(m, now_ms, &sealed_ms);
@@ -373,14 +375,14 @@ int meta_backlog(struct meta *m, const struct meta_caller *who, const struct m_b
 
 /* ---- stored --------------------------------------------------------------------------------- */
 static int stored(struct meta *m, const struct server_row *s, const struct m_stored_req *q,
-                  int64_t now_ms, struct m_stored_ans *a, struct arena *ar)
+                  int64_t now_ms, struct m_stored_ans *a)
 {
     uint64_t ns = 0;
     bool is = false;
     for (size_t k = 0; k < q->blocks_n; k++) {
         const struct m_stored *b = &q->blocks[k];
         uint64_t len;
-        int r = b->ns == ns ? 0 : meta_is_assigned(m, b->ns, s->id, &is, ar);
+        int r = b->ns == ns ? 0 : m->st->ops->assigned_to(m->st, b->ns, s->id, &is);
         ns = b->ns;
         if (!r)
             r = m->st->ops->block_get(m->st, ns, &b->block, &len);
@@ -416,7 +418,7 @@ int meta_stored(struct meta *m, const struct meta_caller *who, const struct m_st
     if (!r && !opening_is(&s, q->incarnation, q->run))
         r = -EAGAIN;
     if (!r)
-        r = stored(m, &s, q, now_ms, a, ar);
+        r = stored(m, &s, q, now_ms, a);
     r = meta_change_end(m, r);
     if (r == -EAGAIN)
         return meta_fail(why, r, "stored: the storage is not the one that was last reported");

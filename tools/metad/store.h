@@ -242,6 +242,8 @@ struct store_ops {
                     struct arena *ar); /* by priority, those that leave last */
     /* Also changes the priority of one that is assigned. */
     int (*assign)(struct store *s, uint64_t ns, uint64_t server, uint64_t priority);
+    /* Whether it is one of them, leaving or not. */
+    int (*assigned_to)(struct store *s, uint64_t ns, uint64_t server, bool *is);
     int (*unassign)(struct store *s, uint64_t ns, uint64_t server);
     int (*leave)(struct store *s, uint64_t ns, uint64_t server, bool leaving);
     /* Whether a block that is present there would have fewer than `copies` elsewhere, as far as

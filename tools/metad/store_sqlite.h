@@ -120,6 +120,7 @@ int sq_member_set(struct store *s, uint64_t ns, uint64_t account, uint64_t role)
 int sq_member_list(struct store *s, uint64_t ns, struct member_row **v, size_t *n,
                    struct arena *ar);
 int sq_assigned(struct store *s, uint64_t ns, struct server_row **v, size_t *n, struct arena *ar);
+int sq_assigned_to(struct store *s, uint64_t ns, uint64_t server, bool *is);
 int sq_assign(struct store *s, uint64_t ns, uint64_t server, uint64_t priority);
 int sq_unassign(struct store *s, uint64_t ns, uint64_t server);
 int sq_mount_add(struct store *s, const struct mount_row *m);

@@ -3,6 +3,7 @@
 #include "store_sqlite.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 static struct bytes hash_bytes(const uint8_t hash[STORE_HASH_LEN])
@@ -355,16 +356,37 @@ int sq_server_list(struct store *s, struct server_row **v, size_t *n, struct are
                        n, ar);
 }
 
+static int by_rank(const void *a, const void *b)
+{
+    const struct server_row *x = a, *y = b;
+    if (x->leaving != y->leaving)
+        return x->leaving ? 1 : -1;
+    if (x->priority != y->priority)
+        return x->priority < y->priority ? -1 : 1;
+    return x->id < y->id ? -1 : x->id > y->id;
+}
+
 int sq_assigned(struct store *s, uint64_t ns, struct server_row **v, size_t *n, struct arena *ar)
 {
-    return server_rows(s,
-                       sq_bind(s,
-                               "SELECT " SERVER_COLS ", priority, leaving FROM placed "
-                               "JOIN server ON id = server WHERE ns = ? "
-                               "ORDER BY leaving, priority, id "
-                               "LIMIT ?",
-                               "ii", ns, (uint64_t)CANDIDATES_MAX),
-                       v, n, ar);
+    int r = server_rows(s,
+                        sq_bind(s,
+                                "SELECT " SERVER_COLS ", priority, leaving FROM placed "
+                                "JOIN server ON id = server WHERE ns = ? LIMIT ?",
+                                "ii", ns, (uint64_t)CANDIDATES_MAX),
+                        v, n, ar);
+    if (*n > 1) /* here: a sorter of SQLite's for rows so wide costs as much as reading them */
+        qsort(*v, *n, sizeof **v, by_rank);
+    return r;
+}
+
+int sq_assigned_to(struct store *s, uint64_t ns, uint64_t server, bool *is)
+{
+    sqlite3_stmt *st =
+        sq_bind(s, "SELECT 1 FROM placed WHERE ns = ? AND server = ?", "ii", ns, server);
+    int r = sq_step(s, st);
+    sq_done(st);
+    *is = r > 0;
+    return r < 0 ? r : 0;
 }
 
 /* Presence that is recorded for it may stay: it counts for assigned servers only, and the number is

@@ -400,6 +400,7 @@ const struct store_ops sq_ops = {
     .member_set = sq_member_set,
     .member_list = sq_member_list,
     .assigned = sq_assigned,
+    .assigned_to = sq_assigned_to,
     .assign = sq_assign,
     .unassign = sq_unassign,
     .leave = sq_leave,
