@@ -322,6 +322,9 @@ bool core_has_base(struct core *c, uint64_t node);
  * server has it. -ENOENT: it has nothing there, or nothing pending is in the block; -EBUSY: it is
  * sent. */
 int core_block_lost(struct core *c, uint64_t node, const struct block_id *id);
+/* Content of a new file is in a block that is nowhere any more: names that it took from files of
+ * the server are theirs again, and it has a conflicted copy's. -ENOENT: it took none. */
+int core_name_lost(struct core *c, uint64_t node, int64_t now, struct core_effects *fx);
 /* An answer to a commit. MISSING changes nothing (the caller uploads and sends the same plan
  * again). */
 int core_commit_answer(struct core *c, uint64_t ns, uint64_t request, const struct m_commit_ans *a,

@@ -461,6 +461,48 @@ int core_block_lost(struct core *c, uint64_t node, const struct block_id *id)
     return core_leave(c, err ? err : any ? 0 : -ENOENT);
 }
 
+/* The node goes aside, and the name is the file's again that the server has there. */
+static int name_back(struct core *c, const struct nrow *n, struct erow *e, bool first, int64_t now,
+                     struct core_effects *fx)
+{
+    int err = 0;
+    if (first) /* before it has no name */
+        err = rebase_aside(c, n->ns, e->parent, erow_name(e), n->id, n->type, now, fx);
+    if (!err)
+        err = entry_assign(c, e, e->base_node, e->base_type, now);
+    effect_entry(fx, n->ns, e->parent, erow_name(e), e->node);
+    return err;
+}
+
+int core_name_lost(struct core *c, uint64_t node, int64_t now, struct core_effects *fx)
+{
+    cleanup_ids struct ids names = {0};
+    struct nrow n;
+    bool any = false;
+    int err = core_begin(c);
+    if (err)
+        return err;
+    err = node_get(c, node, &n);
+    if (!err && has_base(&n))
+        err = -ENOENT;
+    if (!err)
+        err = entry_ids(c, BY_NODE, node, &names);
+    for (size_t i = 0; !err && i < names.n; i++) {
+        struct erow e;
+        struct nrow old;
+        err = entry_by_id(c, names.v[i], &e);
+        if (err || !e.base_node || e.base_node == node || e.base_type != NODE_REG || e.request)
+            continue;
+        err = node_get(c, e.base_node, &old);
+        if (!err)
+            err = name_back(c, &n, &e, !any, now, fx);
+        any |= !err;
+        if (err == -ENOENT) /* it is not known here */
+            err = 0;
+    }
+    return core_leave(c, err ? err : any ? 0 : -ENOENT);
+}
+
 int core_truncate(struct core *c, const struct core_who *who, uint64_t node, uint64_t size,
                   struct core_need *need)
 {

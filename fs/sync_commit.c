@@ -368,16 +368,26 @@ static bool refers(const struct m_node_change *n, const struct block_id *id)
 }
 
 /* After a loss of power: of what was never synced, such a block was. The file is again as the
- * server has it there, as it would be on a local disk. */
+ * server has it there, as it would be on a local disk; a name that a new file took, with what was
+ * in it, is the old one's again. */
 static void lane_give_back(struct sync *s, struct sync_ns *ns, const struct m_changes *m,
                            const struct block_id *lost)
 {
     for (size_t i = 0; i < m->nodes_n; i++) {
-        struct log_where where = {.ns = ns->id, .node = m->nodes[i].node};
-        if (refers(&m->nodes[i], lost) && core_block_lost(s->fs->core, m->nodes[i].node, lost) == 0)
+        uint64_t node = m->nodes[i].node;
+        struct log_where where = {.ns = ns->id, .node = node};
+        struct core_effects fx = {0};
+        if (!refers(&m->nodes[i], lost))
+            continue;
+        if (core_block_lost(s->fs->core, node, lost) == 0)
             log_about(s->fs->log, LOG_L_WARN, &where,
                       "power was lost before what was written here was synced: where that is gone, "
                       "the file is as it was before");
+        else if (core_name_lost(s->fs->core, node, fs_now(), &fx) == 0)
+            log_about(s->fs->log, LOG_L_WARN, &where,
+                      "power was lost before what was written here was synced: the file that it "
+                      "took the name of has it again; what is left is in a conflicted copy");
+        sync_effects(s, &fx);
     }
     ns->lane.lost = 0;
 }

@@ -141,9 +141,12 @@ os.close(fd)
 PY
 WATCHED=/blocks device "fsync=commit,timeout=5" watched
 python3 "$work/over.py" "$a/$c/db" make || fail "a new file: fsync failed"
+python3 "$work/over.py" "$a/$c/doc" make || fail "a new file: fsync failed"
 eventually 20 cmp -s "$a/$c/db" "$b/$c/db"
+eventually 20 cmp -s "$a/$c/doc" "$b/$c/doc"
 servers STOP
 python3 "$work/over.py" "$a/$c/db" loose
+head -c 5000 /dev/urandom >"$a/$c/saved" && mv "$a/$c/saved" "$a/$c/doc" # as some programs save
 power_off
 killed # the next start knows it, too
 servers CONT
@@ -152,6 +155,8 @@ eventually 20 zeros
 python3 "$work/over.py" "$a/$c/db" synced || fail "after power loss: fsync of the file that lost what was not synced"
 eventually 20 cmp -s "$a/$c/db" "$b/$c/db"
 ! zeros || fail "what was fsynced after power loss is not there"
+eventually 20 cmp -s "$a/$c/doc" "$b/$c/doc"
+cmp -s "$a/$c/doc" <(head -c 300000 /dev/zero) || fail "what was fsynced under the name is not there any more"
 must grep -q "power was lost before what was written here was synced" "$lab/log/$c.log"
 over
 

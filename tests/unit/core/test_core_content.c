@@ -325,6 +325,34 @@ static void test_what_was_never_synced_goes_back(void **state)
     assert_content(w, g, "0+10=2@0");
 }
 
+/* As an editor saves, without a sync: what was there before is there again. */
+static void test_a_name_goes_back_to_what_had_it(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG), g;
+    write_block(w, f, 0, 100, 1);
+    commit_all(w);
+    g = make(w, ROOT, "g", NODE_REG);
+    write_block(w, g, 0, 50, 2);
+    assert_int_equal(core_name_lost(w->core, g, w->who.now, &w->fx), -ENOENT); /* all its own */
+    assert_int_equal(rename_to(w, ROOT, "g", ROOT, "f", 0), 0);
+    assert_int_equal(core_name_lost(w->core, f, w->who.now, &w->fx), -ENOENT);
+    planned(w, g);
+    assert_int_equal(core_name_lost(w->core, g, w->who.now, &w->fx), -ENOENT); /* it is sent */
+    assert_int_equal(answer(w, COMMIT_REFUSED, ROW_NODE_CONTENT, g, NULL, REFUSED_INVALID), 0);
+    assert_int_equal(core_name_lost(w->core, g, w->who.now, &w->fx), 0);
+    assert_int_equal(node_at(w, ROOT, "f"), f);
+    assert_int_equal(attr(w, f).nlink, 1);
+    assert_content(w, f, "0+100=1@0");
+    assert_int_equal(attr(w, g).nlink, 1);
+    assert_content(w, g, "0+50=2@0");
+    planned(w, 0);
+    assert_null(sent_node(w, g)); /* what is kept aside is parked */
+    for (size_t i = 0; i < w->changes.nodes_n; i++)
+        assert_int_equal(w->changes.nodes[i].facets, FACET_TIMES);
+    assert_int_equal(w->changes.entries_n, 0);
+}
+
 /* Every start until what was pending then is committed has to do with it. */
 static void test_a_loss_of_power_is_remembered(void **state)
 {
@@ -374,6 +402,7 @@ int main(void)
         T(test_a_long_file_goes_in_several_commits),
         T(test_next_extent),
         T(test_what_was_never_synced_goes_back),
+        T(test_a_name_goes_back_to_what_had_it),
         T(test_a_loss_of_power_is_remembered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

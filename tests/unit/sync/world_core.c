@@ -278,6 +278,14 @@ bool core_has_base(struct core *c, uint64_t node)
     (void)node;
     return false;
 }
+int core_name_lost(struct core *c, uint64_t node, int64_t now, struct core_effects *fx)
+{
+    (void)c;
+    (void)node;
+    (void)now;
+    (void)fx;
+    return -ENOENT;
+}
 int core_block_lost(struct core *c, uint64_t node, const struct block_id *id)
 {
     (void)c;
