@@ -475,3 +475,24 @@ uint64_t world_creation(struct world *w, struct plan *p, const char *name, enum 
     plan_entry(p, w->alice.root, name, 0, 0, node);
     return node;
 }
+
+const struct m_replica_ns *world_replicas(struct world *w, int s)
+{
+    struct m_replicas_req q = {0};
+    struct m_replicas_ans *a = arena_alloc(&w->ar, sizeof *a);
+    assert_int_equal(meta_replicas(w->m, &w->server_who[s], &q, w->now, a, &w->ar, w->why), 0);
+    for (size_t k = 0; k < a->namespaces_n; k++)
+        if (a->namespaces[k].ns == w->alice.ns)
+            return &a->namespaces[k];
+    return NULL;
+}
+
+const struct m_replica *world_replica(struct world *w, int asks, int of)
+{
+    const struct m_replica_ns *n = world_replicas(w, asks);
+    assert_non_null(n);
+    for (size_t k = 0; k < n->replicas_n; k++)
+        if (n->replicas[k].server == w->server[of])
+            return &n->replicas[k];
+    return NULL;
+}

@@ -127,6 +127,9 @@ void expect_refused(struct world *w, struct plan *p, enum commit_status status,
                     enum refusal reason);
 /* A plan that creates NAME in the root; the rest of it is the caller's. */
 uint64_t world_creation(struct world *w, struct plan *p, const char *name, enum node_type type);
+/* The namespace of alice as the server sees it, and another server in it; NULL: it is not told. */
+const struct m_replica_ns *world_replicas(struct world *w, int s);
+const struct m_replica *world_replica(struct world *w, int asks, int of);
 #define expect_committed(a) assert_int_equal((a).status, COMMIT_COMMITTED)
 
 #endif
