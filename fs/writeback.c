@@ -221,14 +221,33 @@ static void seg_cut(struct wb *w, struct wb_node *n, struct seg *s, size_t len)
     s->cdc = (struct cdc){0};
 }
 
+static void seg_changed(struct seg *s, size_t from, size_t to)
+{
+    s->changed_from = s->rescan && s->changed_from < from ? s->changed_from : from;
+    s->changed_to = s->rescan && s->changed_to > to ? s->changed_to : to;
+    s->rescan = true;
+}
+
+/* A stretch whose beginning is written again and again while it grows is not scanned as a whole
+ * each time: what lies far from the change cannot be a cut, as it was none before. */
 void wb_seg_rescan(struct wb *w, struct wb_node *n, struct seg *s)
 {
+    bool all = false;
     while (s->rescan && wb_seg_load(w, n, s)) {
-        s->cdc = (struct cdc){0};
-        size_t cut = s->len > 0 ? cdc_scan(&s->cdc, s->buf->p, s->len, n->fixed) : 0;
+        size_t cut = 0;
+        all = all || (s->changed_from == 0 && s->changed_to >= s->len);
+        if (all) {
+            s->cdc = (struct cdc){0};
+            cut = s->len > 0 ? cdc_scan(&s->cdc, s->buf->p, s->len, n->fixed) : 0;
+            w->rescanned += s->len;
+        } else {
+            cut = cdc_rescan(&s->cdc, s->buf->p, s->len, s->changed_from, s->changed_to, n->fixed);
+            w->rescanned += s->changed_to - s->changed_from;
+        }
         s->rescan = cut != 0;
         if (cut != 0)
             seg_cut(w, n, s, cut);
+        all = true; /* what is behind a cut begins anew */
     }
 }
 
@@ -254,7 +273,8 @@ static void seg_append(struct wb *w, struct wb_node *n, struct seg *s, const uin
     if (!s->fresh) {
         seg_extend(w, s, p, len);
         if (s->len >= WB_FRESH) {
-            s->fresh = s->rescan = true;
+            s->fresh = true;
+            seg_changed(s, 0, s->len);
             wb_seg_rescan(w, n, s);
         }
         return;
@@ -277,7 +297,8 @@ static void seg_overwrite(struct wb *w, struct wb_node *n, struct seg *s, uint64
     wb_seg_own(w, s, s->len);
     memcpy(s->buf->p + (off - s->off), p, len);
     ranges_add(&s->dirty, off, off + len);
-    s->rescan = s->fresh;
+    if (s->fresh)
+        seg_changed(s, (size_t)(off - s->off), (size_t)(off - s->off) + len);
     s->whole = false;
 }
 
@@ -415,7 +436,10 @@ void wb_truncate(struct wb *w, uint64_t node, uint64_t size)
         } else if (seg_end(s) > size) {
             ranges_remove(&s->dirty, size, seg_end(s));
             s->len = (size_t)(size - s->off);
-            s->rescan = s->fresh;
+            if (s->fresh) /* what is left has no cut; the scan goes on from there */
+                seg_changed(s, s->len, s->len);
+            s->changed_from = s->changed_from < s->len ? s->changed_from : s->len;
+            s->changed_to = s->changed_to < s->len ? s->changed_to : s->len;
             s->whole = false;
         }
     }

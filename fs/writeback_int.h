@@ -25,7 +25,8 @@ struct seg {
     size_t len;         /* 0: where a stretch goes on behind its last cut */
     struct wb_buf *buf; /* NULL: len is 0, or the bytes are in the tree only (nothing dirty) */
     bool fresh;
-    bool rescan;   /* bytes that were scanned for a cut have changed */
+    bool rescan; /* bytes that were scanned for a cut have changed: these, by place in it */
+    size_t changed_from, changed_to;
     bool whole;    /* the tree has exactly these bytes as one block */
     bool promised; /* see wb_promise: of some of its bytes */
     struct cdc cdc;
@@ -76,6 +77,7 @@ struct wb_node {
 struct wb {
     struct wb_owner owner;
     uint64_t max, bytes, seq;
+    uint64_t rescanned; /* bytes looked at again for a cut; for tests */
     struct wb_node *buckets[WB_BUCKETS];
     struct wb_node *oldest, *newest;
     struct job *queue, **queue_end;

@@ -114,3 +114,30 @@ size_t cdc_scan(struct cdc *c, const uint8_t *p, size_t n, size_t fixed)
         *c = (struct cdc){0};
     return cut;
 }
+
+/* *c as after scanning the first n bytes of a block, none of which ends it. */
+static void state_after(struct cdc *c, const uint8_t *p, size_t n)
+{
+    size_t at = n > CDC_MIN ? n - CDC_WINDOW : CDC_MIN - CDC_WINDOW;
+    *c = (struct cdc){.scanned = n};
+    for (; at < n; at++)
+        c->hash = (c->hash << 1) + gear[p[at]];
+}
+
+size_t cdc_rescan(struct cdc *c, const uint8_t *p, size_t n, size_t from, size_t to, size_t fixed)
+{
+    assert(n < CDC_MAX && from <= to && to <= n);
+    size_t end = n - to < CDC_WINDOW ? n : to + CDC_WINDOW, cut = 0;
+    if (fixed) {
+        cut = n >= fixed ? fixed : 0;
+    } else if (from < to) {
+        state_after(c, p, from);
+        cut = scan_content(c, p + from, end - from);
+        cut += cut ? from : 0;
+    }
+    if (cut || fixed)
+        *c = (struct cdc){.scanned = cut ? 0 : n};
+    else
+        state_after(c, p, n);
+    return cut;
+}

@@ -24,4 +24,9 @@ struct cdc {
  * state is then reset for the next block, which begins behind them), or 0 when no cut lies in them.
  * fixed: cut every `fixed` bytes instead (0: by content). */
 size_t cdc_scan(struct cdc *c, const uint8_t *p, size_t n, size_t fixed);
+
+/* The same for the first n (below CDC_MAX) bytes of a block, p, that were scanned before and had no
+ * cut in them; since then [from, to) have changed. Looks only where these bytes decide. Returns
+ * where the block ends, or 0, and *c is what scanning all n bytes would have left. */
+size_t cdc_rescan(struct cdc *c, const uint8_t *p, size_t n, size_t from, size_t to, size_t fixed);
 #endif

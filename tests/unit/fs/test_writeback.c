@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "writeback.h"
+#include "writeback_int.h"
 
 #define NODE 7
 #define FILE_MAX (24u << 20)
@@ -296,6 +296,44 @@ static void cuts_ignore_timing(void **state)
     free(p);
 }
 
+/* A header that is written anew each time the file has grown: the same cuts, and the stretch is not
+ * scanned anew each time. */
+static void cuts_where_the_beginning_changes(void **state)
+{
+    (void)state;
+    enum { STEP = 4096, HEADER = 512 };
+    size_t n = 6 << 20;
+    uint8_t *p = malloc(n);
+    assert_non_null(p);
+    noise(p, n, 11);
+    cleanup_extents struct extent_list want = {0};
+    write_all(p, n, n, 0, 256 << 20, &want);
+    assert_true(want.n >= 3);
+    size_t at = 0, cut = (size_t)want.v[0].len; /* of the first block */
+    struct fake f;
+    begin(&f, 1, 256 << 20);
+    for (; at + STEP < cut; at += STEP) {
+        uint8_t header[HEADER];
+        noise(header, HEADER, at);
+        write_at(&f, at, p + at, STEP);
+        write_at(&f, 0, header, HEADER);
+    }
+    write_at(&f, 0, p, HEADER);
+    write_at(&f, at, p + at, n - at);
+    assert_in_range(f.wb->rescanned, 1, 2 * cut);
+    wb_close(f.wb, NODE);
+    while (!wb_idle(f.wb, NODE)) {
+        pthread_mutex_unlock(&f.lock);
+        usleep(200);
+        pthread_mutex_lock(&f.lock);
+    }
+    assert_int_equal(f.tree.n, want.n);
+    for (size_t i = 0; i < want.n; i++)
+        assert_memory_equal(&f.tree.v[i], &want.v[i], sizeof(want.v[i]));
+    end(&f);
+    free(p);
+}
+
 static void rewrite_in_place(void **state)
 {
     (void)state;
@@ -559,6 +597,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_against_array),
         cmocka_unit_test(cuts_ignore_timing),
+        cmocka_unit_test(cuts_where_the_beginning_changes),
         cmocka_unit_test(rewrite_in_place),
         cmocka_unit_test(what_replaces_promised_bytes_is_durable),
         cmocka_unit_test(small_file_is_hashed_once),

@@ -206,6 +206,49 @@ static void fixed_cuts(void **state)
     assert_same_cuts(&c, &pieces);
 }
 
+/* After a change inside a block the places that it decides are looked at, and give what scanning
+ * all of it gives: mostly nothing, and a cut where the bytes before one were put. */
+static void changes_decide_what_is_near(void **state)
+{
+    const uint8_t *data = *state;
+    struct cuts all;
+    cut_all(&all, data, 32u << 20, 32u << 20, 0);
+    uint8_t *p = malloc(CDC_MAX);
+    uint64_t rng = 5;
+    unsigned cuts = 0;
+    for (unsigned round = 0; round < 200; round++) {
+        size_t k = 1 + (size_t)(next(&rng) % (all.n - 1)), start = all.at[k - 1];
+        size_t n = (size_t)(next(&rng) % (all.at[k] - start)), to, from;
+        size_t len = (size_t)(next(&rng) % 200);
+        memcpy(p, data + start, n);
+        len = len < n ? len : n;
+        from = n > len ? (size_t)(next(&rng) % (n - len)) : 0;
+        if (round % 2 && n > CDC_NORMAL + len)
+            from = CDC_NORMAL + (size_t)(next(&rng) % (n - len - CDC_NORMAL));
+        to = from + len;
+        for (size_t i = from; i < to; i++)
+            p[i] = (uint8_t)next(&rng);
+        if (round % 2 && len >= 64) /* a place that is a cut wherever the block begins */
+            memcpy(p + from, data + all.at[k] - 64, 64);
+        if (round % 4 == 1 && len >= 64) { /* … because of one of its bytes, long before */
+            from += 13;
+            to = from + 1;
+        }
+        struct cdc again = {.hash = 99, .scanned = 7}, whole = {0};
+        size_t cut = cdc_scan(&whole, p, n, 0);
+        assert_int_equal(cdc_rescan(&again, p, n, from, to, 0), cut);
+        assert_int_equal(again.scanned, whole.scanned);
+        assert_int_equal(again.hash, whole.hash);
+        cuts += cut != 0;
+    }
+    assert_true(cuts > 10);
+    struct cdc c;
+    assert_int_equal(cdc_rescan(&c, p, 5000, 10, 20, 8192), 0);
+    assert_int_equal(c.scanned, 5000);
+    assert_int_equal(cdc_rescan(&c, p, 5000, 10, 20, 4096), 4096);
+    free(p);
+}
+
 static int set_up(void **state)
 {
     *state = random_data(DATA_LEN, 1);
@@ -228,6 +271,7 @@ int main(void)
         cmocka_unit_test(runs_give_largest_blocks),
         cmocka_unit_test(insertion_is_local),
         cmocka_unit_test(fixed_cuts),
+        cmocka_unit_test(changes_decide_what_is_near),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
