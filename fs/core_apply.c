@@ -463,10 +463,27 @@ static int name_again(struct apply *w, const struct nrow *n, const struct m_entr
     return err;
 }
 
+/* What was to be moved to a name that a forgotten commit of our own has given to something else is
+ * where the server has it: that is not removed because it was to be moved. */
+static int move_superseded(struct apply *w, uint64_t node)
+{
+    struct nrow n;
+    size_t names;
+    int err = node_names(w->c, node, 1, &names);
+    if (!err && !names)
+        err = node_get(w->c, node, &n);
+    if (err || names)
+        return err == -ENOENT ? 0 : err;
+    err = rebase_restore(w->c, node, w->fx);
+    return err || !is_dir(n.type) ? err : rebase_cycles(w->c, node, w->fx);
+}
+
 /* A directory lives on because of what lives on in it: until nothing changes. */
 static int keep_alive(struct apply *w)
 {
     int err = 0;
+    for (size_t i = 0; !err && w->supersedes && i < w->lost.n; i++)
+        err = move_superseded(w, w->lost.v[i]);
     for (bool again = true; again && !err;) {
         again = false;
         for (size_t i = 0; !err && i < w->lost.n; i++) {

@@ -734,8 +734,8 @@ static int go_back(struct core_resync *r, int64_t now, struct core_effects *fx)
     if (!err)
         err = tree_step(r->c->t, s);
     if (!err && exact)
-        return lost_take(r->c, r->ns, &r->rec, now, &r->lost, fx);
-    if (!err)
+        err = lost_take(r->c, r->ns, &r->rec, now, &r->lost, fx);
+    else if (!err)
         err = parted_take(r->c, r->ns, &r->rec, r->common, &r->equal, now, &r->lost, fx);
     return err ? err : forget_xattrs(r);
 }

@@ -86,6 +86,10 @@ static void power_lost(struct client *c)
     struct rng r = rng_of(c->s->seed, 12, c->s->step * CLIENTS_MAX + c->index);
     ledger_power_lost(&c->s->ledger, c->index, c->s->p.lossy ? &r : NULL);
     observer_parted(&c->s->observer, c->index, 0);
+    if (c->s->server.restored) { /* that it had heard of it may be gone, too */
+        c->strange = UINT32_MAX;
+        c->heard = c->next_call;
+    }
 }
 
 /* Starting failed: because the disk does, again, or because of a fault. */

@@ -399,6 +399,40 @@ static void test_a_forgotten_commit_wins_over_what_is_older(void **state)
     assert_clean(w);
 }
 
+/* A move onto another name, of which a forgotten commit says that nothing has it: what was moved
+ * back before that commit is where it was, and no removal of it is sent. */
+static void test_a_forgotten_commit_wins_over_half_a_move(void **state)
+{
+    struct world *w = *state;
+    theirs_make(w, ROOT, "f", THEIRS(1), NODE_REG);
+    theirs_make(w, ROOT, "g", THEIRS(2), NODE_REG);
+    theirs_make(w, ROOT, "d", THEIRS(3), NODE_DIR);
+    theirs_make(w, ROOT, "e", THEIRS(4), NODE_DIR);
+    w->need = (struct core_need){.kind = NEED_PAGE, .ns = NS, .node = THEIRS(4)};
+    assert_int_equal(load_page(w, NULL, 0, false), 0);
+    assert_int_equal(rename_to(w, ROOT, "f", ROOT, "g", 0), 0);
+    assert_int_equal(rename_to(w, ROOT, "d", ROOT, "e", 0), 0);
+    uint64_t h = make(w, ROOT, "d", NODE_REG);
+    world_restart(w, END_KILL); /* both were moved back, and the commit sent, before power loss */
+    world_session(w, w->head + 1, ROLE_EDITOR);
+    rec_begin(w);
+    rec_own(w, 4000);
+    for (unsigned k = 2; k <= 4; k += 2) {
+        struct m_inode *n = rec_inode(w, THEIRS(k), k == 2 ? NODE_REG : NODE_DIR, 0);
+        n->content_rev = n->attr_rev = 1;
+        n->gone = true;
+    }
+    rec_entry(w, ROOT, "g", 0, NODE_NONE);
+    rec_entry(w, ROOT, "e", 0, NODE_NONE);
+    apply(w);
+    assert_int_equal(node_at(w, ROOT, "f"), THEIRS(1));
+    assert_int_equal(node_at(w, ROOT, "d"), THEIRS(3));
+    assert_names(w, ROOT, "d d (conflicted copy, mine, 2023-11-14) f");
+    planned(w, 0);
+    assert_int_equal(w->changes.entries_n, 1); /* what has the place of the directory stays, too */
+    assert_true(sent_entry(w, ROOT, "d (conflicted copy, mine, 2023-11-14)", 0, h));
+}
+
 static void test_a_forgotten_commit_does_not_win_over_what_is_newer(void **state)
 {
     struct world *w = *state;
@@ -889,6 +923,7 @@ int main(void)
         T(test_unclean_start_holds_back),
         T(test_numbers_are_not_used_twice),
         T(test_a_forgotten_commit_wins_over_what_is_older),
+        T(test_a_forgotten_commit_wins_over_half_a_move),
         T(test_a_forgotten_commit_does_not_win_over_what_is_newer),
         T(test_a_directory_that_a_forgotten_commit_took_away_is_gone),
         T(test_times_sent_to_what_is_gone_go_again),

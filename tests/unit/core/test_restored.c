@@ -387,6 +387,31 @@ static void test_a_ctime_that_is_lost(void **state)
     pair_end(p);
 }
 
+/* The only extended attribute of a file, removed in the lost journal: it is there again, for who
+ * removed it, too. */
+static void test_a_lost_removal_of_an_xattr(void **state)
+{
+    uint64_t f = pair_base(p, "d/f");
+    (void)state;
+    begin();
+    assert_int_equal(DEVICE_DO(p, here,
+                               core_setxattr(here->core, &here->who, f, bytes_str("user.a"),
+                                             bytes_str("v"), 0, &here->need)),
+                     0);
+    device_commit(p, here);
+    backup();
+    assert_int_equal(DEVICE_DO(p, here,
+                               core_setxattr(here->core, &here->who, f, bytes_str("user.a"),
+                                             bytes_of(NULL, 0), 0, &here->need)),
+                     0);
+    device_commit(p, here);
+    restore();
+    struct dump *last = settled("an xattr removed");
+    assert_non_null(strstr(dump_find(last, "d/f")->value, "user.a"));
+    pair_end(p);
+    free(last);
+}
+
 /* A commit was answered, and its record is waited for; then the server's journal ends before it. */
 static void test_the_record_of_an_answer_is_lost(void **state)
 {
@@ -500,6 +525,7 @@ int main(void)
         cmocka_unit_test(test_made_in_what_was_removed_in_the_lost_journal),
         cmocka_unit_test(test_a_directory_in_the_place_of_a_removed_one),
         cmocka_unit_test(test_a_ctime_that_is_lost),
+        cmocka_unit_test(test_a_lost_removal_of_an_xattr),
         cmocka_unit_test(test_the_record_of_an_answer_is_lost),
         cmocka_unit_test(test_what_a_session_told_of_is_lost),
         cmocka_unit_test(test_nothing_is_sent_before),
