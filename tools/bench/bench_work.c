@@ -8,7 +8,7 @@
  *   walk DIR cold|warm        list and stat all of it                            W4
  *   overwrite FILE N          4 KiB at a random page, fsync; N times             W5
  *   rename FROM TO                                                               W6
- *   visible A B N new|over    write, fsync, close in A until its bytes are       W7
+ *   visible A B N new|over W  write, fsync, close in A until its bytes are       W7, W8
  *                             read in B; as a new file, or over one that B knows
  *
  * The bytes written are new in every run, so that no block is known to a server already.
@@ -248,7 +248,8 @@ static void save_and_see(struct bench *b, const char *from, const char *to, bool
         sample(b, saved);
 }
 
-static void run_visible(struct bench *b, char **dir, unsigned n, const char *mode)
+static void run_visible(struct bench *b, char **dir, unsigned n, const char *mode,
+                        const char *workload)
 {
     bool over = !strcmp(mode, "over");
     for (unsigned i = 0; i < n; i++) {
@@ -259,7 +260,7 @@ static void run_visible(struct bench *b, char **dir, unsigned n, const char *mod
         if (over)
             save_and_see(b, from, to, true);
         if (i + 1 == n) {
-            snprintf(measure, sizeof measure, "W7.visible-%s", mode);
+            snprintf(measure, sizeof measure, "%s.visible-%s", workload, mode);
             tell_samples(b, measure);
         }
     }
@@ -280,8 +281,8 @@ static int run(struct bench *b, int argc, char **a)
         run_overwrite(b, a[1], (unsigned)atoi(a[2]));
     else if (argc == 3 && !strcmp(what, "rename"))
         run_rename(a[1], a[2]);
-    else if (argc == 5 && !strcmp(what, "visible"))
-        run_visible(b, a + 1, (unsigned)atoi(a[3]), a[4]);
+    else if (argc == 6 && !strcmp(what, "visible"))
+        run_visible(b, a + 1, (unsigned)atoi(a[3]), a[4], a[5]);
     else
         return 2;
     return 0;
