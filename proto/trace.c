@@ -37,7 +37,8 @@ struct place {
 struct log {
     pthread_mutex_t lock; /* places */
     struct place places[LOG_PLACES];
-    int log_fd, trace_fd; /* trace_fd -1: no trace */
+    int log_fd, trace_fd;        /* trace_fd -1: no trace */
+    char *log_path, *trace_path; /* malloc'd; NULL: no file */
     enum log_level level;
     char component[32];
 };
@@ -66,6 +67,8 @@ int log_open(struct log **out, const char *component, const char *log_path, cons
     pthread_mutex_init(&l->lock, NULL);
     l->log_fd = log_fd;
     l->trace_fd = trace_fd;
+    l->log_path = log_path ? strdup(log_path) : NULL;
+    l->trace_path = trace_path ? strdup(trace_path) : NULL;
     l->level = level;
     snprintf(l->component, sizeof(l->component), "%s", component);
     *out = l;
@@ -91,10 +94,32 @@ int log_level_of(const char *word, enum log_level *out)
     return -EINVAL;
 }
 
+/* Who writes a line meanwhile writes it to the one or the other. */
+static int open_again(const char *path, int fd)
+{
+    int fresh = path ? open_append(path) : -ENOENT;
+    int err = !path ? 0 : fresh < 0 ? fresh : dup3(fresh, fd, O_CLOEXEC) < 0 ? -errno : 0;
+    if (fresh >= 0)
+        close(fresh);
+    return err;
+}
+
+void log_reopen(struct log *l)
+{
+    int err = open_again(l->log_path, l->log_fd);
+    if (!err)
+        err = open_again(l->trace_path, l->trace_fd);
+    if (err)
+        log_printf(l, LOG_L_ERROR, "the log or trace file cannot be opened anew: %s",
+                   strerror(-err));
+}
+
 void log_close(struct log *l)
 {
     if (!l)
         return;
+    free(l->log_path);
+    free(l->trace_path);
     if (l->log_fd != STDERR_FILENO)
         close(l->log_fd);
     if (l->trace_fd >= 0)

@@ -22,6 +22,8 @@ struct log; /* log lines and trace lines of one program */
 int log_open(struct log **out, const char *component, const char *log_path, const char *trace_path,
              enum log_level level);
 void log_close(struct log *l);
+/* Goes on in new files where the old ones were moved away; a failure is logged. Any thread. */
+void log_reopen(struct log *l);
 /* Whether lines of the level are written. */
 bool log_shows(const struct log *l, enum log_level level);
 /* error, warn, info or debug. 0 or -EINVAL. */

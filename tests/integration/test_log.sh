@@ -49,4 +49,15 @@ says "$op3" a "refused"
 must curl -s --noproxy '*' --cacert "$lab/metad/ca.pem" -H 'Steadfs-Version: 1' -H 'Steadfs-Op: 1-a request=7' -H 'Authorization: Bearer d.1.x' \
     --data-binary x "$(sed -n 's/^url=//p' "$lab/clients/a/identity")/v1/commit"
 grep -F "1-a request=7" "$log/metad.log" && fail "a name with other characters is in the log"
+
+# what is moved away goes on in a new file, and the server with it
+for name in metad blockd-hq; do
+    must mv "$log/$name.log" "$work/$name.old"
+    must kill -HUP "$(lab pid "$name")"
+    eventually 10 test -e "$log/$name.log"
+done
+must lab steadfs admin admin quota alice --bytes 0
+must cp "$work/new" "$a/later"
+sync "$a/later" || fail "sync after the logs were moved away"
+says "$(op_of metad "committed as")" metad "committed as"
 passed "log"

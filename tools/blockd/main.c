@@ -597,7 +597,12 @@ static void *wait_for_signal(void *arg)
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGUSR1);
-    while (!sigwait(&set, &number) && number == SIGUSR1) {
+    sigaddset(&set, SIGHUP);
+    while (!sigwait(&set, &number) && (number == SIGUSR1 || number == SIGHUP)) {
+        if (number == SIGHUP) {
+            log_reopen(p->log);
+            continue;
+        }
         scrub_now(p->scrub);
         collect_compare(p->collect);
     }
@@ -638,7 +643,7 @@ static int run(struct program *p, char *err)
  * calls that raise them: EPIPE, EFBIG. */
 static void block_signals(void)
 {
-    static const int numbers[] = {SIGTERM, SIGINT, SIGUSR1, SIGPIPE, SIGXFSZ};
+    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGPIPE, SIGXFSZ};
     sigset_t set;
     sigemptyset(&set);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)

@@ -4,7 +4,7 @@
  *
  * SIGTERM and SIGINT are received by a thread of their own (sigwait): on the loop it has all
  * waiters answered and the server drained, so that everything accepted is finished and answered
- * before the process ends with status 0. */
+ * before the process ends with status 0. It also takes SIGHUP: the logs were moved away. */
 #include <errno.h>
 #include <getopt.h>
 #include <pthread.h>
@@ -247,8 +247,9 @@ static void *await_signal(void *arg)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
-    while (sigwait(&set, &signal_number) != 0)
-        ;
+    sigaddset(&set, SIGHUP);
+    while (sigwait(&set, &signal_number) != 0 || signal_number == SIGHUP)
+        log_reopen(e->s->log);
     log_printf(e->s->log, LOG_L_INFO, "signal %d: finishing what is under way", signal_number);
     httpd_post(e->s->httpd, drain, e);
     return NULL;
@@ -261,6 +262,7 @@ static void block_signals(void)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
 }

@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define THREADS 4
@@ -62,6 +63,37 @@ static char *after_time(char *text)
     assert_non_null(end);
     *end = '\0';
     return blank + 1;
+}
+
+/* As logrotate does it: lines go on in a new file, and none is lost. */
+static void files_that_are_moved_away(void **state)
+{
+    struct files *f = *state;
+    struct log *l;
+    char moved[160];
+    snprintf(moved, sizeof(moved), "%s/moved", f->dir);
+    assert_int_equal(log_open(&l, "test", f->log, f->trace, LOG_L_INFO), 0);
+    log_printf(l, LOG_L_INFO, "one");
+    assert_int_equal(rename(f->log, moved), 0);
+    log_printf(l, LOG_L_INFO, "two");
+    log_reopen(l);
+    log_printf(l, LOG_L_INFO, "three");
+    char *old = contents(moved), *new = contents(f->log);
+    assert_non_null(strstr(old, "one\n"));
+    assert_non_null(strstr(old, "two\n"));
+    assert_null(strstr(old, "three"));
+    assert_string_equal(after_time(new), "INFO test: three");
+    free(old);
+    free(new);
+    unlink(f->log);
+    assert_int_equal(mkdir(f->log, 0700), 0); /* it cannot be opened: the old one goes on */
+    log_reopen(l);
+    assert_int_equal(rmdir(f->log), 0);
+    log_close(l);
+    unlink(moved);
+    assert_int_equal(log_open(&l, "test", NULL, NULL, LOG_L_ERROR), 0);
+    log_reopen(l); /* standard error stays */
+    log_close(l);
 }
 
 static void a_trace_line(void **state)
@@ -240,6 +272,7 @@ static void lines_of_threads_do_not_mix(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(files_that_are_moved_away),
         TEST(a_trace_line),
         TEST(at_most_20_ids),
         TEST(log_lines),
