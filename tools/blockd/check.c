@@ -5,6 +5,7 @@
  * stands. */
 #include "check.h"
 
+#include "blockid.h"
 #include "feed.h"
 #include "inventory.h"
 #include "rpc.h"
@@ -68,25 +69,51 @@ static bool pause_for(struct check *c, uint64_t order, int64_t ms)
 
 /* ---- looking ------------------------------------------------------------------------------- */
 
+static void count(struct check *c, uint64_t looked, bool damaged, bool unreadable)
+{
+    pthread_mutex_lock(&c->lock);
+    c->told.looked += looked;
+    c->told.damaged += damaged;
+    c->told.unreadable += unreadable;
+    pthread_mutex_unlock(&c->lock);
+}
+
+/* Something is wrong with it, as far as that is told without reading; or it is to be read. */
+static void look_close(void *arg, const struct block_id *id)
+{
+    struct check *c = arg;
+    int r = atomic_load(&c->stopping) ? -EALREADY : c->o.storage->ops->set_aside(c->o.storage, id);
+    if (r != -EALREADY)
+        c->o.lost(c->o.arg, id, r);
+    count(c, 0, !r, r && r != -EALREADY);
+}
+
 static void look_at(struct check *c, const struct storage_entry *e, bool read)
 {
     const struct storage_ops *ops = c->o.storage->ops;
     int r = read || !ops->probe ? 0 : ops->probe(c->o.storage, &e->id);
-    bool damaged = false, unreadable = false;
-    if (read || r == -EUCLEAN) {
-        r = ops->set_aside(c->o.storage, &e->id);
-        damaged = !r;
-        unreadable = r && r != -EALREADY;
-        if (damaged || unreadable)
-            c->o.lost(c->o.arg, &e->id, r);
-    } else {
-        unreadable = r && r != -ENOENT;
+    bool close = read || r == -EUCLEAN;
+    if (close)
+        look_close(c, &e->id);
+    count(c, 1, false, !close && r && r != -ENOENT);
+}
+
+/* 0; -ECANCELED; -errno. */
+static int survey_all(struct check *c, uint64_t order)
+{
+    struct storage *s = c->o.storage;
+    struct block_id place = {{0}}, upto, end;
+    int r = 0;
+    memset(&end, 0xff, sizeof end);
+    while (!r && !block_id_equal(&place, &end)) {
+        uint64_t looked = 0;
+        r = s->ops->survey(s, &place, &upto, &looked, look_close, c);
+        count(c, looked, false, false);
+        place = upto;
+        if (!r && !pause_for(c, order, 0))
+            r = -ECANCELED;
     }
-    pthread_mutex_lock(&c->lock);
-    c->told.looked++;
-    c->told.damaged += damaged;
-    c->told.unreadable += unreadable;
-    pthread_mutex_unlock(&c->lock);
+    return r;
 }
 
 /* 0; -ECANCELED; -errno: the index cannot be read. */
@@ -180,7 +207,8 @@ static void run(struct check *c, uint64_t order, bool read, bool mend)
     pthread_mutex_lock(&c->lock);
     c->told = (struct m_check){.order = order, .blocks = u.blocks};
     pthread_mutex_unlock(&c->lock);
-    int r = look_at_all(c, order, read);
+    bool survey = !read && c->o.storage->ops->survey;
+    int r = survey ? survey_all(c, order) : look_at_all(c, order, read);
     if (!r && mend)
         take_back(c);
     if (!r)

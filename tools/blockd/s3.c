@@ -147,9 +147,15 @@ static void make_url(const struct s3 *s, struct transfer *t)
             add_escaped(b, t->easy, c->from);
             buf_printf(b, "&");
         }
-        buf_printf(b, "list-type=2&max-keys=%d&prefix=", S3_LIST_MAX);
+        /* in the order of their names: so they are signed */
+        buf_printf(b, "list-type=2&max-keys=%u&prefix=", c->max ? c->max : S3_LIST_MAX);
         add_escaped(b, t->easy, p->prefix);
         add_escaped(b, t->easy, c->key);
+        if (c->after) {
+            buf_printf(b, "&start-after=");
+            add_escaped(b, t->easy, p->prefix);
+            add_escaped(b, t->easy, c->after);
+        }
     } else {
         buf_printf(b, "/%s%s", p->prefix, c->key);
     }

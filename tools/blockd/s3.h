@@ -22,6 +22,8 @@ struct s3_call {
     const uint8_t *hash; /* S3_PUT: SHA-256 of body, 32 bytes, where it is known; else NULL */
     bool if_absent;      /* S3_PUT: only if there is no such object */
     const char *from;    /* S3_COPY: the key to copy; S3_LIST: `next` of the page before, or NULL */
+    const char *after;   /* S3_LIST: only keys behind this one; or NULL */
+    unsigned max;        /* S3_LIST: objects, 0: S3_LIST_MAX */
     size_t answer_max;   /* S3_GET: longer objects are -EFBIG */
 
     struct buf answer; /* out, the caller frees: the object, or the page's text */

@@ -7,6 +7,7 @@
  * before the bytes. */
 #include "s3_index.h"
 
+#include "blockid.h"
 #include "durable.h"
 #include "s3_keys.h"
 #include "token.h"
@@ -170,6 +171,92 @@ static int make_from_listing(struct dir_db *db, struct s3 *s3, const struct s3_p
     free(from);
     free(e.v);
     free(late.v);
+    return r;
+}
+
+/* ---- a listing beside the index ------------------------------------------------------------ */
+
+/* Objects are listed in the order of block ids: the name begins with the id. */
+static int list_after(struct s3 *s3, unsigned max, const struct block_id *after, struct entries *e,
+                      bool *more)
+{
+    static const struct block_id none;
+    struct arena a cleanup_arena = {0};
+    struct s3_page page = {0};
+    char name[DIR_FILE_NAME], key[S3_KEY_MAX];
+    s3_name_make(name, &(struct s3_name){.id = *after});
+    name[2 * BLOCK_ID_LEN] = '0'; /* behind all names of the block, which have a slash there */
+    snprintf(key, sizeof key, S3_KEY_BLOCKS "%s", name);
+    struct s3_call c = {.verb = S3_LIST,
+                        .key = S3_KEY_BLOCKS,
+                        .max = max,
+                        .after = memcmp(after, &none, sizeof none) != 0 ? key : NULL};
+    s3_run(s3, &c, 1);
+    int r = c.err;
+    if (!r)
+        r = s3_page_parse(&page, bytes_of(c.answer.p, c.answer.n), S3_LIST_MAX, &a);
+    if (!r)
+        take_page(&page, s3_place_of(s3), e);
+    *more = page.next;
+    buf_free(&c.answer);
+    return r;
+}
+
+/* The end of what the page tells of: its last block may go on behind it. */
+static void cut(const struct entries *e, bool more, struct block_id *upto)
+{
+    memset(upto, 0xff, sizeof *upto);
+    if (!more || !e->n)
+        return;
+    const struct block_id *last = &e->v[e->n - 1].name.id;
+    size_t n = e->n;
+    while (n && block_id_equal(&e->v[n - 1].name.id, last))
+        n--;
+    *upto = n ? e->v[n - 1].name.id : *last;
+}
+
+/* at: goes on from block to block. */
+static bool listed(const struct entries *e, size_t *at, const struct block_id *id,
+                   const struct dir_place *p)
+{
+    bool found = false;
+    while (*at < e->n && block_id_compare(&e->v[*at].name.id, id) < 0)
+        ++*at;
+    for (size_t i = *at; i < e->n && block_id_equal(&e->v[i].name.id, id) && !found; i++)
+        found = e->v[i].size == p->stored_len && !strcmp(e->v[i].file, p->file);
+    return found;
+}
+
+int s3_index_survey(struct dir_db *db, struct s3 *s3, unsigned max, const struct block_id *after,
+                    struct block_id *upto, uint64_t *looked,
+                    void (*fn)(void *arg, const struct block_id *id), void *arg)
+{
+    enum { ROWS = 256 };
+    struct entries e = {0};
+    struct storage_entry v[ROWS];
+    struct block_id place = *after;
+    bool more, end = false;
+    size_t n, at = 0;
+    int r = list_after(s3, max, after, &e, &more);
+    cut(&e, more, upto);
+    while (!r && !end) {
+        r = dir_db_after(db, &place, v, ROWS, &n);
+        end = !n;
+        for (size_t i = 0; i < n && !r && !end; i++) {
+            struct dir_place p;
+            bool found;
+            end = block_id_compare(&v[i].id, upto) > 0;
+            if (!end)
+                r = dir_db_find(db, 0, &v[i].id, 1, &p, &found);
+            if (end || r)
+                break;
+            place = v[i].id;
+            ++*looked;
+            if (found && !listed(&e, &at, &v[i].id, &p))
+                fn(arg, &v[i].id);
+        }
+    }
+    free(e.v);
     return r;
 }
 

@@ -18,6 +18,13 @@
 /* Opens the index below dir, in step with the bucket; a new session has begun then. 0 or -errno
  * with a line in err (512 bytes). */
 int s3_index_open(struct dir_db **out, const char *dir, struct s3 *s3, struct log *log, char *err);
+/* Compares a part of the index with what the bucket lists: the blocks after `after`, up to *upto,
+ * which is told; all 0xff: to the end. fn is called for those whose object with their bytes is not
+ * there, or has another length, as far as a listing tells. max: objects to list, at least 1.
+ * *looked: blocks, added. 0 or -errno. */
+int s3_index_survey(struct dir_db *db, struct s3 *s3, unsigned max, const struct block_id *after,
+                    struct block_id *upto, uint64_t *looked,
+                    void (*fn)(void *arg, const struct block_id *id), void *arg);
 /* Gives bucket and index another incarnation, which is told. A crash in between has the index made
  * anew at the next start. 0 or -errno. */
 int s3_index_renew(struct dir_db *db, struct s3 *s3, uint8_t fresh[INCARNATION_LEN]);

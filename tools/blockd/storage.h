@@ -107,6 +107,11 @@ struct storage_ops {
      * -EUCLEAN: set_aside is to look; -ENOENT: the block is gone; -EIO: that cannot be told now.
      * NULL: this storage tells nothing without reading. */
     int (*probe)(struct storage *s, const struct block_id *id);
+    /* Instead of probe, where many are told of at once: a part of the blocks, those after `after`
+     * up to *upto, which is told (all 0xff: to the end). fn is called for those that set_aside is
+     * to look at. *looked: blocks, added. NULL, or 0, -EIO. */
+    int (*survey)(struct storage *s, const struct block_id *after, struct block_id *upto,
+                  uint64_t *looked, void (*fn)(void *arg, const struct block_id *id), void *arg);
     /* Raises the generation, durably: what is put from now on is told from what was. */
     int (*raise)(struct storage *s, uint64_t *generation);
     /* Takes blocks away from the namespace, durably, but not those put for it in that generation or

@@ -486,6 +486,13 @@ static int renew(struct storage *s)
     return 0;
 }
 
+static int survey(struct storage *s, const struct block_id *after, struct block_id *upto,
+                  uint64_t *looked, void (*fn)(void *arg, const struct block_id *id), void *arg)
+{
+    struct storage_s3 *d = self(s);
+    return storage_err(s3_index_survey(d->db, d->s3, S3_LIST_MAX, after, upto, looked, fn, arg));
+}
+
 /* ---- the whole ----------------------------------------------------------------------------- */
 
 static void close_s3(struct storage *s)
@@ -507,6 +514,7 @@ static const struct storage_ops ops = {
     .get = get,
     .have = have,
     .set_aside = set_aside,
+    .survey = survey,
     .raise = raise_generation,
     .collect = collect,
     .after = after,

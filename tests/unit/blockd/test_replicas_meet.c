@@ -4,6 +4,7 @@
 #include "world.h"
 
 #include "blockid.h"
+#include "check.h"
 #include "replicas.h"
 #include "replicate_int.h"
 #include "rpc.h"
@@ -475,6 +476,87 @@ static void one_that_is_to_give_it_finds_it_missing(void **state)
     found_missing(*state, false);
 }
 
+/* ---- a check that is ordered ----------------------------------------------------------------- */
+
+static struct block_id doubtful;
+
+/* As a listing would tell: two parts, and what is wrong in the first. */
+static int fake_survey(struct storage *s, const struct block_id *after, struct block_id *upto,
+                       uint64_t *looked, void (*fn)(void *arg, const struct block_id *id),
+                       void *arg)
+{
+    static const struct block_id first;
+    (void)s;
+    *looked += 1;
+    *upto = doubtful;
+    if (block_id_equal(after, &first))
+        fn(arg, &doubtful);
+    else
+        memset(upto, 0xff, sizeof *upto);
+    return 0;
+}
+
+static void note_lost(void *arg, const struct block_id *id, int err)
+{
+    assert_int_equal(err, 0);
+    assert_true(block_id_equal(id, &doubtful));
+    ++*(atomic_int *)arg;
+}
+
+static void note_done(void *arg)
+{
+    (void)arg;
+}
+
+/* Of a storage that tells of many at once, those are read that it doubts. */
+static void a_check_reads_what_a_survey_doubts(void **state)
+{
+    (void)state;
+    struct seat *hq = &seats[HQ];
+    struct storage_ops ops = *hq->s.storage->ops;
+    static uint8_t bytes[300000];
+    static struct made right;
+    static atomic_int lost;
+    char command[512];
+    block_id_of(&doubtful, bytes, sizeof bytes);
+    struct storage_put v = {
+        .id = doubtful, .stored = bytes_of(bytes, sizeof bytes), .logical_len = sizeof bytes};
+    hq->s.storage->ops->put(hq->s.storage, hq->w->alice.ns, &v, 1);
+    assert_int_equal(v.err, 0);
+    make(&right, 1, 500);
+    put(hq, &right);
+    snprintf(command, sizeof command, "rm '%s'/blocks/00000001/*", hq->dir);
+    assert_int_equal(system(command), 0);
+    ops.survey = fake_survey;
+    ops.probe = NULL;
+    const struct storage_ops *whole = hq->s.storage->ops;
+    hq->s.storage->ops = &ops;
+    hq->identity.meta = hq->meta_url;
+    struct check *c;
+    assert_int_equal(check_new(&c, &(struct check_options){.identity = &hq->identity,
+                                                           .storage = hq->s.storage,
+                                                           .log = null_log,
+                                                           .lost = note_lost,
+                                                           .told = note_done,
+                                                           .arg = &lost}),
+                     0);
+    check_heard(c, 7, false, false);
+    assert_int_equal(check_start(c), 0);
+    WAIT_FOR(lost == 1);
+    assert_int_equal(hq->s.storage->ops->told(hq->s.storage, INT64_MAX), 0);
+    struct m_check told;
+    WAIT_FOR(check_report(c, &told) && told.done);
+    assert_int_equal(told.order, 7);
+    assert_int_equal(told.looked, 2);
+    assert_int_equal(told.damaged, 1);
+    assert_int_equal(told.unreadable, 0);
+    assert_true(has(hq, &right.id));
+    assert_false(has(hq, &doubtful));
+    check_stop(c);
+    check_free(c);
+    hq->s.storage->ops = whole;
+}
+
 /* ---- a crash at each step -------------------------------------------------------------------- */
 
 static void add(void *arg, uint64_t ns, uint64_t server, uint64_t n)
@@ -585,7 +667,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(a_new_server_fills_with_what_can_be_had), T(what_is_told_of_a_length_is_compared),
         T(one_that_asks_finds_it_missing),          T(one_that_is_to_give_it_finds_it_missing),
-        T(a_crash_at_each_step_repeats_it),         T(no_more_is_moved_than_the_rate),
+        T(a_check_reads_what_a_survey_doubts),      T(a_crash_at_each_step_repeats_it),
+        T(no_more_is_moved_than_the_rate),
     };
     return cmocka_run_group_tests_name("replicas meet", tests, NULL, NULL);
 }

@@ -11,6 +11,7 @@
 #include "conformance.h"
 #include "durable.h"
 #include "s3.h"
+#include "s3_index.h"
 #include "s3_keys.h"
 #include "storage_s3.h"
 #include "tempdir.h"
@@ -407,6 +408,99 @@ static void test_errors(void **state)
     discard(at);
 }
 
+struct doubted {
+    struct block_id v[8];
+    size_t n;
+};
+
+static void note_doubt(void *arg, const struct block_id *id)
+{
+    struct doubted *d = arg;
+    assert_true(d->n < 8);
+    d->v[d->n++] = *id;
+}
+
+static void remove_bytes(void *arg, struct direct *d, const char *key, uint64_t size)
+{
+    (void)arg;
+    if (size)
+        assert_int_equal(run(d, S3_DELETE, key, (struct bytes){0}), 0);
+}
+
+static void shorten(void *arg, struct direct *d, const char *key, uint64_t size)
+{
+    (void)arg;
+    if (size)
+        assert_int_equal(run(d, S3_PUT, key, bytes_of("abc", 3)), 0);
+}
+
+/* A listing tells which blocks are gone or have another length, whatever the size of its pages;
+ * what was put for several namespaces spans some. Nothing else is looked at. */
+static void test_survey(void **state)
+{
+    (void)state;
+    enum { N = 12, GONE = 3, SHORT = 7 };
+    struct place *at = make();
+    struct storage *s = open_s3(at);
+    struct block_id ids[N], upto, end;
+    struct direct d;
+    char prefix[S3_KEY_MAX], err[512], *dir;
+    memset(&end, 0xff, sizeof end);
+    for (unsigned i = 0; i < N; i++) {
+        uint8_t *p = block_make(1000 + i, i, &ids[i]);
+        for (uint64_t ns = 1; ns <= 1 + i % 4; ns++)
+            assert_int_equal(put_one(s, ns, &ids[i], p, 1000 + i), 0);
+        free(p);
+    }
+    direct_open(&d, at);
+    block_prefix(prefix, &ids[GONE]);
+    each(&d, prefix, remove_bytes, NULL);
+    block_prefix(prefix, &ids[SHORT]);
+    each(&d, prefix, shorten, NULL);
+    /* as the storage asks */
+    struct doubted found = {0};
+    uint64_t looked = 0;
+    assert_int_equal(s->ops->survey(s, &(struct block_id){{0}}, &upto, &looked, note_doubt, &found),
+                     0);
+    assert_true(block_id_equal(&upto, &end));
+    assert_int_equal(looked, N);
+    assert_int_equal(found.n, 2);
+    for (size_t i = 0; i < 2; i++)
+        assert_int_equal(s->ops->set_aside(s, &found.v[i]), 0);
+    found.n = 0;
+    assert_int_equal(s->ops->survey(s, &(struct block_id){{0}}, &upto, &looked, note_doubt, &found),
+                     0);
+    assert_int_equal(found.n, 0);
+    assert_int_equal(looked, 2 * N - 2);
+    block_prefix(prefix, &ids[0]);
+    each(&d, prefix, remove_bytes, NULL);
+    s->ops->close(s);
+    /* in small pages */
+    struct dir_db *db;
+    assert_true(asprintf(&dir, "%s/s3", at->dir) > 0);
+    assert_int_equal(dir_db_open(&db, dir, NULL, err), 0);
+    for (unsigned max = 1; max < 9; max += 3) {
+        struct block_id place = {{0}};
+        size_t calls = 0;
+        found.n = looked = 0;
+        for (; !block_id_equal(&place, &end); calls++, place = upto)
+            assert_int_equal(
+                s3_index_survey(db, d.s3, max, &place, &upto, &looked, note_doubt, &found), 0);
+        assert_true(calls > 2);
+        assert_int_equal(looked, N - 2);
+        /* of a block with more objects than a page the bytes may be on none: it is looked at */
+        assert_true(max > 4 ? found.n == 1 : found.n >= 1);
+        bool it = false;
+        for (size_t i = 0; i < found.n; i++)
+            it |= block_id_equal(&found.v[i], &ids[0]);
+        assert_true(it);
+    }
+    dir_db_close(db);
+    free(dir);
+    direct_close(&d);
+    discard(at);
+}
+
 static char *read_line(const char *dir, const char *name)
 {
     struct buf b = {0};
@@ -425,6 +519,7 @@ int main(void)
         cmocka_unit_test(test_object_without_entry),
         cmocka_unit_test(test_aside),
         cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_survey),
     };
     const char *dir = getenv("STEADFS_S3");
     if (!dir) {
