@@ -449,6 +449,60 @@ void blocks_synced(struct blocks *b, const struct block_id *v, size_t n)
     free(done);
 }
 
+/* [f->lock] The other way round: the flag is in the database before it counts. */
+static int again_in(struct blocks *b, struct file *f, const struct block_id *v, size_t n,
+                    bool *done, uint32_t *row)
+{
+    size_t rows = 0;
+    pthread_mutex_lock(&b->lock);
+    for (size_t k = 0; k < n; k++) {
+        struct block_at *at = done[k] ? NULL : block_index_find(&b->index, &v[k]);
+        if (at != NULL && at->file == f->no && !at->unsynced)
+            row[rows++] = at->row;
+    }
+    pthread_mutex_unlock(&b->lock);
+    int rc = rows > 0 ? shard_mark(f->shard, row, rows, true) : 0;
+    pthread_mutex_lock(&b->lock);
+    for (size_t k = 0; k < n; k++) {
+        struct block_at *at = done[k] ? NULL : block_index_find(&b->index, &v[k]);
+        if (at == NULL || at->file != f->no)
+            continue;
+        done[k] = true;
+        if (rc == 0)
+            blocks_set_unsynced(f, at, true);
+    }
+    f->dirty = true;
+    pthread_mutex_unlock(&b->lock);
+    return rc;
+}
+
+int blocks_send_again(struct blocks *b, const struct block_id *v, size_t n)
+{
+    uint32_t *row = calloc(n + 1, sizeof(*row));
+    bool *done = calloc(n + 1, sizeof(*done));
+    int rc = row != NULL && done != NULL ? 0 : -ENOMEM;
+    for (size_t i = 0; row != NULL && done != NULL && i < n; i++) {
+        pthread_mutex_lock(&b->lock);
+        struct block_at *at = done[i] ? NULL : block_index_find(&b->index, &v[i]);
+        struct file *f = at != NULL && !at->unsynced ? blocks_file_by_no(b, at->file) : NULL;
+        if (f != NULL)
+            file_ref(b, f);
+        pthread_mutex_unlock(&b->lock);
+        if (f == NULL)
+            continue;
+        pthread_mutex_lock(&f->lock);
+        int one = again_in(b, f, v + i, n - i, done + i, row);
+        pthread_mutex_unlock(&f->lock);
+        rc = rc != 0 ? rc : one;
+        pthread_mutex_lock(&b->lock);
+        blocks_file_unref(b, f);
+        pthread_mutex_unlock(&b->lock);
+    }
+    free(row);
+    free(done);
+    return rc;
+}
+
 void blocks_drop(struct blocks *b, const struct block_id *id)
 {
     pthread_mutex_lock(&b->lock);

@@ -44,6 +44,9 @@ int blocks_read(struct blocks *b, const struct block_id *id, uint32_t off, void 
 bool blocks_has(struct blocks *b, const struct block_id *id, uint32_t *len);
 /* These are acknowledged: they belong to the cache now. Unknown ids are ignored. */
 void blocks_synced(struct blocks *b, const struct block_id *v, size_t n);
+/* These are to be sent again: those that are here are unsynced, whatever was acknowledged. 0, or
+ * the first error; the others are done all the same. */
+int blocks_send_again(struct blocks *b, const struct block_id *v, size_t n);
 /* Forgets an unsynced block that nothing refers to any more. */
 void blocks_drop(struct blocks *b, const struct block_id *id);
 /* What was read of an unsynced block is not what its id says: the bytes are kept as a file

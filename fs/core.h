@@ -276,6 +276,12 @@ int core_purge(struct core *c, uint64_t node);
 /* Whether any extent refers to the block, and whether one of them is pending. */
 int core_block_used(struct core *c, const struct block_id *id, bool *referenced, bool *pending);
 
+/* Gives all blocks of content that is to be sent, a part of them at a time; some more than once. fn
+ * returns 0 to go on. */
+#define PENDING_BLOCKS_STEP 1024
+int core_pending_blocks(struct core *c, uint64_t ns,
+                        int (*fn)(void *arg, const struct block_id *v, size_t n), void *arg);
+
 /* Nodes of which something is pending or under way, max at most: files, and directories whose names
  * are. What is parked is left out. */
 int core_pending_nodes(struct core *c, uint64_t ns, uint64_t *out, size_t max, size_t *n);
@@ -381,9 +387,13 @@ struct core_lost {
     uint64_t pending; /* nodes of which something is to be sent again */
     uint64_t copies;  /* files of which only a part was known here: a copy has it */
     uint64_t missing; /* files of which the content was not known here at all */
+    uint64_t bare;    /* nodes made again without the xattrs that they had: not known here */
 };
 /* What came of it, once applied. */
 struct core_lost core_resync_lost(const struct core_resync *r);
+/* The same of the last one of which something is missing, for LOST_TOLD_NS since; -ENOENT. */
+#define LOST_TOLD_NS (30ll * 24 * 3600 * 1000000000)
+int core_lost_told(struct core *c, uint64_t ns, int64_t now, struct core_lost *out);
 /* Open request numbers of the namespace begin here; -ENOENT: none is open. */
 int core_requests_from(struct core *c, uint64_t ns, uint64_t *from);
 /* How they ended, asked when `at` was known: what was committed up to `at` is settled, what was

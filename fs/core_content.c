@@ -566,6 +566,36 @@ int core_clone(struct core *c, const struct core_who *who, uint64_t src, uint64_
     return core_leave(c, core_write(c, who, dst, dst_off, len, &to, true));
 }
 
+int core_pending_blocks(struct core *c, uint64_t ns,
+                        int (*fn)(void *arg, const struct block_id *v, size_t n), void *arg)
+{
+    struct block_id *v = malloc(PENDING_BLOCKS_STEP * sizeof *v);
+    size_t n = 0;
+    int rc = v ? 1 : -ENOMEM;
+    sqlite3_stmt *s = tree_stmt(
+        c->t,
+        "SELECT x.block FROM node n INDEXED BY node_pending CROSS JOIN span s ON s.node = n.id"
+        " AND s.kind = 0 CROSS JOIN extent x ON x.node = n.id AND x.off < s.end"
+        " AND x.off + x.len > s.off WHERE n.ns = ?1 AND n.pend != 0");
+    sqlite3_bind_int64(s, 1, (int64_t)ns);
+    while (rc == 1 && (rc = tree_step(c->t, s)) == 1) {
+        if (sqlite3_column_bytes(s, 0) != BLOCK_ID_LEN)
+            continue;
+        memcpy(v[n++].b, sqlite3_column_blob(s, 0), BLOCK_ID_LEN);
+        if (n == PENDING_BLOCKS_STEP) {
+            int err = fn(arg, v, n);
+            rc = err ? err : 1;
+            n = 0;
+        }
+    }
+    if (s)
+        sqlite3_reset(s);
+    if (!rc && n)
+        rc = fn(arg, v, n);
+    free(v);
+    return rc;
+}
+
 int core_block_used(struct core *c, const struct block_id *id, bool *referenced, bool *pending)
 {
     cleanup_ids struct ids nodes = {0}, offs = {0}, lens = {0};

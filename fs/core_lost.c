@@ -261,6 +261,7 @@ static int make_again(struct lost *w, struct nrow *n)
     n->pend |= FACET_CREATE;
     n->content_rev = n->attr_rev = 0;
     node_gone_at(n, false, w->r->sjid);
+    w->sum->bare += !n->xattrs_known; /* it had some, access lists among them maybe */
     n->xattrs_known = true;
     n->complete = is_dir(n->type);
     err = xattrs_again(w->c, n->id);

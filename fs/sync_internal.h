@@ -299,8 +299,7 @@ struct sync_ns {
     bool load_urgent; /* commits wait for a load that the moving cursor has refused */
     struct lane lane;
     struct barriers barriers;
-    char error[512];    /* newest trouble; "" when the last attempt worked */
-    char restored[512]; /* what a restored metadata server lacks and nobody here has; "" */
+    char error[512]; /* newest trouble; "" when the last attempt worked */
 };
 
 /* ---- locks against other devices (sync_lock.c) ---- */
@@ -519,6 +518,11 @@ struct resync_with {
     bool other;        /* its journal is another one behind common: `at` follows from that … */
     uint64_t common, head; /* … and from its newest SJID */
 };
+/* What core_lost_told tells, in words. */
+void resync_lost_text(const struct core_lost *l, char *text, size_t cap);
+/* Before a transaction of the core ends that made committed content pending again: its blocks are
+ * not dropped from the cache until they are acknowledged anew. */
+int resync_keep_blocks(struct sync *s, struct sync_ns *ns);
 void resync_start(struct sync *s, struct sync_ns *ns, const struct resync_with *with);
 void resync_step(struct sync *s, struct sync_ns *ns);
 void resync_free(struct sync_ns *ns);

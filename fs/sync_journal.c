@@ -237,7 +237,13 @@ static void journal_ends(struct sync *s, struct sync_ns *ns, uint64_t head)
     ns->list_wanted = true;
     if (ns->heard != ns->list_heard) /* meanwhile: asked once more */
         return;
-    int err = core_journal_ends(s->fs->core, ns->id, head, &fx);
+    int err = core_begin(s->fs->core), end = 0;
+    if (!err) {
+        err = core_journal_ends(s->fs->core, ns->id, head, &fx);
+        err = err ? err : resync_keep_blocks(s, ns);
+        end = core_end(s->fs->core, !err);
+    }
+    err = err ? err : end;
     if (err) {
         core_effects_free(&fx);
         ns_error(s, ns, "the metadata server was restored from an older state: %s", strerror(-err));

@@ -196,25 +196,58 @@ static void question_done(struct sync *s, struct sync_call *c)
     sync_wake(s);
 }
 
-/* What the server had lost: what will come of it. */
+/* ---- what a restored server lacks ------------------------------------------------------------ */
+void resync_lost_text(const struct core_lost *l, char *text, size_t cap)
+{
+    snprintf(
+        text, cap,
+        "the metadata server was restored from an older state: %llu files and folders were to "
+        "be sent again; of %llu files it had no newer content, and it was not here: other "
+        "devices may bring it; of %llu files only a part was here: it is in conflicted copies; "
+        "%llu files and folders came back without their extended attributes and access lists, "
+        "which were not here",
+        (unsigned long long)l->pending, (unsigned long long)l->missing,
+        (unsigned long long)l->copies, (unsigned long long)l->bare);
+}
+
 static void restored(struct sync *s, struct sync_ns *ns, struct core_lost l)
 {
-    if (l.missing || l.copies) {
-        snprintf(ns->restored, sizeof ns->restored,
-                 "the metadata server was restored from an older state: %llu files and folders are "
-                 "sent again; of %llu files it has no newer content, and it is not here: other "
-                 "devices may bring it; of %llu files only a part is here: it is in conflicted "
-                 "copies",
-                 (unsigned long long)l.pending, (unsigned long long)l.missing,
-                 (unsigned long long)l.copies);
+    if (l.missing || l.copies || l.bare) {
+        char text[512];
+        resync_lost_text(&l, text, sizeof text);
         log_about(s->fs->log, LOG_L_ERROR, &(struct log_where){.ns = ns->id}, "%s: %s", ns->name,
-                  ns->restored);
+                  text);
     } else
         log_printf(s->fs->log, LOG_L_WARN,
                    "%s: %llu files and folders that the restored metadata server lacks are sent "
                    "again",
                    ns->name, (unsigned long long)l.pending);
     sync_kick(s);
+}
+
+static int send_again(void *arg, const struct block_id *v, size_t n)
+{
+    struct sync *s = arg;
+    return blocks_send_again(s->fs->blocks, v, n);
+}
+
+int resync_keep_blocks(struct sync *s, struct sync_ns *ns)
+{
+    return core_pending_blocks(s->fs->core, ns->id, send_again, s);
+}
+
+/* Of a server that was restored: blocks that are pending again lie among those that the cache may
+ * drop, and are not before the tree says so. */
+static int take(struct sync *s, struct sync_ns *ns, struct core_effects *fx)
+{
+    int err = core_begin(s->fs->core);
+    if (err)
+        return err;
+    err = core_resync_apply(ns->resync->core, fs_now(), fx);
+    if (!err && ns->resync->with.other)
+        err = resync_keep_blocks(s, ns);
+    int end = core_end(s->fs->core, !err);
+    return err ? err : end;
 }
 
 static void apply(struct sync *s, struct sync_ns *ns)
@@ -227,7 +260,7 @@ static void apply(struct sync *s, struct sync_ns *ns)
     }
     int err = vfs_before_apply(s->fs->vfs, core_resync_record(r));
     if (!err)
-        err = core_resync_apply(r, fs_now(), &fx);
+        err = take(s, ns, &fx);
     if (err) {
         core_effects_free(&fx);
         failed(s, ns, "applying what has changed", err);

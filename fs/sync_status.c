@@ -366,7 +366,11 @@ static void status_ns(struct sync *s, struct sync_ns *ns, bool first, const char
     buf_printf(b, ", ");
     json_text(b, "waits_for", why);
     buf_printf(b, ", ");
-    json_text(b, "restored", ns->restored);
+    struct core_lost lost;
+    char restored[512] = "";
+    if (core_lost_told(s->fs->core, ns->id, fs_now(), &lost) == 0)
+        resync_lost_text(&lost, restored, sizeof restored);
+    json_text(b, "restored", restored);
     struct core_need need;
     buf_printf(b, ", \"names_known\": %s",
                core_unknown_dir(s->fs->core, ns->id, 0, &need) == 0 ? "true" : "false");

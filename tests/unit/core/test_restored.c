@@ -120,6 +120,11 @@ static void test_content_that_is_not_known_is_not_made_up(void **state)
     restore();
     device_follow(p, fresh);
     assert_int_equal(fresh->lost.missing, 1);
+    struct core_lost told; /* for a while, also after a restart */
+    assert_int_equal(core_lost_told(fresh->core, p->ns, fresh->who.now, &told), 0);
+    assert_int_equal(told.missing, 1);
+    assert_int_equal(core_lost_told(fresh->core, p->ns, fresh->who.now + LOST_TOLD_NS, &told),
+                     -ENOENT);
     assert_int_equal(
         DEVICE_DO(p, fresh,
                   core_lookup(fresh->core, pair_base(p, "d"), bytes_str("new"), &a, &fresh->need)),
@@ -511,6 +516,60 @@ static void test_another_journal_is_refused(void **state)
     free(last);
 }
 
+static int seen(void *arg, const struct block_id *v, size_t n)
+{
+    unsigned *tags = arg;
+    for (size_t i = 0; i < n; i++)
+        tags[v[i].b[32]]++;
+    return 0;
+}
+
+/* Whoever keeps blocks is told of those that are to be sent again, and of no others. */
+static void test_blocks_that_are_sent_again(void **state)
+{
+    unsigned tags[256] = {0};
+    (void)state;
+    begin();
+    write_new(here, "new", 20);
+    device_commit(p, here);
+    assert_int_equal(core_pending_blocks(here->core, p->ns, seen, tags), 0);
+    assert_int_equal(tags[20], 0);
+    restore();
+    device_follow(p, here);
+    assert_int_equal(core_pending_blocks(here->core, p->ns, seen, tags), 0);
+    for (unsigned i = 0; i < 256; i++)
+        assert_int_equal(tags[i], i == 20);
+    pair_end(p);
+}
+
+/* Attributes and access lists that are nowhere any more are missed. */
+static void test_xattrs_that_are_not_known_are_counted(void **state)
+{
+    struct device *fresh = &p->d[FRESH];
+    struct extent_list l = {0};
+    struct core_lost told;
+    (void)state;
+    begin();
+    uint64_t f = write_new(here, "new", 20);
+    assert_int_equal(DEVICE_DO(p, here,
+                               core_setxattr(here->core, &here->who, f, bytes_str("user.k"),
+                                             bytes_str("v"), 0, &here->need)),
+                     0);
+    device_commit(p, here);
+    pair_fresh(p);
+    device_walk(p, fresh, "d/new");
+    assert_int_equal(
+        DEVICE_DO(p, fresh, core_extents(fresh->core, f, 0, FILE_SIZE_MAX, &l, &fresh->need)), 0);
+    extent_list_free(&l);
+    restore();
+    device_follow(p, fresh);
+    assert_int_equal(fresh->lost.bare, 1);
+    assert_int_equal(core_lost_told(fresh->core, p->ns, fresh->who.now, &told), 0);
+    device_follow(p, here);
+    assert_int_equal(here->lost.bare, 0);
+    pair_end(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -530,6 +589,8 @@ int main(void)
         cmocka_unit_test(test_what_a_session_told_of_is_lost),
         cmocka_unit_test(test_nothing_is_sent_before),
         cmocka_unit_test(test_another_journal_is_refused),
+        cmocka_unit_test(test_blocks_that_are_sent_again),
+        cmocka_unit_test(test_xattrs_that_are_not_known_are_counted),
     };
     simvfs_quick();
     return cmocka_run_group_tests(tests, restored_setup, restored_teardown);

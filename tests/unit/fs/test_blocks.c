@@ -154,6 +154,35 @@ static void durable_at_once(void **state)
         drop_item(&v[i]);
 }
 
+/* What was acknowledged and is to be sent again is of the outbox again, in a cached file as well.
+ */
+static void sent_again(void **state)
+{
+    (void)state;
+    struct blocks *b = open_store(0, NULL);
+    struct blocks_item v[] = {item(1, 100), item(2, 300000), item(3, 200), item(4, 300)};
+    assert_int_equal(blocks_put_unsynced(b, v, 2), 0);
+    blocks_put_cached(b, &v[2], 1);
+    blocks_synced(b, &v[0].id, 1);
+    blocks_synced(b, &v[1].id, 1);
+    const struct block_id ids[] = {v[2].id, v[3].id, v[1].id, v[0].id, v[0].id};
+    assert_int_equal(blocks_send_again(b, ids, 5), 0); /* one of them is not here */
+    for (int reopened = 0; reopened < 2; reopened++) {
+        struct blocks_stat st;
+        blocks_stat(b, &st);
+        assert_int_equal(st.unsynced_blocks, 3);
+        assert_int_equal(st.unsynced_bytes, 300300);
+        assert_int_equal(st.cached_bytes, 0);
+        for (int i = 0; i < 3; i++)
+            assert_holds(b, &v[i]);
+        blocks_close(b);
+        b = open_store(0, NULL);
+    }
+    blocks_close(b);
+    for (int i = 0; i < 4; i++)
+        drop_item(&v[i]);
+}
+
 static void survives_reopening(void **state)
 {
     (void)state;
@@ -592,6 +621,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(put_and_read, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(durable_at_once, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(sent_again, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(survives_reopening, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(cache_is_bounded, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(damaged_outbox_is_salvaged, make_dir, remove_dir),

@@ -507,7 +507,7 @@ static void status_says_what_is_waited_for(void **state)
     WAIT_FOR(status_says("waits_for", NULL));
 }
 
-/* What a restored server lacks is told until the mount ends, whatever is committed since. */
+/* What a restored server lacks is told for long, whatever is committed since. */
 static void what_a_restored_server_lacks_goes_on_being_told(void **state)
 {
     (void)state;
@@ -534,6 +534,30 @@ static void what_a_restored_server_lacks_goes_on_being_told(void **state)
     assert_int_equal(r.err, 0);
     assert_true(status_says("restored", "the metadata server was restored"));
     assert_true(status_says("last_error", NULL));
+}
+
+/* What was committed and is pending again is kept like what never was. */
+static void what_is_to_be_sent_again_is_not_evicted(void **state)
+{
+    (void)state;
+    struct result r = {0};
+    start();
+    node_add(100, "hello");
+    barrier(100, &r);
+    answer(call_wait("diff"), &m_diff_ans_desc, &(struct m_diff_ans){0});
+    answer_committed(call_wait("commit"), 1);
+    WAIT_FOR(CALLED(r));
+    WAIT_FOR(store[0].synced);
+    struct m_watch w = {.ns = NS, .sjid = 50};
+    answer(call_wait("wait"), &m_wait_ans_desc,
+           &(struct m_wait_ans){.changed = &w, .changed_n = 1});
+    const struct m_list_ans parted = {.other = true, .resync = 50};
+    for (unsigned i = 0; i < 2; i++)
+        answer(call_wait("list"), &m_list_ans_desc, &parted);
+    for (unsigned i = 0; i < 2; i++)
+        answer(call_wait("readdir"), &m_readdir_ans_desc, &(struct m_readdir_ans){0});
+    call_wait("list"); /* on from there */
+    assert_false(store[0].synced);
 }
 
 /* Where a restored server's journal and ours part is forgotten meanwhile: what is known is compared
@@ -665,6 +689,7 @@ int main(void)
         T(a_barrier_in_vain_flushes_and_times_out),
         T(a_local_barrier_waits_for_the_disk_alone),
         T(what_a_restored_server_lacks_goes_on_being_told),
+        T(what_is_to_be_sent_again_is_not_evicted),
         T(what_they_parted_from_is_forgotten),
         T(status_says_what_is_waited_for),
         T(background_uploads_before_it_takes_the_lane),

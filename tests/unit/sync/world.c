@@ -347,6 +347,19 @@ void blocks_synced(struct blocks *b, const struct block_id *v, size_t n)
     pthread_mutex_unlock(&store_lock);
 }
 
+int blocks_send_again(struct blocks *b, const struct block_id *v, size_t n)
+{
+    (void)b;
+    pthread_mutex_lock(&store_lock);
+    for (size_t k = 0; k < n; k++) {
+        size_t i = store_find(&v[k]);
+        if (i < store_n)
+            store[i].synced = false;
+    }
+    pthread_mutex_unlock(&store_lock);
+    return 0;
+}
+
 void blocks_drop(struct blocks *b, const struct block_id *id)
 {
     (void)b;

@@ -18,8 +18,10 @@ bool background_ok;
 static uint64_t next_request;
 static bool known;
 
+static _Atomic unsigned files_told;
 void core_begin_anew(void)
 {
+    files_told = 0;
     nodes_n = 0;
     next_request = cursor = core_head = need_answers = need_refusals = 0;
     journal_ends = 0;
@@ -415,6 +417,24 @@ struct core_lost core_resync_lost(const struct core_resync *r)
     (void)r;
     return (struct core_lost){.missing = files_missing};
 }
+int core_lost_told(struct core *c, uint64_t ns, int64_t now, struct core_lost *out)
+{
+    (void)c;
+    (void)now;
+    assert_int_equal(ns, NS);
+    *out = (struct core_lost){.missing = files_told};
+    return files_told ? 0 : -ENOENT;
+}
+int core_pending_blocks(struct core *c, uint64_t ns,
+                        int (*fn)(void *arg, const struct block_id *v, size_t n), void *arg)
+{
+    (void)c;
+    assert_int_equal(ns, NS);
+    int err = 0;
+    for (size_t i = 0; !err && i < nodes_n; i++)
+        err = nodes[i].dirty ? fn(arg, &nodes[i].id, 1) : 0;
+    return err;
+}
 
 /* A comparison of two questions. */
 struct core_resync {
@@ -500,6 +520,9 @@ int core_resync_apply(struct core_resync *r, int64_t now, struct core_effects *f
     (void)fx;
     assert_int_equal(r->answered, 2);
     cursor = r->at;
+    files_told = files_missing;
+    for (size_t i = 0; i < nodes_n; i++) /* what was committed is to be sent again */
+        nodes[i].dirty = true;
     comparisons++;
     return 0;
 }
