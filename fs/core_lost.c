@@ -211,7 +211,8 @@ int lost_content(struct lost *w, struct nrow *n, const struct m_inode *m)
 }
 
 /* ---- nodes ----------------------------------------------------------------------------------- */
-static int xattrs_again(struct core *c, uint64_t node)
+/* They go with its times, also if somebody else makes the node first, without them. */
+static int xattrs_again(struct core *c, struct nrow *n)
 {
     static const char *const sql[] = {
         "DELETE FROM xattr WHERE node = ?1 AND value IS NULL",
@@ -220,9 +221,11 @@ static int xattrs_again(struct core *c, uint64_t node)
     int err = 0;
     for (size_t i = 0; !err && i < sizeof sql / sizeof *sql; i++) {
         sqlite3_stmt *s = tree_stmt(c->t, sql[i]);
-        sqlite3_bind_int64(s, 1, (int64_t)node);
+        sqlite3_bind_int64(s, 1, (int64_t)n->id);
         err = tree_step(c->t, s);
     }
+    if (!err && sqlite3_changes(tree_db(c->t)))
+        n->pend |= FACET_TIMES;
     return err;
 }
 
@@ -264,7 +267,7 @@ static int make_again(struct lost *w, struct nrow *n)
     w->sum->bare += !n->xattrs_known; /* it had some, access lists among them maybe */
     n->xattrs_known = true;
     n->complete = is_dir(n->type);
-    err = xattrs_again(w->c, n->id);
+    err = xattrs_again(w->c, n);
     if (!err && n->type == NODE_REG)
         err = send_content(w, n);
     w->sum->pending++;

@@ -92,6 +92,7 @@ static int rescue_names(struct core *c, uint64_t ns, uint64_t dir, const struct 
     cleanup_ids struct ids names = {0};
     struct core_ns info;
     bool moved = false;
+    size_t others = 0;
     int err = ns_get(c, ns, &info);
     if (!err)
         err = entry_ids(c, BY_PENDING_PARENT, dir, &names);
@@ -106,7 +107,13 @@ static int rescue_names(struct core *c, uint64_t ns, uint64_t dir, const struct 
         effect_entry(fx, ns, dir, erow_name(&e), 0);
         if (err || idset_has(gone, node))
             continue;
-        err = rebase_aside(c, ns, info.root, erow_name(&e), node, type, now, fx);
+        err = rebase_restore(c, node, fx); /* what was moved here is where the server has it */
+        if (!err && is_dir(type))
+            err = rebase_cycles(c, node, fx);
+        if (!err)
+            err = node_names(c, node, 1, &others);
+        if (!err && !others)
+            err = rebase_aside(c, ns, info.root, erow_name(&e), node, type, now, fx);
         moved = true;
     }
     if (!err && moved) /* who waits for the directory to be committed waits for them */
@@ -153,13 +160,34 @@ static int forget(struct core *c, uint64_t node)
     return err == -ENOENT ? 0 : err;
 }
 
+/* When anything of them, or in them, was changed last. */
+static int changed_last(struct core *c, const struct idset *gone, int64_t *when)
+{
+    *when = SINCE_UNKNOWN;
+    for (size_t i = 0; i < gone->ids.n; i++) {
+        cleanup_ids struct ids names = {0};
+        struct nrow n;
+        struct erow e;
+        if (node_get(c, gone->ids.v[i], &n) == 0 && n.changed > *when)
+            *when = n.changed;
+        int err = entry_ids(c, BY_PENDING_PARENT, gone->ids.v[i], &names);
+        for (size_t k = 0; !err && k < names.n; k++) {
+            err = entry_by_id(c, names.v[k], &e);
+            if (!err && e.node && node_get(c, e.node, &n) == 0 && n.changed > *when)
+                *when = n.changed;
+        }
+        if (err)
+            return err;
+    }
+    return 0;
+}
+
 int rescue_refused(struct core *c, uint64_t ns, const struct idset *gone, struct core_effects *fx)
 {
-    struct nrow n;
-    int err = gone->ids.n ? node_get(c, gone->ids.v[0], &n) : -ENOENT;
-    if (err)
-        return err == -ENOENT ? 0 : err;
-    err = rescue_nodes(c, ns, gone, n.changed, fx);
+    int64_t now;
+    int err = changed_last(c, gone, &now);
+    if (!err)
+        err = rescue_nodes(c, ns, gone, now, fx);
     for (size_t i = 0; !err && i < gone->ids.n; i++)
         err = forget(c, gone->ids.v[i]);
     return err;

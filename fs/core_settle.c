@@ -530,8 +530,13 @@ static int rows_gone(struct core *c, const struct m_commit_ans *a, struct idset 
         if (!err && node && node_get(c, node, &n) == 0 && !parked_for(&n) &&
             (n.gone || (was && ((n.pend | n.sent) & FACET_CREATE))))
             idset_add(gone, node, &added);
-        if (!err && a->rows[i].kind == ROW_ENTRY && node_get(c, a->rows[i].node, &n) == 0 && n.gone)
-            idset_add(gone, n.id, &added); /* the directory that it lies in */
+        if (err || a->rows[i].kind != ROW_ENTRY)
+            continue;
+        err = node_get(c, a->rows[i].node, &n); /* the directory that it lies in */
+        bool nothing = err == -ENOENT && a->rows[i].reason == REFUSED_PARENT; /* nor here */
+        if (nothing || (!err && n.gone))
+            idset_add(gone, a->rows[i].node, &added);
+        err = err == -ENOENT ? 0 : err;
     }
     return err;
 }

@@ -417,6 +417,71 @@ static void test_a_lost_removal_of_an_xattr(void **state)
     free(last);
 }
 
+/* Who made it knows more of it than who sends it again first. */
+static void test_an_xattr_that_others_have_not_read(void **state)
+{
+    (void)state;
+    begin();
+    uint64_t made = make_dir(here, pair_base(p, "d"), "made");
+    assert_int_equal(DEVICE_DO(p, here,
+                               core_setxattr(here->core, &here->who, made, bytes_str("user.a"),
+                                             bytes_str("v"), 0, &here->need)),
+                     0);
+    device_commit(p, here);
+    device_follow(p, there);
+    restore();
+    device_follow(p, there);
+    device_commit(p, there);
+    struct dump *last = settled("an xattr");
+    assert_int_equal(dump_find(last, "d/made")->node, made);
+    assert_non_null(strstr(dump_find(last, "d/made")->value, "user.a"));
+    pair_end(p);
+    free(last);
+}
+
+static void move(struct device *d, uint64_t from, const char *name, uint64_t to)
+{
+    uint64_t replaced;
+    assert_int_equal(DEVICE_DO(p, d,
+                               core_rename(d->core, &d->who, from, bytes_str(name), to,
+                                           bytes_str(name), 0, &replaced, &d->need)),
+                     0);
+}
+
+/* What was moved into a directory that the server has lost, and of which only the name of what was
+ * moved is known here: where the server has it, or at the top. Who knows the directory does not
+ * come back. */
+static void test_moved_into_what_nobody_knows(void **state)
+{
+    struct dump *t = calloc(1, sizeof *t);
+    uint64_t d = pair_base(p, "d");
+    (void)state;
+    assert_non_null(t);
+    begin();
+    uint64_t new = make_dir(here, d, "new");
+    uint64_t inner = make_dir(here, make_dir(here, d, "outer"), "inner");
+    device_commit(p, here);
+    device_follow(p, there);
+    move(here, d, "f", inner);
+    move(here, d, "new", inner);
+    device_commit(p, here);
+    device_follow(p, there);
+    restore();
+    device_follow(p, there);
+    device_commit(p, there);
+    pair_fresh(p);
+    device_dump(p, &p->d[FRESH], t);
+    assert_int_equal(dump_find(t, "d/f")->node, pair_base(p, "d/f"));
+    assert_non_null(dump_find(t, "d/outer"));
+    assert_int_equal(copies(t), 1);
+    const struct dump_line *l = t->v;
+    while (l->node != new)
+        l++;
+    assert_ptr_equal(strstr(l->path, "new (conflicted copy"), l->path);
+    pair_end(p);
+    free(t);
+}
+
 /* A commit was answered, and its record is waited for; then the server's journal ends before it. */
 static void test_the_record_of_an_answer_is_lost(void **state)
 {
@@ -585,6 +650,8 @@ int main(void)
         cmocka_unit_test(test_a_directory_in_the_place_of_a_removed_one),
         cmocka_unit_test(test_a_ctime_that_is_lost),
         cmocka_unit_test(test_a_lost_removal_of_an_xattr),
+        cmocka_unit_test(test_an_xattr_that_others_have_not_read),
+        cmocka_unit_test(test_moved_into_what_nobody_knows),
         cmocka_unit_test(test_the_record_of_an_answer_is_lost),
         cmocka_unit_test(test_what_a_session_told_of_is_lost),
         cmocka_unit_test(test_nothing_is_sent_before),
