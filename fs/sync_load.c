@@ -16,8 +16,10 @@
  * it. Then names and attributes are there offline.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "sync_internal.h"
 #include "token.h"
@@ -30,6 +32,7 @@
 #define FILL_QUIET_MS 5000 /* after what programs asked for, and after trouble */
 #define FILL_MOVED_MS 1000 /* after a page in vain: the cursor moves */
 #define FILL_PAUSE_MS 20
+#define FILL_FULL_MS 60000 /* the disk has no room for what nobody asked for */
 #define FILL_ROWS 256
 
 struct load_wait {
@@ -217,6 +220,22 @@ static bool fill_next(struct sync *s)
     return false;
 }
 
+/* The tree may have as much of the disk as it leaves free, as the cache may; and what data that
+ * are not sent leave free, it leaves twice. */
+static bool fill_has_room(struct sync *s)
+{
+    struct blocks_stat b;
+    struct stat tree = {0};
+    char *path;
+    if (asprintf(&path, "%s/tree.db", s->fs->opt.state) < 0)
+        abort();
+    if (stat(path, &tree) < 0)
+        tree.st_size = 0;
+    free(path);
+    blocks_stat(s->fs->blocks, &b);
+    return b.free_bytes > 2 * b.keep_free && b.free_bytes > (uint64_t)tree.st_size;
+}
+
 static void fill_step(struct sync *s, int64_t now)
 {
     if (s->fs->opt.no_fill || s->fill.done || !TAILQ_EMPTY(&s->loads))
@@ -224,6 +243,11 @@ static void fill_step(struct sync *s, int64_t now)
     if (!s->fill.due)
         s->fill.due = now + FILL_QUIET_MS;
     if (now < s->fill.due) {
+        sync_at(s, s->fill.due);
+        return;
+    }
+    if (!fill_has_room(s)) {
+        s->fill.due = now + FILL_FULL_MS;
         sync_at(s, s->fill.due);
         return;
     }

@@ -2,9 +2,11 @@
 /* What the driver loads: names and directories that are asked for, and whole comparisons. (world.h)
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "frame.h"
 #include "world.h"
@@ -293,6 +295,35 @@ static void filling_gives_way(void **state)
     assert_int_equal(unknown_pages, 0);
 }
 
+/* Nor is the disk filled with what nobody asked for. */
+static void filling_leaves_room_on_the_disk(void **state)
+{
+    (void)state;
+    start();
+    unknown_pages = 2;
+    disk_free = 200;
+    time_passes(0);
+    time_passes(70000);
+    time_passes(70000);
+    assert_int_equal(calls_of("readdir"), 0);
+    disk_free = 201;
+    time_passes(70000);
+    assert_int_equal(calls_of("readdir"), 1);
+    page_answered();
+    char tree[200]; /* which has become larger than what is free */
+    snprintf(tree, sizeof tree, "%s/tree.db", fs.opt.state);
+    int fd = open(tree, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, 201), 0);
+    close(fd);
+    time_passes(70000);
+    assert_int_equal(calls_of("readdir"), 1);
+    unlink(tree);
+    time_passes(70000);
+    assert_int_equal(calls_of("readdir"), 2);
+    page_answered();
+}
+
 static void nothing_is_filled_where_nobody_wants_it(void **state)
 {
     (void)state;
@@ -317,6 +348,7 @@ int main(void)
         T(a_gap_in_the_journal_is_compared_away),
         T(what_nobody_asks_for_is_loaded_when_it_is_quiet),
         T(filling_gives_way),
+        T(filling_leaves_room_on_the_disk),
         T(nothing_is_filled_where_nobody_wants_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -376,10 +376,12 @@ size_t blocks_unsynced(struct blocks *b, const struct block_id *after, struct bl
     return 0;
 }
 
+_Atomic uint64_t disk_free;
+
 void blocks_stat(struct blocks *b, struct blocks_stat *out)
 {
     (void)b;
-    *out = (struct blocks_stat){0};
+    *out = (struct blocks_stat){.keep_free = 100, .free_bytes = disk_free};
 }
 
 int blocks_flush(struct blocks *b)
@@ -535,6 +537,7 @@ int setup(void **state)
                              .connect_timeout_ms = 1000,
                              .copies = 1}};
     pthread_mutex_init(&fs.lock, NULL);
+    disk_free = 1u << 30;
     calls_n = store_n = flushes = 0;
     core_begin_anew();
     log_long = equal_ranks = onsite = session_second = false;

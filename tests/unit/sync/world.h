@@ -110,6 +110,7 @@ extern int
     answers_not_taken_in; /* dirty data that cannot be put on disk before an answer: so often */
 extern _Atomic unsigned rest_pages; /* that a directory has left */
 #define UNKNOWN_DIR 77
+extern _Atomic uint64_t disk_free;                /* bytes, under the state directory */
 extern _Atomic unsigned unknown_pages;            /* that nobody asks for */
 extern int checkpoints, checkpoint_ends, damaged; /* how often */
 extern _Atomic unsigned locks_lost;
