@@ -295,7 +295,6 @@ struct sync_ns {
     struct fresh_waits fresh;         /* in the order of what they wait for */
     struct backoff list_backoff;
     /* loads */
-    unsigned loads_inflight;
     bool load_urgent; /* commits wait for a load that the moving cursor has refused */
     struct lane lane;
     struct barriers barriers;
@@ -533,6 +532,8 @@ bool resync_lets_send(const struct sync_ns *ns);
 
 /* ---- sync_load.c ---- */
 void load_step(struct sync *s);
+/* Whether something that somebody waits for is being loaded of the namespace. */
+bool loads_awaited(const struct sync *s, const struct sync_ns *ns);
 void fill_again(struct sync *s); /* there may be more that is unknown */
 void load_free(struct sync *s);
 

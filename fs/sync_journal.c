@@ -193,7 +193,7 @@ static void records_apply(struct sync *s, struct sync_ns *ns)
 {
     struct sync_records *q = ns->records;
     int64_t now = s->clock();
-    if (ns->loads_inflight)
+    if (loads_awaited(s, ns)) /* they are of the time before */
         return;
     if (q->not_before > now) {
         if (!ns->lost)

@@ -301,6 +301,15 @@ static void load_answer(struct sync *s, struct sync_call *c, struct load *l)
         load_end(s, l, err ? load_error(err) : 0);
 }
 
+bool loads_awaited(const struct sync *s, const struct sync_ns *ns)
+{
+    const struct load *l;
+    TAILQ_FOREACH(l, &s->loads, link)
+    if (l->ns == ns && l->inflight && !TAILQ_EMPTY(&l->waits))
+        return true;
+    return false;
+}
+
 static void load_done(struct sync *s, struct sync_call *c)
 {
     struct load *l = c->arg;
@@ -308,7 +317,6 @@ static void load_done(struct sync *s, struct sync_call *c)
     struct sync_ns *ns = l->ns;
     l->inflight = false;
     s->loads_inflight--;
-    ns->loads_inflight--;
     load_answer(s, c, l);
     bool urgent = false;
     TAILQ_FOREACH(l, &s->loads, link)
@@ -329,7 +337,6 @@ static void load_start(struct sync *s, struct load *l)
     }
     l->inflight = true;
     s->loads_inflight++;
-    l->ns->loads_inflight++;
     call_start(call_new(s, load_done, l), s->fs->opt.url, method, bytes_of(body.p, body.n), NULL, 0,
                s->fs->opt.timeout_ms);
 }

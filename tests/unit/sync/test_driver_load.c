@@ -295,6 +295,28 @@ static void filling_gives_way(void **state)
     assert_int_equal(unknown_pages, 0);
 }
 
+/* A page that nobody asked for, and that does not come, keeps no news from those who wait for them.
+ */
+static void records_do_not_wait_for_filling(void **state)
+{
+    (void)state;
+    start();
+    unknown_pages = 1;
+    time_passes(0);
+    time_passes(6000);
+    assert_int_equal(calls_of("readdir"), 1);
+    struct m_watch w = {.ns = NS, .sjid = 1};
+    struct m_wait_ans wa = {.changed = &w, .changed_n = 1};
+    answer(call_wait("wait"), &m_wait_ans_desc, &wa);
+    struct m_record rec = {.sjid = 1, .device = 4};
+    struct m_list_ans l = {.records = &rec, .records_n = 1, .cursor = bytes_str("1"), .head = 1};
+    answer(call_wait("list"), &m_list_ans_desc, &l);
+    settle();
+    assert_int_equal(cursor, 1);
+    page_answered();
+    assert_int_equal(need_refusals, 1);
+}
+
 /* Nor is the disk filled with what nobody asked for. */
 static void filling_leaves_room_on_the_disk(void **state)
 {
@@ -348,6 +370,7 @@ int main(void)
         T(a_gap_in_the_journal_is_compared_away),
         T(what_nobody_asks_for_is_loaded_when_it_is_quiet),
         T(filling_gives_way),
+        T(records_do_not_wait_for_filling),
         T(filling_leaves_room_on_the_disk),
         T(nothing_is_filled_where_nobody_wants_it),
     };
