@@ -216,7 +216,8 @@ int identity_find(char **state, const char *account, const char *host, unsigned 
     }
     struct stat st;
     if (!r && (!*state || stat(*state, &st)))
-        r = say(err, -ENOENT, "not logged in to %s: run `steadfs login INVITATION`", host);
+        r = say(err, -ENOENT, "not logged in to %s%s: run `steadfs login INVITATION`",
+                account ? account : "", suffix + !account);
     free(base);
     if (r) {
         free(*state);

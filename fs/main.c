@@ -187,7 +187,8 @@ static int state_find(struct program *p)
         if (!abs) {
             if (errno == ENOENT)
                 snprintf(p->err, sizeof p->err,
-                         "not logged in to %s: run `steadfs login INVITATION`", a->host);
+                         "%s does not exist: run `steadfs login INVITATION --state %s`",
+                         a->fs.state, a->fs.state);
             else
                 snprintf(p->err, sizeof p->err, "%s: %s", a->fs.state, strerror(errno));
             return -ENOENT;

@@ -278,8 +278,9 @@ static void session_done(struct sync *s, struct sync_call *c)
     snprintf(message, sizeof message, "%s", c->res.message);
     if (err == -EACCES)
         snprintf(message, sizeof message,
-                 "%s refuses this device's credential: run `steadfs login INVITATION`",
-                 s->fs->opt.url);
+                 "%.120s refuses this device, it was revoked, perhaps: ask for a new invitation, "
+                 "unmount, then `steadfs login INVITATION --renew --state %.200s`",
+                 s->fs->opt.url, s->fs->opt.state);
     if (!err)
         err = session_take(s, c, message);
     if (err) {

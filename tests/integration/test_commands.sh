@@ -32,6 +32,7 @@ exits 2 "no invitation" "$steadfs" login alice@host
 exits 2 "not a number" "$steadfs" sync --timeout soon
 exits 2 "unknown option" "$steadfs" status --xml
 exits 4 "refused|reach" "$steadfs" login "alice@127.0.0.1:1/token#$(printf '0%.0s' {1..64})" --state "$work/none"
+[ ! -e "$work/none" ] || fail "a login that failed left its directory"
 say "ok - without a mount"
 
 # --- login ---
@@ -40,6 +41,7 @@ invitation=$(lab steadfs admin admin account token alice)
 [[ $invitation =~ ^alice@127\.0\.0\.1:[0-9]+/[^#]+#[0-9a-f]{64}$ ]] || fail "invitation: $invitation"
 exits 5 "not trusted|certificate" "$steadfs" login "${invitation%#*}#$(printf '0%.0s' {1..64})" --state "$work/state"
 exits 5 "unknown|used" "$steadfs" login "${invitation/\/*#/\/wrong#}" --state "$work/state"
+[ ! -e "$work/state" ] || fail "a login that failed left its directory"
 must "$steadfs" login "$invitation" --state "$work/state" --device laptop
 same "mode of the identity" "$(stat -c %a "$work/state/identity")" 600
 same "mode of the state directory" "$(stat -c %a "$work/state")" 700
@@ -118,6 +120,10 @@ say "ok - servers away"
 number=$(sed -n 's/^device=//p' "$lab/clients/a/identity")
 must lab steadfs admin admin device revoke "$number"
 exits 5 "revoked|not know" "$steadfs" namespace list --state "$lab/clients/a"
+exits 1 "revoked.*--renew" "$steadfs" login "$(lab steadfs admin admin account token alice)" --state "$lab/clients/a"
+echo unsent >"$a/file4" || fail "no new file on a revoked device"
+told() { "$steadfs" status "$a" | grep -qF "login INVITATION --renew --state $lab/clients/a"; }
+eventually 20 told
 say "ok - a revoked device"
 
 # --- a mount whose process is gone ---

@@ -32,10 +32,11 @@ struct plan {
     char device[65];
     char *ca_pem;
     bool renew; /* an identity is there, and is replaced */
+    bool made;  /* the state directory was not there before */
 };
 
-/* Makes every directory of the path; the last one private. */
-static int make_dirs(const char *path)
+/* Makes every directory of the path; the last one private. *made: it was not there. */
+static int make_dirs(const char *path, bool *made)
 {
     cleanup_free char *p = cli_format("%s", path);
     for (char *slash = p + 1; (slash = strchr(slash, '/')); slash++) {
@@ -44,7 +45,8 @@ static int make_dirs(const char *path)
             return -errno;
         *slash = '/';
     }
-    return mkdir(p, 0700) && errno != EEXIST ? -errno : 0;
+    *made = !mkdir(p, 0700);
+    return *made || errno == EEXIST ? 0 : -errno;
 }
 
 struct fetched {
@@ -118,7 +120,7 @@ static int renewable(struct plan *p, const char *identity)
 
 static int prepare_state(struct plan *p)
 {
-    int err = make_dirs(p->state);
+    int err = make_dirs(p->state, &p->made);
     if (err)
         return cli_fail(p->c, EXIT_FAILED, "%s: %s", p->state, strerror(-err));
     cleanup_free char *identity = cli_format("%s/identity", p->state);
@@ -126,7 +128,8 @@ static int prepare_state(struct plan *p)
     if (there && !p->renew)
         return cli_fail(p->c, EXIT_FAILED,
                         "%s holds an identity already; name another directory with --state, or, if "
-                        "it is a copy or an older state, take a new number for it with --renew",
+                        "it is a copy or an older state, or its device was revoked, take a new "
+                        "number for it with --renew",
                         p->state);
     if (p->renew) {
         int status = there ? renewable(p, identity)
@@ -190,6 +193,14 @@ static int enrol(struct plan *p)
     return EXIT_DONE;
 }
 
+/* Nothing is left of a login that failed in a directory of its own. */
+static void unmake(const char *state)
+{
+    cleanup_free char *ca = cli_format("%s/ca.pem", state);
+    unlink(ca);
+    rmdir(state);
+}
+
 static int login(struct plan *p, const char *state)
 {
     p->url =
@@ -204,6 +215,8 @@ static int login(struct plan *p, const char *state)
     int status = prepare_state(p);
     if (!status)
         status = enrol(p);
+    if (status && p->made)
+        unmake(p->state);
     free(p->url);
     free(p->state);
     free(p->ca_pem);
@@ -259,8 +272,10 @@ const struct subcommand cmd_login = {
         "ACCOUNT@HOST:PORT. NAME (default: the host's) appears in the names of conflicted "
         "copies.\n"
         "\n"
-        "--renew: DIR was copied from another machine, or restored from a backup, and its mount "
-        "is\n"
-        "refused for that. It goes on as a new device; what is unsent in it is kept.\n",
+        "--renew: DIR was copied from another machine or restored from a backup, or its device "
+        "was\n"
+        "revoked, and its mount is refused for that. It goes on as a new device; what is unsent "
+        "in\n"
+        "it is kept.\n",
     .run = run,
 };
