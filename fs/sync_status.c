@@ -128,6 +128,91 @@ static void progress_tell(struct sync *s, struct progress *p)
     pthread_mutex_lock(&s->fs->lock);
 }
 
+/* Blocks that commits or fsyncs wait for. */
+static size_t blocks_awaited(const struct sync_ns *ns)
+{
+    const struct lane *l = &ns->lane;
+    const struct barrier *b;
+    size_t n = l->phase == LANE_UPLOAD ? l->set.n - l->set.pos : l->ahead.n - l->ahead.pos;
+    TAILQ_FOREACH(b, &ns->barriers, ns_link)
+    if (b->state == BARRIER_UPLOAD)
+        n += b->set.n - b->set.pos;
+    return n;
+}
+
+/* Why what is pending is not committed yet; "" when nothing is. */
+static void waits_for(struct sync *s, const struct sync_ns *ns, uint64_t files, char text[256])
+{
+    const struct lane *l = &ns->lane;
+    struct core_ns n = {0};
+    (void)core_ns_get(s->fs->core, ns->id, &n); /* without: as if nothing were read */
+    text[0] = 0;
+    if (!files)
+        return;
+    if (!s->online)
+        snprintf(text, 256, "the metadata server, which is not reached");
+    else if (ns->resync)
+        snprintf(text, 256,
+                 "a comparison of all that is known here with the metadata server: %llu questions "
+                 "are answered so far; what is fsynced goes on",
+                 (unsigned long long)resync_answers(ns));
+    else if (!ns->caught_up || l->held)
+        snprintf(text, 256, "the journal, which is read up to change %llu of %llu",
+                 (unsigned long long)n.cursor,
+                 (unsigned long long)(ns->head > n.cursor ? ns->head : n.cursor));
+    else if (l->phase == LANE_SENT)
+        snprintf(text, 256, "the answer to commit %llu, which was sent",
+                 (unsigned long long)l->plan.request);
+    else if (l->phase == LANE_PAUSE)
+        snprintf(text, 256, "a pause before commit %llu is sent again: see last_error",
+                 (unsigned long long)l->plan.request);
+    else if (blocks_awaited(ns))
+        snprintf(text, 256, "%zu blocks on their way to block servers", blocks_awaited(ns));
+    else if (l->load)
+        snprintf(text, 256, "what the metadata server has, which a commit needs to know");
+    else
+        snprintf(text, 256, "files to be quiet for a moment, or their writers to end");
+}
+
+/* Says so when hardly anything more can be put under the state directory: what programs wrote then
+ * stays in memory. */
+static void disk_full(const struct sync *s, const struct blocks_stat *st, char text[512])
+{
+    text[0] = 0;
+    if (st->keep_free && st->free_bytes < st->keep_free + DISK_FULL_BYTES)
+        snprintf(text, 512,
+                 "the disk of %.300s is full: %.1f MiB are free, and %.1f are kept so: free some "
+                 "space there, or writes fail until enough is sent",
+                 s->fs->opt.state, (double)st->free_bytes / (1 << 20),
+                 (double)st->keep_free / (1 << 20));
+}
+
+/* [locked] Why what is left could not be sent in time; "" when nothing is known of it. Unlocked
+ * for a moment. */
+static void left_why(struct sync *s, uint64_t only, char text[512])
+{
+    struct blocks_stat st;
+    uint64_t files = 0, bytes;
+    pthread_mutex_unlock(&s->fs->lock);
+    blocks_stat(s->fs->blocks, &st);
+    pthread_mutex_lock(&s->fs->lock);
+    snprintf(text, 512, "%s", s->online ? "" : s->session_error);
+    for (size_t i = 0; i < s->nss_n && !*text; i++)
+        if (!only || s->nss[i]->id == only)
+            snprintf(text, 512, "%s", s->nss[i]->error);
+    if (!*text)
+        disk_full(s, &st, text);
+    for (size_t i = 0; i < s->nss_n && !*text && !files; i++) {
+        char what[256];
+        if (only && s->nss[i]->id != only)
+            continue;
+        ns_pending(s, s->nss[i], &files, &bytes);
+        waits_for(s, s->nss[i], files, what);
+        if (files)
+            snprintf(text, 512, "that waits for %s", what);
+    }
+}
+
 /* [locked] Waits until nothing is left to be sent; what is left then. */
 static void drain(struct sync *s, uint64_t only, int64_t deadline, struct progress p,
                   uint64_t *files, uint64_t *bytes)
@@ -148,14 +233,18 @@ int sync_drain(struct sync *s, unsigned deadline_ms,
                void (*progress)(void *arg, uint64_t files, uint64_t bytes), void *arg, char *text)
 {
     uint64_t files, bytes, held, parked;
+    char why[512] = "";
     int err = 0;
     pthread_mutex_lock(&s->fs->lock);
     drain(s, 0, s->clock() + deadline_ms, (struct progress){.fn = progress, .arg = arg}, &files,
           &bytes);
     if (files) {
         err = s->abandoned ? -ECANCELED : -ETIMEDOUT;
-        snprintf(text, 512, "%s",
-                 s->abandoned ? "the mount is ending" : "not everything is sent yet");
+        if (!s->abandoned)
+            left_why(s, 0, why);
+        snprintf(text, 512, "%s%s%.400s",
+                 s->abandoned ? "the mount is ending" : "not everything is sent yet",
+                 *why ? ": " : "", why);
     } else {
         parked = sync_parked(s, 0, &held);
         err = says_parked(parked, held, text);
@@ -221,11 +310,11 @@ int sync_settle(struct sync *s, uint64_t path_node, unsigned timeout_ms, char *e
         changed_wait(s, deadline);
     const char *why = !s->online && s->session_error[0] ? s->session_error : "";
     if (files) {
+        char left[512];
         r = -ETIMEDOUT;
-        for (size_t i = 0; i < s->nss_n && !*why; i++)
-            why = s->nss[i]->error;
+        left_why(s, only, left);
         snprintf(err, 512, "%llu files, %llu bytes are not sent yet%s%.400s",
-                 (unsigned long long)files, (unsigned long long)bytes, *why ? ": " : "", why);
+                 (unsigned long long)files, (unsigned long long)bytes, *left ? ": " : "", left);
     } else if (!fresh_done(s, want, n, &late)) {
         r = -ETIMEDOUT;
         snprintf(err, 512, "the journal of %.200s is not applied up to its newest number%s%.200s",
@@ -287,52 +376,6 @@ static void status_copies(struct sync *s, const struct sync_ns *ns, struct buf *
     upload_copies(s, ns, want, &least, &blocks);
     buf_printf(b, "\"copies_wanted\": %zu, \"copies_reached\": %zu, \"blocks_short\": %llu, ", want,
                least, (unsigned long long)blocks);
-}
-
-/* Blocks that commits or fsyncs wait for. */
-static size_t blocks_awaited(const struct sync_ns *ns)
-{
-    const struct lane *l = &ns->lane;
-    const struct barrier *b;
-    size_t n = l->phase == LANE_UPLOAD ? l->set.n - l->set.pos : l->ahead.n - l->ahead.pos;
-    TAILQ_FOREACH(b, &ns->barriers, ns_link)
-    if (b->state == BARRIER_UPLOAD)
-        n += b->set.n - b->set.pos;
-    return n;
-}
-
-/* Why what is pending is not committed yet; "" when nothing is. */
-static void waits_for(struct sync *s, const struct sync_ns *ns, uint64_t files, char text[256])
-{
-    const struct lane *l = &ns->lane;
-    struct core_ns n = {0};
-    (void)core_ns_get(s->fs->core, ns->id, &n); /* without: as if nothing were read */
-    text[0] = 0;
-    if (!files)
-        return;
-    if (!s->online)
-        snprintf(text, 256, "the metadata server, which is not reached");
-    else if (ns->resync)
-        snprintf(text, 256,
-                 "a comparison of all that is known here with the metadata server: %llu questions "
-                 "are answered so far; what is fsynced goes on",
-                 (unsigned long long)resync_answers(ns));
-    else if (!ns->caught_up || l->held)
-        snprintf(text, 256, "the journal, which is read up to change %llu of %llu",
-                 (unsigned long long)n.cursor,
-                 (unsigned long long)(ns->head > n.cursor ? ns->head : n.cursor));
-    else if (l->phase == LANE_SENT)
-        snprintf(text, 256, "the answer to commit %llu, which was sent",
-                 (unsigned long long)l->plan.request);
-    else if (l->phase == LANE_PAUSE)
-        snprintf(text, 256, "a pause before commit %llu is sent again: see last_error",
-                 (unsigned long long)l->plan.request);
-    else if (blocks_awaited(ns))
-        snprintf(text, 256, "%zu blocks on their way to block servers", blocks_awaited(ns));
-    else if (l->load)
-        snprintf(text, 256, "what the metadata server has, which a commit needs to know");
-    else
-        snprintf(text, 256, "files to be quiet for a moment, or their writers to end");
 }
 
 static void status_ns(struct sync *s, struct sync_ns *ns, bool first, const char *full,
@@ -398,19 +441,6 @@ static void status_servers(const struct sync *s, struct buf *b)
         buf_printf(b, "}");
         first = false;
     }
-}
-
-/* Says so when hardly anything more can be put under the state directory: what programs wrote then
- * stays in memory. */
-static void disk_full(const struct sync *s, const struct blocks_stat *st, char text[512])
-{
-    text[0] = 0;
-    if (st->keep_free && st->free_bytes < st->keep_free + DISK_FULL_BYTES)
-        snprintf(text, 512,
-                 "the disk of %.300s is full: %llu MiB are free, and %llu are kept so: free some "
-                 "space there, or writes fail until enough is sent",
-                 s->fs->opt.state, (unsigned long long)(st->free_bytes >> 20),
-                 (unsigned long long)(st->keep_free >> 20));
 }
 
 void sync_status(struct sync *s, struct buf *b)

@@ -397,6 +397,29 @@ static void a_refused_target_waits_for_the_session_that_names_others(void **stat
     assert_int_equal(r.err, 0);
 }
 
+/* Whoever waited in vain is told what for. */
+static void what_is_left_says_why(void **state)
+{
+    (void)state;
+    char text[512] = "";
+    start();
+    node_add(100, "hello");
+    background_ok = true;
+    pthread_mutex_lock(&fs.lock);
+    sync_kick(fs.sync);
+    pthread_mutex_unlock(&fs.lock);
+    answer_diff_missing(call_wait("diff"), 11);
+    answer_put(call_wait("put"), "x");
+    struct fake_call *commit = call_wait("commit");
+    assert_int_equal(sync_drain(fs.sync, 0, NULL, NULL, text), -ETIMEDOUT);
+    assert_non_null(
+        strstr(text, "not everything is sent yet: that waits for the answer to commit"));
+    assert_int_equal(sync_settle(fs.sync, 0, 0, text), -ETIMEDOUT);
+    assert_non_null(strstr(text, "not sent yet: that waits for the answer to commit"));
+    answer_committed(commit, 1);
+    assert_int_equal(sync_drain(fs.sync, WAIT_MS, NULL, NULL, text), 0);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -408,6 +431,7 @@ int main(void)
         T(a_refusal_waits_for_dirty_data),
         T(what_may_only_be_read_is_sent_to_be_refused),
         T(a_drain_says_what_was_refused),
+        T(what_is_left_says_why),
         T(a_refused_put_is_tried_again_after_a_pause),
         T(a_refused_put_leaves_the_server_for_everything_else),
         T(without_a_block_server_it_is_sent_to_be_refused),
