@@ -452,7 +452,7 @@ static int flags_parse(struct mount_args *a, const char *letters, char *err)
             a->version = true;
             break;
         default:
-            return say(err, "unknown flag -%c", *letters);
+            return say(err, "unknown flag -%c; see --help", *letters);
         }
     }
     return 0;
@@ -498,6 +498,8 @@ int mount_args_parse(struct mount_args *a, int argc, char *const *argv, char *er
                 r = option_list(a, v, err);
             else if (strncmp(v, "fuse.", 5) == 0 && v[5])
                 text_set(&a->fs.subtype, v + 5);
+        } else if (w[1] == '-') {
+            r = say(err, "unknown option %s; see --help", w);
         } else {
             r = flags_parse(a, w + 1, err);
         }

@@ -65,6 +65,7 @@ grep -q synced "$work/out" || fail "status: $(cat "$work/out")"
     and (.namespaces[0] | .name == "alice" and (.id | type == "number") and (.cursor | type == "number")
         and .pending_files == 0 and .pending_bytes == 0 and .conflicts == 0 and has("last_error") and has("since"))' \
     >"$work/out" || fail "status --json: $("$steadfs" status "$a/file" --json)"
+exits 2 "neither a conflicted copy" "$steadfs" conflicts diff "$a/file"
 (cd "$a" && must "$steadfs" sync && must "$steadfs" conflicts)
 same "conflicts" "$("$steadfs" conflicts "$a" --json)" "[]"
 say "ok - status and sync"

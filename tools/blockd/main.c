@@ -223,6 +223,7 @@ static int parse_options(struct options *o, int argc, char **argv)
                           .grace_s = ACCESS_GRACE_MS / 1000,
                           .scrub_rate = SCRUB_RATE_DEFAULT,
                           .scrub_interval_s = SCRUB_INTERVAL_DEFAULT_S};
+    opterr = 0;
     for (int c; (c = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
         if (c == OPT_HELP) {
             fputs(help, stdout);
@@ -233,7 +234,11 @@ static int parse_options(struct options *o, int argc, char **argv)
             return 0;
         }
         if (c == '?')
-            return 2; /* getopt_long has said why */
+            return fprintf(stderr,
+                           "steadfs-blockd: unknown option, or one without its value: %s "
+                           "(see --help)\n",
+                           argv[optind - 1]),
+                   2;
         if (c == OPT_LIST)
             o->list = true;
         else if (c == OPT_REINDEX || c == OPT_DROP_UNCLAIMED)

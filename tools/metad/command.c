@@ -85,7 +85,7 @@ static const struct command {
      1,
      1,
      " to= cancel force",
-     "NUMBER|PREMISES [--to PREMISES,…] [--force] | --cancel",
+     "NUMBER|PREMISES [--to PREMISES,…] [--wait] [--force] | --cancel",
      cmd_evacuate},
     {{"admin", "quota"},
      true,
@@ -200,27 +200,51 @@ static size_t words_of(const struct command *k)
     return n;
 }
 
+/* How many of the command's words the request begins with. */
+static size_t understood(const struct command *k, const struct m_command_req *q)
+{
+    size_t n = words_of(k), i = 0;
+    while (i < n && i < q->words_n && bytes_equal(q->words[i].text, bytes_str(k->words[i])))
+        i++;
+    return i;
+}
+
 static const struct command *find(const struct m_command_req *q)
 {
-    for (size_t k = 0; k < commands_n; k++) {
-        size_t n = words_of(&commands[k]), i = 0;
-        while (i < n && i < q->words_n &&
-               bytes_equal(q->words[i].text, bytes_str(commands[k].words[i])))
-            i++;
-        if (i == n)
+    for (size_t k = 0; k < commands_n; k++)
+        if (understood(&commands[k], q) == words_of(&commands[k]))
             return &commands[k];
-    }
     return NULL;
+}
+
+/* Says what can stand behind the words that were understood. */
+static int no_such(struct cmd *c, const struct m_command_req *q)
+{
+    char follow[WHY_LEN] = "";
+    const char *before = "";
+    size_t best = 0;
+    for (size_t k = 0; k < commands_n; k++)
+        best = understood(&commands[k], q) > best ? understood(&commands[k], q) : best;
+    if (!best || (best == 1 && bytes_equal(q->words[0].text, bytes_str("admin"))))
+        return cmd_fail(c, EXIT_USAGE, "no such command; see steadfs %s--help",
+                        best ? "admin " : "");
+    for (size_t k = 0; k < commands_n; k++) {
+        if (understood(&commands[k], q) < best)
+            continue;
+        size_t n = strlen(follow);
+        snprintf(follow + n, sizeof follow - n, "%s%s", before, commands[k].words[best]);
+        before = ", ";
+    }
+    return cmd_fail(c, EXIT_USAGE, "behind %s%.*s comes one of %s; see steadfs %.*s --help",
+                    best > 1 ? "admin " : "", PRB(q->words[best - 1].text), follow,
+                    PRB(q->words[0].text));
 }
 
 static int usage(struct cmd *c, const struct command *k)
 {
-    if (!k)
-        return cmd_fail(c, EXIT_USAGE,
-                        "no such command; see --help of steadfs admin, namespace and share");
-    return cmd_fail(c, EXIT_USAGE, "usage: steadfs %s%s%s%s%s %s", k->words[0],
+    return cmd_fail(c, EXIT_USAGE, "usage: steadfs %s%s%s%s%s%s%s", k->words[0],
                     k->words[1] ? " " : "", k->words[1] ? k->words[1] : "", k->words[2] ? " " : "",
-                    k->words[2] ? k->words[2] : "", k->usage);
+                    k->words[2] ? k->words[2] : "", *k->usage ? " " : "", k->usage);
 }
 
 /* Whether the command has the option, and whether it takes a value. */
@@ -287,7 +311,9 @@ static bool take_words(struct cmd *c, const struct command *k, const struct m_co
 static int run(struct cmd *c, const struct m_command_req *q)
 {
     const struct command *k = find(q);
-    if (!k || !take_words(c, k, q))
+    if (!k)
+        return no_such(c, q);
+    if (!take_words(c, k, q))
         return usage(c, k);
     if (k->admin && !c->who->admin)
         return cmd_fail(c, EXIT_REFUSED, "refused: only the administrator may do this");

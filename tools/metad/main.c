@@ -153,11 +153,9 @@ static int take_option(struct config *c, int o)
         if (!take_seconds(optarg, &c->lock_lease_ms) || c->lock_lease_ms < LOCK_LEASE_MIN_MS)
             return wrong("--lock-lease %s is not a number of seconds, at least 1", optarg);
         return 0;
-    case 'p':
+    default: /* 'p' */
         c->tls = false;
         return 0;
-    default:
-        return wrong("%s", "unknown option, or one without its value");
     }
 }
 
@@ -187,7 +185,9 @@ static int take_arguments(struct config *c, int argc, char **argv)
             fputs(o == 'h' ? usage : "steadfs-metad " STEADFS_VERSION "\n", stdout);
             return 1;
         }
-        int status = take_option(c, o);
+        int status = o == '?'
+                         ? wrong("unknown option, or one without its value: %s", argv[optind - 1])
+                         : take_option(c, o);
         if (status)
             return status + 1;
     }

@@ -35,7 +35,7 @@ int cli_usage(const struct subcommand *c, const char *fmt, ...)
 
 int cli_help(const struct subcommand *c)
 {
-    printf("usage: steadfs %s %s", c->name, c->usage);
+    printf("usage: steadfs %s%s%s", c->name, *c->usage == '\n' ? "" : " ", c->usage);
     return EXIT_DONE;
 }
 

@@ -196,6 +196,8 @@ static int keep(const struct subcommand *c, int n, char **path, bool dry)
     return worst;
 }
 
+#define DIFF_TROUBLE 2 /* as diff(1) has it: 1 would be that they differ */
+
 /* ---- diff ------------------------------------------------------------------------------------ */
 static int diff(const struct subcommand *c, const char *path)
 {
@@ -205,13 +207,13 @@ static int diff(const struct subcommand *c, const char *path)
     if (!status)
         status = find_versions(c, &k, &w);
     if (status)
-        return status;
+        return status == EXIT_FAILED ? DIFF_TROUBLE : status;
     const char *copy = strcmp(w.kept, w.original) ? w.kept : w.copy[0];
     if (copy != w.kept && w.copies > 1)
-        return cli_fail(c, EXIT_FAILED, "%s has %zu copies: name the one to compare", w.original,
+        return cli_fail(c, DIFF_TROUBLE, "%s has %zu copies: name the one to compare", w.original,
                         w.copies);
     execlp("diff", "diff", "-u", "--", w.original, copy, (char *)NULL);
-    return cli_fail(c, EXIT_FAILED, "diff: %s", strerror(errno));
+    return cli_fail(c, DIFF_TROUBLE, "diff: %s", strerror(errno));
 }
 
 /* ---- the command line ------------------------------------------------------------------------ */
@@ -261,7 +263,7 @@ const struct subcommand cmd_conflicts = {
         "keep: FILE is a copy or its original. It becomes (or stays) what is at the original's\n"
         "name, and all its other versions are removed for good. --dry-run only says so.\n"
         "diff: what `diff -u` says of the original and the copy; FILE is either. Its exit status\n"
-        "is diff's.\n"
+        "is diff's: 0 they are the same, 1 they differ, 2 there was nothing to compare.\n"
         "\n"
         "A copy is known by its name: one that is renamed or removed is a conflict no longer. A\n"
         "path named keep or diff is given as ./keep.\n",

@@ -663,9 +663,12 @@ static void test_usage(void **state)
         int status;
         const char *says;
     } cases[] = {
-        {{"--help"}, 0, "--ca-fingerprint"}, {{"--version"}, 0, "steadfs-blockd"},
-        {{"--nonsense"}, 2, "nonsense"},     {{"stray"}, 2, "unexpected"},
-        {{"--drain", "soon"}, 2, "--drain"}, {{"--listen", "nowhere"}, 1, "ADDR:PORT"},
+        {{"--help"}, 0, "--ca-fingerprint"},
+        {{"--version"}, 0, "steadfs-blockd"},
+        {{"--nonsense"}, 2, "--nonsense (see --help)"},
+        {{"stray"}, 2, "unexpected"},
+        {{"--drain", "soon"}, 2, "--drain"},
+        {{"--listen", "nowhere"}, 1, "ADDR:PORT"},
         {{"--list"}, 1, "cannot read"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

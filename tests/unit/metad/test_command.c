@@ -51,6 +51,14 @@ static void usage_is_told(void **state)
         fails(w, &world_admin, 2, lines[k]);
     fails(w, &w->alice.who, 2, "share a b");
     fails(w, &w->alice.who, 2, "namespace mount team");
+    has(world_command(w, &world_admin, 2, "admin account"),
+        "behind admin account comes one of add, token, list; see steadfs admin --help");
+    has(world_command(w, &world_admin, 2, "admin server remov 1"),
+        "add, list, rekey, drain, remove;");
+    has(world_command(w, &world_admin, 2, "admin nonsense"), "see steadfs admin --help");
+    has(world_command(w, &w->alice.who, 2, "namespace"),
+        "behind namespace comes one of create, mount, unmount, list; see steadfs namespace --help");
+    has(world_command(w, &world_admin, 2, "admin account list x"), "admin account list\n");
     fails(w, &world_admin, 2, "admin account list x x x x x x x x x x x x x x x x");
 }
 

@@ -175,6 +175,8 @@ static void refuses_what_it_does_not_know(void **state)
         if (!strstr(err, bad[i].says))
             fail_msg("%s: %s", bad[i].option, err);
     }
+    assert_int_equal(parse("h", "/m", "--foreground", NULL), -EINVAL);
+    assert_string_equal(err, "unknown option --foreground; see --help");
     assert_int_equal(parse("h", NULL), -EINVAL);
     assert_int_equal(parse("h", "/m", "x", NULL), -EINVAL);
     assert_int_equal(parse("h", "", NULL), -EINVAL);
