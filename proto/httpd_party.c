@@ -88,7 +88,7 @@ struct conn *httpd_party_excess(struct httpd *h)
     bool found_slow = false;
     LIST_FOREACH(c, &h->conns, link)
     {
-        if (c->req || !c->held || !over(h, c->party, 0))
+        if (c->req || c->away || !c->held || !over(h, c->party, 0))
             continue;
         bool slow = httpd_is_slow(c, now);
         if (found && (c->party->held < found->party->held ||

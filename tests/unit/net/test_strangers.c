@@ -376,6 +376,46 @@ static void test_greedy_waiting(void **state)
     free(data);
 }
 
+/* What came of a chunked body counts until the connection ends: turning its sender away once is
+ * all that can be done. */
+static void test_greedy_chunked(void **state)
+{
+    (void)state;
+    enum { MANY = 5, MEMORY = 8u << 20, EACH = 900000 };
+    struct server *s = guarded(false, (struct httpd_options){.memory_max = MEMORY});
+    struct rpc *greedy = client_as(s, "greedy"), *modest = client_as(s, "modest");
+    uint8_t *data = calloc(1, EACH);
+    struct answer a[MANY];
+    int fd = half_as(s, 100000, "greedy", 100000); /* it is his from now on */
+    char out[200000];
+    struct timeval tv = {.tv_sec = 20};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
+    for (size_t got = 0; got < 100000;) {
+        ssize_t n = recv(fd, out, sizeof out, 0);
+        assert_true(n > 0);
+        got += (size_t)n;
+    }
+    for (int i = 0; i < MANY; i++) {
+        begin(i < 4 ? greedy : modest, s->url, "keep", bytes_of(data, EACH), 20000, &a[i]);
+        await_held(s, (size_t)i + 1);
+    }
+    say(fd, "POST /v1/work HTTP/1.1\r\nSteadfs-Version: 1\r\nAuthorization: Bearer greedy\r\n"
+            "Transfer-Encoding: chunked\r\n\r\n10\r\n0123456789abcdef\r\n");
+    assert_true(recv(fd, out, sizeof out, 0) > 12);
+    assert_int_equal(strncmp(out, "HTTP/1.1 503", 12), 0);
+    assert_true(metric(s, "test_greedy_total") == 1); /* the server goes on */
+    release_held(s);
+    for (int i = 0; i < MANY; i++) {
+        assert_int_equal(answer_await(&a[i]), 0);
+        answer_free(&a[i]);
+    }
+    close(fd);
+    rpc_free(greedy);
+    rpc_free(modest);
+    server_free(s, 1000);
+    free(data);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -388,6 +428,7 @@ int main(void)
         cmocka_unit_test(test_slow),
         cmocka_unit_test(test_greedy),
         cmocka_unit_test(test_greedy_waiting),
+        cmocka_unit_test(test_greedy_chunked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
