@@ -1,36 +1,63 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # coherence=strict: what is committed on one mount is seen by the next open, lookup or stat on another, at once, though
-# the news of it come late. b reaches the metadata server through a relay that holds back what comes unasked: the
-# long poll's answers. A mount without the option shows that they are late indeed.
+# no news of it have come. b reaches the metadata server through a relay that holds back what comes unasked, the long
+# poll's answers, until it is told to let go. A mount without the option shows that it holds them back indeed.
 # shellcheck source=tests/integration/lib.sh
 . "$(dirname "$0")/lib.sh"
 rounds=${ROUNDS:-60} # of five changes each
-late=3               # seconds
 
+# Says its port. `hold` on stdin: what answers a question a second or more after it was asked is held back; says `holds`
+# when such a question waits (on a connection that has been used before: on a new one the server speaks first). `go`: it
+# comes.
 cat >"$work/relay.py" <<'PY'
-import asyncio, sys, time
-port, late = int(sys.argv[1]), float(sys.argv[2])
+import asyncio, sys
+port = int(sys.argv[1])
+waiting = set()
 async def serve(reader, writer):
     up_reader, up_writer = await asyncio.open_connection('127.0.0.1', port)
-    asked = time.monotonic()
+    timer = None
+    def answered():
+        if timer:
+            timer.cancel()
+        waiting.discard(writer)
+    def waits():
+        waiting.add(writer)
+        some_wait.set()
     async def up():
-        nonlocal asked
+        nonlocal timer
         while data := await reader.read(65536):
-            asked = time.monotonic()
+            answered()
+            timer = asyncio.get_running_loop().call_later(1, waits)
             up_writer.write(data)
         up_writer.close()
     async def down():
         while data := await up_reader.read(65536):
-            if time.monotonic() - asked > 0.3:
-                await asyncio.sleep(late)
+            late = writer in waiting
+            answered()
+            if late:
+                await go.wait()
             writer.write(data)
         writer.close()
     await asyncio.gather(up(), down(), return_exceptions=True)
+    answered()
 async def main():
+    global go, some_wait
+    go, some_wait = asyncio.Event(), asyncio.Event()
+    go.set()
     server = await asyncio.start_server(serve, '127.0.0.1', 0)
     print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
+    told = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(told), sys.stdin)
+    while line := await told.readline():
+        if line == b'go\n':
+            go.set()
+            continue
+        go.clear()
+        while not waiting:
+            some_wait.clear()
+            await some_wait.wait()
+        print('holds', flush=True)
 asyncio.run(main())
 PY
 
@@ -38,12 +65,22 @@ lab_up
 lab_mount a b
 must lab unmount b
 port=$(sed -n 's/^url=.*:\([0-9]*\).*/\1/p' "$lab/clients/b/identity")
-python3 "$work/relay.py" "$port" "$late" >"$work/relay" 2>"$work/relay.err" &
-relay=$!
-children+=("$relay")
-eventually 20 test -s "$work/relay"
-sed -i "s/:$port/:$(cat "$work/relay")/" "$lab/clients/b/identity"
-mount_b() { must "$build/fs/mount.fuse.steadfs" "alice@127.0.0.1:$(cat "$work/relay")" "$b" -o "state=$lab/clients/b,log=$work/b.log,timeout=2$1"; }
+coproc relay { exec python3 "$work/relay.py" "$port" 2>"$work/relay.err"; }
+# shellcheck disable=SC2154 # coproc sets it
+children+=("$relay_PID")
+exec 8<&"${relay[0]}" 9>&"${relay[1]}"
+read -r -t 20 -u 8 relay_port || fail "the relay does not start"
+sed -i "s/:$port/:$relay_port/" "$lab/clients/b/identity"
+mount_b() { must "$build/fs/mount.fuse.steadfs" "alice@127.0.0.1:$relay_port" "$b" -o "state=$lab/clients/b,log=$work/b.log,timeout=2$1"; }
+hold() {
+    echo hold >&9
+    for _ in {1..10}; do
+        ! read -r -t 2 -u 8 || return 0
+        echo more >>"$a/first" # news, after which b asks again
+        sync "$a/first"
+    done
+    fail "b does not wait for news"
+}
 end_b() {
     must plain_umount "$b"
     eventually 30 flock -n "$lab/clients/b/lock" true
@@ -97,16 +134,21 @@ for i in range(rounds):
         claim('listing', sorted(os.listdir(b)), sorted(os.listdir(a)))
 PY
 
-# without the option, the same are late
+# without the option, the same is not seen
 mount_b ''
+echo first >"$a/first"
+sync "$a/first"
 must test ! -e "$b/early"
+hold
 echo text >"$a/early"
 sync "$a/early"
 test ! -e "$b/early" || fail "the relay holds nothing back"
+echo go >&9
 eventually 30 test -e "$b/early"
 end_b
 
 mount_b ,coherence=strict
+hold
 timeout 200 python3 "$work/both.py" "$a" "$b" "$rounds" >"$work/out" 2>&1 || { cat "$work/out"; fail "not seen at once"; }
 
 # an open file keeps its version
@@ -121,6 +163,7 @@ exec 5<&-
 
 # who cannot ask does not guess: EIO once timeout= has passed; what is open goes on
 exec 5<"$b/saved"
+echo go >&9
 lab kill metad STOP
 must_fail 'input/output error' cat "$b/file"
 must_fail 'input/output error' stat "$b/nothing"
@@ -131,5 +174,5 @@ same "again" "$(cat "$b/file")" changed
 exec 5<&-
 settled
 end_b
-kill "$relay"
+kill "$relay_PID"
 passed "strict"
