@@ -23,10 +23,19 @@ void core_begin_anew(void)
 {
     files_told = 0;
     nodes_n = 0;
-    next_request = cursor = core_head = need_answers = need_refusals = 0;
+    next_request = 0;
+    cursor = 0;
+    core_head = 0;
+    need_answers = 0;
+    need_refusals = 0;
     journal_ends = 0;
-    rest_pages = unknown_pages = comparisons = open_requests = pasts_forgotten = 0;
-    known = background_ok = false;
+    rest_pages = 0;
+    unknown_pages = 0;
+    comparisons = 0;
+    open_requests = 0;
+    pasts_forgotten = 0;
+    known = false;
+    background_ok = false;
 }
 
 int core_ns_get(struct core *c, uint64_t ns, struct core_ns *out)
