@@ -367,8 +367,9 @@ void core_resync_again(struct core_resync *r, unsigned slot);
 const struct m_record *core_resync_record(const struct core_resync *r);
 /* Applies it; the cursor is `at` then. */
 int core_resync_apply(struct core_resync *r, int64_t now, struct core_effects *fx);
-/* What is known of the journal, the newest first; *out is malloc'd, MARKS_MAX at most. */
-int core_marks(struct core *c, uint64_t ns, struct m_mark **out, size_t *n);
+/* What is known of the journal, the newest first, max at most; *out is malloc'd. A mark behind the
+ * cursor stands for what was settled up to there by core_requests_answer. */
+int core_marks(struct core *c, uint64_t ns, size_t max, struct m_mark **out, size_t *n);
 /* The server's journal is another one than that which this tree follows: it was restored from a
  * copy. Nothing is planned before a comparison (core_resync_new) is applied: what the server does
  * not know of what is known here becomes pending again (core_lost.c). head: of the server's
@@ -396,11 +397,11 @@ struct core_lost core_resync_lost(const struct core_resync *r);
 int core_lost_told(struct core *c, uint64_t ns, int64_t now, struct core_lost *out);
 /* Open request numbers of the namespace begin here; -ENOENT: none is open. */
 int core_requests_from(struct core *c, uint64_t ns, uint64_t *from);
-/* How they ended, asked when `at` was known: what was committed up to `at` is settled, what was
- * refused or conflicted is pending again; one of which nothing is said can only be committed behind
- * `at`. */
+/* How they ended, asked when `at` was known, and the mark of the journal up to there (0: it is
+ * not): what was committed up to `at` is settled, what was refused or conflicted is pending again;
+ * one of which nothing is said can only be committed behind `at`. */
 int core_requests_answer(struct core *c, uint64_t ns, const struct m_requests_ans *a, uint64_t at,
-                         struct core_effects *fx);
+                         uint64_t mark, struct core_effects *fx);
 
 /* The k-th parked node of a namespace; -ENOENT behind the last. path is relative to the
  * namespace's root, malloc'd. */

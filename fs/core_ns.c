@@ -120,17 +120,26 @@ int ns_mark(struct core *c, uint64_t id, uint64_t sjid, uint64_t *mark)
     return rc < 0 ? rc : 0;
 }
 
-int core_marks(struct core *c, uint64_t ns, struct m_mark **out, size_t *n)
+int ns_set_ahead(struct core *c, uint64_t id, uint64_t sjid, uint64_t mark)
+{
+    sqlite3_stmt *s = tree_stmt(c->t, "DELETE FROM mark WHERE ns = ?1 AND sjid >"
+                                      " (SELECT cursor FROM ns WHERE id = ?1)");
+    sqlite3_bind_int64(s, 1, (int64_t)id);
+    int err = tree_step(c->t, s);
+    return err || !mark ? err : mark_put(c, id, sjid, mark);
+}
+
+int core_marks(struct core *c, uint64_t ns, size_t max, struct m_mark **out, size_t *n)
 {
     sqlite3_stmt *s = tree_stmt(c->t, "SELECT sjid, mark FROM mark WHERE ns = ?1"
                                       " ORDER BY sjid DESC LIMIT ?2");
     int rc;
     *n = 0;
-    *out = calloc(MARKS_MAX, sizeof **out);
+    *out = calloc(max, sizeof **out);
     if (!*out)
         return -ENOMEM;
     sqlite3_bind_int64(s, 1, (int64_t)ns);
-    sqlite3_bind_int64(s, 2, MARKS_MAX);
+    sqlite3_bind_int64(s, 2, (int64_t)max);
     while ((rc = tree_step(c->t, s)) == 1)
         (*out)[(*n)++] = (struct m_mark){.sjid = U(0), .mark = U(1)};
     if (rc < 0) {

@@ -702,7 +702,7 @@ static int unsend_unknown(struct core *c, uint64_t ns, const struct m_requests_a
 }
 
 int core_requests_answer(struct core *c, uint64_t ns, const struct m_requests_ans *a, uint64_t at,
-                         struct core_effects *fx)
+                         uint64_t mark, struct core_effects *fx)
 {
     struct core_ns info;
     int err = core_begin(c);
@@ -716,5 +716,7 @@ int core_requests_answer(struct core *c, uint64_t ns, const struct m_requests_an
         err = ns_get(c, ns, &info);
     if (!err && info.other)
         err = unsend_unknown(c, ns, a, at, fx);
+    if (!err && !info.other && at > info.cursor)
+        err = ns_set_ahead(c, ns, at, mark);
     return core_leave(c, err);
 }

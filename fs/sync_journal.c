@@ -22,6 +22,7 @@
 #define WAIT_HOLD_MS 20       /* the long poll waits for a commit's answer at most so long */
 #define LIST_TIMEOUT_MS 30000
 #define LIST_BYTES (1u << 20)
+#define MARKS_EACH 2 /* of the cursor, and of what was settled behind it */
 #define APPLY_AGAIN_MS 1000
 #define ROOM_AGAIN_MS 10 /* the kernel is behind with invalidations */
 
@@ -322,14 +323,11 @@ static void list_start(struct sync *s, struct sync_ns *ns)
     }
     if (core_ns_get(s->fs->core, ns->id, &n))
         return;
-    struct m_mark *marks = NULL, mark = {.sjid = n.cursor, .mark = n.mark};
-    struct m_list_req q = {
-        .ns = ns->id, .limit_bytes = LIST_BYTES, .marks = &mark, .marks_n = n.mark != 0};
-    if (ns->marks) {
-        if (core_marks(s->fs->core, ns->id, &marks, &q.marks_n))
-            return;
-        q.marks = marks;
-    }
+    struct m_mark *marks = NULL;
+    struct m_list_req q = {.ns = ns->id, .limit_bytes = LIST_BYTES};
+    if (core_marks(s->fs->core, ns->id, ns->marks ? MARKS_MAX : MARKS_EACH, &marks, &q.marks_n))
+        return;
+    q.marks = marks;
     if (ns->cursor_n && ns->cursor_sjid == n.cursor) {
         q.cursor = bytes_of(ns->cursor, ns->cursor_n);
     } else {

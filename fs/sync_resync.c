@@ -165,7 +165,8 @@ static void requests_done(struct sync *s, struct sync_call *c)
         struct core_effects fx = {0};
         int err = bad;
         if (!err)
-            err = core_requests_answer(s->fs->core, ns->id, &m, ns->resync->with.at, &fx);
+            err = core_requests_answer(s->fs->core, ns->id, &m, ns->resync->with.at,
+                                       ns->resync->with.mark, &fx);
         if (err) {
             core_effects_free(&fx);
             failed(s, ns, "settling what was under way", err);

@@ -333,25 +333,21 @@ static void list_start(struct client *c, struct view *v, struct rng *r)
     struct core_ns n;
     if (!client_ok(c, core_ns_get(c->core, v->ns, &n), "core_ns_get"))
         return;
-    struct m_mark mark = {.sjid = n.cursor, .mark = n.mark};
-    struct m_list_req q = {.ns = v->ns,
-                           .from = n.cursor,
-                           .marks = &mark,
-                           .marks_n = n.mark != 0,
-                           .limit_bytes = 1 + rng_below(r, 3000)};
+    struct m_list_req q = {.ns = v->ns, .from = n.cursor, .limit_bytes = 1 + rng_below(r, 3000)};
     bool news = n.cursor != c->s->server.seen[server_ns(c->s, v->ns)];
     if (!news && !v->list_wanted && !rng_percent(r, 10)) /* the server would let it wait */
         return;
-    struct m_mark *all = NULL;
+    struct m_mark *marks = NULL;
     struct call *k;
-    if (v->marks && client_ok(c, core_marks(c->core, v->ns, &all, &q.marks_n), "core_marks"))
-        q.marks = all;
+    if (client_ok(c, core_marks(c->core, v->ns, v->marks ? MARKS_MAX : 2, &marks, &q.marks_n),
+                  "core_marks"))
+        q.marks = marks;
     if (c->core && (k = client_call(c, CALL_LIST, 0, v->ns, "list", &m_list_req_desc, &q))) {
         v->list_wanted = false;
         k->head = n.head;
         k->news = v->news;
     }
-    free(all);
+    free(marks);
 }
 
 /* The journal ends before what was heard of it: the server was put back. */

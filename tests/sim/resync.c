@@ -127,7 +127,7 @@ static void requests_answer(struct client *c, struct view *v, struct bytes body)
         sim_fail(c->s, "client %u: the end of requests cannot be read", c->index);
         return;
     }
-    int err = core_requests_answer(c->core, v->ns, &a, v->resync.at, &fx);
+    int err = core_requests_answer(c->core, v->ns, &a, v->resync.at, v->resync.mark, &fx);
     if (client_ok(c, err, "core_requests_answer")) {
         client_effects(c, &fx);
         if (c->core)

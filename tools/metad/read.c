@@ -216,9 +216,10 @@ static int read_completed(struct meta *m, const struct m_list_req *q, const stru
     return r == -ENOENT ? 0 : r;
 }
 
-/* Whether who asks knows another journal at `from`; then how far it is the same as this one. Below
- * the floor not every mark is kept: any that is not the same tells as well, and where none does, it
- * may be another one if the database was put back once, or nobody has said yet that it was not. */
+/* Whether who asks knows another journal at `from` or behind; then how far it is the same as this
+ * one. Below the floor not every mark is kept: any that is not the same tells as well, and where
+ * none does, it may be another one if the database was put back once, or nobody has said yet that
+ * it was not. */
 static int compare_marks(struct meta *m, const struct m_list_req *q, const struct ns_row *row,
                          uint64_t from, struct m_list_ans *a, struct arena *ar)
 {
@@ -228,7 +229,7 @@ static int compare_marks(struct meta *m, const struct m_list_req *q, const struc
     bool old = from < row->floor, unheard = false;
     int r = 0;
     for (size_t k = 0; k < q->marks_n && !r && !a->other; k++) {
-        if (q->marks[k].sjid == from || (old && q->marks[k].sjid < from))
+        if (q->marks[k].sjid >= from || old) /* behind: what it has settled without reading it */
             r = meta_same_journal(m, row, q->marks[k].sjid, q->marks[k].mark, NULL);
         a->other = r == -ESTALE;
         r = a->other ? 0 : r;

@@ -316,7 +316,7 @@ void pair_forget(struct pair *p)
 }
 
 /* ---- a journal that does not reach back ------------------------------------------------------ */
-static void requests(struct pair *p, struct device *d, uint64_t at)
+static void requests(struct pair *p, struct device *d, uint64_t at, uint64_t mark)
 {
     cleanup_arena struct arena ar = {0};
     struct core_effects fx = {0};
@@ -327,15 +327,28 @@ static void requests(struct pair *p, struct device *d, uint64_t at)
         return;
     if (meta_requests(p->meta, &d->id, &q, &a, &ar, why))
         fail_msg("requests: %s", why);
-    assert_int_equal(core_requests_answer(d->core, p->ns, &a, at, &fx), 0);
+    assert_int_equal(core_requests_answer(d->core, p->ns, &a, at, mark, &fx), 0);
     effects(d, &fx);
+}
+
+void device_requests(struct pair *p, struct device *d)
+{
+    cleanup_arena struct arena ar = {0};
+    char why[512] = "";
+    struct core_ns n;
+    struct m_list_ans a;
+    assert_int_equal(core_ns_get(d->core, p->ns, &n), 0);
+    const struct m_list_req q = {.ns = p->ns, .from = n.cursor};
+    assert_int_equal(meta_list(p->meta, &d->id, &q, &a, &ar, why), 0);
+    assert_true(a.resync > n.cursor);
+    requests(p, d, a.resync, a.mark);
 }
 
 static void resync(struct pair *p, struct device *d, uint64_t at, uint64_t mark, uint64_t common)
 {
     struct core_resync *r;
     struct core_effects fx = {0};
-    requests(p, d, at);
+    requests(p, d, at, mark);
     assert_int_equal(core_resync_new(&r, d->core, p->ns, at, mark, common), 0);
     struct {
         unsigned slot;
@@ -380,7 +393,7 @@ void device_follow(struct pair *p, struct device *d)
     assert_int_equal(core_ns_get(d->core, p->ns, &n), 0);
     struct m_list_req q = {.ns = p->ns, .from = n.cursor};
     struct m_mark *marks;
-    assert_int_equal(core_marks(d->core, p->ns, &marks, &q.marks_n), 0);
+    assert_int_equal(core_marks(d->core, p->ns, MARKS_MAX, &marks, &q.marks_n), 0);
     q.marks = marks;
     int err = meta_list(p->meta, &d->id, &q, &a, &ar, why);
     free(marks);

@@ -103,6 +103,9 @@ void device_lose(struct pair *p, struct device *d, const struct simvfs *kept);
 void pair_server_from(struct pair *p, const struct simvfs *disk);
 /* Reads and applies the journal; where it does not reach back, looks at everything again. */
 void device_follow(struct pair *p, struct device *d);
+/* Where the journal does not reach back: asks how its requests ended; the comparison that comes
+ * then is not made. */
+void device_requests(struct pair *p, struct device *d);
 /* Plans, sends and follows until all is committed. */
 void device_commit(struct pair *p, struct device *d);
 /* All of HERE, THERE until nothing is pending anywhere. */

@@ -504,6 +504,26 @@ static void test_the_record_of_an_answer_is_lost(void **state)
     free(last);
 }
 
+/* A comparison had begun, and a commit was settled for it behind what was read of the journal; then
+ * the server is put back to where the journal goes on from there. */
+static void test_what_was_settled_for_a_comparison_is_lost(void **state)
+{
+    (void)state;
+    begin();
+    write_new(here, "new", 20);
+    assert_true(device_plan(p, here));
+    device_send_lost(p, here);
+    pair_forget(p);
+    device_requests(p, here);
+    restore();
+    struct dump *last = settled("settled");
+    assert_non_null(dump_find(last, "d/new"));
+    assert_int_equal(copies(last), 0);
+    assert_int_equal(here->resyncs, 1);
+    pair_end(p);
+    free(last);
+}
+
 /* After an unclean end nothing is sent before the journal is read up to what the session says, of
  * which there is nothing any more. */
 static void test_what_a_session_told_of_is_lost(void **state)
@@ -654,6 +674,7 @@ int main(void)
         cmocka_unit_test(test_moved_into_what_nobody_knows),
         cmocka_unit_test(test_the_record_of_an_answer_is_lost),
         cmocka_unit_test(test_what_a_session_told_of_is_lost),
+        cmocka_unit_test(test_what_was_settled_for_a_comparison_is_lost),
         cmocka_unit_test(test_nothing_is_sent_before),
         cmocka_unit_test(test_another_journal_is_refused),
         cmocka_unit_test(test_blocks_that_are_sent_again),

@@ -395,9 +395,10 @@ int core_past_forgotten(struct core *c, const struct core_need *need)
     return 0;
 }
 
-int core_marks(struct core *c, uint64_t ns, struct m_mark **out, size_t *n)
+int core_marks(struct core *c, uint64_t ns, size_t max, struct m_mark **out, size_t *n)
 {
     (void)c;
+    (void)max;
     assert_int_equal(ns, NS);
     *n = 0;
     *out = NULL;
@@ -460,9 +461,10 @@ int core_requests_from(struct core *c, uint64_t ns, uint64_t *from)
     return open_requests ? 0 : -ENOENT;
 }
 int core_requests_answer(struct core *c, uint64_t ns, const struct m_requests_ans *a, uint64_t at,
-                         struct core_effects *fx)
+                         uint64_t mark, struct core_effects *fx)
 {
     (void)c;
+    (void)mark;
     (void)fx;
     assert_int_equal(ns, NS);
     assert_true(at > cursor);
