@@ -101,6 +101,8 @@ static void run_jobs(struct dir_db *d)
     d->busy = true;
     pthread_mutex_unlock(&d->lock);
     apply_all(d, &jobs);
+    dir_log_committed(&d->log, d->db);
+
     if (d->own)
         reader_totals(d, d->own);
     if (!d->aside && d->log_bytes >= CHECKPOINT_BYTES_MAX && !d->stuck)
@@ -287,7 +289,9 @@ static void say_unusable(struct dir_db *d, char *err)
  * then. A store that was made with others keeps them. */
 static int open_writer(struct dir_db *d, const char *dir, const uint8_t *fresh, char *err)
 {
-    int create = fresh ? SQLITE_OPEN_CREATE : 0;
+    int create = fresh ? SQLITE_OPEN_CREATE : 0, wrong = dir_log_check(&d->log, dir, err);
+    if (wrong)
+        return wrong;
     int rc = sqlite3_open_v2(d->path, &d->db, SQLITE_OPEN_READWRITE | create | SQLITE_OPEN_NOMUTEX,
                              NULL);
     int r = rc ? dir_sql_errno(d->db, rc) : 0;
@@ -315,6 +319,8 @@ static int open_writer(struct dir_db *d, const char *dir, const uint8_t *fresh, 
         r = generation_raise(d, &generation);
     if (r)
         say_unusable(d, err);
+    else
+        dir_log_opened(&d->log, d->db);
     sqlite3_wal_hook(d->db, note_log_bytes, d);
     return r;
 }
@@ -326,7 +332,7 @@ int dir_db_open(struct dir_db **out, const char *dir, const uint8_t fresh[INCARN
     struct dir_db *d = calloc(1, sizeof *d);
     if (!d || asprintf(&d->path, "%s/index.db", dir) < 0)
         abort();
-    d->fd = -1;
+    d->fd = d->log.fd = -1;
     STAILQ_INIT(&d->jobs);
     pthread_mutex_init(&d->lock, NULL);
     pthread_cond_init(&d->there, NULL);
@@ -383,6 +389,7 @@ void dir_db_close(struct dir_db *d)
     sqlite3_close(d->db);
     if (d->fd >= 0)
         close(d->fd);
+    dir_log_close(&d->log);
     pthread_cond_destroy(&d->there);
     pthread_cond_destroy(&d->done);
     pthread_mutex_destroy(&d->lock);

@@ -9,6 +9,7 @@
 #define DIR_DB_INT_H
 
 #include "dir_db.h"
+#include "dir_log.h"
 #include "dir_sql.h"
 
 #include <pthread.h>
@@ -110,6 +111,7 @@ struct dir_db {
     sqlite3 *db; /* of whoever set busy, with what follows */
     sqlite3_stmt *st[WRITES];
     int page_size;
+    struct dir_log log;
     int fd; /* of the database, for dir_db_uncache: closing one gives up SQLite's locks on it */
     uint64_t found;       /* the generation, when it was opened */
     int64_t log_bytes;    /* in the WAL, after the last commit */
