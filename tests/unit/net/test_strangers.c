@@ -326,6 +326,8 @@ static void test_greedy(void **state)
     int modest = half_as(s, LARGE_ONE - REST, "modest", LARGE_ONE);
     for (int i = MANY; i < 2 * MANY; i++)
         fds[i] = half_as(s, 300000, "greedy", 400000);
+    for (int i = 0; i < 2000 && metric(s, "test_greedy_total") == 0; i++)
+        usleep(10000); /* until the server has read so much */
     assert_true(metric(s, "test_greedy_total") > 0);
     assert_true(metric(s, "test_requests_memory_bytes") <= MEMORY);
     char out[1024];
