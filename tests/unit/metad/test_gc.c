@@ -452,6 +452,36 @@ static void steps_are_bounded(void **state)
     assert_int_equal(sums.bytes, 10 * BLOCKS);
 }
 
+static int thousand(void *arg)
+{
+    ++*(unsigned *)arg;
+    return 0;
+}
+
+/* Where nothing is garbage, finding that out does not cost what the namespace has. */
+static void a_look_costs_the_garbage(void **state)
+{
+    struct world *w = *state;
+    enum { BLOCKS = 30000 };
+    sqlite3 *db = ((struct sq *)w->m->st)->db;
+    struct meta_gc_sums sums = {0};
+    unsigned thousands = 0;
+    bool more = false;
+    char sql[256];
+    snprintf(
+        sql, sizeof sql,
+        "WITH RECURSIVE n(k) AS (SELECT 1 UNION ALL SELECT k + 1 FROM n WHERE k < %u) "
+        "INSERT INTO block (ns, block, len, refs) SELECT %llu, CAST(printf('%%033d', k) AS BLOB), "
+        "10, 1 FROM n",
+        BLOCKS, (unsigned long long)w->alice.ns);
+    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(meta_gc(w->m, w->now, &sums, &more), 0); /* statements are prepared */
+    sqlite3_progress_handler(db, 1000, thousand, &thousands);
+    assert_int_equal(meta_gc(w->m, w->now, &sums, &more), 0);
+    sqlite3_progress_handler(db, 0, NULL, NULL);
+    assert_true(thousands < 5); /* by the blocks it would be a hundred and more */
+}
+
 /* Any changes at all: files written over, cut, cloned, linked, removed and brought back. */
 static void random_changes(struct world *w, unsigned *seed)
 {
@@ -626,6 +656,7 @@ int main(void)
         TEST(only_the_storage_that_was_told_counts),
         TEST(rows_are_forgotten),
         TEST(steps_are_bounded),
+        TEST(a_look_costs_the_garbage),
         TEST(counts_are_exact),
         TEST(people_are_told),
         TEST(a_database_of_version_5_is_brought_up),
