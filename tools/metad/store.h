@@ -326,9 +326,10 @@ struct store_ops {
     int (*presence_drop)(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
                          uint64_t before, bool *left);
     /* At most max blocks, by id, of greater ids than after and up to upto, that are recorded to be
-     * at the server under its generation with a proof older than `before`. */
+     * at the server under its generation with a proof older than `before`. What is recorded of
+     * other servers lies in between: where that is much, upto becomes less. */
     int (*presence_list)(struct store *s, uint64_t ns, uint64_t server, uint64_t generation,
-                         uint64_t before, const struct block_id *after, const struct block_id *upto,
+                         uint64_t before, const struct block_id *after, struct block_id *upto,
                          size_t max, struct block_id **v, size_t *n, struct arena *ar);
     /* 5.sql: the generation that a proof must have; 0: none. put raises it. */
     int (*gone_get)(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,

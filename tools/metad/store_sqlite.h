@@ -173,7 +173,7 @@ int sq_presence_put(struct store *s, uint64_t ns, const struct block_id *b, uint
 int sq_presence_drop(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
                      uint64_t before, bool *left);
 int sq_presence_list(struct store *s, uint64_t ns, uint64_t server, uint64_t generation,
-                     uint64_t before, const struct block_id *after, const struct block_id *upto,
+                     uint64_t before, const struct block_id *after, struct block_id *upto,
                      size_t max, struct block_id **v, size_t *n, struct arena *ar);
 int sq_gone_get(struct store *s, uint64_t ns, const struct block_id *b, uint64_t server,
                 uint64_t *generation, enum gone_state *due);

@@ -4,6 +4,8 @@
 
 #include <errno.h>
 
+#define LOOKED_MAX 16384u /* rows of presence, for one page of one namespace */
+
 static struct bytes block_bytes(const struct block_id *b)
 {
     return bytes_of(b->b, BLOCK_ID_LEN);
@@ -43,19 +45,37 @@ int sq_presence_drop(struct store *s, uint64_t ns, const struct block_id *b, uin
     return r == -ENOENT ? 0 : r;
 }
 
+/* *upto becomes no more than the block of the row that LOOKED_MAX rows come before. */
+static int cut_range(struct store *s, uint64_t ns, const struct block_id *after,
+                     struct block_id *upto)
+{
+    sqlite3_stmt *st =
+        sq_bind(s,
+                "SELECT block FROM presence WHERE ns = ? AND block > ? AND "
+                "block <= ? ORDER BY block LIMIT 1 OFFSET ?",
+                "ibbi", ns, block_bytes(after), block_bytes(upto), (uint64_t)LOOKED_MAX);
+    int r = sq_one(s, st);
+    if (!r)
+        sq_fixed(st, 0, upto->b, BLOCK_ID_LEN);
+    sq_done(st);
+    return r == -ENOENT ? 0 : r;
+}
+
 int sq_presence_list(struct store *s, uint64_t ns, uint64_t server, uint64_t generation,
-                     uint64_t before, const struct block_id *after, const struct block_id *upto,
+                     uint64_t before, const struct block_id *after, struct block_id *upto,
                      size_t max, struct block_id **v, size_t *n, struct arena *ar)
 {
+    *v = NULL;
+    *n = 0;
+    int r = cut_range(s, ns, after, upto);
+    if (r)
+        return r;
     sqlite3_stmt *st = sq_bind(s,
                                "SELECT block FROM presence WHERE ns = ? AND block > ? AND "
                                "block <= ? AND server = ? AND generation = ? AND proof < ? "
                                "ORDER BY block LIMIT ?",
                                "ibbiiii", ns, block_bytes(after), block_bytes(upto), server,
                                generation, before, (uint64_t)max);
-    int r;
-    *v = NULL;
-    *n = 0;
     while ((r = sq_step(s, st)) > 0) {
         sq_grow(*v, *n, ar);
         sq_fixed(st, 0, (*v)[(*n)++].b, BLOCK_ID_LEN);

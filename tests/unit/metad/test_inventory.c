@@ -223,14 +223,60 @@ static void what_is_missed_is_lost(void **state)
     expect_committed(world_commit_with(w, &b[2], "e", HQ, 7));
 }
 
+static int thousand(void *arg)
+{
+    ++*(unsigned *)arg;
+    return 0;
+}
+
+/* A server that has little beside one that has much: no page costs what the other has. */
+static void a_page_is_as_long_as_it_may_be(void **state)
+{
+    struct world *w = *state;
+    enum { FAR = 60000 };
+    struct store *st = w->m->st;
+    struct block_id b = world_block(w), place = first;
+    unsigned most = 0, pages = 0;
+    uint64_t lost = 0;
+    memset(&last, 0xff, sizeof last);
+    expect_committed(world_commit_with(w, &b, "a", HQ, 5));
+    assert_int_equal(meta_change_begin(w->m), 0);
+    for (uint32_t k = 0; k < FAR; k++) {
+        struct block_id id = world_block(w);
+        assert_int_equal(st->ops->block_put(st, w->alice.ns, &id, 10, 2), 0);
+        assert_int_equal(st->ops->presence_put(st, w->alice.ns, &id, w->server[CLOUD], 1, 5), 0);
+    }
+    assert_int_equal(meta_change_end(w->m, 0), 0);
+    while (memcmp(&place, &last, sizeof last) != 0) {
+        struct m_inventory_req q = {.incarnation = bytes_of(w->incarnation[HQ], 16),
+                                    .generation = 9,
+                                    .after = place,
+                                    .upto = last};
+        struct m_inventory_ans a;
+        unsigned thousands = 0;
+        sqlite3_progress_handler(((struct sq *)st)->db, 1000, thousand, &thousands);
+        assert_int_equal(meta_inventory(w->m, &w->server_who[HQ], &q, w->now, &a, &w->ar, w->why),
+                         0);
+        assert_true(memcmp(&a.upto, &place, sizeof place) > 0);
+        place = a.upto;
+        lost += a.lost;
+        most = thousands > most ? thousands : most;
+        pages++;
+    }
+    sqlite3_progress_handler(((struct sq *)st)->db, 0, NULL, NULL);
+    assert_int_equal(lost, 1);
+    assert_true(most < 300 && pages < 8); /* in one page it would be some 400 */
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, world_setup, world_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(what_is_there_is_recorded),  TEST(what_was_lost_since_is_not),
-        TEST(what_is_not_there_is_lost),  TEST(a_page_says_nothing_of_others),
-        TEST(what_nobody_refers_to_goes), TEST(unless_it_is_committed_after_all),
-        TEST(what_was_left_behind_goes),  TEST(what_is_missed_is_lost),
+        TEST(what_is_there_is_recorded),      TEST(what_was_lost_since_is_not),
+        TEST(what_is_not_there_is_lost),      TEST(a_page_says_nothing_of_others),
+        TEST(what_nobody_refers_to_goes),     TEST(unless_it_is_committed_after_all),
+        TEST(what_was_left_behind_goes),      TEST(what_is_missed_is_lost),
+        TEST(a_page_is_as_long_as_it_may_be),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
