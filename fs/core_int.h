@@ -14,11 +14,12 @@
 
 enum span_kind { SPAN_DIRTY = 0, SPAN_SENT = 1, SPAN_KNOWN = 2 };
 
-#define REQUEST_RANGE 4096      /* request numbers reserved at a time */
-#define NODE_RANGE 65536        /* node counters reserved at a time */
-#define NODE_EPOCH (1ull << 32) /* node counters left out when the server was put back */
-#define MARKS_DENSE 4096        /* newest SJIDs of which every mark is kept … */
-#define MARKS_STEP 64           /* … then of each so many'th … */
+#define REQUEST_RANGE 4096       /* request numbers reserved at a time */
+#define NODE_RANGE 65536         /* node counters reserved at a time */
+#define NODE_EPOCH (1ull << 32)  /* node counters left out when the server was put back … */
+#define NODE_UNSURE (1ull << 26) /* … and at a start at which it cannot know yet */
+#define MARKS_DENSE 4096         /* newest SJIDs of which every mark is kept … */
+#define MARKS_STEP 64            /* … then of each so many'th … */
 #define MARKS_REACH (MARKS_STEP * (uint64_t)MARKS_DENSE) /* … for so long */
 #define SINCE_UNKNOWN 1 /* of a name that is pending again, and was from before anything else */
 #define DEPTH_MAX 4096  /* directories above a node that are walked */
@@ -34,6 +35,7 @@ struct core {
     uint64_t request_next, request_limit; /* limit: reserved durably, exclusive */
     uint64_t node_next, node_limit;
     bool node_limit_due; /* moved inside a transaction: not durable yet */
+    bool met;            /* there was a session */
     struct core_bounds bounds;
     struct scan { /* where looking for background work goes on (core_closure.c) */
         uint64_t ns, entries, nodes;

@@ -248,14 +248,19 @@ static int ns_unpark(struct core *c, const struct m_namespace *m)
 
 /* The server's database was found to be an older copy. Where this tree is one as well (both on one
  * machine, and one backup of it), ids behind those that it remembers may be others' nodes by now:
- * they are left out. */
-static int epoch_learn(struct core *c, uint64_t epoch)
+ * they are left out. So are some, if both have just started, where it is not known yet. */
+static int epoch_learn(struct core *c, const struct m_session_ans *a)
 {
-    uint64_t from = c->node_limit + NODE_EPOCH;
-    if (!epoch || epoch == meta_or(c, "epoch", 0) || c->depth > 0)
+    uint64_t epoch = a->epoch ? a->epoch : meta_or(c, "epoch", 0);
+    bool older = epoch != meta_or(c, "epoch", 0), first = !c->met;
+    uint64_t from = c->node_limit + (older ? NODE_EPOCH : NODE_UNSURE);
+    if (c->depth > 0)
+        return 0;
+    c->met = true;
+    if (!older && !(first && a->unsure))
         return 0;
     if ((from + NODE_RANGE) >> NODE_COUNTER_BITS)
-        return 0; /* 255 restores later: what is left is used up one by one */
+        return 0; /* 255 restores or 16,383 starts later: what is left is used up one by one */
     int err = tree_reserve(c->t, "node_limit", (int64_t)(from + NODE_RANGE));
     if (err)
         return err;
@@ -267,7 +272,7 @@ static int epoch_learn(struct core *c, uint64_t epoch)
 
 int core_session(struct core *c, const struct m_session_ans *a, struct core_effects *fx)
 {
-    int err = epoch_learn(c, a->epoch);
+    int err = epoch_learn(c, a);
     if (!err)
         err = core_begin(c);
     if (err)

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "commit.h"
+#include "restored.h"
 
 #define LIST_RECORDS_MAX 4096u /* m_list_ans.records */
 #define LIST_RUNS_MAX 4096u    /* of a server's order, looked at for one answer */
@@ -223,10 +224,8 @@ static int read_completed(struct meta *m, const struct m_list_req *q, const stru
 static int compare_marks(struct meta *m, const struct m_list_req *q, const struct ns_row *row,
                          uint64_t from, struct m_list_ans *a, struct arena *ar)
 {
-    struct server_row *servers;
-    size_t servers_n = 0;
     uint64_t here, epoch;
-    bool old = from < row->floor, unheard = false;
+    bool old = from < row->floor, unsure = false;
     int r = 0;
     for (size_t k = 0; k < q->marks_n && !r && !a->other; k++) {
         if (q->marks[k].sjid >= from || old) /* behind: what it has settled without reading it */
@@ -242,13 +241,11 @@ static int compare_marks(struct meta *m, const struct m_list_req *q, const struc
             a->common = q->marks[k].sjid;
     }
     if (!r && !a->other && old)
-        r = m->st->ops->server_list(m->st, &servers, &servers_n, ar);
+        r = restored_unsure(m, &unsure, ar);
     if (r || a->other || !old)
         return r;
     r = m->st->ops->setting_get(m->st, "epoch", &epoch);
-    for (size_t k = 0; !r && k < servers_n; k++)
-        unheard |= servers[k].unheard;
-    a->doubt = (epoch || unheard) && a->common < from;
+    a->doubt = (epoch || unsure) && a->common < from;
     a->common = a->doubt ? a->common : 0;
     return r;
 }

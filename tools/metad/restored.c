@@ -106,19 +106,23 @@ int meta_started(struct meta *m)
     return r ? r : meta_change_end(m, m->st->ops->servers_unheard(m->st));
 }
 
+int restored_unsure(struct meta *m, bool *unsure, struct arena *ar)
+{
+    struct server_row *v;
+    size_t n = 0;
+    *unsure = false;
+    int r = m->st->ops->server_list(m->st, &v, &n, ar);
+    for (size_t k = 0; k < n && !r; k++)
+        *unsure |= v[k].unheard;
+    return r;
+}
+
 int meta_unheard(struct meta *m, bool *any)
 {
     cleanup_arena struct arena ar = {0};
-    struct server_row *v;
-    size_t n = 0;
     *any = false;
     int r = meta_read_begin(m);
-    if (r)
-        return r;
-    r = m->st->ops->server_list(m->st, &v, &n, &ar);
-    for (size_t k = 0; k < n && !r; k++)
-        *any |= v[k].unheard;
-    return meta_read_end(m, r);
+    return r ? r : meta_read_end(m, restored_unsure(m, any, &ar));
 }
 
 int meta_restored(struct meta *m, struct meta_restored *out)

@@ -40,7 +40,10 @@ int restored_beat(struct meta *m, struct server_row *s, const struct m_beat_req 
 /* Until when (milliseconds since 1970) nothing is removed; 0: nothing is held. Also inside a read.
  */
 int restored_keeps(struct meta *m, uint64_t *until_ms);
-/* Ends that. */
+/* Whether nobody can know yet if the database is an older copy: a block server was not heard since
+ * the start. Inside a read. */
+int restored_unsure(struct meta *m, bool *unsure, struct arena *ar);
+/* Ends that it is held. */
 int restored_release(struct meta *m);
 /* It is time for a step of forgetting: ends it when it is over. *keeps: it is not. */
 int restored_step(struct meta *m, int64_t now_ms, bool *keeps);

@@ -151,6 +151,8 @@ static int session(struct meta *m, const struct meta_caller *who, const struct m
     a->now_ms = (uint64_t)now_ms;
     a->root_ns = account.root_ns;
     r = ops->setting_get(m->st, "epoch", &a->epoch);
+    if (!r)
+        r = restored_unsure(m, &a->unsure, ar);
     if (r)
         return r;
     a->renew_ms = m->capability_ms / 2;

@@ -655,6 +655,38 @@ static void test_xattrs_that_are_not_known_are_counted(void **state)
     pair_end(p);
 }
 
+/* Server and device are put back to one backup, and nobody has noticed yet: ids of the life that is
+ * lost are not given again. */
+static void test_a_device_of_the_same_backup(void **state)
+{
+    struct simvfs *mine = simvfs_new("mine");
+    (void)state;
+    begin();
+    simvfs_reset(mine, 1);
+    simvfs_copy(mine, here->disk);
+    device_lose(p, here, mine); /* started once more in the life that is lost */
+    uint64_t a = write_new(here, "lost", 20);
+    device_commit(p, here);
+    device_follow(p, there);
+    struct dump *known = calloc(1, sizeof *known); /* its content, too */
+    assert_non_null(known);
+    device_dump(p, there, known);
+    free(known);
+    restore();
+    assert_int_equal(meta_started(p->meta), 0);
+    device_lose(p, here, mine);
+    uint64_t b = write_new(here, "mine", 21);
+    assert_true(a < b);
+    device_commit(p, here);
+    struct dump *last = settled("the same backup");
+    assert_int_equal(copies(last), 0);
+    assert_int_equal(dump_find(last, "d/lost")->node, a);
+    assert_int_equal(dump_find(last, "d/mine")->node, b);
+    pair_end(p);
+    free(last);
+    simvfs_free(mine);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -678,6 +710,7 @@ int main(void)
         cmocka_unit_test(test_nothing_is_sent_before),
         cmocka_unit_test(test_another_journal_is_refused),
         cmocka_unit_test(test_blocks_that_are_sent_again),
+        cmocka_unit_test(test_a_device_of_the_same_backup),
         cmocka_unit_test(test_xattrs_that_are_not_known_are_counted),
     };
     simvfs_quick();
