@@ -299,6 +299,15 @@ static bool barrier_check(struct sync *s, struct barrier *b)
 
 static void barrier_upload(struct sync *s, struct barrier *b)
 {
+    if (s->online && ns_lacks(s, b->ns)) { /* nothing that is waited for would change that */
+        ns_error(s, b->ns,
+                 "%zu block servers are assigned, copies=%u was asked for when mounting: ask the "
+                 "administrator for `steadfs admin assign %s PREMISES`, or mount with fewer; what "
+                 "was changed is kept here",
+                 ns_candidates(b->ns), s->fs->opt.copies, b->ns->name);
+        waiter_end(s, &b->w, -EACCES);
+        return;
+    }
     if (upload_ready(s, b->ns, &b->set, UPLOAD_BARRIER)) {
         b->state = BARRIER_READY;
         return;

@@ -461,6 +461,9 @@ bool ns_has_candidates(const struct sync_ns *ns);
  * block server. Nothing is uploaded then; what is pending is sent all the same, so that it is
  * refused, and parked with its reason. */
 bool ns_refused(const struct sync_ns *ns);
+/* How many block servers fewer than the mount's own copies= are assigned, of which the server that
+ * takes its commits knows nothing. */
+size_t ns_lacks(const struct sync *s, const struct sync_ns *ns);
 /* Remembers trouble for people and logs it when it is news. */
 void ns_error(struct sync *s, struct sync_ns *ns, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

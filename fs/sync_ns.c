@@ -64,6 +64,12 @@ bool ns_has_candidates(const struct sync_ns *ns)
     return n > 0 && n >= ns->copies_min;
 }
 
+size_t ns_lacks(const struct sync *s, const struct sync_ns *ns)
+{
+    size_t n = ns_candidates(ns);
+    return s->fs->opt.copies > n && !ns_refused(ns) ? s->fs->opt.copies - n : 0;
+}
+
 bool ns_refused(const struct sync_ns *ns)
 {
     return !ns->listed || ns->role < ROLE_EDITOR || !ns_has_candidates(ns);

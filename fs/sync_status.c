@@ -160,6 +160,9 @@ static void waits_for(struct sync *s, const struct sync_ns *ns, uint64_t files, 
         snprintf(text, 256, "the journal, which is read up to change %llu of %llu",
                  (unsigned long long)n.cursor,
                  (unsigned long long)(ns->head > n.cursor ? ns->head : n.cursor));
+    else if (ns_lacks(s, ns))
+        snprintf(text, 256, "%zu more block servers to be assigned, for copies=%u", ns_lacks(s, ns),
+                 s->fs->opt.copies);
     else if (l->phase == LANE_SENT)
         snprintf(text, 256, "the answer to commit %llu, which was sent",
                  (unsigned long long)l->plan.request);

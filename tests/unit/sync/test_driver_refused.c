@@ -372,6 +372,33 @@ static void with_too_few_block_servers_it_is_sent_to_be_refused(void **state)
     assert_int_equal(again.err, 0);
 }
 
+/* So are fewer than the mount wants, of which the server knows nothing. */
+static void with_fewer_block_servers_than_copies_it_fails_at_once(void **state)
+{
+    (void)state;
+    struct result r = {0}, again = {0};
+    session_candidates = 1;
+    fs.opt.copies = 2;
+    start();
+    node_add(100, "hello");
+    barrier(100, &r);
+    WAIT_FOR(CALLED(r)); /* not when its time is over */
+    assert_int_equal(r.err, -EACCES);
+    assert_int_equal(calls_of("put") + calls_of("commit"), 0);
+    assert_true(status_says("last_error", "1 block servers are assigned, copies=2 was asked for"));
+    assert_true(status_says("waits_for", "1 more block servers to be assigned"));
+    answer_account_changed();
+    session_candidates = 2;
+    answer_session(call_wait("session"));
+    WAIT_FOR(!status_says("waits_for", "1 more block servers"));
+    barrier(100, &again);
+    for (unsigned i = 0; i < 2; i++)
+        answer(call_wait("diff"), &m_diff_ans_desc, &(struct m_diff_ans){0});
+    answer_committed(call_wait("commit"), 1);
+    WAIT_FOR(CALLED(again));
+    assert_int_equal(again.err, 0);
+}
+
 static void a_refused_target_waits_for_the_session_that_names_others(void **state)
 {
     (void)state;
@@ -436,6 +463,7 @@ int main(void)
         T(a_refused_put_leaves_the_server_for_everything_else),
         T(without_a_block_server_it_is_sent_to_be_refused),
         T(with_too_few_block_servers_it_is_sent_to_be_refused),
+        T(with_fewer_block_servers_than_copies_it_fails_at_once),
         T(a_refused_target_waits_for_the_session_that_names_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
