@@ -3,8 +3,10 @@
 #include "rpc_private.h"
 
 #include <errno.h>
+#include <openssl/x509_vfy.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 static bool to_block_server(const struct call *c)
 {
@@ -69,6 +71,25 @@ void rpc_fail_status(struct call *c)
     rpc_fail(c, errno_of_status(res->status), text);
 }
 
+/* Which of both it is nobody can tell: an old certificate, or a wrong time of day here. */
+static void say_untrusted(const struct call *c, char *text, size_t max)
+{
+    long verified = X509_V_OK;
+    char now[32] = "?";
+    time_t t = time(NULL);
+    struct tm tm;
+    curl_easy_getinfo(c->easy, CURLINFO_SSL_VERIFYRESULT, &verified);
+    if (gmtime_r(&t, &tm))
+        strftime(now, sizeof now, "%Y-%m-%d %H:%M", &tm);
+    if (verified == X509_V_ERR_CERT_NOT_YET_VALID || verified == X509_V_ERR_CERT_HAS_EXPIRED)
+        snprintf(text, max,
+                 "not trusted: its certificate %s by this machine's clock (%s UTC): is that right?",
+                 verified == X509_V_ERR_CERT_HAS_EXPIRED ? "has expired" : "is not good yet", now);
+    else
+        snprintf(text, max, "not trusted: its certificate is not this installation's (%.150s)",
+                 c->detail);
+}
+
 void rpc_fail_curl(struct call *c, CURLcode code)
 {
     const char *program = to_block_server(c) ? "steadfs-blockd" : "steadfs-metad";
@@ -95,8 +116,7 @@ void rpc_fail_curl(struct call *c, CURLcode code)
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_ISSUER_ERROR:
         err = -EKEYREJECTED;
-        snprintf(text, sizeof text,
-                 "not trusted: its certificate is not this installation's (%.150s)", c->detail);
+        say_untrusted(c, text, sizeof text);
         break;
     case CURLE_SSL_PINNEDPUBKEYNOTMATCH:
         err = -EKEYREVOKED;

@@ -20,7 +20,7 @@
 #define DAY_SECONDS 86400L
 #define CA_DAYS 7305
 #define SERVER_DAYS 3652
-#define BACKDATE_SECONDS 3600L
+#define BACKDATE_SECONDS (30L * 24 * 3600) /* clients may have another time of day */
 
 /* A malloc'd copy of what a memory BIO holds, which is freed; NULL when it could not be had. */
 static char *bio_text(BIO *bio)

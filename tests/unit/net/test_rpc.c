@@ -323,6 +323,46 @@ static void test_trust(void **state)
     server_free(s, 1000);
 }
 
+/* What OpenSSL takes for the time of day. */
+static _Atomic time_t time_is_off;
+time_t time(time_t *out)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (out)
+        *out = now.tv_sec + time_is_off;
+    return now.tv_sec + time_is_off;
+}
+
+/* A clock that is off by weeks, as after a flat battery, locks nobody out; one that is off by more
+ * is what the client hears of. */
+static void test_wrong_clock(void **state)
+{
+    (void)state;
+    struct server *s = server_new(true, NULL);
+    const time_t day = 24 * 3600;
+    const struct {
+        time_t off;
+        const char *says; /* NULL: the call works */
+    } v[] = {
+        {0, NULL},          {-20 * day, NULL},           {-40 * day, "not good yet"},
+        {3000 * day, NULL}, {4000 * day, "has expired"},
+    };
+    for (size_t i = 0; i < sizeof v / sizeof *v; i++) {
+        struct rpc *r = client_new(s->ca, NULL);
+        struct answer a;
+        time_is_off = v[i].off;
+        assert_int_equal(call(r, s->url, "echo", bytes_of("x", 1), &a),
+                         v[i].says ? -EKEYREJECTED : 0);
+        time_is_off = 0;
+        if (v[i].says && (!strstr(a.r.message, v[i].says) || !strstr(a.r.message, "clock")))
+            fail_msg("%s", a.r.message);
+        answer_free(&a);
+        rpc_free(r);
+    }
+    server_free(s, 1000);
+}
+
 static void test_name_mismatch(void **state)
 {
     (void)state;
@@ -620,6 +660,7 @@ int main(void)
         cmocka_unit_test(test_not_steadfs),
         cmocka_unit_test(test_trust),
         cmocka_unit_test(test_name_mismatch),
+        cmocka_unit_test(test_wrong_clock),
         cmocka_unit_test(test_old_tls_refused),
         cmocka_unit_test(test_timeouts),
         cmocka_unit_test(test_cancel),
