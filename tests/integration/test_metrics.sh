@@ -76,7 +76,8 @@ block = dict(http, **{
     'collected_rounds_total': some, 'collected_passes_total': any_, 'collected_compared_total': any_,
     'collected_announced_total': any_, 'collected_not_here_total': any_, 'collected_unneeded_total': any_,
     'collected_taken_total': one, 'collected_blocks_total': one, 'collected_bytes_total': exactly(300000),
-    'replication_lacking{ns="N",server="S"}': none, 'replication_wanted': none, 'replication_reachable{server="S"}': one,
+    'replication_lacking{ns="N",server="S"}': none, 'replication_wanted': none, 'replication_no_room': none,
+    'replication_reachable{server="S"}': one,
     'replication_sent_bytes_total{server="S"}': any_, 'replication_received_bytes_total{server="S"}': any_,
     'replication_offered_total': any_, 'replication_accepted_total': any_, 'replication_reported_total': any_,
 })

@@ -27,7 +27,10 @@ struct replicate_options {
     void *arg;
     struct checked_told told; /* what damage giving blocks to others finds */
     unsigned refresh_ms;      /* how often the table of namespaces is asked for; 0: 10 s */
+    unsigned full_ms; /* nothing is brought here for so long after there was no room; 0: 60 s */
 };
+
+#define REPLICATE_ROOM (256u << 20) /* free bytes that replication leaves to clients */
 
 /* What is pointed to must outlive it. 0 or -errno with a line in err (512 bytes). */
 int replicate_start(struct replicate **out, const struct replicate_options *o, char *err);
@@ -50,6 +53,10 @@ struct inbound *replicate_inbound(struct replicate *r);
 /* For how long what is to be brought, so many bytes in all, is claimed: longer than the first put
  * or get of it may take; those that follow renew it. */
 int64_t replicate_claim_ms(uint64_t bytes);
+/* Whether there is room here for what others bring. Any thread; r may be NULL. */
+bool replicate_has_room(struct replicate *r);
+/* There was none: nothing is fetched or accepted for a while. Likewise. */
+void replicate_no_room(struct replicate *r);
 /* Appends Prometheus text. */
 void replicate_print(struct replicate *r, struct buf *out);
 #endif

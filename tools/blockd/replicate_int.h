@@ -39,6 +39,7 @@
 #define CLAIM_SPARE_MS 10000   /* for the answer, and for reading what is put */
 #define LATER_MS 2000          /* another server is bringing it */
 #define REFUSED_LATER_MS 10000 /* no room there … */
+#define FULL_MS 60000          /* no room here */
 
 /* Going through a backlog page by page; zeroed: it begins, now. */
 struct walk {
@@ -128,8 +129,10 @@ struct replicate {
     bool waiting, wait_ended, meta_failed;
     struct m_stored *reports;
     size_t reports_n, reports_cap;
-    int64_t rate_at;  /* when the bytes so far are paid for … */
-    uint64_t rate_of; /* … at this rate; 0: none was needed yet */
+    int64_t full_until; /* nothing is brought here before; 0: there was room */
+    bool no_room;       /* … when it was looked at last */
+    int64_t rate_at;    /* when the bytes so far are paid for … */
+    uint64_t rate_of;   /* … at this rate; 0: none was needed yet */
     atomic_ullong offered, accepted, reported;
 };
 

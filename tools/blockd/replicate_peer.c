@@ -465,6 +465,10 @@ static void take_blocks(struct peer *p, uint64_t ns, struct bytes body, struct w
     for (size_t i = 0; i < puts_n; i++) {
         if (puts[i].damaged && r->o.told.lost)
             r->o.told.lost(r->o.told.arg, &puts[i].id, 0);
+        if (puts[i].err == -ENOSPC) {
+            replicate_no_room(r);
+            end[of[i]] = WANT_AGAIN; /* the peer has it */
+        }
         if (puts[i].err)
             continue;
         end[of[i]] = WANT_ARRIVED;
@@ -504,7 +508,8 @@ static bool pull_once(struct peer *p)
     struct block_id ids[PULL_BLOCKS];
     enum want_end end[PULL_BLOCKS] = {0};
     /* the wait may take hours: nothing is claimed, and no capability kept, meanwhile */
-    size_t n = wants_any(p) && rate_take(p->r, 0) ? pull_take(p, v) : 0;
+    bool go = wants_any(p) && replicate_has_room(p->r) && rate_take(p->r, 0);
+    size_t n = go ? pull_take(p, v) : 0;
     if (!n)
         return false;
     uint64_t ns = v[0]->ns;

@@ -159,6 +159,40 @@ bool rate_take(struct replicate *r, uint64_t bytes)
     return go;
 }
 
+/* ---- room ---------------------------------------------------------------------------------- */
+
+/* What is fetched and cannot be stored would be fetched again and again, the whole backlog. And
+ * what programs write goes before what is copied here. */
+bool replicate_has_room(struct replicate *r)
+{
+    struct storage_usage u;
+    if (!r)
+        return true;
+    r->o.storage->ops->usage(r->o.storage, &u);
+    bool low = u.free_bytes && u.free_bytes <= REPLICATE_ROOM;
+    pthread_mutex_lock(&r->lock);
+    bool room = !low && r->full_until <= mono_ms(), news = room == r->no_room;
+    r->no_room = !room;
+    pthread_mutex_unlock(&r->lock);
+    if (news && room)
+        log_printf(r->o.log, LOG_L_INFO, "replication: there is room again");
+    else if (news)
+        log_printf(r->o.log, LOG_L_WARN,
+                   "replication: there is no room for what other block servers have (%u MiB are "
+                   "left to clients): nothing is fetched until there is",
+                   REPLICATE_ROOM >> 20);
+    return room;
+}
+
+void replicate_no_room(struct replicate *r)
+{
+    if (!r)
+        return;
+    pthread_mutex_lock(&r->lock);
+    r->full_until = mono_ms() + (r->o.full_ms ? r->o.full_ms : FULL_MS);
+    pthread_mutex_unlock(&r->lock);
+}
+
 /* ---- reports ------------------------------------------------------------------------------- */
 
 void replicate_arrived(struct replicate *r, uint64_t ns, const struct block_id *id, uint64_t len)
@@ -308,6 +342,7 @@ void replicate_print(struct replicate *r, struct buf *out)
         for (size_t k = 0; k < g->members_n; k++)
             print_lacking(out, g->ns, g->members[k].server, g->members[k].lacks);
     }
+    buf_printf(out, "# TYPE " NAME "_no_room gauge\n" NAME "_no_room %d\n", r->no_room);
     buf_printf(out, "# TYPE " NAME "_wanted gauge\n" NAME "_wanted %zu\n", wants_count(r->wants));
     buf_printf(out, "# TYPE " NAME "_reachable gauge\n# TYPE " NAME "_sent_bytes_total counter\n"
                     "# TYPE " NAME "_received_bytes_total counter\n");

@@ -35,7 +35,6 @@
 #define NAME "steadfs_blockd"
 #define PUT_HEAD_MAX (256u << 10)
 #define PUT_BODY_MAX (PUT_BATCH_BYTES + PUT_HEAD_MAX)
-#define OFFER_ROOM (256u << 20) /* free bytes that replication leaves to clients */
 #define GET_BODY_MAX (IDS_MAX * 40u + 4096u)
 
 /* The sender of a larger request is known by its capability, which comes first in all of them. */
@@ -241,6 +240,8 @@ static void note_arrived(struct service *s, uint64_t peer, const struct m_put_he
     for (size_t i = 0; i < ans->results_n; i++) {
         if (in)
             inbound_release(in, &h->items[i].block);
+        if (ans->results[i].error == ERR_FULL)
+            replicate_no_room(s->replicate);
         if (!ans->results[i].error)
             replicate_arrived(s->replicate, h->ns, &h->items[i].block, h->items[i].logical_len);
     }
@@ -468,7 +469,6 @@ static void handle_offer(void *ctx, struct httpd_req *q)
         httpd_reply_error(q, ERR_FORBIDDEN, "only a block server of the namespace offers blocks");
         return;
     }
-    struct storage_usage u;
     struct block_id *ids = arena_alloc(a, (o.blocks_n + 1) * sizeof *ids);
     struct storage_info *info = arena_alloc(a, (o.blocks_n + 1) * sizeof *info);
     for (size_t i = 0; i < o.blocks_n; i++)
@@ -477,8 +477,7 @@ static void handle_offer(void *ctx, struct httpd_req *q)
         httpd_reply_error(q, ERR_INTERNAL, "the storage cannot be read");
         return;
     }
-    s->storage->ops->usage(s->storage, &u);
-    bool room = !u.free_bytes || u.free_bytes > OFFER_ROOM;
+    bool room = replicate_has_room(s->replicate);
     for (size_t i = 0; i < o.blocks_n; i++)
         bytes += info[i].there || o.blocks[i].len > BLOCK_MAX ? 0 : o.blocks[i].len;
     int64_t claim_ms = replicate_claim_ms(bytes);

@@ -477,8 +477,8 @@ static void usage(struct storage *s, struct storage_usage *u)
     struct statvfs v;
     *u = (struct storage_usage){0};
     dir_db_totals(self(s)->db, &u->blocks, &u->bytes);
-    if (!statvfs(self(s)->dir, &v))
-        u->free_bytes = (uint64_t)v.f_bavail * v.f_frsize;
+    if (!statvfs(self(s)->dir, &v)) /* a full one is known to be */
+        u->free_bytes = v.f_bavail ? (uint64_t)v.f_bavail * v.f_frsize : 1;
 }
 
 static void incarnation(struct storage *s, uint8_t out[INCARNATION_LEN])

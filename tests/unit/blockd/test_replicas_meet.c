@@ -367,6 +367,87 @@ static bool prints(struct seat *s, int of, unsigned blocks)
     return strstr((const char *)text.p, line) != NULL;
 }
 
+static atomic_bool refuses; /* cloud's storage, for want of room */
+static atomic_uint refused;
+static atomic_ullong free_at_cloud;
+static const struct storage_ops *cloud_ops;
+
+static void put_if_room(struct storage *s, uint64_t ns, struct storage_put *v, size_t n)
+{
+    if (!refuses) {
+        cloud_ops->put(s, ns, v, n);
+        return;
+    }
+    refused++;
+    for (size_t i = 0; i < n; i++)
+        v[i].err = -ENOSPC;
+}
+
+static void tell_free(struct storage *s, struct storage_usage *u)
+{
+    cloud_ops->usage(s, u);
+    u->free_bytes = free_at_cloud;
+}
+
+static bool has_room(struct seat *s)
+{
+    struct buf text cleanup_buf = {0};
+    replicate_print(s->r, &text);
+    buf_append(&text, "", 1);
+    return !strstr((const char *)text.p, "steadfs_blockd_replication_no_room 1\n");
+}
+
+/* What cannot be stored is not fetched, nor offered successfully, again and again. */
+static void a_full_server_fetches_nothing(void **state)
+{
+    struct world *w = *state;
+    struct seat *hq = &seats[HQ], *cloud = &seats[CLOUD];
+    struct storage_ops ops = *cloud->s.storage->ops;
+    struct made b;
+    cloud_ops = cloud->s.storage->ops;
+    ops.put = put_if_room;
+    ops.usage = tell_free;
+    cloud->s.storage->ops = &ops;
+    refuses = true;
+    refused = 0;
+    free_at_cloud = REPLICATE_ROOM; /* all of it is for clients */
+    make(&b, 1, 500);
+    put(hq, &b);
+    assert_int_equal(meta_change_begin(w->m), 0);
+    record(w, &b, HQ, 1);
+    assert_int_equal(meta_change_end(w->m, 0), 0);
+    seat_answers(hq);
+    seat_replicates(cloud, false);
+    WAIT_FOR(!has_room(cloud));
+    assert_int_equal(refused, 0);
+    free_at_cloud = 0; /* not known: it is tried, once */
+    WAIT_FOR(has_room(cloud) || refused);
+    WAIT_FOR(!has_room(cloud));
+    assert_int_equal(refused, 1);
+    refuses = false;
+    pthread_mutex_lock(&cloud->r->lock);
+    cloud->r->full_until = 0;
+    pthread_mutex_unlock(&cloud->r->lock);
+    WAIT_FOR(has(cloud, &b.id));
+    assert_true(has_room(cloud));
+    /* offered to it */
+    seat_stops(cloud);
+    seat_replicates(cloud, true);
+    seat_answers(cloud);
+    refuses = true;
+    make(&b, 2, 500);
+    put(hq, &b);
+    assert_int_equal(meta_change_begin(w->m), 0);
+    record(w, &b, HQ, 1);
+    assert_int_equal(meta_change_end(w->m, 0), 0);
+    seat_replicates(hq, false);
+    WAIT_FOR(refused == 2);
+    WAIT_FOR(!replicate_has_room(cloud->r));
+    seat_stops(hq);
+    seat_stops(cloud);
+    cloud->s.storage->ops = cloud_ops;
+}
+
 /* A server that says another length than its bytes have gives nothing; one that is right does. */
 static void what_is_told_of_a_length_is_compared(void **state)
 {
@@ -668,7 +749,7 @@ int main(void)
         T(a_new_server_fills_with_what_can_be_had), T(what_is_told_of_a_length_is_compared),
         T(one_that_asks_finds_it_missing),          T(one_that_is_to_give_it_finds_it_missing),
         T(a_check_reads_what_a_survey_doubts),      T(a_crash_at_each_step_repeats_it),
-        T(no_more_is_moved_than_the_rate),
+        T(no_more_is_moved_than_the_rate),          T(a_full_server_fetches_nothing),
     };
     return cmocka_run_group_tests_name("replicas meet", tests, NULL, NULL);
 }
