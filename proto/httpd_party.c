@@ -7,6 +7,9 @@
  * that are not complete, and those that are and wait to be answered. Once half of the memory is
  * taken, who holds more than his share is told to come again, also in the middle of a request. The
  * other half is for those who do not.
+ *
+ * Likewise with connections, which cost their owner nothing while they rest: once all are taken, a
+ * newcomer gets the place of one that rests, of whoever has more than his share.
  */
 #include "httpd_private.h"
 
@@ -49,7 +52,11 @@ void httpd_party_set(struct conn *c, uint64_t who)
     if (was ? was->who == who : !who)
         return;
     httpd_party_hold(was, c->held, 0);
+    if (was)
+        was->conns--;
     c->party = who ? take(c->h, who) : NULL;
+    if (c->party)
+        c->party->conns++;
     httpd_party_hold(c->party, 0, c->held);
     give(was);
 }
@@ -97,6 +104,22 @@ struct conn *httpd_party_excess(struct httpd *h)
             continue;
         found = c;
         found_slow = slow;
+    }
+    return found;
+}
+
+struct conn *httpd_party_crowd(struct httpd *h)
+{
+    struct conn *c, *found = NULL;
+    LIST_FOREACH(c, &h->conns, link)
+    {
+        if (c->req || c->asked || !c->party ||
+            c->party->conns <= h->o.max_connections / HTTPD_PARTY_SHARE)
+            continue;
+        if (found && (c->party->conns < found->party->conns ||
+                      (c->party == found->party && c->began_ms > found->began_ms)))
+            continue;
+        found = c;
     }
     return found;
 }

@@ -23,9 +23,11 @@
 #define HTTPD_STRANGER_BODY (64u << 10)  /* bytes of a request before its sender is known */
 #define HTTPD_STRANGER_LEAST (12u << 10) /* the same while strangers hold much memory */
 #define HTTPD_STRANGERS_SHARE                                                                      \
-    8                       /* strangers hold 1/8 of memory_max, and an address 1/8 of             \
-                               the connections once half of them are taken */
-#define HTTPD_PARTY_SHARE 8 /* who is known holds 1/8 of memory_max, once half of it is taken */
+    8 /* strangers hold 1/8 of memory_max, and an address 1/8 of                                   \
+         the connections once half of them are taken */
+#define HTTPD_PARTY_SHARE                                                                          \
+    8 /* who is known holds 1/8 of memory_max, once half of it is taken, and of the connections,   \
+         once all are */
 #define HTTPD_PARTY_BUCKETS 256
 #define HTTPD_GREEDY "too much of this client is under way here; try again"
 #define HTTPD_STRANGER_SECONDS 60 /* for a stranger's request; others' rate counts then */
@@ -54,7 +56,8 @@ struct head_scan {
 struct party {
     uint64_t who;
     uint64_t held; /* of httpd.held, by all his connections and requests */
-    size_t refs;   /* of those */
+    size_t conns;
+    size_t refs; /* of those, and of his requests */
     LIST_ENTRY(party) link;
 };
 
@@ -248,6 +251,9 @@ bool httpd_party_greedy(const struct conn *c, size_t n);
 /* A connection of one who has more than his share, to be turned away; NULL: there is none, or room.
  */
 struct conn *httpd_party_excess(struct httpd *h);
+/* The connection to be ended where all are taken: of whoever has most, and more than his share, the
+ * one that has rested longest; NULL: there is none. */
+struct conn *httpd_party_crowd(struct httpd *h);
 void httpd_party_free(struct httpd *h);
 
 /* httpd.c */

@@ -12,7 +12,8 @@
  * A connection is proven once a handler has said that one of its requests came with a valid
  * credential. Others make room: for newcomers when there are too many connections (those of the
  * newcomer's own address first, when it has many; many clients behind one address are not hindered,
- * as they prove themselves within their first request), and for memory when all of them together
+ * as they prove themselves within their first request; where none is left, those of who is known
+ * and has too many), and for memory when all of them together
  * hold more than their share, or everybody more than there is. And each request must come in within
  * a bound, its first or, after that, at HTTPD_SLOWEST on average.
  */
@@ -317,6 +318,11 @@ bool httpd_stranger_room(struct conn *c)
         gone = oldest(c, NULL);
     if (gone)
         httpd_conn_drop(gone, "");
+    if (h->conns_n > h->o.max_connections && (gone = httpd_party_crowd(h))) {
+        h->greedy++; /* counted, and not told: it may be for each newcomer */
+        h->dropped++;
+        evhttp_connection_free(gone->evcon);
+    }
     return h->conns_n <= h->o.max_connections;
 }
 

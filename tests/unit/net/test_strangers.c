@@ -208,18 +208,24 @@ static int dial_from(const struct server *s, const char *address)
     return fd;
 }
 
-static const char small[] = "POST /v1/echo HTTP/1.1\r\nSteadfs-Version: 1\r\nAuthorization: Bearer "
-                            "good\r\nContent-Length: 1\r\n\r\nx";
-
-static void served(int fd)
+static void served_as(int fd, const char *who)
 {
     char out[1024];
     struct timeval tv = {.tv_sec = 20};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
-    say(fd, small);
+    snprintf(out, sizeof out,
+             "POST /v1/echo HTTP/1.1\r\nSteadfs-Version: 1\r\nAuthorization: Bearer "
+             "%s\r\nContent-Length: 1\r\n\r\nx",
+             who);
+    say(fd, out);
     ssize_t n = recv(fd, out, sizeof out - 1, 0);
     assert_true(n > 12);
     assert_int_equal(strncmp(out, "HTTP/1.1 200", 12), 0);
+}
+
+static void served(int fd)
+{
+    served_as(fd, "good");
 }
 
 /* With all connections taken by strangers, a newcomer gets the place of the oldest; who has proven
@@ -246,6 +252,36 @@ static void test_newcomers(void **state)
         close(fds[i]);
         close(news[i]);
     }
+    close(late);
+    server_free(s, 1000);
+}
+
+/* One who is known and keeps all connections makes room for the others, down to his share. */
+static void test_many_of_one(void **state)
+{
+    (void)state;
+    enum { MOST = 16, SHARE = MOST / HTTPD_PARTY_SHARE };
+    struct server *s = guarded(false, (struct httpd_options){.max_connections = MOST});
+    int fds[MOST], news[MOST];
+    for (int i = 0; i < MOST; i++) {
+        fds[i] = dial(s);
+        served_as(fds[i], "greedy");
+    }
+    for (int i = 0; i < MOST - SHARE; i++) {
+        news[i] = dial(s);
+        served_as(news[i], i < SHARE ? "modest" : "good");
+        assert_true(is_closed(fds[i]));
+    }
+    for (int i = MOST - SHARE; i < MOST; i++)
+        served_as(fds[i], "greedy");
+    int late = dial(s);
+    assert_true(is_closed(late)); /* nobody has more than his share that is told from others */
+    for (int i = 0; i < MOST - SHARE; i++)
+        served_as(news[i], i < SHARE ? "modest" : "good");
+    for (int i = 0; i < MOST; i++)
+        close(fds[i]);
+    for (int i = 0; i < MOST - SHARE; i++)
+        close(news[i]);
     close(late);
     server_free(s, 1000);
 }
@@ -425,6 +461,7 @@ int main(void)
         cmocka_unit_test(test_answered_early),
         cmocka_unit_test(test_hog),
         cmocka_unit_test(test_newcomers),
+        cmocka_unit_test(test_many_of_one),
         cmocka_unit_test(test_addresses),
         cmocka_unit_test(test_time),
         cmocka_unit_test(test_slow),

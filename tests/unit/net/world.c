@@ -19,6 +19,8 @@ static void echo(void *ctx, struct httpd_req *q)
     snprintf(s->op, sizeof s->op, "%s", httpd_op(q));
     if (!strcmp(s->bearer, "good"))
         httpd_prove(q, 0);
+    if (!strcmp(s->bearer, "greedy") || !strcmp(s->bearer, "modest"))
+        httpd_prove(q, s->bearer[0] == 'g' ? 7 : 8);
     pthread_mutex_unlock(&s->lock);
     struct bytes in = httpd_body(q);
     struct buf b = {0};
