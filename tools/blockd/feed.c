@@ -94,6 +94,20 @@ static int by_scope(const void *a, const void *b)
     return x->peer < y->peer ? -1 : x->peer > y->peer;
 }
 
+/* Of one scope the latest end counts: the metadata server's rows may be of this block server alone,
+ * or of all. Sorted; how many are left. */
+static size_t latest_ends(struct m_revoked *v, size_t n)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (!kept || by_scope(&v[kept - 1], &v[i]) != 0)
+            v[kept++] = v[i];
+        else if (v[i].until_ms > v[kept - 1].until_ms)
+            v[kept - 1].until_ms = v[i].until_ms;
+    }
+    return kept;
+}
+
 static bool set_taken_back_locked(struct feed *f, const struct m_revoked *v, size_t n)
 {
     struct m_revoked *fresh = calloc(n ? n : 1, sizeof *fresh);
@@ -102,6 +116,7 @@ static bool set_taken_back_locked(struct feed *f, const struct m_revoked *v, siz
     if (n)
         memcpy(fresh, v, n * sizeof *fresh);
     qsort(fresh, n, sizeof *fresh, by_scope);
+    n = latest_ends(fresh, n);
     bool same = n == f->taken_back_n && (!n || !memcmp(fresh, f->taken_back, n * sizeof *fresh));
     free(f->taken_back);
     f->taken_back = fresh;

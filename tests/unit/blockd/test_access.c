@@ -281,6 +281,25 @@ static void test_taken_back(void **state)
     end(&f);
 }
 
+/* Of two rows of one scope (of this block server alone, and of all) the later end counts. */
+static void test_taken_back_twice(void **state)
+{
+    (void)state;
+    struct fixture f = make();
+    const uint64_t until = META + 900000;
+    f.c.account = 2;
+    f.c.expiry_ms = until;
+    for (int k = 0; k < 2; k++) {
+        struct m_revoked v[] = {{.ns = NS, .account = 2, .until_ms = until - (k ? 0 : 500)},
+                                {.ns = NS, .account = 2, .until_ms = until - (k ? 500 : 0)}};
+        feed_set_taken_back(f.x.feed, v, 2);
+        assert_int_equal(check(&f, NS, RIGHT_READ, 1100), ERR_UNAUTHENTICATED);
+    }
+    f.c.expiry_ms = until + 1;
+    assert_int_equal(check(&f, NS, RIGHT_READ, 1100), 0);
+    end(&f);
+}
+
 /* Two keys are good for a while; then the old one is not. */
 static void test_keys_change(void **state)
 {
@@ -337,11 +356,17 @@ static void test_keys_are_kept(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_scope),         cmocka_unit_test(test_senders),
-        cmocka_unit_test(test_forged),        cmocka_unit_test(test_expiry),
-        cmocka_unit_test(test_revoked),       cmocka_unit_test(test_no_grace_without_revocations),
-        cmocka_unit_test(test_no_grace),      cmocka_unit_test(test_taken_back),
-        cmocka_unit_test(test_superseded),    cmocka_unit_test(test_keys_change),
+        cmocka_unit_test(test_scope),
+        cmocka_unit_test(test_senders),
+        cmocka_unit_test(test_forged),
+        cmocka_unit_test(test_expiry),
+        cmocka_unit_test(test_revoked),
+        cmocka_unit_test(test_no_grace_without_revocations),
+        cmocka_unit_test(test_no_grace),
+        cmocka_unit_test(test_taken_back),
+        cmocka_unit_test(test_taken_back_twice),
+        cmocka_unit_test(test_superseded),
+        cmocka_unit_test(test_keys_change),
         cmocka_unit_test(test_keys_are_kept),
     };
     return cmocka_run_group_tests_name("access", tests, NULL, NULL);
