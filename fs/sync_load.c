@@ -13,7 +13,8 @@
  *
  * What nobody has asked for is filled in when nobody has asked for anything for a while: one page
  * at a time, with pauses, so that programs, the servers and whoever waits for fs.lock do not feel
- * it. Then names and attributes are there offline.
+ * it: longer ones where answers take long, since many mounts may be at it at once. Then names and
+ * attributes are there offline.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -32,6 +33,8 @@
 #define FILL_QUIET_MS 5000 /* after what programs asked for, and after trouble */
 #define FILL_MOVED_MS 1000 /* after a page in vain: the cursor moves */
 #define FILL_PAUSE_MS 20
+#define FILL_SHARE 10 /* times as long as the answer took, at least … */
+#define FILL_SHARE_MAX_MS 60000
 #define FILL_FULL_MS 60000 /* the disk has no room for what nobody asked for */
 #define FILL_ROWS 256
 
@@ -50,6 +53,7 @@ struct load {
     bool inflight;
     bool ahead;       /* nobody asked for it */
     bool fill;        /* … and it is not expected either */
+    int64_t asked_ms; /* when it was asked for last */
     unsigned refused; /* times the cursor had moved */
     struct backoff backoff;
 };
@@ -191,7 +195,9 @@ void fill_again(struct sync *s)
 static void fill_answer(struct sync *s, const struct load *l, int err)
 {
     int64_t pause = err == -EAGAIN ? FILL_MOVED_MS : err ? FILL_QUIET_MS : FILL_PAUSE_MS;
-    int64_t due = s->clock() + pause;
+    int64_t now = s->clock(), share = FILL_SHARE * (now - l->asked_ms);
+    share = share < FILL_SHARE_MAX_MS ? share : FILL_SHARE_MAX_MS;
+    int64_t due = now + (pause > share ? pause : share);
     if (due > s->fill.due)
         s->fill.due = due;
     if (!err)
@@ -336,6 +342,7 @@ static void load_start(struct sync *s, struct load *l)
         return;
     }
     l->inflight = true;
+    l->asked_ms = s->clock();
     s->loads_inflight++;
     call_start(call_new(s, load_done, l), s->fs->opt.url, method, bytes_of(body.p, body.n), NULL, 0,
                s->fs->opt.timeout_ms);

@@ -276,6 +276,24 @@ static void what_nobody_asks_for_is_loaded_when_it_is_quiet(void **state)
     page_answered();
 }
 
+/* Where answers take long there are fewer questions: it may be because of them. */
+static void filling_asks_a_busy_server_less(void **state)
+{
+    (void)state;
+    start();
+    unknown_pages = 2;
+    time_passes(0);
+    time_passes(6000);
+    call_wait("readdir");
+    time_passes(3000);
+    page_answered();
+    time_passes(25000);
+    assert_int_equal(calls_of("readdir"), 1);
+    time_passes(6000);
+    page_answered();
+    assert_int_equal(calls_of("readdir"), 2);
+}
+
 /* A page that the cursor has overtaken is let go, and asked for a while later. */
 static void filling_gives_way(void **state)
 {
@@ -370,6 +388,7 @@ int main(void)
         T(a_gap_in_the_journal_is_compared_away),
         T(what_nobody_asks_for_is_loaded_when_it_is_quiet),
         T(filling_gives_way),
+        T(filling_asks_a_busy_server_less),
         T(records_do_not_wait_for_filling),
         T(filling_leaves_room_on_the_disk),
         T(nothing_is_filled_where_nobody_wants_it),
