@@ -6,6 +6,7 @@
 #include "replicas.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,6 +58,11 @@ int cmd_account_add(struct cmd *c)
         r = ops->member_set(c->m->st, a.root_ns, a.id, ROLE_OWNER);
     if (!r)
         r = meta_assign(c->m, a.root_ns, servers, n, c->ar);
+    if (!r && !n)
+        snprintf(c->progress, sizeof c->progress,
+                 "no block server has joined yet: what is written to %.*s's folder stays on the "
+                 "mounts until steadfs admin assign %.*s PREMISES",
+                 PRB(a.name), PRB(a.name));
     if (r || cmd_option(c, "no-token"))
         return r;
     return add_token(c, TOKEN_LOGIN, a.id, a.name);

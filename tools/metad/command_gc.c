@@ -14,9 +14,10 @@
 
 #define COUNTED_MAX 100000 /* of what is only counted: beyond, "at least" */
 
-/* Where to go on, and what was declared absent of this namespace before. */
+/* Where to go on, what was declared absent of this namespace before, and of how many namespaces
+ * anything was said. */
 struct progress {
-    unsigned long long ns, blocks, bytes;
+    unsigned long long ns, blocks, bytes, said;
 };
 
 static bool read_progress(struct cmd *c, struct progress *p)
@@ -24,13 +25,13 @@ static bool read_progress(struct cmd *c, struct progress *p)
     const struct bytes *from = cmd_option(c, "from");
     char end;
     *p = (struct progress){0};
-    return !from || sscanf(arena_str(c->ar, *from), "%llu.%llu.%llu%c", &p->ns, &p->blocks,
-                           &p->bytes, &end) == 3;
+    return !from || sscanf(arena_str(c->ar, *from), "%llu.%llu.%llu.%llu%c", &p->ns, &p->blocks,
+                           &p->bytes, &p->said, &end) == 4;
 }
 
 static void go_on(struct cmd *c, const struct progress *p)
 {
-    snprintf(c->again, sizeof c->again, "%llu.%llu.%llu", p->ns, p->blocks, p->bytes);
+    snprintf(c->again, sizeof c->again, "%llu.%llu.%llu.%llu", p->ns, p->blocks, p->bytes, p->said);
 }
 
 static void print_json(struct cmd *c, const struct ns_row *ns, const struct progress *p,
@@ -146,6 +147,8 @@ int cmd_gc(struct cmd *c)
         r = cmd_say_kept(c);
     if (!r)
         r = next_ns(c, &p, &ns, &found);
+    if (!r && found && !ns.id && !p.said && !c->json)
+        buf_printf(&c->out, "nothing that is stored is without a file or a version that is kept\n");
     if (r || !found || !ns.id)
         return r;
     if (!dry)
@@ -164,8 +167,10 @@ int cmd_gc(struct cmd *c)
         print_json(c, &ns, &p, &u);
     else if (u.blocks || p.blocks || dry)
         print_text(c, &ns, &p, &u, dry);
+    size_t before = c->out.n;
     r = print_servers(c, &ns);
-    p = (struct progress){.ns = ns.id + 1};
+    bool said = u.blocks || p.blocks || dry || c->out.n > before;
+    p = (struct progress){.ns = ns.id + 1, .said = p.said + said};
     go_on(c, &p);
     return r;
 }

@@ -144,6 +144,20 @@ static int may_leave(struct cmd *c, const struct ns_row *ns, const struct server
                     PRB(ns->name), (unsigned long long)ns->copies_min, stay, stay == 1 ? "" : "s");
 }
 
+/* That nothing can be written any more is not to be learnt from users. */
+static int say_none(struct cmd *c, const struct ns_row *ns)
+{
+    struct server_row *v;
+    size_t n;
+    int r = c->m->st->ops->assigned(c->m->st, ns->id, &v, &n, c->ar);
+    if (!r && !cmd_staying(v, n, NULL, 0))
+        buf_printf(&c->out,
+                   "%.*s is assigned to no block server now: what is changed in it stays on the "
+                   "mounts until steadfs admin assign %.*s PREMISES\n",
+                   PRB(ns->name), PRB(ns->name));
+    return r;
+}
+
 static int change_assignment(struct cmd *c, bool assign)
 {
     struct server_row *v;
@@ -170,6 +184,8 @@ static int change_assignment(struct cmd *c, bool assign)
     }
     if (!r && any)
         r = cmd_say_silent(c, v, n);
+    if (!r && !assign)
+        r = say_none(c, &ns);
     if (!r && !assign)
         r = cmd_say_left(c, &ns);
     if (r == -E2BIG)

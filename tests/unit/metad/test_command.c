@@ -99,6 +99,31 @@ static void accounts(void **state)
     has(world_command(w, &world_admin, 0, "admin device list alice"), "revoked");
 }
 
+/* What is printed is the token alone; this is told beside it. */
+static void an_account_without_a_block_server_is_told_of(void **state)
+{
+    struct world *w = *state;
+    static const char *const lines[] = {"admin unassign alice hq cloud --force",
+                                        "admin unassign bob hq cloud --force",
+                                        "admin server remove 1", "admin server remove 2"};
+    const char *const words[] = {"admin", "account", "add", "carol", "--no-token"};
+    struct m_word word[5];
+    struct m_command_req q = {.words = word, .words_n = 5};
+    struct m_command_ans a;
+    for (size_t k = 0; k < 5; k++)
+        word[k].text = bytes_str(words[k]);
+    for (size_t k = 0; k < 4; k++)
+        world_command(w, &world_admin, 0, lines[k]);
+    assert_int_equal(meta_command(w->m, &world_admin, &q, w->now, &a, &w->ar), 0);
+    assert_int_equal(a.progress.n, 0); /* the third */
+    world_command(w, &world_admin, 0, "admin unassign carol attic --force");
+    world_command(w, &world_admin, 0, "admin server remove 3");
+    word[3].text = bytes_str("dave");
+    assert_int_equal(meta_command(w->m, &world_admin, &q, w->now, &a, &w->ar), 0);
+    assert_int_equal(a.exit_status, 0);
+    has(arena_str(&w->ar, a.progress), "steadfs admin assign dave PREMISES");
+}
+
 static void assignments(void **state)
 {
     struct world *w = *state;
@@ -115,6 +140,10 @@ static void assignments(void **state)
     world_command(w, &world_admin, 0, "admin unassign alice cloud hq");
     n = session(w, &w->alice).namespaces[0];
     assert_int_equal(n.candidates_n, 1);
+    has(world_command(w, &world_admin, 0, "admin unassign alice attic --force"),
+        "alice is assigned to no block server now");
+    assert_null(strstr(world_command(w, &world_admin, 0, "admin unassign bob attic"), "no block"));
+    world_command(w, &world_admin, 0, "admin assign alice attic");
     fails(w, &world_admin, 1, "admin assign alice nowhere");
     fails(w, &world_admin, 1, "admin assign nothing hq");
     fails(w, &world_admin, 1, "admin unassign nothing hq");
@@ -226,8 +255,11 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, world_setup, world_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(usage_is_told), TEST(each_to_his_own), TEST(accounts), TEST(assignments),
-        TEST(quotas),        TEST(mounts),          TEST(shares),   TEST(text_is_escaped),
+        TEST(usage_is_told),   TEST(each_to_his_own),
+        TEST(accounts),        TEST(an_account_without_a_block_server_is_told_of),
+        TEST(assignments),     TEST(quotas),
+        TEST(mounts),          TEST(shares),
+        TEST(text_is_escaped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

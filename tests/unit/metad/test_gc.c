@@ -577,7 +577,11 @@ static void people_are_told(void **state)
 {
     struct world *w = *state;
     struct block_id b = unused_block(w, true);
-    char *text = world_command(w, &world_admin, 0, "admin gc --dry-run alice");
+    char *text = world_command(w, &world_admin, 0, "admin gc --from 999.0.0.0");
+    assert_non_null(strstr(text, "nothing that is stored is without a file"));
+    assert_string_equal(world_command(w, &world_admin, 0, "admin gc --from 999.0.0.1"), "");
+    assert_string_equal(world_command(w, &world_admin, 0, "admin gc --json --from 999.0.0.0"), "");
+    text = world_command(w, &world_admin, 0, "admin gc --dry-run alice");
     assert_non_null(strstr(text, "nothing refers to 1 blocks (100 bytes), 0 (0 bytes) of them"));
     later(w, GC_GRACE_MS + 1);
     text = world_command(w, &world_admin, 0, "admin gc --dry-run alice");
