@@ -22,6 +22,33 @@ for c in mount unmount status sync conflicts parked where login namespace share 
     must "$steadfs" "$c" --help
     grep -q "^usage: steadfs $c" "$work/out" || fail "help of $c: $(cat "$work/out")"
 done
+root=$(cd "$(dirname "$0")/../.." && pwd)
+# what --help names, the manual and the completion of the shell do, too
+options() { grep -oE -- '--[a-z][a-z0-9-]+|[a-z_]+=' | grep -vx -- '--help' | sort -u; }
+completed() { # WORD…: what can stand behind them, once an option begins
+    COMP_WORDS=(steadfs "$@" --) COMP_CWORD=$(($# + 1)) COMPREPLY=()
+    _steadfs
+    printf '%s\n' "${COMPREPLY[@]}" | options
+}
+# shellcheck source=tools/steadfs/completion/steadfs.bash
+. "$root/tools/steadfs/completion/steadfs.bash"
+for c in unmount status sync conflicts parked where login namespace share; do
+    same "completion of $c" "$(completed "$c")" "$("$steadfs" "$c" --help | options)"
+done
+while read -r line; do
+    read -ra words < <(sed 's/ [^a-z].*//; s/ [[].*//' <<<"$line")
+    missing=$(comm -23 <(options <<<"$line") <(completed admin "${words[@]}"))
+    [ -z "$missing" ] || fail "completion of admin ${words[*]} lacks $missing"
+done < <("$steadfs" admin --help | sed -n 's/^  \([a-z]\)/\1/p')
+for program in tools/steadfs/steadfs.1 fs/mount.fuse.steadfs.8 tools/metad/steadfs-metad.8 tools/blockd/steadfs-blockd.8; do
+    command=$build/${program%.?}
+    helps=("$command --help")
+    [[ $command != "$steadfs" ]] || mapfile -t helps < <(awk -v s="$steadfs" '/^  [a-z]/ { print s, $1, "--help" }' <("$steadfs" --help))
+    missing=$(comm -23 <(for h in "${helps[@]}"; do $h; done | options) <(sed 's/\\-/-/g' "$root/$program" | options))
+    [ -z "$missing" ] || fail "$program lacks $missing"
+done
+missing=$(comm -23 <("$build/fs/mount.fuse.steadfs" --help | options) <(options <"$root/tools/steadfs/completion/steadfs.bash"))
+[ -z "$missing" ] || fail "completion of mount lacks $missing"
 exits 2 '' "$steadfs"
 exits 2 "no command" "$steadfs" nonsense
 for c in history restore pin evict; do exits 2 "later version" "$steadfs" "$c" x; done

@@ -4,6 +4,7 @@
 
 #include "command.h"
 #include "keys.h"
+#include "opening.h"
 #include "pins.h"
 
 #include <errno.h>
@@ -167,6 +168,19 @@ static int drain_ns(struct cmd *c, const struct server_row *s, uint64_t id, size
     return r ? r : meta_touch_members(c->m, id, c->ar);
 }
 
+/* Its disk is gone for good: what is recorded to be there does not count any more, and nobody waits
+ * for it. */
+static int lose_disk(struct cmd *c, struct server_row *s)
+{
+    if (meta_hears(s, c->now_ms))
+        return cmd_fail(
+            c, EXIT_FAILED,
+            "block server %llu (%.*s) was heard of %llu s ago: a disk that is lost says "
+            "nothing; drain it without --lost, or stop it and wait a minute",
+            (unsigned long long)s->id, PRB(s->premises), meta_silent_s(s, c->now_ms));
+    return opening_void(c->m, s);
+}
+
 int cmd_server_drain(struct cmd *c)
 {
     enum { PAGE = 256 };
@@ -175,14 +189,16 @@ int cmd_server_drain(struct cmd *c)
     size_t n = PAGE, left, stuck = 0;
     bool found;
     int r = find_server(c, &s, &found);
-    while (!r && found && n == PAGE) {
+    if (!r && found && cmd_option(c, "lost"))
+        r = lose_disk(c, &s);
+    while (!r && !c->status && found && n == PAGE) {
         r = served(c, s.id, after, PAGE, &v, &n);
         for (size_t k = 0; !r && k < n; k++) {
             r = drain_ns(c, &s, v[k], &stuck);
             after = v[k];
         }
     }
-    if (r || !found)
+    if (r || !found || c->status)
         return r;
     r = served(c, s.id, 0, SIZE_MAX >> 1, &v, &left);
     c->status = stuck ? EXIT_FAILED : 0; /* then it leaves none of them */

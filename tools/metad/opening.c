@@ -50,6 +50,14 @@ int opening_lost(struct meta *m, uint64_t server)
     return r ? r : m->st->ops->audit_renewed(m->st, server);
 }
 
+int opening_void(struct meta *m, struct server_row *s)
+{
+    int r = opening_give_up(m, s);
+    if (!r)
+        r = m->st->ops->server_set(m->st, s);
+    return r ? r : opening_lost(m, s->id);
+}
+
 /* All presence is void; next: the incarnation that counts, empty: none. */
 static int lose(struct meta *m, struct server_row *s, const struct m_beat_req *q, struct bytes next)
 {

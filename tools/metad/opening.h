@@ -42,6 +42,8 @@ int opening_judge(struct meta *m, struct server_row *s, const struct m_beat_req 
 int opening_give_up(struct meta *m, struct server_row *s);
 /* … after it was stored: what follows for what it lacks, for orders and checks. */
 int opening_lost(struct meta *m, uint64_t server);
+/* Both, and stored: whatever is recorded of the server is void; what it says it is, too. */
+int opening_void(struct meta *m, struct server_row *s);
 /* Whether what the caller says of its storage is of the one that counts. */
 bool opening_is(const struct server_row *s, struct bytes incarnation, uint64_t run);
 /* Whether a proof of that generation is of what the storage has, given by that opening. */

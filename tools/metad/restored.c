@@ -21,15 +21,6 @@ static int skip_numbers(struct meta *m, const char *key)
     return r ? r : m->st->ops->setting_set(m->st, key, used + NUMBERS_GAP);
 }
 
-/* Whatever is recorded of it is void; what it says it is, too. */
-static int distrust(struct meta *m, struct server_row *s)
-{
-    int r = opening_give_up(m, s);
-    if (!r)
-        r = m->st->ops->server_set(m->st, s);
-    return r ? r : opening_lost(m, s->id);
-}
-
 /* by_tick: a block server has noticed it, else a mount. */
 static int notice(struct meta *m, bool by_tick, int64_t now_ms, struct arena *ar)
 {
@@ -55,7 +46,7 @@ static int notice(struct meta *m, bool by_tick, int64_t now_ms, struct arena *ar
         if (!by_tick && v[k].tick)
             continue;
         v[k].adopt = true;
-        r = v[k].run ? distrust(m, &v[k]) : m->st->ops->server_set(m->st, &v[k]);
+        r = v[k].run ? opening_void(m, &v[k]) : m->st->ops->server_set(m->st, &v[k]);
     }
     if (!r)
         r = meta_touch_everybody(m, ar); /* mounts are to hear the epoch */

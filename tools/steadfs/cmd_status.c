@@ -135,12 +135,10 @@ static int run(const struct subcommand *self, int argc, char **argv)
 const struct subcommand cmd_status = {
     .name = "status",
     .summary = "what is pending, and why",
-    .usage = "[PATH] [--json]\n"
-             "\n"
-             "Shows the mount that PATH lies in, or every steadfs mount. With --json: an object a "
-             "line,\n"
-             "{mountpoint, account, device, online, namespaces:[{name, id, cursor, pending_files,\n"
-             "pending_bytes, conflicts, last_error, since, waits_for, restored, parked, held,\n"
-             "parked_changes}]}.\n",
+    .usage =
+        "[PATH] [--json]\n"
+        "\n"
+        "Shows the mount that PATH lies in, or every steadfs mount: what is pending, and why.\n"
+        "With --json: an object a line; steadfs(1) names its members.\n",
     .run = run,
 };

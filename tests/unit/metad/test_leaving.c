@@ -218,6 +218,31 @@ static void the_last_one_stays(void **state)
     assert_int_equal(world_replica(w, HQ, HQ)->lacking, 0);
 }
 
+/* A disk that is gone for good, with the only copy of something: it is not waited for. */
+static void a_lost_disk_is_let_go(void **state)
+{
+    struct world *w = *state;
+    world_make_block(w, "a");
+    char line[64];
+    snprintf(line, sizeof line, "admin server drain %llu --lost",
+             (unsigned long long)w->server[HQ]);
+    assert_non_null(strstr(world_command(w, &world_admin, 1, line), "was heard of"));
+    w->now += 120000;
+    world_beat(w, CLOUD, NULL, 0);
+    snprintf(line, sizeof line, "admin server drain %llu --force",
+             (unsigned long long)w->server[HQ]);
+    assert_non_null(strstr(world_command(w, &world_admin, 0, line), "leaves 1 namespace"));
+    snprintf(line, sizeof line, "admin server remove %llu", (unsigned long long)w->server[HQ]);
+    world_command(w, &world_admin, 1, line);
+    snprintf(line, sizeof line, "admin server drain %llu --lost",
+             (unsigned long long)w->server[HQ]);
+    world_command(w, &world_admin, 0, line);
+    snprintf(line, sizeof line, "admin server remove %llu", (unsigned long long)w->server[HQ]);
+    world_command(w, &world_admin, 0, line);
+    char *told = world_command(w, &world_admin, 0, "admin fsck --recorded alice");
+    assert_non_null(strstr(told, "alice:/a: 100 bytes in 1 pieces are at no block server"));
+}
+
 static void a_number_is_never_given_out_again(void **state)
 {
     struct world *w = *state;
@@ -255,6 +280,7 @@ int main(void)
         TEST(leaving_is_looked_for_in_slices),
         TEST(what_one_lacked_goes_in_steps),
         TEST(the_last_one_stays),
+        TEST(a_lost_disk_is_let_go),
         TEST(a_number_is_never_given_out_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

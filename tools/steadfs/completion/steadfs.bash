@@ -17,7 +17,7 @@ _steadfs_mount_options() { # CURRENT PREVIOUS AND-THE-ONE-BEFORE
     fi
     case $name in
     '')
-        words="state= fsync= close= coherence= locks= fsync_timeout= timeout= connect_timeout= drain= prefer= copies=
+        words="state= fsync= close= coherence= locks= fsync_timeout= timeout= connect_timeout= drain= prefer= copies= race=
             cache_size= fill= keep_free= dirty_max= eager_put log= trace= log_level= owners= uid= gid= umask= allow_suid allow_dev allow_other
             default_permissions ro remount nonempty fsname= subtype= noexec noatime _netdev nofail"
         [[ $cur != *,* ]] || before=${cur%,*},
@@ -107,7 +107,7 @@ _steadfs() {
                     evacuate) words+=" --to --wait --cancel --force" ;;
                     unassign) words+=" --force" ;;
                     server)
-                        [ "${COMP_WORDS[3]}" = drain ] && words+=" --force"
+                        [ "${COMP_WORDS[3]}" = drain ] && words+=" --force --lost"
                         [ "${COMP_WORDS[3]}" = rekey ] && words+=" --overlap --cancel"
                         ;;
                     gc) words+=" --dry-run --restored" ;;
