@@ -624,6 +624,8 @@ static bool view_quiet(struct client *c, const struct view *v, bool parked)
         return true;
     if (v->lane.phase != LANE_IDLE || v->records.ans.records_n || v->resync.on)
         return false;
+    if (v->member && c->strange >> server_ns(c->s, v->ns) & 1) /* it finds out with the next list */
+        return false;
     if (core_ns_get(c->core, v->ns, &n) || n.cursor != server_head(c->s, v->ns) ||
         core_ns_pending(c->core, v->ns, &n))
         return false;
