@@ -72,9 +72,19 @@ void rpc_turn(struct rpc *r, unsigned timeout_ms)
     pthread_mutex_unlock(&net_lock);
 }
 
+/* Whether it was open. */
+static bool call_close(struct fake_call *c)
+{
+    pthread_mutex_lock(&net_lock);
+    bool was = c->open;
+    c->open = false;
+    pthread_mutex_unlock(&net_lock);
+    return was;
+}
+
 void call_end(struct fake_call *c, struct rpc_result *r)
 {
-    c->open = false;
+    call_close(c);
     c->done(c->arg, r);
     buf_free(&r->body);
     rpc_wake(&the_rpc);
@@ -119,7 +129,7 @@ void rpc_cancel(struct rpc *r, uint64_t id)
 {
     (void)r;
     struct rpc_result gone = {.err = -ECANCELED};
-    if (calls[id - 1].open)
+    if (call_close(&calls[id - 1]))
         call_end(&calls[id - 1], &gone);
 }
 
@@ -547,7 +557,11 @@ int setup(void **state)
     session_copies = 1;
     assert_int_equal(sync_new(&fs.sync, &fs, err), 0);
     skew = 0;
+    pthread_mutex_lock(&fs.lock); /* its threads run already, and read it under one of both */
+    pthread_mutex_lock(&fs.sync->inbox_lock);
     fs.sync->clock = clock_of_test;
+    pthread_mutex_unlock(&fs.sync->inbox_lock);
+    pthread_mutex_unlock(&fs.lock);
     return 0;
 }
 
