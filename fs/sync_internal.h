@@ -171,6 +171,7 @@ struct route {
     bool listed;
     bool leaving;           /* to be read from only */
     struct route *via;      /* the server cannot be reached from here: puts go through this one */
+    int64_t relay_busy;     /* that one passes on enough already: not before then */
     int64_t relay_after;    /* a batch was not passed on: tried again then */
     uint64_t missing_bytes; /* of the set that was asked about; see choice_at */
     uint8_t cap[1024];

@@ -17,8 +17,11 @@
 
 #include "frame.h"
 #include "sync_internal.h"
+#include "token.h"
 
-#define RELAY_AGAIN_MS 5000 /* after another server did not pass a batch on */
+#define RELAY_AGAIN_MS 5000      /* after another server did not pass a batch on */
+#define RELAY_BUSY_MS 100        /* … because it does so for others: this long, and … */
+#define RELAY_BUSY_RANDOM_MS 300 /* … up to this at random, so that all have a turn */
 #define PUT_BARRIER_BYTES PUT_BATCH_BYTES
 #define PUT_BACKGROUND_BYTES (8u << 20)
 #define PUT_RELAYED_BYTES (1u << 20) /* or one block: the link between the servers may be slow */
@@ -150,6 +153,12 @@ static void batch_answer(struct sync *s, struct batch *b, const struct m_put_ans
 /* It was not passed on. */
 static void relay_failed(struct sync *s, struct batch *b, const struct rpc_result *r)
 {
+    if (r->err == -EBUSY) {
+        uint32_t random;
+        random_bytes(&random, sizeof random);
+        b->route->relay_busy = s->clock() + RELAY_BUSY_MS + random % RELAY_BUSY_RANDOM_MS;
+        return;
+    }
     if (!r->status) /* nor was who should have done it reached */
         server_failed(s, b->via->server, r);
     if (r->err == -EACCES || r->err == -EPERM)
@@ -309,6 +318,10 @@ void put_step(struct sync *s, struct route *r)
         return;
     if (route_refused(s, r, ROUTE_WRITE))
         return;
+    if (r->via && r->relay_busy > s->clock()) {
+        sync_at(s, r->relay_busy);
+        return;
+    }
     unsigned max = r->via ? 1 : PUTS_INFLIGHT_MAX; /* passing on keeps the other server waiting */
     for (enum upload_class c = 0; c < UPLOAD_CLASSES; c++)
         while (!TAILQ_EMPTY(&r->put[c]) && r->puts[c] < max &&

@@ -56,6 +56,8 @@ const char *httpd_reason(unsigned status)
         return "Content Too Large";
     case ERR_VERSION:
         return "Upgrade Required";
+    case ERR_BUSY:
+        return "Too Many Requests";
     case ERR_UNAVAILABLE:
         return "Service Unavailable";
     case ERR_FULL:

@@ -73,8 +73,8 @@ static void append_numbers(struct buf *out)
         N(FACET_TIMES),       N(ROW_NODE_ATTR),      N(ROW_NODE_CONTENT), N(ROW_ENTRY),
         N(ROW_XATTR),         N(ROW_NODE),           N(ERR_BAD_MESSAGE),  N(ERR_UNAUTHENTICATED),
         N(ERR_FORBIDDEN),     N(ERR_NOT_FOUND),      N(ERR_CONFLICT),     N(ERR_RESYNC),
-        N(ERR_TOO_LARGE),     N(ERR_VERSION),        N(ERR_INTERNAL),     N(ERR_UNAVAILABLE),
-        N(ERR_FULL),
+        N(ERR_TOO_LARGE),     N(ERR_VERSION),        N(ERR_BUSY),         N(ERR_INTERNAL),
+        N(ERR_UNAVAILABLE),   N(ERR_FULL),
     };
 #undef N
     buf_printf(out, "\n### Numbers\n\n| prefix | values |\n| --- | --- |\n");

@@ -129,6 +129,7 @@ enum error_code {
     ERR_RESYNC = 410, /* the number asked for is below the history floor */
     ERR_TOO_LARGE = 413,
     ERR_VERSION = 426,
+    ERR_BUSY = 429, /* as much of this is under way as may be: again in a moment */
     ERR_INTERNAL = 500,
     ERR_UNAVAILABLE = 503, /* draining, overloaded: try again */
     ERR_FULL = 507,

@@ -253,7 +253,7 @@ static void relay(struct service *s, struct httpd_req *q, const struct m_put_hea
                   struct bytes raw)
 {
     struct buf head cleanup_buf = {0};
-    struct rpc_result res = {.err = -EAGAIN};
+    struct rpc_result res = {.err = -EBUSY};
     struct m_put_head on = {
         .ns = h->ns, .capability = h->relay_capability, .items = h->items, .items_n = h->items_n};
     snprintf(res.message, sizeof res.message, "too many blocks are being passed on");
@@ -267,6 +267,7 @@ static void relay(struct service *s, struct httpd_req *q, const struct m_put_hea
         httpd_reply_error(q,
                           res.err == -EACCES  ? ERR_UNAUTHENTICATED
                           : res.err == -EPERM ? ERR_FORBIDDEN
+                          : res.err == -EBUSY ? ERR_BUSY
                                               : ERR_UNAVAILABLE,
                           "not passed on to block server %llu: %s", (unsigned long long)h->relay,
                           res.message);

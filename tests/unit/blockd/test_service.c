@@ -491,7 +491,7 @@ static void test_relay(void **state)
     assert_int_equal(send_put(e, &a, &h, bytes_of(p, 100), &ans), -EAGAIN); /* it knows none */
     assert_int_equal(atomic_load(&e->s.relays), 0);
     atomic_store(&e->s.relays, SERVICE_RELAYS_MAX); /* enough are being passed on */
-    assert_int_equal(send_put(e, &a, &h, bytes_of(p, 100), &ans), -EAGAIN);
+    assert_int_equal(send_put(e, &a, &h, bytes_of(p, 100), &ans), -EBUSY);
     assert_int_equal(atomic_load(&e->s.relays), SERVICE_RELAYS_MAX);
     atomic_store(&e->s.relays, 0);
     h.capability = capability(e, &a, 4, RIGHT_READ);

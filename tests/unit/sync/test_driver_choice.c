@@ -145,6 +145,50 @@ static void blocks_are_passed_on_to_who_cannot_be_reached(void **state)
     assert_int_equal(r.err, 0);
 }
 
+static int64_t monotonic_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* Who is to pass them on does so for others at the moment: that says nothing of the target, which
+ * is asked for through it again and again, after a moment each time. */
+static void who_passes_on_for_others_is_asked_again(void **state)
+{
+    (void)state;
+    struct arena cleanup_arena a = {0};
+    struct result r = {0};
+    int64_t told = 0;
+    fs.opt.copies = 2;
+    start();
+    node_add(100, "hello");
+    barrier(100, &r);
+    for (int k = 0; k < 2; k++) {
+        struct fake_call *c = call_wait("diff");
+        struct m_diff_req q;
+        assert_int_equal(
+            msg_decode(&m_diff_req_desc, &q, c->body.p, c->body.n, MSG_STRICT, &a, NULL), 0);
+        answer_diff_missing(c, q.target);
+    }
+    answer_put(call_wait_at("put", "http://hq"), "hq");
+    answer_error(call_wait_at("put", "http://cloud"), -EHOSTUNREACH);
+    for (int k = 0; k < 5; k++) {
+        struct fake_call *c = call_wait_at("put", "http://hq");
+        int64_t pause = told ? monotonic_ms() - told : 100;
+        assert_true(pause >= 100 && pause < 5000); /* as after a failure */
+        told = monotonic_ms();
+        answer_error(c, -EBUSY);
+    }
+    answer_put(call_wait_at("put", "http://hq"), "cloud");
+    struct fake_call *c = call_wait("commit");
+    struct m_commit_req q = commit_of(c, &a);
+    assert_int_equal(q.targets_n, 2);
+    answer_committed(c, 1);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(r.err, 0);
+}
+
 /* Back where it is better as soon as it answers, and asked there anew. */
 static void a_better_candidate_is_gone_back_to(void **state)
 {
@@ -243,6 +287,7 @@ int main(void)
         T(a_failed_target_is_replaced_and_the_question_asked_anew),
         T(a_probe_goes_by_a_namespace_that_is_there),
         T(a_namespace_that_stays_is_not_brought_elsewhere),
+        T(who_passes_on_for_others_is_asked_again),
         T(blocks_are_passed_on_to_who_cannot_be_reached),
         T(a_better_candidate_is_gone_back_to),
         T(what_candidates_lack_decides_between_equals),
