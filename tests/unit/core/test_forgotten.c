@@ -550,6 +550,52 @@ static void test_a_copy_that_others_changed(void **state)
     pair_end(p);
 }
 
+/* What the tree's statements have done since the last call: they stay prepared. */
+static uint64_t steps(const struct device *d)
+{
+    uint64_t n = 0;
+    for (sqlite3_stmt *s = NULL; (s = sqlite3_next_stmt(tree_db(d->tree), s)) != NULL;)
+        n += (uint64_t)sqlite3_stmt_status(s, SQLITE_STMTSTATUS_VM_STEP, 1);
+    return n;
+}
+
+/* What they do in a comparison of so many names in 16 directories. */
+static uint64_t comparison_steps(struct pair *p, unsigned names)
+{
+    struct device *here = &p->d[HERE], *there = &p->d[THERE];
+    struct core_attr set = {.mode = 0711};
+    char name[16];
+    pair_begin(p, true);
+    for (unsigned i = 0; i < 16; i++) {
+        snprintf(name, sizeof name, "dir%u", i);
+        uint64_t dir = make(p, here, pair_base(p, "d"), name, NODE_DIR);
+        for (unsigned k = 0; k < names / 16; k++) {
+            snprintf(name, sizeof name, "file%u", k);
+            make(p, here, dir, name, NODE_REG);
+        }
+    }
+    device_commit(p, here);
+    device_follow(p, there);
+    assert_int_equal(DO(there, core_setattr(there->core, &there->who, pair_base(p, "d"),
+                                            CORE_SET_MODE, &set, &there->need)),
+                     0);
+    device_commit(p, there);
+    pair_forget(p);
+    steps(here);
+    device_follow(p, here);
+    uint64_t n = steps(here);
+    assert_int_equal(here->resyncs, 1);
+    pair_end(p);
+    return n;
+}
+
+/* A name costs the same however many there are. */
+static void test_a_comparison_costs_its_names(void **state)
+{
+    uint64_t few = comparison_steps(*state, 160), many = comparison_steps(*state, 1600);
+    assert_true(many > few && many < 12 * few);
+}
+
 #define T(f) cmocka_unit_test(f)
 
 int main(void)
@@ -571,6 +617,7 @@ int main(void)
         T(test_what_was_removed_is_back),
         T(test_links_of_what_is_made_again),
         T(test_a_copy_that_others_changed),
+        T(test_a_comparison_costs_its_names),
     };
     simvfs_quick();
     return cmocka_run_group_tests(tests, setup, teardown);
