@@ -248,8 +248,10 @@ int rescue_refused(struct core *c, uint64_t ns, const struct idset *gone, struct
  * here. They become the base; what is here stays, and is pending where it differs. */
 int lost_take(struct core *c, uint64_t ns, const struct m_record *r, int64_t now,
               struct core_lost *sum, struct core_effects *fx);
-/* The same where r is the server's newest state, and both journals part somewhere behind `common`
- * (core_parted.c). equal: files of which all that is known here is what the server has. */
+/* What is missing is told for a while, also after a restart (core_lost_told). */
+int lost_tell(struct core *c, uint64_t ns, const struct core_lost *l, int64_t now);
+/* As lost_take, where r is the server's newest state, and both journals part somewhere behind
+ * `common` (core_parted.c). equal: files of which all that is known here is what the server has. */
 int parted_take(struct core *c, uint64_t ns, const struct m_record *r, uint64_t common,
                 const struct idset *equal, int64_t now, struct core_lost *sum,
                 struct core_effects *fx);

@@ -18,6 +18,7 @@
 #include "core_lost.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 int core_journal_ends(struct core *c, uint64_t ns, uint64_t head, struct core_effects *fx)
@@ -390,4 +391,35 @@ int lost_take(struct core *c, uint64_t ns, const struct m_record *r, int64_t now
     for (size_t i = 0; !err && i < r->inodes_n; i++)
         err = lost_nameless(&w, r->inodes[i].node);
     return err;
+}
+
+/* ---- what is told of it ---------------------------------------------------------------------- */
+struct told {
+    struct core_lost lost;
+    int64_t when;
+};
+
+static void told_key(uint64_t ns, char key[32])
+{
+    snprintf(key, 32, "lost_%llu", (unsigned long long)ns);
+}
+
+int lost_tell(struct core *c, uint64_t ns, const struct core_lost *l, int64_t now)
+{
+    const struct told t = {.lost = *l, .when = now};
+    char key[32];
+    told_key(ns, key);
+    return l->missing || l->copies || l->bare ? tree_set_blob(c->t, key, &t, sizeof t) : 0;
+}
+
+int core_lost_told(struct core *c, uint64_t ns, int64_t now, struct core_lost *out)
+{
+    struct told t;
+    char key[32];
+    told_key(ns, key);
+    int err = tree_get_blob(c->t, key, &t, sizeof t);
+    if (err)
+        return err;
+    *out = t.lost;
+    return now - t.when < LOST_TOLD_NS ? 0 : -ENOENT;
 }

@@ -222,6 +222,19 @@ static int meet(struct parted *p)
     return err;
 }
 
+int core_parted_at(struct core *c, uint64_t ns, uint64_t common, uint64_t head, uint64_t floor,
+                   uint64_t *at)
+{
+    struct core_ns info;
+    uint64_t next;
+    int err = ns_get(c, ns, &info);
+    if (!err)
+        err = ns_mark(c, ns, common + 1, &next);
+    bool exact = info.cursor == common || head == common || next;
+    *at = exact && common >= floor ? common : head;
+    return err;
+}
+
 int parted_take(struct core *c, uint64_t ns, const struct m_record *r, uint64_t common,
                 const struct idset *equal, int64_t now, struct core_lost *sum,
                 struct core_effects *fx)

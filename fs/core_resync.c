@@ -24,7 +24,6 @@
 #include "idset.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #define U(i) ((uint64_t)sqlite3_column_int64(s, (i)))
@@ -632,19 +631,6 @@ static int rescue(struct core_resync *r, int64_t now, struct core_effects *fx)
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
-int core_parted_at(struct core *c, uint64_t ns, uint64_t common, uint64_t head, uint64_t floor,
-                   uint64_t *at)
-{
-    struct core_ns info;
-    uint64_t next;
-    int err = ns_get(c, ns, &info);
-    if (!err)
-        err = ns_mark(c, ns, common + 1, &next);
-    bool exact = info.cursor == common || head == common || next;
-    *at = exact && common >= floor ? common : head;
-    return err;
-}
-
 int core_resync_new(struct core_resync **out, struct core *c, uint64_t ns, uint64_t at,
                     uint64_t mark, uint64_t common)
 {
@@ -722,39 +708,6 @@ struct core_lost core_resync_lost(const struct core_resync *r)
     return r->lost;
 }
 
-struct told {
-    struct core_lost lost;
-    int64_t when;
-};
-
-static void told_key(uint64_t ns, char key[32])
-{
-    snprintf(key, 32, "lost_%llu", (unsigned long long)ns);
-}
-
-/* What is missing is told for a while, also after a restart. */
-static int tell(struct core_resync *r, int64_t now)
-{
-    const struct told t = {.lost = r->lost, .when = now};
-    char key[32];
-    told_key(r->ns, key);
-    return r->lost.missing || r->lost.copies || r->lost.bare
-               ? tree_set_blob(r->c->t, key, &t, sizeof t)
-               : 0;
-}
-
-int core_lost_told(struct core *c, uint64_t ns, int64_t now, struct core_lost *out)
-{
-    struct told t;
-    char key[32];
-    told_key(ns, key);
-    int err = tree_get_blob(c->t, key, &t, sizeof t);
-    if (err)
-        return err;
-    *out = t.lost;
-    return now - t.when < LOST_TOLD_NS ? 0 : -ENOENT;
-}
-
 static int go_back(struct core_resync *r, int64_t now, struct core_effects *fx)
 {
     bool exact = r->at == r->common;
@@ -788,7 +741,7 @@ int core_resync_apply(struct core_resync *r, int64_t now, struct core_effects *f
         err = -EBADMSG;
     if (!err && r->other) {
         err = go_back(r, now, fx);
-        return core_leave(r->c, err ? err : tell(r, now));
+        return core_leave(r->c, err ? err : lost_tell(r->c, r->ns, &r->lost, now));
     }
     if (!err)
         err = ns_set_cursor(r->c, r->ns, r->at, r->mark);
