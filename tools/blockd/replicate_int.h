@@ -90,7 +90,8 @@ struct peer {
     bool silent; /* it gave nothing the last time: nothing is wanted of it until it answers */
     unsigned fails;
     int64_t retry_at;
-    uint64_t call; /* under way; 0: none */
+    int64_t offer_at; /* its thread's: nothing is offered before */
+    uint64_t call;    /* under way; 0: none */
     char error[512];
     atomic_ullong sent, received; /* bytes of blocks */
 };

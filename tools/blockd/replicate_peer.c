@@ -317,6 +317,8 @@ static int push(struct peer *p, const struct task *v, size_t n, struct bytes cap
         err = batch_send(b);
     tasks_done(r->tasks, other, other_n);
     tasks_later(r->tasks, later, later_n, mono_ms() + LATER_MS);
+    if (later_n == OFFER_BLOCKS) /* no room there: all the others would come back, too */
+        p->offer_at = mono_ms() + LATER_MS;
     buf_free(&b->data);
     free(b);
     return err;
@@ -328,6 +330,10 @@ static bool push_once(struct peer *p, int64_t *next_ms)
     struct arena a cleanup_arena = {0};
     struct task v[OFFER_BLOCKS];
     size_t n;
+    if (p->offer_at > mono_ms()) {
+        *next_ms = p->offer_at;
+        return false;
+    }
     if (tasks_due(p->r->tasks, p->id, mono_ms(), OFFER_BLOCKS, v, &n, next_ms))
         return false;
     if (!n) {

@@ -448,6 +448,36 @@ static void a_full_server_fetches_nothing(void **state)
     cloud->s.storage->ops = cloud_ops;
 }
 
+/* … and is not offered all that there is, round and round. */
+static void a_full_server_is_offered_little(void **state)
+{
+    struct world *w = *state;
+    struct seat *hq = &seats[HQ], *cloud = &seats[CLOUD];
+    struct storage_ops ops = *cloud->s.storage->ops;
+    enum { MANY = 3 * OFFER_BLOCKS };
+    static struct made b;
+    cloud_ops = cloud->s.storage->ops;
+    ops.usage = tell_free;
+    cloud->s.storage->ops = &ops;
+    free_at_cloud = 1;
+    assert_int_equal(meta_change_begin(w->m), 0);
+    for (uint32_t k = 0; k < MANY; k++) {
+        make(&b, k, 300);
+        put(hq, &b);
+        record(w, &b, HQ, 1);
+    }
+    assert_int_equal(meta_change_end(w->m, 0), 0);
+    seat_replicates(cloud, true);
+    seat_answers(cloud);
+    int64_t began = mono_ms();
+    seat_replicates(hq, false);
+    WAIT_FOR(hq->r->offered > OFFER_BLOCKS);
+    assert_true(mono_ms() - began >= LATER_MS);
+    seat_stops(hq);
+    seat_stops(cloud);
+    cloud->s.storage->ops = cloud_ops;
+}
+
 /* A server that says another length than its bytes have gives nothing; one that is right does. */
 static void what_is_told_of_a_length_is_compared(void **state)
 {
@@ -750,6 +780,7 @@ int main(void)
         T(one_that_asks_finds_it_missing),          T(one_that_is_to_give_it_finds_it_missing),
         T(a_check_reads_what_a_survey_doubts),      T(a_crash_at_each_step_repeats_it),
         T(no_more_is_moved_than_the_rate),          T(a_full_server_fetches_nothing),
+        T(a_full_server_is_offered_little),
     };
     return cmocka_run_group_tests_name("replicas meet", tests, NULL, NULL);
 }
