@@ -403,9 +403,10 @@ static void a_full_server_fetches_nothing(void **state)
 {
     struct world *w = *state;
     struct seat *hq = &seats[HQ], *cloud = &seats[CLOUD];
-    struct storage_ops ops = *cloud->s.storage->ops;
+    static struct storage_ops ops; /* until its storage is closed */
     struct made b;
     cloud_ops = cloud->s.storage->ops;
+    ops = *cloud_ops;
     ops.put = put_if_room;
     ops.usage = tell_free;
     cloud->s.storage->ops = &ops;
@@ -444,9 +445,6 @@ static void a_full_server_fetches_nothing(void **state)
     seat_replicates(hq, false);
     WAIT_FOR(refused == 2);
     WAIT_FOR(!replicate_has_room(cloud->r));
-    seat_stops(hq);
-    seat_stops(cloud);
-    cloud->s.storage->ops = cloud_ops;
 }
 
 /* … and is not offered all that there is, round and round. */
@@ -454,10 +452,11 @@ static void a_full_server_is_offered_little(void **state)
 {
     struct world *w = *state;
     struct seat *hq = &seats[HQ], *cloud = &seats[CLOUD];
-    struct storage_ops ops = *cloud->s.storage->ops;
+    static struct storage_ops ops; /* until its storage is closed */
     enum { MANY = 3 * OFFER_BLOCKS };
     static struct made b;
     cloud_ops = cloud->s.storage->ops;
+    ops = *cloud_ops;
     ops.usage = tell_free;
     cloud->s.storage->ops = &ops;
     free_at_cloud = 1;
@@ -474,9 +473,6 @@ static void a_full_server_is_offered_little(void **state)
     seat_replicates(hq, false);
     WAIT_FOR(hq->r->offered > OFFER_BLOCKS);
     assert_true(mono_ms() - began >= LATER_MS);
-    seat_stops(hq);
-    seat_stops(cloud);
-    cloud->s.storage->ops = cloud_ops;
 }
 
 /* A server that says another length than its bytes have gives nothing; one that is right does. */
