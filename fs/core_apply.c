@@ -328,7 +328,9 @@ static int apply_inode(struct apply *w, const struct m_inode *m)
     if (err)
         return err == -ENOENT ? 0 : err;
     bool supersedes = w->supersedes, made = ((n.pend | n.sent) & FACET_CREATE) != 0;
-    w->supersedes |= w->resync && made; /* only a forgotten commit of our own can have made it */
+    /* a forgotten commit of our own has made it; what others had made may be made again by anybody
+     */
+    w->supersedes |= w->resync && made && NODE_DEVICE(m->node) == w->c->device;
     if (made) /* or another device has made it again, after the server had lost it */
         err = created_after_all(w, &n);
     if (!err)

@@ -524,6 +524,39 @@ static void test_what_was_settled_for_a_comparison_is_lost(void **state)
     free(last);
 }
 
+/* What another device had made is to be sent again, with what was written here since; after an
+ * unclean end, and a comparison with a journal that has forgotten who made it again, that is still
+ * there. */
+static void test_written_since_in_what_others_make_again(void **state)
+{
+    struct m_extent e = {.len = 16, .block = {{0}}};
+    const struct extent_list l = {.v = &e, .n = 1};
+    struct simvfs *disk = simvfs_new("before");
+    (void)state;
+    begin();
+    uint64_t f = write_new(there, "new", 30);
+    device_commit(p, there);
+    device_follow(p, here);
+    restore();
+    e.block.b[32] = 25;
+    assert_int_equal(DEVICE_DO(p, here, core_write(here->core, &here->who, f, 0, 16, &l, true)), 0);
+    device_follow(p, here);
+    simvfs_reset(disk, 1);
+    simvfs_copy(disk, here->disk);
+    device_follow(p, there);
+    device_commit(p, there);
+    pair_forget(p);
+    device_lose(p, here, disk);
+    struct dump *last = settled("written since");
+    bool found = false;
+    for (size_t i = 0; i < last->n; i++)
+        found |= strstr(last->v[i].value, "=#25") != NULL;
+    assert_true(found);
+    pair_end(p);
+    simvfs_free(disk);
+    free(last);
+}
+
 /* After an unclean end nothing is sent before the journal is read up to what the session says, of
  * which there is nothing any more. */
 static void test_what_a_session_told_of_is_lost(void **state)
@@ -706,6 +739,7 @@ int main(void)
         cmocka_unit_test(test_moved_into_what_nobody_knows),
         cmocka_unit_test(test_the_record_of_an_answer_is_lost),
         cmocka_unit_test(test_what_a_session_told_of_is_lost),
+        cmocka_unit_test(test_written_since_in_what_others_make_again),
         cmocka_unit_test(test_what_was_settled_for_a_comparison_is_lost),
         cmocka_unit_test(test_nothing_is_sent_before),
         cmocka_unit_test(test_another_journal_is_refused),
