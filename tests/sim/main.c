@@ -2,7 +2,9 @@
 /* sim: runs seeds, says which fail and why, and makes a failing run small.
  *
  *   sim [--seeds A[-B]] [--hours H] [--jobs N] [--clients N] [--steps N] [--failures N]
- *       [--no-shrink] [--verbose] [--trace]
+ *       [--restores] [--no-shrink] [--verbose] [--trace]
+ *
+ * --restores puts the metadata server's database back in every run: a seed is another run then.
  *
  * --hours goes on until the time is over, from seed A on (otherwise from one that the clock gives,
  * and says which), on all processors unless --jobs says otherwise; with both ends of --seeds it is
@@ -187,7 +189,7 @@ static int run_all(const struct args *a)
 static int usage(void)
 {
     fprintf(stderr, "usage: sim [--seeds A[-B]] [--hours H] [--jobs N] [--clients N] [--steps N]"
-                    " [--failures N] [--no-shrink] [--verbose] [--trace]\n");
+                    " [--failures N] [--restores] [--no-shrink] [--verbose] [--trace]\n");
     return 2;
 }
 
@@ -233,6 +235,9 @@ static bool option(int opt, struct args *a)
     case 'v':
         a->o.verbose = true;
         return true;
+    case 'r':
+        a->o.restores = true;
+        return true;
     case 'k':
         a->shrink = false;
         return true;
@@ -243,12 +248,17 @@ static bool option(int opt, struct args *a)
 
 static bool parse(int argc, char **argv, struct args *a)
 {
-    static const struct option longs[] = {
-        {"seeds", required_argument, NULL, 's'},    {"hours", required_argument, NULL, 'h'},
-        {"jobs", required_argument, NULL, 'j'},     {"steps", required_argument, NULL, 'n'},
-        {"clients", required_argument, NULL, 'c'},  {"trace", no_argument, NULL, 't'},
-        {"verbose", no_argument, NULL, 'v'},        {"no-shrink", no_argument, NULL, 'k'},
-        {"failures", required_argument, NULL, 'f'}, {NULL, 0, NULL, 0}};
+    static const struct option longs[] = {{"seeds", required_argument, NULL, 's'},
+                                          {"hours", required_argument, NULL, 'h'},
+                                          {"jobs", required_argument, NULL, 'j'},
+                                          {"steps", required_argument, NULL, 'n'},
+                                          {"clients", required_argument, NULL, 'c'},
+                                          {"trace", no_argument, NULL, 't'},
+                                          {"verbose", no_argument, NULL, 'v'},
+                                          {"no-shrink", no_argument, NULL, 'k'},
+                                          {"failures", required_argument, NULL, 'f'},
+                                          {"restores", no_argument, NULL, 'r'},
+                                          {NULL, 0, NULL, 0}};
     int opt;
     while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1)
         if (!option(opt, a))

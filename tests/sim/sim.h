@@ -532,6 +532,7 @@ void weather_lifts(struct sim *s);  /* nothing is refused any more, but to revok
 struct options {
     unsigned clients, steps; /* 0: the seed says */
     bool trace, verbose;
+    bool restores; /* the metadata server is put back in every run, and no garbage is collected */
     const uint8_t *skip; /* one byte a step: 1: it does nothing, 2: nothing happens by accident */
 };
 struct counts {

@@ -89,6 +89,8 @@ void weather_draw(struct sim *s)
         s->p.gc = 100 + rng_below(&r, 300);
         s->p.assigned = 2 + rng_below(&r, SERVERS_MAX - 1);
     }
+    if (s->opt.restores)
+        s->p.gc = 0;
     s->p.copies = 1 + rng_below(&r, s->p.assigned < 2 ? 1 : TARGETS_MAX);
     s->p.bounds = (struct core_bounds){0};
     if (rng_percent(&r, 25))
@@ -98,7 +100,7 @@ void weather_draw(struct sim *s)
     s->p.lossy = s->p.power && rng_percent(&r, 25);
     s->p.ops = rng_percent(&r, 50) ? UINT64_MAX : rng_u64(&r) | 1u << OP_CREATE | 1u << OP_WRITE;
     s->p.prune = rng_percent(&r, 20) ? 5 + rng_below(&r, 20) : 0;
-    s->p.restore = rng_percent(&r, 15) && !s->p.gc;
+    s->p.restore = (rng_percent(&r, 15) || s->opt.restores) && !s->p.gc;
     if (s->p.restore) /* a device that was revoked since is none any more: it is not followed */
         s->p.refuse &= ~(unsigned)REFUSE_DEVICE;
     s->p.grace_ms = 0;
