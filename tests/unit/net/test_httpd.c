@@ -260,10 +260,20 @@ static void test_idle_closed(void **state)
     server_free(s, 1000);
 }
 
+static unsigned nobody_known(void *ctx, const struct httpd_early *e, uint64_t *who, char *why)
+{
+    (void)ctx;
+    (void)e;
+    *who = 0;
+    snprintf(why, HTTPD_WHY_MAX, "nobody is known");
+    return ERR_UNAUTHENTICATED;
+}
+
 static void test_connection_bound(void **state)
 {
     (void)state;
-    struct server *s = server_new(false, &(struct httpd_options){.max_connections = 4});
+    struct server *s =
+        server_new(false, &(struct httpd_options){.max_connections = 4, .vouch = nobody_known});
     int fds[4];
     for (int i = 0; i < 4; i++)
         fds[i] = dial(s);
