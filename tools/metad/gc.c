@@ -78,9 +78,16 @@ int gc_declare(struct meta *m, uint64_t ns, int64_t now_ms, size_t max, size_t *
         r = declare(m, ns, &v[k].block, servers, servers_n, now_ms);
         sums->blocks++;
         sums->bytes += v[k].len;
+        m->absent.blocks++;
+        m->absent.bytes += v[k].len;
     }
     *n = noted > due ? noted : due;
     return r;
+}
+
+struct meta_gc_sums meta_absent(const struct meta *m)
+{
+    return m->absent;
 }
 
 /* ---- left behind ---------------------------------------------------------------------------- */

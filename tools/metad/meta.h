@@ -102,6 +102,8 @@ struct meta_gc_sums {
     uint64_t blocks, bytes;
 };
 int meta_gc(struct meta *m, int64_t now_ms, struct meta_gc_sums *sums, bool *more);
+/* What was declared absent since m was opened, by a step or by a command. */
+struct meta_gc_sums meta_absent(const struct meta *m);
 /* A server begins: its database may have been put back to an older copy, so block servers are to be
  * heard before what is recorded of them counts (restored.h). */
 int meta_started(struct meta *m);

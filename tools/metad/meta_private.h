@@ -19,9 +19,10 @@ struct meta {
     struct store *st;
     bool reader;
     uint64_t gc_grace_ms, capability_ms, history_ms, marks_below;
-    bool batch;    /* between meta_begin and meta_end */
-    bool touched;  /* meta_touched */
-    bool noticed;  /* meta_noticed */
+    bool batch;   /* between meta_begin and meta_end */
+    bool touched; /* meta_touched */
+    bool noticed; /* meta_noticed */
+    struct meta_gc_sums absent;
     uint64_t seed; /* of hash tables over what clients choose */
 };
 

@@ -223,6 +223,13 @@ static void finish(struct writer *w, struct job *j)
     httpd_reply_msg(j->q, j->call->ans_desc, j->ans);
 }
 
+static void count_absent(struct writer *w)
+{
+    struct meta_gc_sums sums = meta_absent(w->meta);
+    w->s->counters.gc_absent = sums.blocks;
+    w->s->counters.gc_absent_bytes = sums.bytes;
+}
+
 /* One transaction for all of the batch; afterwards each job's err says how it ended. A full or
  * failing disk ends the batch: the database may have given up the transaction by itself. */
 static void run_batch(struct writer *w, struct job *const *batch, size_t n)
@@ -256,6 +263,7 @@ static void run_all(struct writer *w, struct job **batch, size_t n)
     if (!ready)
         return;
     run_batch(w, batch, ready);
+    count_absent(w);                              /* by `admin gc` */
     struct news *news = collect(w, batch, ready); /* before finish frees the jobs */
     for (size_t i = 0; i < ready; i++)
         finish(w, batch[i]);
@@ -285,8 +293,7 @@ static void collect_garbage(struct writer *w, bool *more)
     if (err)
         log_printf(w->s->log, LOG_L_ERROR, "blocks that nothing refers to cannot be collected: %s",
                    strerror(-err));
-    w->s->counters.gc_absent += sums.blocks;
-    w->s->counters.gc_absent_bytes += sums.bytes;
+    count_absent(w);
     *more |= again && !err;
 }
 

@@ -592,6 +592,8 @@ static void people_are_told(void **state)
     assert_non_null(strstr(text, "(hq) has yet to remove 1 blocks"));
     assert_non_null(strstr(text, "(cloud) has yet to remove 1 blocks"));
     assert_int_equal(world_holders(w, &b), 0);
+    assert_int_equal(meta_absent(w->m).blocks, 1); /* /metrics has it, too */
+    assert_int_equal(meta_absent(w->m).bytes, 100);
     text = world_command(w, &world_admin, 0, "admin gc --json alice");
     assert_non_null(strstr(text, "\"unused_blocks\": 0"));
     assert_non_null(strstr(text, "\"to_remove\": 1}"));
