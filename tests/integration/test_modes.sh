@@ -185,7 +185,7 @@ for i in $(seq 100); do
     python3 "$work/write.py" close "$work/a1/wait-$i" 100 2>/dev/null &
     children+=($!)
 done
-there() { [ "$(find "$work/a1" -name 'wait-*' -size 100c | wc -l)" = 100 ]; }
+there() { [ "$(find "$work/a1" -maxdepth 1 -name 'wait-*' -size 100c | wc -l)" = 100 ]; }
 eventually 60 there
 for _ in $(seq 20); do
     { timeout 5 mkdir "$work/a1/d" && timeout 5 rmdir "$work/a1/d"; } || fail "waiting closes block others"
