@@ -49,11 +49,12 @@ int core_journal_ends(struct core *c, uint64_t ns, uint64_t head, struct core_ef
 }
 
 /* ---- names ----------------------------------------------------------------------------------- */
+/* What comes back in a directory that was removed here since brings that back, too. */
 static int give(struct lost *w, struct erow *e, uint64_t node, uint32_t type)
 {
     int err = entry_assign(w->c, e, node, type, w->now);
     effect_entry(w->fx, w->ns, e->parent, erow_name(e), node);
-    return err;
+    return err || !node ? err : rebase_restore(w->c, e->parent, w->fx);
 }
 
 /* Whether a name that the server gives the node, and of which nothing is here, was taken from it:

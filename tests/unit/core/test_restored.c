@@ -361,6 +361,28 @@ static void test_a_directory_in_the_place_of_a_removed_one(void **state)
     free(last);
 }
 
+/* The removal of an empty directory is lost, and that of the one it was in not sent: the name that
+ * comes back has a place. */
+static void test_a_removed_directory_of_what_comes_back(void **state)
+{
+    uint64_t dir = pair_base(p, "d");
+    (void)state;
+    begin();
+    uint64_t outer = make_dir(here, dir, "outer"), inner = make_dir(here, outer, "inner");
+    device_commit(p, here);
+    backup();
+    remove_dir(here, outer, "inner");
+    device_commit(p, here);
+    remove_dir(here, dir, "outer");
+    restore();
+    struct dump *last = settled("inner and outer");
+    assert_int_equal(dump_find(last, "d/outer")->node, outer);
+    assert_int_equal(dump_find(last, "d/outer/inner")->node, inner);
+    assert_int_equal(copies(last), 0);
+    pair_end(p);
+    free(last);
+}
+
 /* Times of which only that of the last change of status is newer than the server's. */
 static void test_a_ctime_that_is_lost(void **state)
 {
@@ -733,6 +755,7 @@ int main(void)
         cmocka_unit_test(test_what_is_pending_stays_so),
         cmocka_unit_test(test_made_in_what_was_removed_in_the_lost_journal),
         cmocka_unit_test(test_a_directory_in_the_place_of_a_removed_one),
+        cmocka_unit_test(test_a_removed_directory_of_what_comes_back),
         cmocka_unit_test(test_a_ctime_that_is_lost),
         cmocka_unit_test(test_a_lost_removal_of_an_xattr),
         cmocka_unit_test(test_an_xattr_that_others_have_not_read),
