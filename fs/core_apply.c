@@ -695,6 +695,26 @@ int apply_record(struct core *c, uint64_t ns, const struct m_record *r, int64_t 
     return err;
 }
 
+/* A commit of our own whose nodes met, while it was under way, what the journal of a server had
+ * that was restored since: that is not known to be sent any more, so they meet it as somebody
+ * else's. */
+static int apply_unmarked(struct apply *w)
+{
+    const struct m_record *r = w->r;
+    int err = 0;
+    for (size_t i = 0; !err && i < r->inodes_n; i++) {
+        const struct m_inode *m = &r->inodes[i];
+        struct nrow n;
+        err = node_get(w->c, m->node, &n);
+        if (!err && !m->gone &&
+            ((m->content_rev == r->sjid && n.content_rev < r->sjid) ||
+             (m->attr_rev == r->sjid && n.attr_rev < r->sjid)))
+            err = apply_inode(w, m);
+        err = err == -ENOENT ? 0 : err;
+    }
+    return err;
+}
+
 int core_apply(struct core *c, uint64_t ns, const struct m_record *r, int64_t now,
                struct core_effects *fx)
 {
@@ -721,7 +741,7 @@ int core_apply(struct core *c, uint64_t ns, const struct m_record *r, int64_t no
         w.supersedes = err == -ENOENT;
     }
     if (!err || w.supersedes)
-        err = own && !w.supersedes ? 0 : apply_all(&w);
+        err = own && !w.supersedes ? apply_unmarked(&w) : apply_all(&w);
     ids_free(&w.loaded);
     ids_free(&w.lost);
     ids_free(&w.lost_at);

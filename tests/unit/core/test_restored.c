@@ -579,6 +579,31 @@ static void test_written_since_in_what_others_make_again(void **state)
     free(last);
 }
 
+/* What was under way has met a journal that is lost since, and then comes where that was: what is
+ * to be sent again meets it like somebody else's. */
+static void test_what_was_under_way_meets_what_is_lost(void **state)
+{
+    uint64_t f = pair_base(p, "d/f");
+    unsigned tags = 0;
+    (void)state;
+    begin();
+    put(there, f, 0, 16, 30);
+    device_commit(p, there);
+    put(here, f, 0, 16, 20);
+    assert_true(device_plan(p, here));
+    device_follow(p, here);
+    restore();
+    device_send(p, here);
+    struct dump *last = settled("under way");
+    for (size_t i = 0; i < last->n; i++) {
+        tags |= strstr(last->v[i].value, "=#20") ? 1 : 0;
+        tags |= strstr(last->v[i].value, "=#30") ? 2 : 0;
+    }
+    assert_int_equal(tags, 3);
+    pair_end(p);
+    free(last);
+}
+
 /* After an unclean end nothing is sent before the journal is read up to what the session says, of
  * which there is nothing any more. */
 static void test_what_a_session_told_of_is_lost(void **state)
@@ -764,6 +789,7 @@ int main(void)
         cmocka_unit_test(test_what_a_session_told_of_is_lost),
         cmocka_unit_test(test_written_since_in_what_others_make_again),
         cmocka_unit_test(test_what_was_settled_for_a_comparison_is_lost),
+        cmocka_unit_test(test_what_was_under_way_meets_what_is_lost),
         cmocka_unit_test(test_nothing_is_sent_before),
         cmocka_unit_test(test_another_journal_is_refused),
         cmocka_unit_test(test_blocks_that_are_sent_again),
