@@ -2,11 +2,12 @@
 /* What became of a commit: settled, refused, in conflict.
  *
  * A commit is settled in the order of the journal: from its answer when it is the very next number
- * (the usual case), otherwise when the journal gets there; until then its rows stay marked as sent.
- * What was sent is read back from `sent`, word for word, so that what programs did meanwhile does
- * not matter: the server's state of each row is what the message said, whatever the row says now.
- * Therefore a name that is sent keeps the request's number until then, whoever changes it: without
- * it the row could go, and with it what the commit did.
+ * and nothing was read since it was planned (the usual case), otherwise when the journal gets
+ * there; until then its rows stay marked as sent. What was sent is read back from `sent`, word for
+ * word, so that what programs did meanwhile does not matter: the server's state of each row is what
+ * the message said, whatever the row says now. Therefore a name that is sent keeps the request's
+ * number until then, whoever changes it: without it the row could go, and with it what the commit
+ * did.
  *
  * A conflict makes all rows pending again; those whose base the journal has changed are rebased,
  * the namespace waits for the rest of the journal. A refusal parks the nodes that it names.
@@ -462,6 +463,21 @@ int settle_elsewhere(struct core *c, uint64_t ns, uint64_t sjid, uint64_t reques
     return rc < 0 ? rc : other ? rebase_unsend(c, other, fx) : 0;
 }
 
+/* SJID up to which the journal was applied when it was planned. */
+static uint64_t planned_at(struct core *c, uint64_t request)
+{
+    uint64_t at = 0;
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT cursor FROM sent WHERE request = ?1");
+    sqlite3_bind_int64(s, 1, (int64_t)request);
+    if (tree_step(c->t, s) == 1)
+        at = (uint64_t)sqlite3_column_int64(s, 0);
+    if (s)
+        sqlite3_reset(s);
+    return at;
+}
+
+/* The server knows the journal as far as it was read when the commit was planned. What was read
+ * since may be of one that is lost: then only the journal says what the commit came upon. */
 static int answer_committed(struct core *c, uint64_t ns, uint64_t request,
                             const struct m_commit_ans *a, struct core_effects *fx)
 {
@@ -469,7 +485,8 @@ static int answer_committed(struct core *c, uint64_t ns, uint64_t request,
     int err = ns_get(c, ns, &info);
     if (err)
         return err;
-    if (info.cursor + 1 == a->sjid) {
+    bool next = !info.other && info.cursor + 1 == a->sjid;
+    if (next && planned_at(c, request) == info.cursor) {
         err = settle_elsewhere(c, ns, a->sjid, request, fx);
         if (!err)
             err = settle_request(c, request, a->sjid, fx);
@@ -497,19 +514,6 @@ bool request_open(struct core *c, uint64_t request)
     if (s)
         sqlite3_reset(s);
     return yes;
-}
-
-/* SJID up to which the journal was applied when it was planned. */
-static uint64_t planned_at(struct core *c, uint64_t request)
-{
-    uint64_t at = 0;
-    sqlite3_stmt *s = tree_stmt(c->t, "SELECT cursor FROM sent WHERE request = ?1");
-    sqlite3_bind_int64(s, 1, (int64_t)request);
-    if (tree_step(c->t, s) == 1)
-        at = (uint64_t)sqlite3_column_int64(s, 0);
-    if (s)
-        sqlite3_reset(s);
-    return at;
 }
 
 /* Nodes of the answer's rows that the server has removed and that the commit would have revived.

@@ -604,6 +604,41 @@ static void test_what_was_under_way_meets_what_is_lost(void **state)
     free(last);
 }
 
+/* What was under way is the next number in the new journal, though what was read here since is of
+ * the one that is lost. */
+static void next_in_the_new_journal(bool known)
+{
+    uint64_t f = pair_base(p, "d/f");
+    struct core_ns n;
+    begin();
+    put(here, f, 0, 16, 20);
+    assert_true(device_plan(p, here));
+    write_new(there, "lost", 30);
+    device_commit(p, there);
+    device_follow(p, here);
+    restore();
+    device_follow(p, there);
+    device_commit(p, there);
+    assert_int_equal(core_ns_get(here->core, p->ns, &n), 0);
+    if (known)
+        assert_int_equal(core_journal_other(here->core, p->ns, n.cursor), 0);
+    device_send(p, here);
+    struct dump *last = settled(known ? "next, known" : "next");
+    assert_int_equal(here->resyncs, 1);
+    assert_non_null(strstr(dump_find(last, "d/f")->value, "=#20"));
+    assert_non_null(dump_find(last, "d/lost"));
+    assert_int_equal(copies(last), 0);
+    pair_end(p);
+    free(last);
+}
+
+static void test_the_next_number_of_another_journal(void **state)
+{
+    (void)state;
+    next_in_the_new_journal(false);
+    next_in_the_new_journal(true);
+}
+
 /* After an unclean end nothing is sent before the journal is read up to what the session says, of
  * which there is nothing any more. */
 static void test_what_a_session_told_of_is_lost(void **state)
@@ -790,6 +825,7 @@ int main(void)
         cmocka_unit_test(test_written_since_in_what_others_make_again),
         cmocka_unit_test(test_what_was_settled_for_a_comparison_is_lost),
         cmocka_unit_test(test_what_was_under_way_meets_what_is_lost),
+        cmocka_unit_test(test_the_next_number_of_another_journal),
         cmocka_unit_test(test_nothing_is_sent_before),
         cmocka_unit_test(test_another_journal_is_refused),
         cmocka_unit_test(test_blocks_that_are_sent_again),
