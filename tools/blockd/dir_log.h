@@ -10,7 +10,9 @@
  *
  * The two are in the files themselves and as durable as they are: so a data directory may be moved,
  * or copied with or without its times, and the machine be started anew in between.
- * (tools/walpair.h, which goes by files and times, needs nothing of the database, and tells less.)
+ * What passes: a copy of while the log had the number before the one that it has now.
+ * (tools/walpair.h goes by files and times, and needs nothing of the database: it sees that one,
+ * but not a copy with the times of its original after another boot.)
  */
 #ifndef DIR_LOG_H
 #define DIR_LOG_H

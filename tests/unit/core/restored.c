@@ -148,3 +148,20 @@ void go_on(struct device *d)
         device_commit(p, d);
     }
 }
+
+void every_pair(void (*fn)(const char *op, const struct place *at, const char *op2,
+                           const struct place *at2))
+{
+    for (size_t i = 0; i < FILE_OPS; i++)
+        for (size_t k = 0; k < FILE_OPS; k++)
+            fn(file_ops[i], &file_place, file_ops[k], &other_place);
+    for (size_t i = 0; i < DIR_OPS; i++)
+        for (size_t k = 0; k < DIR_OPS; k++)
+            fn(dir_ops[i], &dir_place, dir_ops[k], &dir_place);
+    for (size_t i = 0; i < DIR_OPS; i++)
+        for (size_t k = 0; k < FILE_OPS; k++) {
+            static const struct place in = {"d/s", "g", "e", "p", "y", NULL};
+            fn(dir_ops[i], &dir_place, file_ops[k], &in);
+            fn(file_ops[k], &in, dir_ops[i], &dir_place);
+        }
+}

@@ -33,4 +33,7 @@ uint64_t write_new(struct device *d, const char *name, unsigned tag);
 void put(struct device *d, uint64_t f, uint64_t off, uint64_t len, unsigned tag);
 /* Three commits more. */
 void go_on(struct device *d);
+/* Every two operations on the same or related places, one after the other. */
+void every_pair(void (*fn)(const char *op, const struct place *at, const char *op2,
+                           const struct place *at2));
 #endif

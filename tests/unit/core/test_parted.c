@@ -96,18 +96,7 @@ static void away(const char *op, const struct place *at, const char *op2, const 
 static void test_nothing_is_lost_of_any_pair(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < FILE_OPS; i++)
-        for (size_t k = 0; k < FILE_OPS; k++)
-            away(file_ops[i], &file_place, file_ops[k], &other_place);
-    for (size_t i = 0; i < DIR_OPS; i++)
-        for (size_t k = 0; k < DIR_OPS; k++)
-            away(dir_ops[i], &dir_place, dir_ops[k], &dir_place);
-    for (size_t i = 0; i < DIR_OPS; i++)
-        for (size_t k = 0; k < FILE_OPS; k++) {
-            static const struct place in = {"d/s", "g", "e", "p", "y", NULL};
-            away(dir_ops[i], &dir_place, file_ops[k], &in);
-            away(file_ops[k], &in, dir_ops[i], &dir_place);
-        }
+    every_pair(away);
 }
 
 /* ---- marks are few --------------------------------------------------------------------------- */

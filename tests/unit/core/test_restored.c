@@ -89,18 +89,7 @@ static void parted(const char *op, const struct place *at, const char *op2, cons
 static void test_every_pair_meets_by_the_usual_rules(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < FILE_OPS; i++)
-        for (size_t k = 0; k < FILE_OPS; k++)
-            parted(file_ops[i], &file_place, file_ops[k], &other_place);
-    for (size_t i = 0; i < DIR_OPS; i++)
-        for (size_t k = 0; k < DIR_OPS; k++)
-            parted(dir_ops[i], &dir_place, dir_ops[k], &dir_place);
-    for (size_t i = 0; i < DIR_OPS; i++)
-        for (size_t k = 0; k < FILE_OPS; k++) {
-            static const struct place in = {"d/s", "g", "e", "p", "y", NULL};
-            parted(dir_ops[i], &dir_place, file_ops[k], &in);
-            parted(file_ops[k], &in, dir_ops[i], &dir_place);
-        }
+    every_pair(parted);
 }
 
 /* ---- what is not known, what is under way -----------------------------------------------------
