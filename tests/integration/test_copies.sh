@@ -19,7 +19,7 @@ must lab kill blockd-cloud
 must lab kill blockd-attic
 must lab kill a TERM
 must lab mount a "$a" # one copy is enough for it
-random_file "$work/old" 700000
+random_file "$work/old" 500000 # one block
 must cp "$work/old" "$a/old"
 must sync "$a/old"
 must lab kill a TERM
