@@ -78,14 +78,17 @@ static int was_moved(struct lost *w, const struct m_entry *m, bool *yes)
     return err == -ENOENT ? 0 : err;
 }
 
-/* Of a name whose base was set: what is here stays, unless the server's takes its place. */
-static int lower_value(struct lost *w, struct erow *e, const struct m_entry *m)
+/* Of a name whose base was set: what is here stays, unless the server's takes its place. before:
+ * what the base was. A removal of that is none of what the server has, which was removed, too, in
+ * the lost journal. */
+static int lower_value(struct lost *w, struct erow *e, const struct m_entry *m, uint64_t before)
 {
     size_t names = 0;
     bool moved;
     if (e->type == NODE_MOUNT || e->base_type == NODE_MOUNT)
         return give(w, e, e->base_node, e->base_type);
-    if (!e->node && e->base_node && !e->pend) { /* removed in the lost journal */
+    bool meant = e->pend && e->base_node == before; /* otherwise removed in the lost journal */
+    if (!e->node && e->base_node && !meant) {
         int err = was_moved(w, m, &moved);
         return err ? err : moved ? entry_settle(w->c, e) : give(w, e, e->base_node, e->base_type);
     }
@@ -110,6 +113,7 @@ static int lower_entry(struct lost *w, const struct m_entry *m)
     }
     if (err)
         return err;
+    uint64_t before = e.base_node;
     e.base_node = m->node;
     e.base_type = m->node ? (uint32_t)m->inode.type : NODE_NONE;
     e.base_rev = m->node ? m->rev : w->r->sjid ? w->r->sjid : 1; /* not 0: it was asked */
@@ -117,7 +121,7 @@ static int lower_entry(struct lost *w, const struct m_entry *m)
         e.since = w->now;
     if (m->node)
         err = node_load(w->c, w->ns, &m->inode);
-    return err ? err : lower_value(w, &e, m);
+    return err ? err : lower_value(w, &e, m, before);
 }
 
 /* The names of a node that is not sent again go back to what the server has there. */
