@@ -263,24 +263,15 @@ static int take_links(struct apply *w, struct nrow *n, const struct m_inode *m)
     return err;
 }
 
-/* The server has a node that the tree believes to be new: it was committed after all. What others
- * made in a directory since is not known. */
-static int created_after_all(struct apply *w, struct nrow *n)
-{
-    n->pend &= ~FACET_CREATE;
-    n->sent &= ~FACET_CREATE;
-    n->complete = n->complete && !(w->resync && is_dir(n->type));
-    n->src = n->src_at = 0; /* all of it is there */
-    return node_put(w->c, n);
-}
-
-/* A directory that was gone is back, with what others made in it: no name is known to be absent. */
+/* What others made in a directory since is not known: no name is known to be absent, also none that
+ * was given here. */
 static int forget_names(struct core *c, struct nrow *dir)
 {
     static const char *const sql[] = {
         "UPDATE node SET loaded_upto = NULL WHERE id = ?1",
-        "DELETE FROM entry WHERE parent = ?1 AND node = 0 AND base_node = 0 AND pend = 0"
-        " AND request = 0"};
+        ("DELETE FROM entry WHERE parent = ?1 AND node = 0 AND base_node = 0 AND pend = 0"
+         " AND request = 0"),
+        "UPDATE entry SET base_rev = 0 WHERE parent = ?1 AND base_node = 0"};
     int err = 0;
     for (size_t i = 0; !err && i < sizeof sql / sizeof *sql; i++) {
         sqlite3_stmt *s = tree_stmt(c->t, sql[i]);
@@ -289,6 +280,17 @@ static int forget_names(struct core *c, struct nrow *dir)
     }
     dir->complete = false;
     return err;
+}
+
+/* The server has a node that the tree believes to be new: it was committed after all, or others
+ * have made it again. */
+static int created_after_all(struct apply *w, struct nrow *n)
+{
+    n->pend &= ~FACET_CREATE;
+    n->sent &= ~FACET_CREATE;
+    n->src = n->src_at = 0; /* all of it is there */
+    int err = w->resync && is_dir(n->type) ? forget_names(w->c, n) : 0;
+    return err ? err : node_put(w->c, n);
 }
 
 /* A node that is gone is as it was before, and so it comes back: what else its removal carried was

@@ -168,6 +168,8 @@ static int name_base(struct core *c, const struct core_need *need, struct erow *
     e->base_node = m->node;
     e->base_type = (uint32_t)m->inode.type;
     e->base_rev = m->rev;
+    if (!err && e->request) /* under way: its answer decides */
+        return entry_put(c, e);
     return err ? err : rebase_entry(c, e, now, fx);
 }
 

@@ -372,6 +372,116 @@ static void test_a_removed_directory_of_what_comes_back(void **state)
     free(last);
 }
 
+/* A directory and what was in it were removed, and another one made in its place: all of that is
+ * lost. A removal of the new one, not sent yet, is none of the old one, which is still there. */
+static void a_removal_of_what_had_the_name_later(bool under_way)
+{
+    uint64_t dir = pair_base(p, "d");
+    begin();
+    uint64_t outer = make_dir(here, dir, "outer"), inner = make_dir(here, outer, "inner");
+    device_commit(p, here);
+    backup();
+    remove_dir(here, outer, "inner");
+    remove_dir(here, dir, "outer");
+    make_dir(here, dir, "outer");
+    device_commit(p, here);
+    remove_dir(here, dir, "outer");
+    if (under_way) {
+        assert_true(device_plan(p, here)); /* it is never received */
+        core_plan_free(&here->plan);
+        here->planned = false;
+    }
+    restore();
+    struct dump *last = settled("the older of two directories");
+    assert_int_equal(dump_find(last, "d/outer")->node, outer);
+    assert_int_equal(dump_find(last, "d/outer/inner")->node, inner);
+    assert_int_equal(copies(last), 0);
+    pair_end(p);
+    free(last);
+}
+
+static void test_a_removal_of_what_had_the_name_later(void **state)
+{
+    (void)state;
+    a_removal_of_what_had_the_name_later(true);
+    a_removal_of_what_had_the_name_later(false);
+}
+
+/* A directory that is to be made again is made by another device first, with a name that was known
+ * to be absent here, and was made here, too. The server forgets who did it: what is in the
+ * directory is asked for before anything is sent. */
+static void test_made_in_what_others_make_again(void **state)
+{
+    uint64_t dir = pair_base(p, "d");
+    struct core_attr a;
+    (void)state;
+    begin();
+    uint64_t made = make_dir(there, dir, "made");
+    device_commit(p, there);
+    device_follow(p, here);
+    assert_int_equal(
+        DEVICE_DO(p, here, core_lookup(here->core, made, bytes_str("in it"), &a, &here->need)),
+        -ENOENT);
+    restore();
+    device_follow(p, here);
+    uint64_t ours = make_dir(here, made, "in it");
+    make_dir(here, ours, "ours");
+    device_follow(p, there);
+    make_dir(there, make_dir(there, made, "in it"), "theirs");
+    device_commit(p, there);
+    pair_forget(p);
+    struct dump *last = settled("made by both");
+    assert_int_equal(dump_find(last, "d/made")->node, made);
+    assert_non_null(dump_find(last, "d/made/in it/ours"));
+    assert_non_null(dump_find(last, "d/made/in it/theirs"));
+    assert_int_equal(copies(last), 0);
+    pair_end(p);
+    free(last);
+}
+
+static unsigned names_under_way(struct device *d)
+{
+    sqlite3_stmt *s = tree_stmt(d->tree, "SELECT count(*) FROM entry WHERE request != 0");
+    assert_int_equal(tree_step(d->tree, s), 1);
+    unsigned n = (unsigned)sqlite3_column_int64(s, 0);
+    sqlite3_reset(s);
+    return n;
+}
+
+/* The same, where what was made here is under way: what the server has by then is looked at before
+ * there is an answer. */
+static void test_under_way_in_what_others_make_again(void **state)
+{
+    uint64_t dir = pair_base(p, "d");
+    struct dump *seen = calloc(1, sizeof *seen);
+    (void)state;
+    assert_non_null(seen);
+    begin();
+    uint64_t made = make_dir(there, dir, "made");
+    device_commit(p, there);
+    device_follow(p, here);
+    restore();
+    device_follow(p, here);
+    make_dir(here, make_dir(here, made, "in it"), "ours");
+    assert_true(device_plan(p, here));
+    device_follow(p, there);
+    make_dir(there, make_dir(there, made, "in it"), "theirs");
+    device_commit(p, there);
+    pair_forget(p);
+    device_follow(p, here);
+    unsigned sent = names_under_way(here);
+    device_dump(p, here, seen);
+    assert_int_equal(names_under_way(here), sent);
+    device_send(p, here);
+    struct dump *last = settled("under way in it");
+    assert_int_equal(dump_find(last, "d/made")->node, made);
+    assert_non_null(dump_find(last, "d/made/in it/ours"));
+    assert_non_null(dump_find(last, "d/made/in it/theirs"));
+    pair_end(p);
+    free(last);
+    free(seen);
+}
+
 /* Times of which only that of the last change of status is newer than the server's. */
 static void test_a_ctime_that_is_lost(void **state)
 {
@@ -805,6 +915,9 @@ int main(void)
         cmocka_unit_test(test_made_in_what_was_removed_in_the_lost_journal),
         cmocka_unit_test(test_a_directory_in_the_place_of_a_removed_one),
         cmocka_unit_test(test_a_removed_directory_of_what_comes_back),
+        cmocka_unit_test(test_a_removal_of_what_had_the_name_later),
+        cmocka_unit_test(test_made_in_what_others_make_again),
+        cmocka_unit_test(test_under_way_in_what_others_make_again),
         cmocka_unit_test(test_a_ctime_that_is_lost),
         cmocka_unit_test(test_a_lost_removal_of_an_xattr),
         cmocka_unit_test(test_an_xattr_that_others_have_not_read),
