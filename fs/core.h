@@ -228,7 +228,8 @@ int core_setxattr(struct core *c, const struct core_who *who, uint64_t node, str
 
 /* Reads a directory from a cookie on (0: start). Cookies are stable: an entry keeps its cookie
  * while it exists, and a new one gets a larger cookie than any before it, so that nothing that
- * stays is missed or seen twice. `.` and `..` are the caller's. fn returns false to stop. */
+ * stays is missed or seen twice. `.` and `..` are the caller's. fn returns false to stop;
+ * it calls nothing of the core. */
 struct core_dirent {
     uint64_t cookie; /* of this entry; pass it to go on behind it */
     uint64_t node;

@@ -125,19 +125,14 @@ int core_readdir(struct core *c, uint64_t dir, uint64_t cookie,
     err = dir_whole(c, &d, need);
     if (err)
         return err;
-    sqlite3_stmt *s = NULL;
-    /* a statement of its own: fn may call the core */
-    if (sqlite3_prepare_v2(
-            tree_db(c->t),
-            "SELECT e.id, e.name, e.node, e.type, m.root FROM entry e LEFT JOIN node n"
-            " ON e.type = 8 AND n.id = e.node LEFT JOIN ns m ON m.id = n.target_ns"
-            " WHERE e.parent = ?1 AND e.id > ?2 AND e.node != 0 ORDER BY e.id",
-            -1, &s, NULL) != SQLITE_OK)
-        return -EIO;
+    sqlite3_stmt *s =
+        tree_stmt(c->t, "SELECT e.id, e.name, e.node, e.type, m.root FROM entry e LEFT JOIN node n"
+                        " ON e.type = 8 AND n.id = e.node LEFT JOIN ns m ON m.id = n.target_ns"
+                        " WHERE e.parent = ?1 AND e.id > ?2 AND e.node != 0 ORDER BY e.id");
     sqlite3_bind_int64(s, 1, (int64_t)dir);
     sqlite3_bind_int64(s, 2, (int64_t)cookie);
     int rc;
-    while ((rc = sqlite3_step(s)) == SQLITE_ROW) {
+    while ((rc = tree_step(c->t, s)) > 0) {
         struct core_dirent e = {
             .cookie = U(0),
             .node = U(2),
@@ -151,8 +146,9 @@ int core_readdir(struct core *c, uint64_t dir, uint64_t cookie,
         if (!fn(arg, &e))
             break;
     }
-    sqlite3_finalize(s);
-    return rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : -EIO;
+    if (rc > 0)
+        sqlite3_reset(s);
+    return rc < 0 ? rc : 0;
 }
 
 int core_last_cookie(struct core *c, uint64_t *cookie)

@@ -77,7 +77,7 @@ static void look_up(struct vfs *v, struct handle *dir, struct vfs_dirent *e)
     struct handle *h = handle_get(v->handles, e->attr.node);
     h->nlookup++;
     e->nodeid = h->nodeid;
-    vfs_attr(v, h, &e->attr, &need);
+    vfs_attr_shown(v, h, &e->attr);
     if (e->attr.type == NODE_DIR)
         vfs_told(h);
     if (e->attr.type == NODE_REG)

@@ -178,6 +178,8 @@ int vfs_read_blocks(struct vfs *v, struct vfs_op *op);
 struct handle *vfs_handle(struct vfs *v, uint64_t nodeid);
 /* Attributes as this handle shows them. 0, VFS_NEED, -errno */
 int vfs_attr(struct vfs *v, const struct handle *h, struct core_attr *out, struct core_need *need);
+/* The same of attributes that were just read from the tree. 0, -errno */
+int vfs_attr_shown(struct vfs *v, const struct handle *h, struct core_attr *out);
 /* The answer to an operation that gives a name: a lookup more of the node's handle. */
 void vfs_entry(struct vfs *v, struct vfs_op *op, uint64_t parent, struct bytes name,
                const struct core_attr *a);

@@ -64,11 +64,9 @@ static int stored_with_dirty(struct vfs *v, uint64_t node, struct core_attr *out
     return rc;
 }
 
-int vfs_attr(struct vfs *v, const struct handle *h, struct core_attr *out, struct core_need *need)
+int vfs_attr_shown(struct vfs *v, const struct handle *h, struct core_attr *out)
 {
-    int rc = core_getattr(v->fs->core, h->node, out, need);
-    if (rc != 0)
-        return rc == -ENOENT ? -ESTALE : rc;
+    int rc = 0;
     if (h->old != NULL) {
         out->size = h->old->size;
         out->mtime = h->old->mtime;
@@ -80,6 +78,12 @@ int vfs_attr(struct vfs *v, const struct handle *h, struct core_attr *out, struc
         rc = stored_with_dirty(v, h->node, out);
     }
     return rc;
+}
+
+int vfs_attr(struct vfs *v, const struct handle *h, struct core_attr *out, struct core_need *need)
+{
+    int rc = core_getattr(v->fs->core, h->node, out, need);
+    return rc == 0 ? vfs_attr_shown(v, h, out) : rc == -ENOENT ? -ESTALE : rc;
 }
 
 void vfs_entry(struct vfs *v, struct vfs_op *op, uint64_t parent, struct bytes name,
@@ -96,8 +100,7 @@ void vfs_entry(struct vfs *v, struct vfs_op *op, uint64_t parent, struct bytes n
         return;
     if (name.n != 0)
         handle_name_add(h, parent, name);
-    struct core_need need;
-    vfs_attr(v, h, &op->attr, &need);
+    vfs_attr_shown(v, h, &op->attr);
 }
 
 void vfs_show(const struct vfs *v, struct core_attr *a)
@@ -230,13 +233,10 @@ int vfs_getattr(struct vfs *v, struct vfs_op *op)
     struct handle *h = vfs_handle(v, op->nodeid);
     if (h == NULL)
         return -ESTALE;
-    struct core_attr a;
-    int rc = vfs_attr(v, h, &a, &op->need);
+    int rc = vfs_attr(v, h, &op->attr, &op->need);
     /* A path to a file ends with a lookup; otherwise it is open, and its version is its own. */
-    if (rc == 0 && a.type == NODE_DIR)
+    if (rc == 0 && op->attr.type == NODE_DIR)
         rc = vfs_newest(v, op, h->node);
-    if (rc == 0)
-        rc = vfs_attr(v, h, &op->attr, &op->need);
     if (rc == 0 && !h->unlinked)
         h->stale = false;
     if (rc == 0 && op->attr.type == NODE_DIR)
