@@ -109,8 +109,9 @@ struct core_options {
     bool clean_start; /* the last owner closed properly; otherwise nothing is sent before the
                          journal was read up to the head known at the session */
     struct core_bounds {
-        uint32_t rows, names, extents; /* 0: the usual ones (core_closure.c) */
-    } bounds;                          /* of one commit; tests set them low */
+        uint32_t rows, names, extents; /* of one commit; 0: the usual ones (core_closure.c) */
+        uint32_t depth;                /* of directories; 0: DEPTH_MAX */
+    } bounds;                          /* tests set them low */
 };
 
 /* Takes the tree over. 0 or -errno. */

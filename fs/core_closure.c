@@ -509,6 +509,7 @@ void bounds_set(struct core *c, const struct core_bounds *o)
     c->bounds.rows = o->rows ? o->rows : BACKGROUND_ROWS_MAX;
     c->bounds.names = o->names ? o->names : NAMES_MAX;
     c->bounds.extents = o->extents ? o->extents : EXTENTS_MAX;
+    c->bounds.depth = o->depth ? o->depth : DEPTH_MAX;
 }
 
 /* A page of what is pending, oldest first, from *at on: *at moves to the next page, or to the

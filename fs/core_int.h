@@ -22,7 +22,6 @@ enum span_kind { SPAN_DIRTY = 0, SPAN_SENT = 1, SPAN_KNOWN = 2 };
 #define MARKS_STEP 64            /* … then of each so many'th … */
 #define MARKS_REACH (MARKS_STEP * (uint64_t)MARKS_DENSE) /* … for so long */
 #define SINCE_UNKNOWN 1 /* of a name that is pending again, and was from before anything else */
-#define DEPTH_MAX 4096  /* directories above a node that are walked */
 #define CONFLICT_TRIES_MAX 8 /* commits of a node refused for a base before it is parked */
 
 struct core {

@@ -303,6 +303,24 @@ static int empty_dir(struct core *c, uint64_t id, struct core_need *need)
     return rc < 0 ? rc : rc == 1 ? -ENOTEMPTY : 0;
 }
 
+/* -ENAMETOOLONG: a directory in this one would be deeper than the server takes, which would refuse
+ * it later. What lies in one that is moved is not looked at: there may be a million. */
+static int room_below(struct core *c, uint64_t dir)
+{
+    sqlite3_stmt *s = tree_stmt(
+        c->t, "WITH RECURSIVE up(node, n) AS (VALUES(?1, 0) UNION ALL SELECT e.parent, n + 1"
+              " FROM up JOIN entry e ON e.node = up.node AND e.node != 0 WHERE n < ?2)"
+              " SELECT max(n) FROM up");
+    sqlite3_bind_int64(s, 1, (int64_t)dir);
+    sqlite3_bind_int64(s, 2, c->bounds.depth);
+    int rc = tree_step(c->t, s);
+    if (rc < 0)
+        return rc;
+    bool room = U(0) < c->bounds.depth;
+    sqlite3_reset(s);
+    return room ? 0 : -ENAMETOOLONG;
+}
+
 /* ---- changing names -------------------------------------------------------------------------- */
 static int new_node(struct core *c, const struct core_who *who, uint64_t ns, enum node_type type,
                     uint32_t mode, uint64_t rdev, struct bytes target, struct nrow *n)
@@ -352,6 +370,8 @@ int core_create(struct core *c, const struct core_who *who, uint64_t parent, str
             err = entry_find(c, &dir, name, &e, need);
             err = err == 0 ? -EEXIST : err == -ENOENT ? 0 : err;
         }
+        if (!err && type == NODE_DIR)
+            err = room_below(c, parent);
     } else {
         dir = (struct nrow){.ns = out->ns};
         err = ns_writable(c, out->ns);
@@ -460,11 +480,11 @@ int core_unlink(struct core *c, const struct core_who *who, uint64_t parent, str
     return core_leave(c, err);
 }
 
-/* Whether dir is node or lies below it. */
+/* Whether dir is node or lies below it. -ENAMETOOLONG: no directory may be moved so deep */
 static int below(struct core *c, uint64_t dir, uint64_t node, bool *yes)
 {
     *yes = false;
-    for (unsigned depth = 0; depth < DEPTH_MAX; depth++) {
+    for (unsigned depth = 0; depth <= DEPTH_MAX; depth++) {
         struct nrow n;
         if (dir == node) {
             *yes = true;
@@ -476,7 +496,7 @@ static int below(struct core *c, uint64_t dir, uint64_t node, bool *yes)
         if (err)
             return err == -ENOENT ? 0 : err;
     }
-    return -ELOOP;
+    return -ENAMETOOLONG;
 }
 
 struct rename_args {
@@ -529,6 +549,11 @@ static int rename_check(struct core *c, const struct rename_args *r, unsigned fl
         err = below(c, r->from.parent, r->to.node, &loop);
     if (!err && loop)
         return flags & RENAME_EXCHANGE ? -EINVAL : -ENOTEMPTY;
+    bool moves = r->from.parent != r->to.parent, exchange = flags & RENAME_EXCHANGE;
+    if (!err && moves && r->from.type == NODE_DIR)
+        err = room_below(c, r->to.parent);
+    if (!err && moves && exchange && r->to.type == NODE_DIR)
+        err = room_below(c, r->from.parent);
     if (err || !r->exists || (flags & RENAME_EXCHANGE))
         return err;
     if (r->from.type == NODE_DIR)

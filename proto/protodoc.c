@@ -45,6 +45,7 @@ static void append_limits(struct buf *out)
         {"XATTR_NAME_MAX", "bytes of an xattr's name", XATTR_NAME_MAX},
         {"XATTR_VALUE_MAX", "bytes of an xattr's value", XATTR_VALUE_MAX},
         {"FILE_SIZE_MAX", "bytes of a file", FILE_SIZE_MAX},
+        {"DEPTH_MAX", "directories from a root down to one that gets a name", DEPTH_MAX},
     };
     buf_printf(out, "### Limits\n\n| name | value | what |\n| --- | --- | --- |\n");
     for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++)

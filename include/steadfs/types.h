@@ -26,6 +26,7 @@
 #define XATTR_VALUE_MAX 65536
 #define XATTRS_MAX 256 /* of a node: all of them fit in an answer to node */
 #define FILE_SIZE_MAX INT64_MAX
+#define DEPTH_MAX 4096u /* directories from a root down to one that gets a name */
 
 #define DEVICE_BITS 23
 #define NODE_COUNTER_BITS 40

@@ -12,8 +12,7 @@
 #define MARKS_BELOW 16384u
 #define CAPABILITY_MS (15u * 60 * 1000)
 #define REVOKED_KEPT_MS (7ull * 24 * 3600 * 1000) /* longer than any capability is honoured */
-#define DEPTH_MAX 4096u /* directories on the way from a root to one that gets a name */
-#define TOKEN_DAYS_MS (7ull * 24 * 3600 * 1000) /* login and join tokens expire after 7 days */
+#define TOKEN_DAYS_MS (7ull * 24 * 3600 * 1000)   /* login and join tokens expire after 7 days */
 
 struct meta {
     struct store *st;

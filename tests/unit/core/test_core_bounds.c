@@ -3,6 +3,7 @@
 #include "world.h"
 
 #include <errno.h>
+#include <linux/fs.h>
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 #include "core_int.h"
 #include "tree.h"
 
+#define DEPTH 9       /* greatest, in a test of it */
 #define PUNCHES 60500 /* more than one commit takes */
 #define COPIES 10000  /* of one name and date */
 #define REFUSED 4100  /* more than one background batch looks at */
@@ -442,6 +444,31 @@ static void test_ids_go_on_far_above_when_the_server_was_put_back(void **state)
     assert_true(f > last && f < last + NODE_EPOCH);
 }
 
+/* What the server would refuse is told to who does it. */
+static void test_directories_at_their_greatest_depth(void **state)
+{
+    struct world *w = *state;
+    uint64_t deep = ROOT, above = ROOT, node;
+    w->bounds.depth = DEPTH;
+    world_restart(w, END_CLEAN);
+    for (unsigned i = 0; i < DEPTH; i++) {
+        above = deep;
+        deep = make(w, above, "d", NODE_DIR);
+    }
+    assert_int_equal(try_make(w, deep, "d", NODE_DIR, &node), -ENAMETOOLONG);
+    make(w, deep, "f", NODE_REG);
+    make(w, ROOT, "e", NODE_DIR);
+    make(w, ROOT, "g", NODE_REG);
+    assert_int_equal(rename_to(w, ROOT, "e", deep, "e", 0), -ENAMETOOLONG);
+    assert_int_equal(rename_to(w, deep, "f", ROOT, "e", RENAME_EXCHANGE), -ENAMETOOLONG);
+    assert_int_equal(rename_to(w, ROOT, "e", deep, "f", RENAME_EXCHANGE), -ENAMETOOLONG);
+    assert_int_equal(rename_to(w, ROOT, "e", above, "e", 0), 0);
+    assert_int_equal(rename_to(w, above, "e", above, "h", 0), 0);
+    assert_int_equal(rename_to(w, ROOT, "g", deep, "g", 0), 0);
+    assert_names(w, deep, "f g");
+    assert_names(w, above, "d h");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -464,6 +491,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_one_transaction_makes_more_nodes_than_a_range, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_a_range_begun_in_vain_is_not_used, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_directories_at_their_greatest_depth, setup, teardown),
         cmocka_unit_test_setup_teardown(test_ids_go_on_far_above_when_the_server_was_put_back,
                                         setup, teardown),
     };
