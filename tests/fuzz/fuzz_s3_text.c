@@ -20,6 +20,14 @@ static void names(const char *text)
     assert(strcmp(again, text) == 0);
 }
 
+static void many_names(struct bytes in)
+{
+    struct s3_name n;
+    char name[DIR_FILE_NAME];
+    for (size_t at = 0; s3_names_next(in, &at, &n, name);)
+        names(name);
+}
+
 static void pages(struct bytes in)
 {
     struct arena a cleanup_arena = {0};
@@ -53,6 +61,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     s3_code_parse(code, bytes_of(data, size));
     assert(strlen(code) < S3_CODE_MAX);
     names(text);
+    many_names(bytes_of(data, size));
     places(text);
     free(text);
     return 0;

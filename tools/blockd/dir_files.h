@@ -15,7 +15,8 @@
 
 #include "buf.h"
 
-#define DIR_FILE_NAME 96 /* "NNNNNNNN/HEX-RANDOM" and NUL fit */
+#define DIR_FILE_NAME 112 /* "NNNNNNNN/HEX-RANDOM" and NUL fit, and an object's name (s3_keys.h)   \
+                           */
 
 struct dir_files;
 

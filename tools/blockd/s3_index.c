@@ -9,7 +9,7 @@
 
 #include "blockid.h"
 #include "durable.h"
-#include "s3_keys.h"
+#include "s3_doomed.h"
 #include "token.h"
 
 #include <errno.h>
@@ -335,6 +335,8 @@ static int make_index(struct dir_db **db, struct state *t, bool anew, struct s3 
     t->session[0] = '\0';
     bytes_of_hex(t->bucket_incarnation, name);
     r = dir_db_open(db, t->dir, name, err);
+    if (!r)
+        r = s3_doomed_rescue(s3);
     return r ? r : make_from_listing(*db, s3, place);
 }
 

@@ -3,18 +3,24 @@
  * directory.
  *
  * A put holds the stripes of its blocks. What the index has is fetched and compared; what is new
- * becomes one object each, made only if there is none: what a crash left between the object and the
- * index is compared too, and replaced where it is wrong. An object is durable when the store has
- * answered; then the index records the batch. Wrong bytes are copied to corrupt/ before they go.
+ * becomes one object each, under a name that was never used. An object is durable when the store
+ * has answered; then the index records the batch. Wrong bytes are copied to corrupt/ before they
+ * go. What a crash, or an answer that did not come, leaves in between is an object more than the
+ * index names: right bytes, that go with the block, or are the block's when the index is made
+ * again.
+ *
+ * What goes leaves the index first, then the bucket (s3_doomed.h): so nothing is compared with,
+ * adopted or acknowledged that a DELETE may still be under way for.
  *
  * A read holds nothing: an object of a block is never changed, and where one is gone the block was
- * set aside meanwhile.
+ * set aside, or moved, meanwhile.
  */
 #include "storage_s3.h"
 
 #include "blockid.h"
 #include "durable.h"
 #include "feed.h"
+#include "s3_doomed.h"
 #include "s3_index.h"
 #include "s3_keys.h"
 #include "stripes.h"
@@ -22,6 +28,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +42,7 @@ struct storage_s3 {
     struct s3 *s3;
     struct dir_db *db;
     struct stripes *stripes;
+    atomic_bool left;     /* a note of what is to be deleted is in the bucket */
     pthread_mutex_t lock; /* guards what follows */
     uint8_t incarnation[INCARNATION_LEN];
 };
@@ -96,41 +104,27 @@ static int keep_aside(struct storage_s3 *d, const struct block_id *id, const cha
     return c.err == -ENOENT ? 0 : storage_err(c.err);
 }
 
-static int delete_page(struct storage_s3 *d, const struct s3_page *page)
+/* The index no longer names them. What does not go now goes later. */
+static void delete_doomed(struct storage_s3 *d, struct s3_doomed *doomed)
 {
-    size_t skip = strlen(d->place.prefix);
-    struct s3_call *v = zeroed(page->n, sizeof *v);
-    int r = 0;
-    for (size_t i = 0; i < page->n; i++)
-        v[i] = (struct s3_call){.verb = S3_DELETE, .key = page->objects[i].key + skip};
-    s3_run(d->s3, v, page->n);
-    for (size_t i = 0; i < page->n; i++)
-        r = v[i].err && v[i].err != -ENOENT ? storage_err(v[i].err) : r;
-    free(v);
-    return r;
+    if (s3_doomed_delete(doomed, d->s3))
+        d->left = true;
 }
 
-/* All objects of the block, those that make it there for its namespaces too. */
-static int delete_block(struct storage_s3 *d, const struct block_id *id)
+/* The block leaves the index, for all its namespaces, and then the bucket. A crash on the way
+ * leaves a note, or an index entry that the next read finds damaged again. */
+static int lose_block(struct storage_s3 *d, const struct block_id *id, const char *file)
 {
-    char name[DIR_FILE_NAME], prefix[S3_KEY_MAX];
-    bool more = true;
-    int r = 0;
-    s3_name_make(name, &(struct s3_name){.id = *id});
-    block_key(prefix, name);
-    while (more && !r) {
-        struct arena a cleanup_arena = {0};
-        struct s3_page page = {0};
-        struct s3_call c = {.verb = S3_LIST, .key = prefix};
-        s3_run(d->s3, &c, 1);
-        r = storage_err(c.err);
-        if (!r && s3_page_parse(&page, bytes_of(c.answer.p, c.answer.n), S3_LIST_MAX, &a))
-            r = -EIO;
-        buf_free(&c.answer);
-        more = page.next;
-        if (!r)
-            r = delete_page(d, &page);
-    }
+    struct s3_doomed doomed = {0};
+    int r = storage_err(s3_doomed_add_block(&doomed, d->s3, id, 0));
+    if (!r)
+        r = storage_err(s3_doomed_note(&doomed, d->s3));
+    d->left |= r != 0;
+    if (!r)
+        r = dir_db_remove(d->db, id, file, (struct bytes){0});
+    if (!r)
+        delete_doomed(d, &doomed);
+    s3_doomed_free(&doomed);
     return r;
 }
 
@@ -148,8 +142,7 @@ static int read_twice(struct storage_s3 *d, const struct block_id *id, const str
     return r;
 }
 
-/* Under the block's stripe. A crash on the way leaves an index entry without an object, which the
- * next read finds damaged again. */
+/* Under the block's stripe. */
 static int set_aside_held(struct storage_s3 *d, const struct block_id *id)
 {
     struct dir_place p;
@@ -168,9 +161,7 @@ static int set_aside_held(struct storage_s3 *d, const struct block_id *id)
     if (!r && !trust_wrong(&d->base.trust, mono_ms()))
         return -EIO;
     r = keep_aside(d, id, p.file);
-    if (!r)
-        r = delete_block(d, id);
-    return r ? r : dir_db_remove(d->db, id, p.file, (struct bytes){0});
+    return r ? r : lose_block(d, id, p.file);
 }
 
 static int set_aside(struct storage *s, const struct block_id *id)
@@ -221,20 +212,12 @@ static int look_up(struct storage_s3 *d, uint64_t ns, struct storage_put *v, str
     return r ? r : dir_db_find(d->db, ns, &v->id, 1, &unused, &t->held);
 }
 
-/* There is an object that the index does not know: left by a crash. */
-static int replace_unless_right(struct storage_s3 *d, const struct item *t, struct storage_put *v,
-                                struct buf *scratch)
+/* An answer to the request did not come, and it was made again; or another drew the same name. */
+static int made_already(struct storage_s3 *d, const struct item *t, const struct storage_put *v,
+                        struct buf *scratch)
 {
     int r = compare(d, t->name, v, scratch);
-    if (r != -EUCLEAN)
-        return r;
-    r = keep_aside(d, &v->id, t->name);
-    if (r)
-        return r;
-    struct s3_call c = {.verb = S3_PUT, .key = t->key, .body = v->stored};
-    s3_run(d->s3, &c, 1);
-    buf_free(&c.answer);
-    return storage_err(c.err);
+    return r == -EUCLEAN ? -EIO : r;
 }
 
 /* Makes the objects that are needed, side by side. */
@@ -246,7 +229,9 @@ static void upload(struct storage_s3 *d, uint64_t ns, struct storage_put *v, str
     for (size_t i = 0; i < n; i++) {
         if (v[i].err || t[i].held)
             continue;
-        s3_name_make(t[i].name, &(struct s3_name){v[i].id, ns, v[i].logical_len});
+        struct s3_name plain = {.id = v[i].id, .ns = ns, .logical_len = v[i].logical_len},
+                       fresh = s3_name_fresh(&plain);
+        s3_name_make(t[i].name, &fresh);
         block_key(t[i].key, t[i].name);
         bool hashed = v[i].id.b[0] == BLOCK_KIND_SHA256;
         struct s3_call *c = &calls[calls_n];
@@ -261,7 +246,7 @@ static void upload(struct storage_s3 *d, uint64_t ns, struct storage_put *v, str
     s3_run(d->s3, calls, calls_n);
     for (size_t k = 0; k < calls_n; k++) {
         size_t i = of[k];
-        v[i].err = calls[k].err == -EEXIST ? replace_unless_right(d, &t[i], &v[i], scratch)
+        v[i].err = calls[k].err == -EEXIST ? made_already(d, &t[i], &v[i], scratch)
                                            : storage_err(calls[k].err);
         buf_free(&calls[k].answer);
     }
@@ -319,41 +304,42 @@ static int raise_generation(struct storage *s, uint64_t *generation)
     return dir_db_raise(self(s)->db, generation);
 }
 
-static int delete_object(struct storage_s3 *d, const char *name)
+/* Makes the object of a namespace, empty, or with what is copied. */
+static int make_object(struct storage_s3 *d, const struct s3_name *n, const char *copy,
+                       char name[DIR_FILE_NAME])
 {
-    char key[S3_KEY_MAX];
+    char key[S3_KEY_MAX], from[S3_KEY_MAX];
+    struct s3_name fresh = s3_name_fresh(n);
+    s3_name_make(name, &fresh);
     block_key(key, name);
-    struct s3_call c = {.verb = S3_DELETE, .key = key};
+    if (copy)
+        block_key(from, copy);
+    struct s3_call c = {.verb = copy ? S3_COPY : S3_PUT, .key = key, .from = copy ? from : NULL};
     s3_run(d->s3, &c, 1);
     buf_free(&c.answer);
-    return c.err == -ENOENT ? 0 : storage_err(c.err);
+    return c.err;
 }
 
-/* The object with the bytes is that of a namespace that loses the block: another one's object,
- * empty till now, gets them. */
+/* The object with the bytes is that of a namespace that loses the block: another one gets them. */
 static int move_bytes(struct storage_s3 *d, const struct block_id *id, const struct dir_place *p,
                       uint64_t to)
 {
-    char name[DIR_FILE_NAME], key[S3_KEY_MAX], from[S3_KEY_MAX];
-    s3_name_make(name, &(struct s3_name){*id, to, p->logical_len});
-    block_key(key, name);
-    block_key(from, p->file);
-    struct s3_call c = {.verb = S3_COPY, .key = key, .from = from};
-    s3_run(d->s3, &c, 1);
-    buf_free(&c.answer);
-    int r = c.err == -ENOENT ? -EUCLEAN : storage_err(c.err);
-    return r ? r : dir_db_move(d->db, id, p->file, name);
+    char name[DIR_FILE_NAME];
+    int r = make_object(d, &(struct s3_name){.id = *id, .ns = to, .logical_len = p->logical_len},
+                        p->file, name);
+    if (r)
+        return r == -ENOENT ? -EUCLEAN : storage_err(r);
+    return dir_db_move(d->db, id, p->file, name);
 }
 
-/* Makes the object of the namespace go, with the bytes if nobody else has the block. Under its
- * stripe; the index follows. A crash on the way leaves a row more than there is: it is collected
- * again, or found damaged, which is the same to everybody. */
-static int collect_object(struct storage_s3 *d, uint64_t ns, const struct block_id *id,
-                          uint64_t generation)
+/* Adds the objects that go when the namespace loses the block: all, if nobody else has it. A crash
+ * on the way leaves a row more than there is: it is collected again, or found damaged, which is the
+ * same to everybody. */
+static int doom_objects(struct storage_s3 *d, uint64_t ns, const struct block_id *id,
+                        uint64_t generation, struct s3_doomed *doomed)
 {
     struct dir_place p;
     struct s3_name holder;
-    char name[DIR_FILE_NAME];
     uint64_t other;
     bool found;
     int r = dir_db_find(d->db, ns, id, 1, &p, &found);
@@ -361,13 +347,86 @@ static int collect_object(struct storage_s3 *d, uint64_t ns, const struct block_
         return r;
     r = dir_db_other(d->db, ns, id, &other);
     if (r == -ENOENT)
-        return delete_block(d, id);
+        return storage_err(s3_doomed_add_block(doomed, d->s3, id, 0));
     if (!r && s3_name_parse(&holder, p.file) && holder.ns == ns)
         r = move_bytes(d, id, &p, other);
     if (r == -EUCLEAN) /* the bytes are lost: it leaves all namespaces */
         return set_aside_held(d, id);
-    s3_name_make(name, &(struct s3_name){*id, ns, p.logical_len});
-    return r ? r : delete_object(d, name);
+    return r ? r : storage_err(s3_doomed_add_block(doomed, d->s3, id, ns));
+}
+
+/* Under the stripes. */
+static int collect_held(struct storage_s3 *d, uint64_t ns, const struct block_id *ids, size_t n,
+                        uint64_t generation, struct storage_collected *sums)
+{
+    struct s3_doomed doomed = {0};
+    struct block_id *gone = zeroed(n, sizeof *gone);
+    char(*files)[DIR_FILE_NAME] = zeroed(n, sizeof *files);
+    const char **forgotten = zeroed(n, sizeof *forgotten);
+    size_t gone_n = 0, forgotten_n = 0;
+    int r = 0;
+    for (size_t i = 0; i < n; i++) {
+        int one = doom_objects(d, ns, &ids[i], generation, &doomed);
+        if (!one)
+            gone[gone_n++] = ids[i];
+        r = r ? r : one;
+    }
+    int noted = s3_doomed_note(&doomed, d->s3);
+    if (!noted)
+        noted = dir_db_collect(d->db, ns, gone, gone_n, generation, files, sums);
+    for (size_t i = 0; i < gone_n && !noted; i++)
+        if (files[i][0])
+            forgotten[forgotten_n++] = files[i];
+    if (forgotten_n) /* the note in the bucket names them */
+        dir_db_forget_doomed(d->db, forgotten, forgotten_n);
+    if (noted)
+        d->left = true;
+    else
+        delete_doomed(d, &doomed);
+    s3_doomed_free(&doomed);
+    free(forgotten);
+    free(files);
+    free(gone);
+    return r ? r : storage_err(noted);
+}
+
+/* An object that a note names, which nobody got round to delete, or not for sure. One that the
+ * index names was not to go after all; a namespace that has the block again, and is told by this
+ * object alone, gets another. */
+static int settle(void *arg, const struct s3_name *n, const char *name)
+{
+    struct storage_s3 *d = arg;
+    struct stripe_set set = {0};
+    struct dir_place p;
+    struct s3_name holder;
+    char other[DIR_FILE_NAME];
+    bool found, held = false;
+    stripe_set_add(&set, &n->id);
+    stripes_take(d->stripes, &set);
+    int r = dir_db_find(d->db, n->ns, &n->id, 1, &p, &held);
+    if (!r && !held)
+        r = dir_db_find(d->db, 0, &n->id, 1, &p, &found);
+    if (!r && (held || found) && !strcmp(p.file, name)) {
+        stripes_give(d->stripes, &set);
+        return 0;
+    }
+    if (!r && held && !(s3_name_parse(&holder, p.file) && holder.ns == n->ns))
+        r = make_object(d, n, NULL, other);
+    if (!r)
+        r = s3_delete(d->s3, name);
+    stripes_give(d->stripes, &set);
+    return r;
+}
+
+static void settle_left(struct storage_s3 *d)
+{
+    d->left = false;
+    int r = s3_doomed_settle(d->s3, settle, d);
+    if (!r)
+        return;
+    d->left = true;
+    log_printf(d->log, LOG_L_WARN, "objects that are no longer used are still to be deleted: %s",
+               strerror(-r));
 }
 
 static int collect(struct storage *s, uint64_t ns, const struct block_id *ids, size_t n,
@@ -375,31 +434,14 @@ static int collect(struct storage *s, uint64_t ns, const struct block_id *ids, s
 {
     struct storage_s3 *d = self(s);
     struct stripe_set set = {0};
-    struct block_id *gone = zeroed(n, sizeof *gone);
-    char(*files)[DIR_FILE_NAME] = zeroed(n, sizeof *files);
-    const char **doomed = zeroed(n, sizeof *doomed);
-    size_t gone_n = 0, doomed_n = 0;
-    int r = 0;
+    if (d->left)
+        settle_left(d);
     for (size_t i = 0; i < n; i++)
         stripe_set_add(&set, &ids[i]);
     stripes_take(d->stripes, &set);
-    for (size_t i = 0; i < n; i++) {
-        int one = collect_object(d, ns, &ids[i], generation);
-        if (!one)
-            gone[gone_n++] = ids[i];
-        r = r ? r : one;
-    }
-    int recorded = dir_db_collect(d->db, ns, gone, gone_n, generation, files, sums);
-    for (size_t i = 0; i < gone_n && !recorded; i++)
-        if (files[i][0])
-            doomed[doomed_n++] = files[i];
-    if (doomed_n) /* the objects are gone already */
-        dir_db_forget_doomed(d->db, doomed, doomed_n);
+    int r = collect_held(d, ns, ids, n, generation, sums);
     stripes_give(d->stripes, &set);
-    free(doomed);
-    free(files);
-    free(gone);
-    return r ? r : storage_err(recorded);
+    return r;
 }
 
 /* ---- get, have ------------------------------------------------------------------------------- */
@@ -527,7 +569,7 @@ static const struct storage_ops ops = {
     .close = close_s3,
 };
 
-/* Objects go before their rows. */
+/* What a crash left of these is named by a note in the bucket. */
 static bool no_object(void *arg, const char *name)
 {
     (void)arg;
@@ -560,6 +602,7 @@ int storage_s3_open(struct storage **out, const char *dir, struct s3_place *plac
         return r;
     }
     dir_db_doomed(d->db, no_object, NULL);
+    settle_left(d);
     d->base.run = storage_new_run();
     d->base.found = dir_db_found(d->db);
     *out = &d->base;

@@ -283,20 +283,20 @@ static void test_pages(void **state)
     arena_free(&a);
 }
 
-static void test_names(void **state)
+static void names_of(uint64_t unique, size_t len)
 {
-    (void)state;
-    struct s3_name n = {.ns = UINT64_MAX, .logical_len = BLOCK_MAX}, got;
+    struct s3_name n = {.ns = UINT64_MAX, .logical_len = BLOCK_MAX, .unique = unique}, got;
     char name[DIR_FILE_NAME];
     for (size_t i = 0; i < BLOCK_ID_LEN; i++)
         n.id.b[i] = (uint8_t)(i * 7);
     s3_name_make(name, &n);
-    assert_int_equal(strlen(name), S3_NAME_LEN);
+    assert_int_equal(strlen(name), len);
     assert_true(s3_name_parse(&got, name));
     assert_memory_equal(&got.id, &n.id, sizeof n.id);
     assert_int_equal(got.ns, n.ns);
     assert_int_equal(got.logical_len, n.logical_len);
-    for (size_t i = 0; i < S3_NAME_LEN; i++) { /* every character counts */
+    assert_int_equal(got.unique, unique);
+    for (size_t i = 0; i < len; i++) { /* every character counts */
         char bad[DIR_FILE_NAME];
         memcpy(bad, name, sizeof bad);
         bad[i] = 'G';
@@ -309,6 +309,33 @@ static void test_names(void **state)
     s3_name_make(name, &n);
     assert_int_equal(strlen(name), 67);
     assert_false(s3_name_parse(&got, name));
+}
+
+static void test_names(void **state)
+{
+    (void)state;
+    struct s3_name n = {.id = {{0, 1, 2}}, .ns = 3, .logical_len = 4}, got;
+    char name[DIR_FILE_NAME], read[DIR_FILE_NAME];
+    names_of(0, S3_NAME_OLD);
+    names_of(UINT64_MAX, S3_NAME_LEN);
+    struct s3_name first = s3_name_fresh(&n), second = s3_name_fresh(&n);
+    assert_true(first.unique && second.unique && first.unique != second.unique);
+    assert_int_equal(first.ns, 3);
+    assert_int_equal(first.logical_len, 4);
+    s3_name_make(name, &(struct s3_name){.id = n.id, .ns = 3, .logical_len = 4, .unique = 1});
+    name[S3_NAME_LEN - 1] = '0';
+    assert_false(s3_name_parse(&got, name));
+    /* many, a line each */
+    struct buf text cleanup_buf = {0};
+    size_t at = 0;
+    s3_name_make(name, &first);
+    buf_printf(&text, "\n%s0\n%s\n%.80s\n%s", name, name, name, name);
+    for (int i = 0; i < 2; i++) {
+        assert_true(s3_names_next(bytes_of(text.p, text.n), &at, &got, read));
+        assert_string_equal(read, name);
+        assert_int_equal(got.unique, first.unique);
+    }
+    assert_false(s3_names_next(bytes_of(text.p, text.n), &at, &got, read));
 }
 
 static void test_places(void **state)
