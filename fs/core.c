@@ -128,13 +128,14 @@ static int unclean_start(struct core *c)
         "UPDATE xattr INDEXED BY xattr_pending SET old = 1 WHERE (pend != 0 OR request != 0)"
         " AND (SELECT ns FROM node n WHERE n.id = xattr.node) IN"
         " (SELECT id FROM ns WHERE unclean = 0)",
-        "UPDATE ns SET hold = -1, unclean = 1",
     };
     int err = core_begin(c);
     if (err)
         return err;
     for (size_t i = 0; !err && i < sizeof sql / sizeof *sql; i++)
         err = tree_step(c->t, tree_stmt(c->t, sql[i]));
+    if (!err)
+        err = ns_set_unclean(c);
     if (!err)
         err = rebase_unsend_lost(c);
     return core_leave(c, err);

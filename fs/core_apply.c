@@ -10,9 +10,11 @@
  * not seen without a name. What a record leaves without one, though something was written in it
  * here, is named again at the end.
  *
- * A record by this device under a number the tree does not know was sent before power loss took the
- * newest transactions: it is newer than what was pending at the start (`old`), and wins. What was
- * changed since then meets it like anybody else's.
+ * A record by this device under a number the tree does not know may have been sent before power loss
+ * took the newest transactions: then it is newer than what was pending at the start (`old`), and
+ * wins. What was changed since then meets it like anybody else's. So does everything where the tree
+ * had planned that number (ns_forgotten): it was given up, because a restored server did not know
+ * of it, and came there after all.
  */
 #include "core_int.h"
 
@@ -734,16 +736,18 @@ int core_apply(struct core *c, uint64_t ns, const struct m_record *r, int64_t no
         err = -EBADMSG;
     if (!err)
         err = settle_elsewhere(c, ns, r->sjid, r->device == c->device ? r->request : 0, fx);
-    bool own = !err && r->device == c->device && r->request;
-    if (own) {
+    bool known = false;
+    if (!err && r->device == c->device && r->request) {
         bool unanswered = request_open(c, r->request);
         err = settle_request(c, r->request, r->sjid, fx);
-        if ((!err || err == -ENOENT) && unanswered)
+        known = !err;
+        if (err == -ENOENT)
+            err = ns_forgotten(c, ns, r->request, &w.supersedes);
+        if (!err && unanswered)
             effect_done(fx, ns, r->request, COMMIT_COMMITTED, r->sjid);
-        w.supersedes = err == -ENOENT;
     }
-    if (!err || w.supersedes)
-        err = own && !w.supersedes ? apply_unmarked(&w) : apply_all(&w);
+    if (!err)
+        err = known ? apply_unmarked(&w) : apply_all(&w);
     ids_free(&w.loaded);
     ids_free(&w.lost);
     ids_free(&w.lost_at);

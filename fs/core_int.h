@@ -151,7 +151,13 @@ int ns_mark(struct core *c, uint64_t id, uint64_t sjid, uint64_t *mark);
 int ns_set_head(struct core *c, uint64_t id, uint64_t head); /* never lowers it */
 int ns_set_hold(struct core *c, uint64_t id, uint64_t hold);
 int ns_hold(struct core *c, uint64_t id, uint64_t *hold);
-int ns_set_clean(struct core *c, uint64_t id); /* the journal is read, sending begins again */
+/* A commit is planned: the journal is read, sending begins again. */
+int ns_set_planned(struct core *c, uint64_t id, uint64_t request);
+/* Of all: the tree may have forgotten what was planned and sent last. */
+int ns_set_unclean(struct core *c);
+/* Whether a commit of our own that is not in `sent` is one that the tree has forgotten, not one that
+ * was given up. */
+int ns_forgotten(struct core *c, uint64_t id, uint64_t request, bool *yes);
 /* The node can be changed: a member with the editor's role. 0, -EROFS, -EACCES */
 int ns_writable(struct core *c, uint64_t ns);
 

@@ -169,11 +169,31 @@ int ns_set_hold(struct core *c, uint64_t id, uint64_t hold)
     return ns_set(c, tree_stmt(c->t, "UPDATE ns SET hold = max(hold, ?2) WHERE id = ?1"), id, hold);
 }
 
-int ns_set_clean(struct core *c, uint64_t id)
+int ns_set_planned(struct core *c, uint64_t id, uint64_t request)
 {
-    sqlite3_stmt *s = tree_stmt(c->t, "UPDATE ns SET unclean = 0 WHERE id = ?1 AND unclean != 0");
-    sqlite3_bind_int64(s, 1, (int64_t)id);
+    return ns_set(c, tree_stmt(c->t, "UPDATE ns SET unclean = 0, planned = ?2 WHERE id = ?1"), id,
+                  request);
+}
+
+/* Where nothing was planned since the last unclean start, what that had lost is not known yet. */
+int ns_set_unclean(struct core *c)
+{
+    sqlite3_stmt *s =
+        tree_stmt(c->t, "UPDATE ns SET lost_from = iif(unclean != 0, lost_from, planned),"
+                        " lost_to = ?1, hold = -1, unclean = 1");
+    sqlite3_bind_int64(s, 1, (int64_t)c->request_limit);
     return tree_step(c->t, s);
+}
+
+int ns_forgotten(struct core *c, uint64_t id, uint64_t request, bool *yes)
+{
+    sqlite3_stmt *s =
+        tree_stmt(c->t, "SELECT 1 FROM ns WHERE id = ?1 AND lost_from < ?2 AND ?2 < lost_to");
+    int rc = ns_set(c, s, id, request);
+    *yes = rc == 1;
+    if (rc == 1)
+        sqlite3_reset(s);
+    return rc < 0 ? rc : 0;
 }
 
 int ns_hold(struct core *c, uint64_t id, uint64_t *hold)

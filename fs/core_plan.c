@@ -388,7 +388,7 @@ static int make_plan(struct core *c, struct closure *cl, uint64_t ns, struct cor
         err = store_sent(c, ns, w.request, &plan->changes, w.since);
         c->request_next++;
         if (!err)
-            err = ns_set_clean(c, ns);
+            err = ns_set_planned(c, ns, w.request);
         if (!err)
             err = lowest_open(c, ns, &plan->lowest_open);
     }

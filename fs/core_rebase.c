@@ -741,6 +741,8 @@ int rebase_forget(struct core *c, uint64_t request, struct core_effects *fx)
         "UPDATE xattr SET old = 1 WHERE request = ?1 AND request != 0",
         ("UPDATE ns SET hold = max(hold, head) WHERE hold >= 0"
          " AND id IN (SELECT ns FROM sent WHERE request = ?1)"),
+        ("UPDATE ns SET lost_from = iif(lost_to = 0, ?1 - 1, min(lost_from, ?1 - 1)),"
+         " lost_to = max(lost_to, ?1 + 1) WHERE id IN (SELECT ns FROM sent WHERE request = ?1)"),
         "DELETE FROM sent WHERE request = ?1",
     };
     cleanup_ids struct ids entries = {0};

@@ -375,7 +375,8 @@ static void numbers(struct salvage *s, uint32_t device)
                              ? NUMBERS_AHEAD
                              : NUMBERS_FAR_AHEAD));
     run(s, sql); /* one that was lost would look like a copy's */
-    run(s, "INSERT OR REPLACE INTO main.meta(key, value) VALUES('clean', 0)");
+    run(s, "INSERT OR REPLACE INTO main.meta(key, value) VALUES('clean', 0);"
+           "UPDATE main.ns SET planned = 0, lost_from = 0"); /* not all of `sent` may be here */
 }
 
 static void copy_all(struct salvage *s, uint32_t device)

@@ -26,9 +26,10 @@
 #include "schema_5.sql.h"
 #include "schema_6.sql.h"
 #include "schema_7.sql.h"
+#include "schema_8.sql.h"
 #include "treelog.h"
 
-#define TREE_VERSION 7
+#define TREE_VERSION 8
 #define CHECKPOINT_FRAMES 4000      /* of the log: then it is due */
 #define CHECKPOINT_FRAMES_MAX 16000 /* … and then done by whoever commits */
 #define STMT_SLOTS 512              /* power of two, more than twice the statements there are */
@@ -121,7 +122,7 @@ static int migrate(struct tree *t, int version)
     int err = run(t, "BEGIN IMMEDIATE");
     static const char *const steps[TREE_VERSION] = {sql_schema,   sql_schema_2, sql_schema_3,
                                                     sql_schema_4, sql_schema_5, sql_schema_6,
-                                                    sql_schema_7};
+                                                    sql_schema_7, sql_schema_8};
     for (int v = version; !err && v < TREE_VERSION; v++)
         err = run(t, steps[v]);
     snprintf(set, sizeof set, "PRAGMA user_version = %d", TREE_VERSION);

@@ -703,6 +703,42 @@ static void test_what_was_under_way_meets_what_is_lost(void **state)
     free(last);
 }
 
+/* A commit that the restored server did not know of is taken by it after all: what was written
+ * since it was sent is newer than it, though an unclean end came between. */
+static void test_a_commit_that_comes_late(void **state)
+{
+    struct simvfs *disk = simvfs_new("before");
+    (void)state;
+    begin();
+    uint64_t f = write_new(here, "new", 20);
+    assert_true(device_plan(p, here));
+    struct core_plan late = here->plan;
+    here->plan = (struct core_plan){0};
+    here->planned = false;
+    put(here, f, 16, 16, 21);
+    write_new(there, "lost", 30);
+    device_commit(p, there);
+    device_follow(p, here);
+    restore();
+    device_follow(p, here);
+    here->plan = late;
+    here->planned = true;
+    device_send_lost(p, here);
+    simvfs_reset(disk, 1);
+    simvfs_copy(disk, here->disk);
+    device_lose(p, here, disk);
+    struct dump *last = settled("late");
+    unsigned tags = 0;
+    for (size_t i = 0; i < last->n; i++) {
+        tags |= strstr(last->v[i].value, "=#20") ? 1 : 0;
+        tags |= strstr(last->v[i].value, "=#21") ? 2 : 0;
+    }
+    assert_int_equal(tags, 3);
+    pair_end(p);
+    simvfs_free(disk);
+    free(last);
+}
+
 /* What was under way is the next number in the new journal, though what was read here since is of
  * the one that is lost. */
 static void next_in_the_new_journal(bool known)
@@ -927,6 +963,7 @@ int main(void)
         cmocka_unit_test(test_written_since_in_what_others_make_again),
         cmocka_unit_test(test_what_was_settled_for_a_comparison_is_lost),
         cmocka_unit_test(test_what_was_under_way_meets_what_is_lost),
+        cmocka_unit_test(test_a_commit_that_comes_late),
         cmocka_unit_test(test_the_next_number_of_another_journal),
         cmocka_unit_test(test_nothing_is_sent_before),
         cmocka_unit_test(test_another_journal_is_refused),
