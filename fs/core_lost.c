@@ -340,6 +340,17 @@ int lost_inode(struct lost *w, const struct m_inode *m)
     return err == -ENOENT ? 0 : err;
 }
 
+int lost_links(struct lost *w, const struct m_inode *m)
+{
+    struct nrow n;
+    int err = node_get(w->c, m->node, &n);
+    if (!err)
+        err = count_names(w, m, &n);
+    if (!err)
+        err = node_put(w->c, &n);
+    return err == -ENOENT ? 0 : err;
+}
+
 /* ---- xattrs ---------------------------------------------------------------------------------- */
 int lost_xattr(struct lost *w, const struct m_xattr *x)
 {

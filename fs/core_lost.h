@@ -18,6 +18,8 @@ struct lost {
 int lost_knowledge(struct core *c, const struct nrow *n, bool *whole, bool *some);
 /* The server's node becomes the base; one that it lacks is made again. 0 where it is not here. */
 int lost_inode(struct lost *w, const struct m_inode *m);
+/* Its links: once more where names have changed since. */
+int lost_links(struct lost *w, const struct m_inode *m);
 /* Of a file that the server has as before: n is put by the caller, with its revision. */
 int lost_content(struct lost *w, struct nrow *n, const struct m_inode *m);
 int lost_xattr(struct lost *w, const struct m_xattr *x);

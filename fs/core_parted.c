@@ -217,6 +217,9 @@ static int meet(struct parted *p)
         err = rescue_nodes(p->w.c, p->w.ns, &p->gone, p->w.now, p->w.fx);
     if (!err)
         err = apply_record(p->w.c, p->w.ns, &p->rest, p->w.now, true, p->w.fx);
+    for (size_t i = 0; !err && i < r->inodes_n; i++) /* now that the names are settled */
+        if (idset_has(&p->again, r->inodes[i].node))
+            err = lost_links(&p->w, &r->inodes[i]);
     for (size_t i = 0; !err && i < r->inodes_n; i++)
         err = lost_nameless(&p->w, r->inodes[i].node);
     return err;

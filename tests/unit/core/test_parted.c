@@ -154,12 +154,40 @@ static void test_what_was_removed_since_leaves_nothing(void **state)
     pair_end(p);
 }
 
+/* A directory that was made in the lost journal, and what was moved into it, which the server has
+ * where it was: its links are what is in it in the end. */
+static void test_links_of_what_is_made_again(void **state)
+{
+    struct core_attr a;
+    uint64_t replaced, dir = pair_base(p, "d");
+    (void)state;
+    begin();
+    assert_int_equal(DEVICE_DO(p, here,
+                               core_create(here->core, &here->who, dir, bytes_str("made"), NODE_DIR,
+                                           0755, 0, bytes_of(NULL, 0), &a, &here->need)),
+                     0);
+    assert_int_equal(DEVICE_DO(p, here,
+                               core_rename(here->core, &here->who, dir, bytes_str("s"), a.node,
+                                           bytes_str("s"), 0, &replaced, &here->need)),
+                     0);
+    device_commit(p, here);
+    restore();
+    go_on(there);
+    pair_forget(p);
+    struct dump *last = settled("links");
+    assert_int_equal(dump_find(last, "d/made")->node, a.node);
+    assert_int_equal(dump_find(last, "d/s")->node, pair_base(p, "d/s"));
+    pair_end(p);
+    free(last);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_who_was_away_for_long_is_told),
         cmocka_unit_test(test_what_is_the_same_makes_no_copy),
         cmocka_unit_test(test_what_was_removed_since_leaves_nothing),
+        cmocka_unit_test(test_links_of_what_is_made_again),
         cmocka_unit_test(test_nothing_is_lost_of_any_pair),
     };
     simvfs_quick();
