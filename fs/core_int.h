@@ -144,6 +144,8 @@ int ns_set_cursor(struct core *c, uint64_t id, uint64_t cursor, uint64_t mark);
 int ns_set_back(struct core *c, uint64_t id, uint64_t cursor);
 /* Commits of our own are settled up to there, behind the cursor, until a comparison is applied. */
 int ns_set_ahead(struct core *c, uint64_t id, uint64_t sjid, uint64_t mark);
+/* Whether any are. */
+int ns_ahead(struct core *c, uint64_t id, bool *yes);
 /* Nothing is waited for, or was heard of, behind there. */
 int ns_set_end(struct core *c, uint64_t id, uint64_t head);
 /* Of the journal up to sjid; 0: not known. */

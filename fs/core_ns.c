@@ -129,6 +129,18 @@ int ns_set_ahead(struct core *c, uint64_t id, uint64_t sjid, uint64_t mark)
     return err || !mark ? err : mark_put(c, id, sjid, mark);
 }
 
+int ns_ahead(struct core *c, uint64_t id, bool *yes)
+{
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT 1 FROM mark WHERE ns = ?1 AND sjid >"
+                                      " (SELECT cursor FROM ns WHERE id = ?1) LIMIT 1");
+    sqlite3_bind_int64(s, 1, (int64_t)id);
+    int rc = tree_step(c->t, s);
+    *yes = rc == 1;
+    if (rc == 1)
+        sqlite3_reset(s);
+    return rc < 0 ? rc : 0;
+}
+
 int core_marks(struct core *c, uint64_t ns, size_t max, struct m_mark **out, size_t *n)
 {
     sqlite3_stmt *s = tree_stmt(c->t, "SELECT sjid, mark FROM mark WHERE ns = ?1"

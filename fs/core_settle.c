@@ -477,15 +477,19 @@ static uint64_t planned_at(struct core *c, uint64_t request)
 }
 
 /* The server knows the journal as far as it was read when the commit was planned. What was read
- * since may be of one that is lost: then only the journal says what the commit came upon. */
+ * since, or settled behind that, may be of one that is lost: then only the journal says what the
+ * commit came upon. */
 static int answer_committed(struct core *c, uint64_t ns, uint64_t request,
                             const struct m_commit_ans *a, struct core_effects *fx)
 {
     struct core_ns info;
+    bool ahead;
     int err = ns_get(c, ns, &info);
+    if (!err)
+        err = ns_ahead(c, ns, &ahead);
     if (err)
         return err;
-    bool next = !info.other && info.cursor + 1 == a->sjid;
+    bool next = !info.other && !ahead && info.cursor + 1 == a->sjid;
     if (next && planned_at(c, request) == info.cursor) {
         err = settle_elsewhere(c, ns, a->sjid, request, fx);
         if (!err)

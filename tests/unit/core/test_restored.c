@@ -645,6 +645,28 @@ static void test_what_was_settled_for_a_comparison_is_lost(void **state)
     free(last);
 }
 
+/* The same, and another commit is taken by the new journal under the very number up to which was
+ * settled in the one that is lost. */
+static void test_an_answer_where_was_settled_for_a_comparison(void **state)
+{
+    (void)state;
+    begin();
+    write_new(here, "new", 20);
+    assert_true(device_plan(p, here));
+    device_send_lost(p, here);
+    write_new(here, "more", 21);
+    assert_true(device_plan(p, here));
+    pair_forget(p);
+    device_requests(p, here);
+    restore();
+    device_send(p, here);
+    struct dump *last = settled("settled, and another answer");
+    assert_true(dump_find(last, "d/new") && dump_find(last, "d/more"));
+    assert_int_equal(copies(last), 0);
+    pair_end(p);
+    free(last);
+}
+
 /* What another device had made is to be sent again, with what was written here since; after an
  * unclean end, and a comparison with a journal that has forgotten who made it again, that is still
  * there. */
@@ -962,6 +984,7 @@ int main(void)
         cmocka_unit_test(test_what_a_session_told_of_is_lost),
         cmocka_unit_test(test_written_since_in_what_others_make_again),
         cmocka_unit_test(test_what_was_settled_for_a_comparison_is_lost),
+        cmocka_unit_test(test_an_answer_where_was_settled_for_a_comparison),
         cmocka_unit_test(test_what_was_under_way_meets_what_is_lost),
         cmocka_unit_test(test_a_commit_that_comes_late),
         cmocka_unit_test(test_the_next_number_of_another_journal),
