@@ -262,7 +262,7 @@ int node_get(struct core *c, uint64_t id, struct nrow *n)
         "SELECT ns, type, mode, uid, gid, rdev, size, mtime, ctime, atime, nlink, stored, "
         "target_ns,"
         " content_rev, attr_rev, complete, xattrs_known, src, src_at, pend, sent, request, since,"
-        " changed, parked, tries, old, gone, links FROM node WHERE id = ?1");
+        " changed, parked, tries, old, gone, links, again FROM node WHERE id = ?1");
     sqlite3_bind_int64(s, 1, (int64_t)id);
     int rc = tree_step(c->t, s);
     if (rc <= 0)
@@ -296,7 +296,8 @@ int node_get(struct core *c, uint64_t id, struct nrow *n)
                        .tries = W(25),
                        .old = W(26),
                        .gone = I(27) != 0,
-                       .links = W(28)};
+                       .links = W(28),
+                       .again = I(29) != 0};
     sqlite3_reset(s);
     return 0;
 }
@@ -309,17 +310,19 @@ int node_put(struct core *c, const struct nrow *n)
         "stored,"
         " target_ns, content_rev, attr_rev, complete, xattrs_known, src, src_at, pend, sent, "
         "request,"
-        " since, changed, parked, tries, old, gone, links) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, "
+        " since, changed, parked, tries, old, gone, links, again) VALUES(?1, ?2, ?3, ?4, ?5, ?6, "
+        "?7, "
         "?8, ?9,"
         " ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27,"
-        " ?28, ?29, ?30)"
+        " ?28, ?29, ?30, ?31)"
         " ON CONFLICT(id) DO UPDATE SET mode = ?4, uid = ?5, gid = ?6, size = ?8, mtime = ?9, "
         "ctime = ?10,"
         " atime = ?11, nlink = ?12, stored = ?13, content_rev = ?15, attr_rev = ?16, complete = "
         "?17,"
         " xattrs_known = ?18, src = ?19, src_at = ?20, pend = ?21, sent = ?22, request = ?23, "
         "since = ?24,"
-        " changed = ?25, parked = ?26, tries = ?27, old = ?28, gone = ?29, links = ?30");
+        " changed = ?25, parked = ?26, tries = ?27, old = ?28, gone = ?29, links = ?30,"
+        " again = ?31");
     const uint64_t v[] = {n->id,
                           n->ns,
                           n->type,
@@ -349,7 +352,8 @@ int node_put(struct core *c, const struct nrow *n)
                           n->tries,
                           n->old,
                           n->gone,
-                          n->links};
+                          n->links,
+                          n->again};
     for (size_t i = 0; i < sizeof v / sizeof *v; i++)
         sqlite3_bind_int64(s, (int)i + 1, (int64_t)v[i]);
     return tree_step(c->t, s);

@@ -10,11 +10,11 @@
  * not seen without a name. What a record leaves without one, though something was written in it
  * here, is named again at the end.
  *
- * A record by this device under a number the tree does not know may have been sent before power loss
- * took the newest transactions: then it is newer than what was pending at the start (`old`), and
- * wins. What was changed since then meets it like anybody else's. So does everything where the tree
- * had planned that number (ns_forgotten): it was given up, because a restored server did not know
- * of it, and came there after all.
+ * A record by this device under a number the tree does not know may have been sent before power
+ * loss took the newest transactions: then it is newer than what was pending at the start (`old`),
+ * and wins. What was changed since then meets it like anybody else's. So does everything where the
+ * tree had planned that number (ns_forgotten): it was given up, because a restored server did not
+ * know of it, and came there after all.
  */
 #include "core_int.h"
 
@@ -290,6 +290,7 @@ static int created_after_all(struct apply *w, struct nrow *n)
 {
     n->pend &= ~FACET_CREATE;
     n->sent &= ~FACET_CREATE;
+    n->again = false;
     n->src = n->src_at = 0; /* all of it is there */
     int err = w->resync && is_dir(n->type) ? forget_names(w->c, n) : 0;
     return err ? err : node_put(w->c, n);
@@ -332,9 +333,9 @@ static int apply_inode(struct apply *w, const struct m_inode *m)
     if (err)
         return err == -ENOENT ? 0 : err;
     bool supersedes = w->supersedes, made = ((n.pend | n.sent) & FACET_CREATE) != 0;
-    /* a forgotten commit of our own has made it; what others had made may be made again by anybody
+    /* a forgotten commit of our own has made it; what was made before may be made again by anybody
      */
-    w->supersedes |= w->resync && made && NODE_DEVICE(m->node) == w->c->device;
+    w->supersedes |= w->resync && made && !n.again;
     if (made) /* or another device has made it again, after the server had lost it */
         err = created_after_all(w, &n);
     if (!err)

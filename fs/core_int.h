@@ -48,7 +48,7 @@ struct nrow {
     int64_t mtime, ctime, atime, since, changed;
     uint32_t type, mode, uid, gid, nlink, links, pend, sent, old, tries;
     int parked; /* -errno: refused; errno: let go since, not committed yet */
-    bool complete, xattrs_known, gone;
+    bool complete, xattrs_known, gone, again;
 };
 
 struct erow {
@@ -157,8 +157,8 @@ int ns_hold(struct core *c, uint64_t id, uint64_t *hold);
 int ns_set_planned(struct core *c, uint64_t id, uint64_t request);
 /* Of all: the tree may have forgotten what was planned and sent last. */
 int ns_set_unclean(struct core *c);
-/* Whether a commit of our own that is not in `sent` is one that the tree has forgotten, not one that
- * was given up. */
+/* Whether a commit of our own that is not in `sent` is one that the tree has forgotten, not one
+ * that was given up. */
 int ns_forgotten(struct core *c, uint64_t id, uint64_t request, bool *yes);
 /* The node can be changed: a member with the editor's role. 0, -EROFS, -EACCES */
 int ns_writable(struct core *c, uint64_t ns);

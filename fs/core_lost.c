@@ -268,6 +268,7 @@ static int make_again(struct lost *w, struct nrow *n)
     if (err || done)
         return err ? err : node_purge(w->c, n->id);
     n->pend |= FACET_CREATE;
+    n->again = true;
     n->content_rev = n->attr_rev = 0;
     node_gone_at(n, false, w->r->sjid);
     w->sum->bare += !n->xattrs_known; /* it had some, access lists among them maybe */

@@ -162,6 +162,7 @@ int rebase_fork(struct core *c, struct nrow *n, int64_t now, uint64_t *copy,
     k.since = k.changed = now;
     k.parked = 0;
     k.tries = 0;
+    k.again = false;
     k.xattrs_known = true; /* those that are known go with it; nobody can be asked for a copy's */
     err = node_put(c, &k);
     if (!err)
@@ -202,6 +203,7 @@ int core_fork(struct core *c, const struct core_who *who, uint64_t node,
         k.sent = k.old = 0;
         k.request = k.content_rev = k.attr_rev = k.src = k.src_at = 0;
         k.nlink = 0;
+        k.again = false;
         k.stored = extent_list_stored(extents);
         k.since = k.changed = k.ctime = who->now;
         k.parked = 0;
@@ -593,6 +595,7 @@ static int unsend_node(struct core *c, uint64_t id, int64_t since)
     }
     if (err)
         return err;
+    n.again |= (n.sent & FACET_CREATE) != 0; /* it may yet come there */
     n.pend |= n.sent;
     n.sent = 0;
     n.request = 0;

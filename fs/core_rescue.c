@@ -69,6 +69,7 @@ static int rescue_special(struct core *c, const struct nrow *n, int64_t now,
         return err;
     err = node_new_id(c, &k.id);
     k.nlink = k.old = 0;
+    k.again = false;
     k.parked = 0;
     if (!err)
         err = node_put(c, &k);

@@ -40,6 +40,7 @@ static int settle_node(struct core *c, const struct m_node_change *m, uint64_t r
     if ((n.sent & FACET_CONTENT) && !(n.pend & FACET_CONTENT) && n.src != n.id)
         n.src = n.src_at =
             0; /* a copy is whole at the server: what it was made of does not matter */
+    n.again = n.again && !(n.sent & FACET_CREATE);
     n.sent = 0;
     n.request = 0;
     n.tries = 0;

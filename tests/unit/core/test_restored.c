@@ -667,22 +667,22 @@ static void test_an_answer_where_was_settled_for_a_comparison(void **state)
     free(last);
 }
 
-/* What another device had made is to be sent again, with what was written here since; after an
- * unclean end, and a comparison with a journal that has forgotten who made it again, that is still
- * there. */
-static void test_written_since_in_what_others_make_again(void **state)
+/* What was made is to be sent again, with what was written here since; after an unclean end, and a
+ * comparison with a journal that has forgotten who made it again, that is still there. */
+static void written_since(struct device *maker, unsigned tag)
 {
-    struct m_extent e = {.len = 16, .block = {{0}}};
-    const struct extent_list l = {.v = &e, .n = 1};
     struct simvfs *disk = simvfs_new("before");
-    (void)state;
+    struct dump *known = calloc(1, sizeof *known); /* its content, too */
+    assert_non_null(known);
     begin();
-    uint64_t f = write_new(there, "new", 30);
-    device_commit(p, there);
+    uint64_t f = write_new(maker, "new", tag);
+    device_commit(p, maker);
     device_follow(p, here);
+    device_follow(p, there);
+    device_dump(p, there, known);
+    free(known);
     restore();
-    e.block.b[32] = 25;
-    assert_int_equal(DEVICE_DO(p, here, core_write(here->core, &here->who, f, 0, 16, &l, true)), 0);
+    put(here, f, 0, 16, 25);
     device_follow(p, here);
     simvfs_reset(disk, 1);
     simvfs_copy(disk, here->disk);
@@ -698,6 +698,13 @@ static void test_written_since_in_what_others_make_again(void **state)
     pair_end(p);
     simvfs_free(disk);
     free(last);
+}
+
+static void test_written_since_in_what_others_make_again(void **state)
+{
+    (void)state;
+    written_since(there, 30);
+    written_since(here, 20);
 }
 
 /* What was under way has met a journal that is lost since, and then comes where that was: what is
@@ -726,11 +733,11 @@ static void test_what_was_under_way_meets_what_is_lost(void **state)
 }
 
 /* A commit that the restored server did not know of is taken by it after all: what was written
- * since it was sent is newer than it, though an unclean end came between. */
-static void test_a_commit_that_comes_late(void **state)
+ * since it was sent is newer than it, though an unclean end came between, and its record may be
+ * forgotten. */
+static void comes_late(bool forgotten)
 {
     struct simvfs *disk = simvfs_new("before");
-    (void)state;
     begin();
     uint64_t f = write_new(here, "new", 20);
     assert_true(device_plan(p, here));
@@ -746,10 +753,12 @@ static void test_a_commit_that_comes_late(void **state)
     here->plan = late;
     here->planned = true;
     device_send_lost(p, here);
+    if (forgotten)
+        pair_forget(p);
     simvfs_reset(disk, 1);
     simvfs_copy(disk, here->disk);
     device_lose(p, here, disk);
-    struct dump *last = settled("late");
+    struct dump *last = settled(forgotten ? "late, forgotten" : "late");
     unsigned tags = 0;
     for (size_t i = 0; i < last->n; i++) {
         tags |= strstr(last->v[i].value, "=#20") ? 1 : 0;
@@ -759,6 +768,13 @@ static void test_a_commit_that_comes_late(void **state)
     pair_end(p);
     simvfs_free(disk);
     free(last);
+}
+
+static void test_a_commit_that_comes_late(void **state)
+{
+    (void)state;
+    comes_late(false);
+    comes_late(true);
 }
 
 /* What was under way is the next number in the new journal, though what was read here since is of

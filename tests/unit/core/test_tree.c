@@ -128,6 +128,9 @@ static void test_migrates(void **state)
         "INSERT INTO entry VALUES(10, 1, 1, x'62', 5, 1, 0, 0, 0, 1, 0, 0, 0, 0, 1)",
         "INSERT INTO ns(id, name, root, role, cursor, head) VALUES(3, x'61', 4, 2, 7, 7)",
         "INSERT INTO sent VALUES(77, 3, x'00', 0, 7)",
+        "INSERT INTO meta VALUES('request_limit', 4097)",
+        "INSERT INTO node VALUES(6, 1, 1, 420, 0, 0, 0, 0, 1, 1, 1, 0, 0, NULL, 0, 0, 0, 0, NULL, "
+        "1, 0, 0, 5, 0, 0, 0, 0, 0, 0, 1, 0, 0)",
         "PRAGMA user_version = 1",
     };
     sqlite3 *db;
@@ -169,6 +172,15 @@ static void test_migrates(void **state)
     assert_int_equal(tree_step(d->tree, s), 1);
     assert_int_equal(sqlite3_column_int(s, 0), 10);
     assert_int_equal(tree_step(d->tree, s), 0);
+    s = tree_stmt(d->tree, "SELECT planned, lost_from, lost_to,"
+                           " (SELECT group_concat(again) FROM (SELECT again FROM node ORDER BY id))"
+                           " FROM ns WHERE id = 3");
+    assert_int_equal(tree_step(d->tree, s), 1);
+    assert_int_equal(sqlite3_column_int(s, 0), 0);
+    assert_int_equal(sqlite3_column_int(s, 1), 0);
+    assert_int_equal(sqlite3_column_int(s, 2), 4097); /* whatever was planned may be forgotten */
+    assert_string_equal((const char *)sqlite3_column_text(s, 3), "0,1");
+    sqlite3_reset(s);
     s = tree_stmt(d->tree, "SELECT (SELECT other FROM ns WHERE id = 3), count(*) FROM mark");
     assert_int_equal(tree_step(d->tree, s), 1);
     assert_int_equal(sqlite3_column_type(s, 0), SQLITE_INTEGER);
