@@ -105,7 +105,7 @@ void ledger_again(struct ledger *l, uint32_t write, uint64_t node)
     w->node = node;
     w->times++;
     w->live = mask_of(0, w->len);
-    w->committed = w->promised = 0; /* not yet with what it is now */
+    w->committed = w->promised = w->renamed = 0; /* not yet with what it is now */
 }
 
 bool ledger_find(const struct ledger *l, const struct block_id *id, uint32_t *write)
@@ -157,16 +157,21 @@ void ledger_consume(struct ledger *l, const struct marks *m)
 
 void ledger_revive(struct ledger *l, const struct marks *m)
 {
-    for (size_t i = 0; i < m->n; i++)
+    for (size_t i = 0; i < m->n; i++) {
         l->w[m->v[i].write].live |= m->v[i].mask;
+        l->w[m->v[i].write].renamed |= m->v[i].mask;
+        l->w[m->v[i].write].promised &= ~m->v[i].mask; /* at the name that it had */
+    }
 }
 
 void ledger_committed(struct ledger *l, const struct m_extent *v, size_t n)
 {
     struct marks m = {0};
     marks_add(l, &m, v, n);
-    for (size_t i = 0; i < m.n; i++)
+    for (size_t i = 0; i < m.n; i++) {
         l->w[m.v[i].write].committed |= m.v[i].mask;
+        l->w[m.v[i].write].renamed &= ~m.v[i].mask;
+    }
     marks_free(&m);
     for (size_t i = 0; i < n; i++) {
         uint32_t w;
@@ -194,7 +199,7 @@ void ledger_power_lost(struct ledger *l, unsigned client, struct rng *r)
     for (uint32_t i = 0; i < l->n; i++) {
         struct written *w = &l->w[i];
         if (w->client == client) /* written once more: which of them was is not known */
-            w->live &= w->times ? 0 : w->committed | w->promised;
+            w->live &= w->times ? 0 : (w->committed & ~w->renamed) | w->promised;
         if (r && (w->cached & ~w->durable & bit) && rng_percent(r, 50))
             w->cached &= (uint8_t)~bit;
     }

@@ -61,6 +61,7 @@ struct ledger {
         uint64_t proof[SERVERS_MAX]; /* generation of that storage in which it was put last */
         uint64_t live;               /* bytes that must be found at the end */
         uint64_t promised;           /* bytes of which fsync=local has returned 0 */
+        uint64_t renamed;            /* bytes whose file got a name when it had none any more */
         uint64_t committed;          /* bytes that some record of the journal carried */
         uint64_t reachable;          /* bytes found by the last look at the server's tree */
         bool carried, referred;      /* the same of the block */
