@@ -203,9 +203,10 @@ static int compare_gone(struct core_resync *r, struct question *q, struct bytes 
 }
 
 /* ---- what to ask ----------------------------------------------------------------------------- */
-static const char sql_lists[] =
+static const char sql_lists[] = /* also of those that are gone: they may be back, and what was in
+                                   them is gone, too */
     "SELECT id FROM node WHERE ns = ?1 AND id > ?2 AND type = 2"
-    " AND (complete != 0 OR loaded_upto IS NOT NULL) AND ((pend | sent) & 1) = 0 AND gone = 0"
+    " AND (complete != 0 OR loaded_upto IS NOT NULL) AND ((pend | sent) & 1) = 0"
     " ORDER BY id LIMIT 1";
 static const char sql_names[] =
     "SELECT e.id FROM entry e LEFT JOIN node d ON d.id = e.parent WHERE e.ns = ?1 AND e.id > ?2"

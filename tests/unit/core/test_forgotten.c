@@ -589,6 +589,40 @@ static uint64_t comparison_steps(struct pair *p, unsigned names)
     return n;
 }
 
+/* A directory is removed by a commit of our own, while another device makes one in it and removes
+ * that, of which only the first was read: it is made once more, without what is gone from it. */
+static void test_removed_in_what_is_gone(void **state)
+{
+    struct pair *p = *state;
+    struct device *here = &p->d[HERE], *there = &p->d[THERE];
+    struct dump last;
+    uint64_t gone;
+    pair_begin(p, true);
+    uint64_t dir = make(p, here, pair_base(p, "d"), "made", NODE_DIR);
+    device_commit(p, here);
+    device_follow(p, there);
+    unlink_name(p, here, "d", "made", true);
+    assert_true(device_plan(p, here));
+    make(p, there, dir, "in it", NODE_DIR);
+    device_commit(p, there);
+    device_follow(p, here);
+    assert_int_equal(DO(there, core_unlink(there->core, &there->who, dir, bytes_str("in it"), true,
+                                           &gone, &there->need)),
+                     0);
+    device_commit(p, there);
+    pair_forget(p);
+    device_send(p, here);
+    device_follow(p, there);
+    p->meanwhile = true;
+    device_follow(p, here);
+    p->meanwhile = false;
+    assert_same(p, 0, &last);
+    assert_int_equal(here->resyncs, 1);
+    assert_non_null(dump_find(&last, "d/made"));
+    assert_null(dump_find(&last, "d/made/in it"));
+    pair_end(p);
+}
+
 /* A name costs the same however many there are. */
 static void test_a_comparison_costs_its_names(void **state)
 {
@@ -617,6 +651,7 @@ int main(void)
         T(test_what_was_removed_is_back),
         T(test_links_of_what_is_made_again),
         T(test_a_copy_that_others_changed),
+        T(test_removed_in_what_is_gone),
         T(test_a_comparison_costs_its_names),
     };
     simvfs_quick();
