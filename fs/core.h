@@ -290,11 +290,13 @@ int core_pending_nodes(struct core *c, uint64_t ns, uint64_t *out, size_t max, s
 
 /* ---- what is sent --------------------------------------------------------------------------- */
 /* What must become durable for fsync of node, besides blocks: nothing (0), a commit that is under
- * way
- * (`request` set), or a commit still to be planned. */
+ * way (`request` set), or a commit still to be planned. While another journal is compared with
+ * (core_journal_other) it is not known what is durable: a server that was put back has lost what it
+ * acknowledged, and it is sent again afterwards. */
 struct core_barrier {
     bool dirty;       /* there is something to plan */
     uint64_t request; /* unanswered commit that covers part of it, 0: none */
+    bool unsure;      /* to be asked again when the comparison has ended */
     int parked;       /* -errno when the node, or a new directory above it, is parked, else 0 */
 };
 int core_barrier(struct core *c, uint64_t node, struct core_barrier *out);

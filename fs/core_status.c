@@ -109,6 +109,7 @@ int core_barrier(struct core *c, uint64_t node, struct core_barrier *out)
     if (err || (n.nlink == 0 && ns.root != node))
         return err;
     out->dirty = n.pend != 0;
+    out->unsure = ns.other;
     if (n.sent)
         err = see_request(c, n.request, out);
     if (!err && ((n.pend | n.sent) & FACET_CREATE)) {

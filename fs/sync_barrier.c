@@ -59,7 +59,7 @@ static struct barrier *barrier_begin(struct sync *s, uint64_t node, bool local, 
     *err = core_barrier(s->fs->core, node, &cb);
     if (*err)
         return NULL;
-    if (cb.parked || (!cb.dirty && !cb.request)) {
+    if (cb.parked || (!cb.dirty && !cb.request && (local || !cb.unsure))) {
         *err = local ? 0 : cb.parked;
         if (!local || !cb.parked)
             return NULL;
@@ -265,13 +265,13 @@ static bool barrier_check(struct sync *s, struct barrier *b)
 {
     struct core_barrier cb;
     int err = core_barrier(s->fs->core, b->node, &cb);
-    if (err || cb.parked || (!cb.dirty && !cb.request)) {
+    if (err || cb.parked || (!cb.dirty && !cb.request && !cb.unsure)) {
         waiter_end(s, &b->w, err == -ESTALE ? 0 : err ? err : cb.parked);
         return false;
     }
     struct lane *l = &b->ns->lane;
     if (!cb.dirty) {
-        if (l->phase != LANE_IDLE && l->plan.request == cb.request) {
+        if (cb.request && l->phase != LANE_IDLE && l->plan.request == cb.request) {
             b->state = BARRIER_SENT;
             b->request = cb.request;
         } else {

@@ -277,6 +277,7 @@ static void apply(struct sync *s, struct sync_ns *ns)
     again(s, ns);
     ns->caught_up = true; /* of what the session knew */
     journal_moved(s, ns);
+    barriers_recheck(ns); /* what is lost there is pending again */
     pthread_cond_broadcast(&s->changed);
 }
 

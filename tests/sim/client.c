@@ -587,11 +587,23 @@ void client_turn(struct client *c, struct rng *r)
         lane_turn(c, &c->views[i], r);
 }
 
+/* An answer from before the server was put back: the client believes in it, whatever it had heard
+ * since. */
+static void commit_heard(struct client *c, const struct call *k)
+{
+    if (!c->s->server.restored || k->id > c->heard)
+        return;
+    c->strange |= 1u << server_ns(c->s, k->ns);
+    c->heard = c->next_call;
+}
+
 void client_answer(struct client *c, struct call *k, int status, struct bytes body, struct rng *r)
 {
     struct call done = *k;
     struct view *v = client_view(c, done.ns);
     k->kind = CALL_FREE;
+    if (done.kind == CALL_COMMIT)
+        commit_heard(c, &done);
     switch (done.kind) {
     case CALL_SESSION:
         if (status == 0)
@@ -600,7 +612,8 @@ void client_answer(struct client *c, struct call *k, int status, struct bytes bo
     case CALL_LIST:
         if (v)
             list_answer(c, v, &done, status, body);
-        if (v && c->core && !status && done.id > c->heard && !v->records.ans.other)
+        if (v && c->core && !status && done.id > c->heard && !v->records.ans.other &&
+            !v->records.ans.doubt)
             c->strange &= ~(1u << server_ns(c->s, v->ns));
         break;
     case CALL_REQUESTS:

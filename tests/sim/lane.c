@@ -403,7 +403,10 @@ static void fsync_done(struct client *c, struct fsync_wait *f)
 {
     struct ledger *l = &c->s->ledger;
     c->s->count.fsyncs++;
-    if (c->strange >> server_ns(c->s, f->ns) & 1) { /* what is lost it believes to be committed */
+    struct core_ns n;
+    bool compares = core_ns_get(c->core, f->ns, &n) == 0 && n.other;
+    if (!compares &&
+        c->strange >> server_ns(c->s, f->ns) & 1) { /* what is lost it believes to be committed */
         marks_free(&f->marks);
         f->used = false;
         return;
@@ -444,7 +447,7 @@ void fsync_turn(struct client *c)
         }
         if (!client_ok(c, err, "core_barrier"))
             return;
-        if (!b.dirty && !b.request)
+        if (!b.dirty && !b.request && !b.unsure)
             fsync_done(c, f);
     }
 }

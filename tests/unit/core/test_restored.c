@@ -838,13 +838,20 @@ static void test_nothing_is_sent_before(void **state)
 {
     (void)state;
     begin();
-    write_new(here, "new", 20);
+    uint64_t f = write_new(here, "new", 20);
     device_commit(p, here);
     restore();
+    struct core_barrier b;
+    assert_int_equal(core_barrier(here->core, f, &b), 0);
+    assert_false(b.dirty || b.request || b.unsure);
     assert_int_equal(core_journal_other(here->core, p->ns, 1), 0);
     write_new(here, "more", 21);
     assert_false(device_plan(p, here));
+    assert_int_equal(core_barrier(here->core, f, &b), 0);
+    assert_true(b.unsure); /* it is lost: nobody says that it is durable */
     struct dump *last = settled("a flag that stays");
+    assert_int_equal(core_barrier(here->core, f, &b), 0);
+    assert_false(b.dirty || b.request || b.unsure);
     assert_true(dump_find(last, "d/new") && dump_find(last, "d/more"));
     pair_end(p);
     free(last);

@@ -42,6 +42,45 @@ static void a_barrier_asks_puts_commits(void **state)
     assert_int_equal(err, 0);
 }
 
+/* A server that was put back has lost it, perhaps: after the comparison it is pending again, or is
+ * not. */
+static void what_is_compared_is_not_durable(void **state)
+{
+    (void)state;
+    struct result lost = {0}, kept = {0};
+    struct m_diff_ans none = {0};
+    int err = -1;
+    start();
+    node_add(100, "hello");
+    node_add(101, "there");
+    for (unsigned i = 0; i < 2; i++) {
+        nodes[i].dirty = false;
+        nodes[i].unsure = true;
+    }
+    barrier(100, &lost);
+    barrier(101, &kept);
+    pthread_mutex_lock(&fs.lock);
+    assert_int_equal(sync_barrier(fs.sync, 100, true, result_done, &lost, &err), 0);
+    pthread_mutex_unlock(&fs.lock);
+    assert_int_equal(err, 0); /* here it is */
+    settle();
+    time_passes(1000);
+    assert_false(CALLED(lost) || CALLED(kept));
+    pthread_mutex_lock(&fs.lock);
+    nodes[0].unsure = nodes[1].unsure = false;
+    nodes[0].dirty = true;
+    pthread_mutex_unlock(&fs.lock);
+    time_passes(1000);
+    answer(call_wait("diff"), &m_diff_ans_desc, &none);
+    struct fake_call *commit = call_wait("commit");
+    WAIT_FOR(CALLED(kept));
+    assert_int_equal(kept.err, 0);
+    assert_false(CALLED(lost));
+    answer_committed(commit, 1);
+    WAIT_FOR(CALLED(lost));
+    assert_int_equal(lost.err, 0);
+}
+
 static void a_present_block_is_not_put(void **state)
 {
     (void)state;
@@ -670,6 +709,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(a_barrier_asks_puts_commits),
+        T(what_is_compared_is_not_durable),
         T(a_present_block_is_not_put),
         T(missing_is_put_and_sent_under_the_same_number),
         T(a_lost_answer_is_asked_for_under_the_same_number),

@@ -638,6 +638,7 @@ void node_long(uint64_t node, const char *text, uint32_t len)
     nodes[nodes_n].id = id;
     nodes[nodes_n].len = len;
     nodes[nodes_n].dirty = true;
+    nodes[nodes_n].unsure = false;
     nodes[nodes_n].parked = nodes[nodes_n].held = nodes[nodes_n].conflict = false;
     nodes_n++;
     pthread_mutex_unlock(&fs.lock);

@@ -92,7 +92,7 @@ extern struct fake_node {
     uint64_t node, sent; /* sent: request */
     struct block_id id;
     uint32_t len;
-    bool dirty, conflict, parked, held;
+    bool dirty, unsure, conflict, parked, held;
 } nodes[NODES_MAX];
 extern bool nodes_crowded; /* the first is all of one list of what is pending: there is no room for
                               others */

@@ -98,7 +98,7 @@ int core_end(struct core *c, bool keep)
 {
     (void)c;
     for (size_t i = 0; i < nodes_n && !keep; i++)
-        if (nodes[i].sent == next_request) {
+        if (nodes[i].sent && nodes[i].sent == next_request) {
             nodes[i].sent = 0;
             nodes[i].dirty = true;
         }
@@ -143,6 +143,7 @@ int core_barrier(struct core *c, uint64_t node, struct core_barrier *out)
     if (i == nodes_n)
         return -ESTALE;
     out->dirty = nodes[i].dirty;
+    out->unsure = nodes[i].unsure;
     out->request = nodes[i].sent;
     out->parked = nodes[i].parked ? -EROFS : 0;
     return 0;
