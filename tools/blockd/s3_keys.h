@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The names of objects in a bucket, below the place's prefix:
  *
- *   blocks/KKHEX/NS-LEN-UNIQUE  block KKHEX (kind byte and hash, hexadecimal) is there for
+ * - blocks/KKHEX/NS-LEN-UNIQUE: block KKHEX (kind byte and hash, hexadecimal) is there for
  * namespace NS (16 hexadecimal digits) and has LEN (8) logical bytes. UNIQUE (16) is drawn for each
  * put; older objects have none. One of a block's objects holds its stored bytes, the others, of
- * later namespaces, are empty doomed/UNIQUE               names of objects that are about to be
- * deleted (s3_doomed.h) corrupt/HEX-RANDOM          bytes that were found wrong incarnation random
- * name of the content, hexadecimal session                     random name of the last start of the
- * server that uses the bucket
+ * later namespaces, are empty
+ * - doomed/UNIQUE: names of objects that are about to be deleted (s3_doomed.h)
+ * - corrupt/HEX-RANDOM: bytes that were found wrong
+ * - incarnation: random name of the content, hexadecimal
+ * - session: random name of the last start of the server that uses the bucket
  *
  * So one PUT stores a block and that the namespace has it; and a listing tells all that an index
  * holds. A name is never used twice: a DELETE that the store carries out late, when it was given up
