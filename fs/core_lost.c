@@ -353,9 +353,22 @@ int lost_links(struct lost *w, const struct m_inode *m)
 }
 
 /* ---- xattrs ---------------------------------------------------------------------------------- */
+/* Not there: what was removed here, and not sent, need not be. */
+static int xattr_removed(struct core *c, const struct m_xattr *x)
+{
+    sqlite3_stmt *s = tree_stmt(c->t, "DELETE FROM xattr WHERE node = ?1 AND name = ?2"
+                                      " AND value IS NULL AND request = 0");
+    sqlite3_bind_int64(s, 1, (int64_t)x->node);
+    sqlite3_bind_blob64(s, 2, x->name.p, x->name.n, SQLITE_STATIC);
+    return tree_step(c->t, s);
+}
+
 int lost_xattr(struct lost *w, const struct m_xattr *x)
 {
     struct nrow n; /* goes with its node's times, as when it was set */
+    int err = x->removed ? xattr_removed(w->c, x) : 0;
+    if (err)
+        return err;
     sqlite3_stmt *s =
         x->removed
             ? tree_stmt(w->c->t, "UPDATE xattr SET rev = 0, pend = 1 WHERE node = ?1 AND name = ?2"
@@ -372,7 +385,7 @@ int lost_xattr(struct lost *w, const struct m_xattr *x)
         sqlite3_bind_zeroblob(s, 3, 0);
     if (!x->removed)
         sqlite3_bind_int64(s, 4, (int64_t)x->rev);
-    int err = tree_step(w->c->t, s);
+    err = tree_step(w->c->t, s);
     if (!err)
         err = node_get(w->c, x->node, &n);
     return err ? err == -ENOENT ? 0 : err : node_touch(w->c, &n, FACET_TIMES, w->now);

@@ -538,6 +538,28 @@ static void test_a_lost_removal_of_an_xattr(void **state)
     free(last);
 }
 
+/* It was set in the lost journal, and is removed since: there is nothing to be removed. */
+static void test_a_removal_of_an_xattr_that_is_lost(void **state)
+{
+    uint64_t f = pair_base(p, "d/f");
+    (void)state;
+    begin();
+    assert_int_equal(DEVICE_DO(p, here,
+                               core_setxattr(here->core, &here->who, f, bytes_str("user.a"),
+                                             bytes_str("v"), 0, &here->need)),
+                     0);
+    device_commit(p, here);
+    assert_int_equal(DEVICE_DO(p, here,
+                               core_setxattr(here->core, &here->who, f, bytes_str("user.a"),
+                                             bytes_of(NULL, 0), 0, &here->need)),
+                     0);
+    restore();
+    struct dump *last = settled("an xattr set and removed");
+    assert_null(strstr(dump_find(last, "d/f")->value, "user.a"));
+    pair_end(p);
+    free(last);
+}
+
 /* Who made it knows more of it than who sends it again first. */
 static void test_an_xattr_that_others_have_not_read(void **state)
 {
@@ -1001,6 +1023,7 @@ int main(void)
         cmocka_unit_test(test_under_way_in_what_others_make_again),
         cmocka_unit_test(test_a_ctime_that_is_lost),
         cmocka_unit_test(test_a_lost_removal_of_an_xattr),
+        cmocka_unit_test(test_a_removal_of_an_xattr_that_is_lost),
         cmocka_unit_test(test_an_xattr_that_others_have_not_read),
         cmocka_unit_test(test_moved_into_what_nobody_knows),
         cmocka_unit_test(test_the_record_of_an_answer_is_lost),
