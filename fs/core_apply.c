@@ -174,6 +174,37 @@ static int forget_pending_content(struct core *c, struct nrow *n)
     return err ? err : drop_pending_content(c, n);
 }
 
+/* What a forgotten commit of our own carried is newer than what is pending there. It need not have
+ * carried all: a file may have more pending than one commit takes. */
+static int supersede_content(struct core *c, struct nrow *n, const struct m_inode *m,
+                             const struct m_content *k)
+{
+    cleanup_spans struct spans left = {0};
+    int err = 0;
+    for (int kind = SPAN_DIRTY; !err && kind <= SPAN_SENT; kind++) {
+        for (size_t i = 0; !err && k && i < k->ranges_n; i++)
+            err = span_clear(c, n->id, (enum span_kind)kind, k->ranges[i].off,
+                             k->ranges[i].off + k->ranges[i].len);
+        if (!err)
+            err = span_clear(c, n->id, (enum span_kind)kind, m->size, FILE_SIZE_MAX);
+        if (!err)
+            err = span_list(c, n->id, (enum span_kind)kind, 0, FILE_SIZE_MAX, &left);
+    }
+    return err || left.n ? err : drop_pending_content(c, n);
+}
+
+/* A commit that may not have had room for all of a new file: of such a file the record tells no
+ * ranges, but all that it is, so what is a hole there may not have been sent yet. */
+static bool part_of_new(struct apply *w, const struct m_inode *m, const struct m_content *k)
+{
+    size_t extents = 0;
+    for (size_t i = 0; i < w->r->contents_n; i++)
+        for (size_t g = 0; g < w->r->contents[i].ranges_n; g++)
+            extents += w->r->contents[i].ranges[g].extents_n + 1;
+    return k && k->ranges_n == 1 && k->ranges[0].off + k->ranges[0].len > m->size &&
+           extents + 1 >= w->c->bounds.extents;
+}
+
 /* The times of what was written went with the copy. */
 static int fork_times(struct nrow *n, const struct m_inode *m, int err)
 {
@@ -198,8 +229,11 @@ static int apply_content(struct apply *w, struct nrow *n, const struct m_inode *
         return err;
     if ((n->pend | n->sent) & FACET_CONTENT) {
         bool removed = n->nlink == 0; /* here, and with it what was written before */
-        if (removed || (w->supersedes && (n->old & FACET_CONTENT))) {
+        bool older = w->supersedes && (n->old & FACET_CONTENT) && !part_of_new(w, m, k);
+        if (removed || (older && w->resync)) {
             err = forget_pending_content(w->c, n);
+        } else if (older) {
+            err = supersede_content(w->c, n, m, k);
         } else {
             err = same_content(w, n, m, k, &same);
             if (!err && same)

@@ -410,6 +410,63 @@ static void test_a_forgotten_commit_wins_over_what_is_older(void **state)
     assert_clean(w);
 }
 
+/* A file had more pending than a commit takes: what the forgotten one did not carry is still to be
+ * sent. */
+static void test_a_forgotten_commit_of_a_part_leaves_the_rest(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    commit_all(w);
+    write_block(w, f, 0, 8, 1);
+    write_block(w, f, 16, 8, 2);
+    world_restart(w, END_KILL); /* as if this were all that power loss left */
+    world_session(w, w->head + 1, ROLE_EDITOR);
+    rec_begin(w);
+    rec_own(w, 4000);
+    rec_inode(w, f, NODE_REG, 1);
+    rec_content(w, 24, 0, 8, 0);
+    w->extents[0] = extent(0, 8, 3, 0);
+    w->ranges[0].extents = w->extents;
+    w->ranges[0].extents_n = 1;
+    apply(w);
+    assert_content(w, f, "0+8=3@0 16+8=2@0");
+    planned(w, f);
+    const struct m_node_change *n = sent_node(w, f);
+    assert_int_equal(n->ranges_n, 1);
+    assert_int_equal(n->ranges[0].off, 8); /* with the hole before it */
+    answer_committed(w);
+    commit_all(w);
+    assert_clean(w);
+}
+
+/* Of a new file the record tells all that it is: where it may be a part, what was to follow is
+ * another version. */
+static void test_a_forgotten_commit_of_a_part_of_a_new_file(void **state)
+{
+    struct world *w = *state;
+    w->bounds.extents = 2;
+    world_restart(w, END_CLEAN);
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    write_block(w, f, 0, 8, 1);
+    write_block(w, f, 8, 8, 2);
+    world_restart(w, END_KILL); /* as if this were all that power loss left */
+    world_session(w, w->head + 1, ROLE_EDITOR);
+    rec_begin(w);
+    rec_own(w, 4000);
+    rec_inode(w, f, NODE_REG, 1);
+    rec_content(w, 16, 0, FILE_SIZE_MAX, 0);
+    w->extents[0] = extent(0, 8, 1, 0);
+    w->ranges[0].extents = w->extents;
+    w->ranges[0].extents_n = 1;
+    rec_entry(w, ROOT, "f", f, NODE_REG);
+    apply(w);
+    assert_content(w, f, "0+8=1@0");
+    assert_non_null(effect(w, EFFECT_FORK));
+    assert_content(w, effect(w, EFFECT_FORK)->other, "0+8=1@0 8+8=2@0");
+    commit_all(w);
+    assert_clean(w);
+}
+
 /* A move onto another name, of which a forgotten commit says that nothing has it: what was moved
  * back before that commit is where it was, and no removal of it is sent. */
 static void test_a_forgotten_commit_wins_over_half_a_move(void **state)
@@ -934,6 +991,8 @@ int main(void)
         T(test_unclean_start_holds_back),
         T(test_numbers_are_not_used_twice),
         T(test_a_forgotten_commit_wins_over_what_is_older),
+        T(test_a_forgotten_commit_of_a_part_leaves_the_rest),
+        T(test_a_forgotten_commit_of_a_part_of_a_new_file),
         T(test_a_forgotten_commit_wins_over_half_a_move),
         T(test_a_forgotten_commit_does_not_win_over_what_is_newer),
         T(test_a_directory_that_a_forgotten_commit_took_away_is_gone),
