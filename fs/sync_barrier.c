@@ -312,6 +312,10 @@ static void barrier_upload(struct sync *s, struct barrier *b)
         b->state = BARRIER_READY;
         return;
     }
+    if (upload_over(s, b->ns, &b->set)) {
+        waiter_end(s, &b->w, -EDQUOT);
+        return;
+    }
     const struct upload *lost = upload_lost(s, b->ns, &b->set);
     if (lost) {
         char hex[BLOCK_HEX_LEN + 1];

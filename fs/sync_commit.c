@@ -417,6 +417,24 @@ static void lane_give_up(struct sync *s, struct sync_ns *ns, const struct block_
         lane_give_back(s, ns, &m, lost);
 }
 
+/* No block server takes as much without a commit: so much is above the quota. As the metadata
+ * server says it of a commit that it got: the largest files wait, the others go on. */
+static void lane_over(struct sync *s, struct sync_ns *ns)
+{
+    struct lane *l = &ns->lane;
+    struct arena cleanup_arena ar = {0};
+    struct m_changes m = {0};
+    struct m_commit_ans a = {.status = COMMIT_REFUSED};
+    const struct buf *b = &l->plan.changes;
+    if (msg_decode(&m_changes_desc, &m, b->p, b->n, MSG_STRICT, &ar, NULL) == 0)
+        a.rows = arena_alloc(&ar, (m.nodes_n + 1) * sizeof *a.rows);
+    for (size_t i = 0; i < m.nodes_n; i++)
+        if (m.nodes[i].ranges_n)
+            a.rows[a.rows_n++] = (struct m_row_ref){
+                .kind = ROW_NODE_CONTENT, .node = m.nodes[i].node, .reason = REFUSED_QUOTA};
+    answer_final(s, ns, &a);
+}
+
 static void lane_lost(struct sync *s, struct sync_ns *ns, const struct upload *u)
 {
     struct lane *l = &ns->lane;
@@ -449,6 +467,10 @@ static void lane_upload(struct sync *s, struct sync_ns *ns)
     bool ready = upload_ready(s, ns, &l->set, awaited ? UPLOAD_BARRIER : UPLOAD_BACKGROUND);
     if (l->early && !ready && s->clock() - l->early_at >= EARLY_MS) {
         lane_take_back(s, ns);
+        return;
+    }
+    if (!ready && upload_over(s, ns, &l->set)) {
+        lane_over(s, ns);
         return;
     }
     if (!ready) {
@@ -622,7 +644,8 @@ static void background_decide(struct sync *s, struct sync_ns *ns, struct core_pl
         l->op = op_new(s);
     struct upload_set set = {.ids = p->ids, .n = p->ids_n, .op = l->op};
     if (!upload_ready(s, ns, &set, UPLOAD_BACKGROUND) &&
-        (l->ahead_rounds < AHEAD_ROUNDS_MAX || ns->targets_n == 0)) {
+        (l->ahead_rounds < AHEAD_ROUNDS_MAX || ns->targets_n == 0) &&
+        !upload_over(s, ns, &l->ahead)) {
         core_end(s->fs->core, false);
         if (l->ahead_rounds++ == 0)
             trace_plan(s, p);
@@ -666,7 +689,7 @@ static void lane_background(struct sync *s, struct sync_ns *ns)
         l->ahead_rounds = 0;
     }
     if (l->ahead.n && !upload_ready(s, ns, &l->ahead, UPLOAD_BACKGROUND) &&
-        !upload_lost(s, ns, &l->ahead))
+        !upload_lost(s, ns, &l->ahead) && !upload_over(s, ns, &l->ahead))
         return;
     struct core_plan p;
     struct core_need need;

@@ -183,6 +183,7 @@ struct route {
     int64_t ask_after;                    /* a refused question is asked again then */
     struct backoff refused[ROUTE_USES];   /* what the server does not let this namespace do */
     char error[256];                      /* of the last refusal */
+    int64_t over_at;   /* the account has put too much there without a commit; 0: not so */
     uint64_t put_turn; /* s->turns when the newest put for a barrier was started */
 };
 
@@ -191,6 +192,7 @@ struct upload_set {
     struct m_block_ref *ids; /* malloc'd, owned */
     size_t n, pos;           /* those before pos are ready at all targets of generation gen */
     uint64_t gen, op;        /* op: who uploads them */
+    int64_t since;           /* first asked about; 0: not yet */
     bool ahead;              /* of a batch that is not planned yet: others may commit parts of it */
 };
 
@@ -588,6 +590,9 @@ void upload_copies(struct sync *s, const struct sync_ns *ns, size_t want, size_t
 void upload_receipt(struct sync *s, struct upload *u, struct bytes receipt);
 /* The block cannot be read from the outbox. */
 void upload_unreadable(struct sync *s, struct upload *u);
+/* Since the set was begun so many block servers refused more of what is not committed (ERR_QUOTA)
+ * that the rest does not do: the quota does not allow it. */
+bool upload_over(const struct sync *s, const struct sync_ns *ns, const struct upload_set *set);
 struct upload *upload_find(struct sync *s, struct route *r, const struct block_id *id);
 
 /* ---- sync_barrier.c ---- */

@@ -186,7 +186,7 @@ static void put_done(struct sync *s, struct sync_call *c)
         server_ok(s, c->server, c->res.seconds, b->bytes, 0);
         route_ok(r, ROUTE_WRITE);
         batch_answer(s, b, &m);
-    } else if (b->via) {
+    } else if (b->via && c->res.err != -EDQUOT) {
         relay_failed(s, b, &c->res);
         batch_requeue(b);
     } else {

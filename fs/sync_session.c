@@ -400,11 +400,14 @@ void server_failed(struct sync *s, struct sync_server *v, const struct rpc_resul
 void route_failed(struct sync *s, struct route *r, enum route_use use, const struct rpc_result *res)
 {
     struct backoff *b = &r->refused[use];
-    if (res->err != -EACCES && res->err != -EPERM) {
+    if (res->err != -EACCES && res->err != -EPERM && res->err != -EDQUOT) {
         server_failed(s, r->server, res);
         return;
     }
-    s->session_wanted = true; /* the capability may be too old, or the role another one */
+    if (res->err == -EDQUOT)
+        r->over_at = s->clock();
+    else
+        s->session_wanted = true; /* the capability may be too old, or the role another one */
     snprintf(r->error, sizeof r->error, "%.255s", res->message);
     if (!b->fails)
         log_about(s->fs->log, LOG_L_WARN, &(struct log_where){.ns = r->ns->id}, "%s: %s",
@@ -419,6 +422,8 @@ void route_ok(struct route *r, enum route_use use)
 {
     backoff_ok(&r->refused[use]);
     r->error[0] = 0;
+    if (use == ROUTE_WRITE)
+        r->over_at = 0;
 }
 
 bool route_refused(struct sync *s, const struct route *r, enum route_use use)

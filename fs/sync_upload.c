@@ -214,6 +214,8 @@ static bool block_known(struct sync *s, struct sync_ns *ns, const struct m_block
 bool upload_ready(struct sync *s, struct sync_ns *ns, struct upload_set *set,
                   enum upload_class class)
 {
+    if (!set->since)
+        set->since = s->clock();
     if (!set->n || ns_refused(ns))
         return true;
     if (choice_pending(s, ns, set) || !targets_update(s, ns))
@@ -234,6 +236,20 @@ bool upload_ready(struct sync *s, struct sync_ns *ns, struct upload_set *set,
             set->pos++;
     }
     return set->pos == set->n;
+}
+
+bool upload_over(const struct sync *s, const struct sync_ns *ns, const struct upload_set *set)
+{
+    size_t fit = 0, over = 0;
+    for (size_t i = 0; i < ns->routes_n; i++) {
+        const struct route *r = ns->routes[i];
+        bool full = r->over_at && set->since && r->over_at >= set->since;
+        if (!r->listed || r->leaving)
+            continue;
+        over += full;
+        fit += !full;
+    }
+    return over && fit < targets_wanted(s, ns);
 }
 
 static bool block_soon(struct sync *s, struct sync_ns *ns, const struct m_block_ref *ref,

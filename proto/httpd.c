@@ -62,6 +62,8 @@ const char *httpd_reason(unsigned status)
         return "Service Unavailable";
     case ERR_FULL:
         return "Insufficient Storage";
+    case ERR_QUOTA:
+        return "Quota Exceeded";
     case 405:
         return "Method Not Allowed";
     default:

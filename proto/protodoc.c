@@ -75,7 +75,7 @@ static void append_numbers(struct buf *out)
         N(ROW_XATTR),         N(ROW_NODE),           N(ERR_BAD_MESSAGE),  N(ERR_UNAUTHENTICATED),
         N(ERR_FORBIDDEN),     N(ERR_NOT_FOUND),      N(ERR_CONFLICT),     N(ERR_RESYNC),
         N(ERR_TOO_LARGE),     N(ERR_VERSION),        N(ERR_BUSY),         N(ERR_INTERNAL),
-        N(ERR_UNAVAILABLE),   N(ERR_FULL),
+        N(ERR_UNAVAILABLE),   N(ERR_FULL),           N(ERR_QUOTA),
     };
 #undef N
     buf_printf(out, "\n### Numbers\n\n| prefix | values |\n| --- | --- |\n");

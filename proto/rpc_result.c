@@ -44,6 +44,8 @@ static int errno_of_status(unsigned status)
         return -ESTALE;
     case ERR_FULL:
         return -ENOSPC;
+    case ERR_QUOTA:
+        return -EDQUOT;
     case ERR_BUSY:
         return -EBUSY;
     case ERR_UNAVAILABLE:

@@ -134,6 +134,7 @@ enum error_code {
     ERR_INTERNAL = 500,
     ERR_UNAVAILABLE = 503, /* draining, overloaded: try again */
     ERR_FULL = 507,
+    ERR_QUOTA = 509, /* an account has as much here as it may that was never committed */
 };
 
 #endif

@@ -70,7 +70,8 @@ block = dict(http, **{
     'blocks': one, 'bytes': exactly(5000), 'free_bytes': least(1 << 20),
     'put_bytes_total': least(305000), 'get_bytes_total': any_, 'corrupt_total': none, 'refused_total': none,
     'put_failed_total': none, 'unreadable_total': none, 'reread_total': none, 'distrusted': none,
-    'scrub_bytes_total': none, 'scrub_blocks_total': none, 'scrub_damaged_total': none, 'scrub_unreadable_total': none,
+    'uncommitted_blocks': any_, 'uncommitted_bytes': any_, 'uncommitted_refused_total': none,
+    'uncommitted_settled_total': any_, 'scrub_bytes_total': none, 'scrub_blocks_total': none, 'scrub_damaged_total': none, 'scrub_unreadable_total': none,
     'scrub_passes_total': one, 'scrub_last_pass_begin_seconds': lately, 'scrub_last_pass_end_seconds': lately,
     'scrub_progress_percent': exactly(100),
     'collected_rounds_total': some, 'collected_passes_total': any_, 'collected_compared_total': any_,
@@ -91,7 +92,7 @@ hq = dict(block, **{
 cloud = dict(block, **{
     'requests_total{method="offer"}': some, 'replication_reported_total': least(2),
 })
-asked = ('requests list lookup readdir node extents locate where backlog commit session beat replicas stored collect inventory '
+asked = ('requests list lookup readdir node extents locate where backlog commit session beat replicas stored recorded collect inventory '
          'login join command wait lock ca diff').split()
 meta = dict(http, **{'requests_total{method="%s"}' % m: any_ for m in asked})
 for m, n in (('beat', 4), ('join', 2), ('login', 2), ('session', 3), ('commit', 3), ('diff', 1), ('command', 1), ('wait', 1),

@@ -70,3 +70,10 @@ uint64_t access_peer(const struct access *x, struct bytes token)
     struct m_capability c;
     return keyring_check(x->keys, &c, token, &a) ? 0 : c.peer;
 }
+
+uint64_t access_account(const struct access *x, struct bytes token)
+{
+    struct arena a cleanup_arena = {0};
+    struct m_capability c;
+    return keyring_check(x->keys, &c, token, &a) ? 0 : c.account;
+}

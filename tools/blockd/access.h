@@ -23,6 +23,8 @@ unsigned access_check(const struct access *x, struct bytes token, uint64_t ns, u
                       int64_t mono, int64_t wall, char *why);
 /* A number for whoever a checked token was issued to, no two's; 0: it is not genuine. */
 uint64_t access_sender(const struct access *x, struct bytes token);
+/* The account of the device that a checked token was issued to; 0: there is none. */
+uint64_t access_account(const struct access *x, struct bytes token);
 /* The block server that a checked token was issued to, 0: a device. */
 uint64_t access_peer(const struct access *x, struct bytes token);
 #endif

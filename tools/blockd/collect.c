@@ -442,6 +442,26 @@ int collect_renew(struct collect *c)
     return r;
 }
 
+void collect_due(struct collect *c)
+{
+    if (!c)
+        return;
+    pthread_mutex_lock(&c->lock);
+    c->poked = true;
+    pthread_cond_signal(&c->wake);
+    pthread_mutex_unlock(&c->lock);
+}
+
+uint64_t collect_grace_ms(struct collect *c)
+{
+    if (!c)
+        return 0;
+    pthread_mutex_lock(&c->lock);
+    uint64_t ms = c->grace_ms;
+    pthread_mutex_unlock(&c->lock);
+    return ms;
+}
+
 void collect_compare(struct collect *c)
 {
     if (!c)

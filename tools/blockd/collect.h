@@ -35,6 +35,10 @@ void collect_heard(struct collect *c, bool something, uint64_t grace_ms);
 int collect_renew(struct collect *c);
 /* Somebody was sent here for the block, which is not here for the namespace. Any thread. */
 void collect_missing(struct collect *c, uint64_t ns, const struct block_id *id);
+/* Something was declared to be garbage: it is asked for at once. */
+void collect_due(struct collect *c);
+/* The grace time; 0: not heard yet. */
+uint64_t collect_grace_ms(struct collect *c);
 /* Compares all that is here with what is recorded, at once. */
 void collect_compare(struct collect *c);
 /* What was put before this generation is old enough to be garbage: a pass began with it the grace

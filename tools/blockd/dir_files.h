@@ -15,8 +15,9 @@
 
 #include "buf.h"
 
-#define DIR_FILE_NAME 112 /* "NNNNNNNN/HEX-RANDOM" and NUL fit, and an object's name (s3_keys.h)   \
-                           */
+#define DIR_FILE_NAME                                                                              \
+    112 /* "NNNNNNNN/HEX-RANDOM" and NUL fit, and an object's name (s3_keys.h)                     \
+         */
 
 struct dir_files;
 

@@ -68,6 +68,7 @@ struct program {
     struct tick *tick;
     struct check *check;
     struct scrub *scrub;
+    struct confirm *confirm;
     struct replicate *replicate;
 };
 
@@ -541,6 +542,15 @@ static int start_threads(struct program *p, char *err)
                                                             .arg = &p->service})))
         snprintf(err, 512, "cannot start scrubbing: %s", strerror(-r));
     p->service.scrub = p->scrub;
+    if (!r && (r = confirm_start(&p->confirm,
+                                 &(struct confirm_options){.identity = &p->identity,
+                                                           .storage = p->storage,
+                                                           .uncommitted = p->service.uncommitted,
+                                                           .collect = p->collect,
+                                                           .log = p->log})))
+        snprintf(err, 512, "cannot start the thread that asks what was committed: %s",
+                 strerror(-r));
+    p->service.confirm = p->confirm;
     if (!r && (r = check_start(p->check)))
         snprintf(err, 512, "cannot start the thread that checks: %s", strerror(-r));
     return r;
@@ -569,6 +579,7 @@ static int start(struct program *p, char *err)
                    .feed = p->feed,
                    .grace_ms = p->o.grace_s * 1000ll},
         .log = p->log,
+        .uncommitted = uncommitted_new(),
     };
     struct buf chain cleanup_buf = {0};
     make_chain(p, p->identity.cert_pem, &chain);
@@ -630,6 +641,8 @@ static int run(struct program *p, char *err)
     }
     httpd_free(p->httpd);
     check_stop(p->check);
+    confirm_stop(p->confirm);
+    uncommitted_free(p->service.uncommitted);
     scrub_stop(p->scrub);
     replicate_stop(p->replicate);
     beat_stop(p->beat);

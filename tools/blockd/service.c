@@ -6,6 +6,9 @@
  * the namespace read them. What is right goes to the storage in one batch, which answers when it is
  * durable; only then is a receipt signed.
  *
+ * What an account puts and nobody commits is bounded (uncommitted.h): a put that goes beyond that
+ * is refused before anything is stored.
+ *
  * get: each block is checked against its id before it leaves. A wrong one is set aside and is then
  * not found; the client fetches it from elsewhere. The metadata server is told, so that those who
  * have the bytes are asked for them again.
@@ -194,6 +197,65 @@ static void trace_put(struct service *s, const struct m_put_head *h, const struc
     free(ids);
 }
 
+/* A put of an account: its blocks that are not here for the namespace. */
+struct fresh {
+    struct uncommitted_party who;
+    struct uncommitted_block *v;
+    bool *stored;
+    size_t *item, n;
+};
+
+/* Answers itself and returns false where the account has put too much that it did not commit. */
+static bool admitted(struct service *s, struct httpd_req *q, const struct m_put_head *h,
+                     struct fresh *f)
+{
+    struct arena *a = httpd_arena(q);
+    struct storage_usage u;
+    char why[256];
+    *f = (struct fresh){.who = {access_account(&s->access, h->capability), h->ns}};
+    if (!s->uncommitted || !f->who.account || !h->items_n)
+        return true;
+    f->v = arena_alloc(a, h->items_n * sizeof *f->v);
+    f->item = arena_alloc(a, h->items_n * sizeof *f->item);
+    f->stored = arena_alloc(a, h->items_n * sizeof *f->stored);
+    struct block_id *ids = arena_alloc(a, h->items_n * sizeof *ids);
+    struct storage_info *info = arena_alloc(a, h->items_n * sizeof *info);
+    for (size_t i = 0; i < h->items_n; i++)
+        ids[i] = h->items[i].block;
+    if (s->storage->ops->have(s->storage, h->ns, ids, h->items_n, info)) {
+        httpd_reply_error(q, ERR_INTERNAL, "the storage cannot be read");
+        return false;
+    }
+    for (size_t i = 0; i < h->items_n; i++) {
+        if (info[i].there)
+            continue;
+        f->item[f->n] = i;
+        f->stored[f->n] = false;
+        f->v[f->n++] = (struct uncommitted_block){ids[i], h->items[i].stored_len};
+    }
+    s->storage->ops->usage(s->storage, &u);
+    int r = uncommitted_admit(s->uncommitted, f->who, f->v, f->n, u.free_bytes, why);
+    if (uncommitted_pressing(s->uncommitted))
+        confirm_look(s->confirm);
+    if (!r)
+        return true;
+    struct log_where where = {.ns = h->ns, .op = httpd_op(q)};
+    log_about(s->log, LOG_L_WARN, &where, "a put of account %llu is refused: %s",
+              (unsigned long long)f->who.account, why);
+    httpd_reply_error(q, ERR_QUOTA, "%s", why);
+    return false;
+}
+
+static void note_fresh(struct service *s, struct fresh *f, const struct m_put_ans *ans)
+{
+    if (!f->n)
+        return;
+    for (size_t i = 0; i < f->n; i++)
+        f->stored[i] = !ans->results[f->item[i]].error;
+    uncommitted_put(s->uncommitted, f->who, f->v, f->stored, f->n, mono_ms());
+    confirm_look(s->confirm);
+}
+
 /* Stores the items that are what they say, and fills the results of all. */
 static void put_items(struct service *s, struct arena *a, const struct m_put_head *h,
                       struct bytes raw, struct m_put_ans *ans)
@@ -265,10 +327,11 @@ static void relay(struct service *s, struct httpd_req *q, const struct m_put_hea
         httpd_reply(q, 200, &res.body);
     else
         httpd_reply_error(q,
-                          res.err == -EACCES  ? ERR_UNAUTHENTICATED
-                          : res.err == -EPERM ? ERR_FORBIDDEN
-                          : res.err == -EBUSY ? ERR_BUSY
-                                              : ERR_UNAVAILABLE,
+                          res.err == -EACCES   ? ERR_UNAUTHENTICATED
+                          : res.err == -EPERM  ? ERR_FORBIDDEN
+                          : res.err == -EBUSY  ? ERR_BUSY
+                          : res.err == -EDQUOT ? ERR_QUOTA
+                                               : ERR_UNAVAILABLE,
                           "not passed on to block server %llu: %s", (unsigned long long)h->relay,
                           res.message);
     buf_free(&res.body);
@@ -304,7 +367,11 @@ static void handle_put(void *ctx, struct httpd_req *q)
         .results = arena_alloc(a, (h.items_n + 1) * sizeof *ans.results),
         .results_n = h.items_n,
     };
+    struct fresh fresh;
+    if (!admitted(s, q, &h, &fresh))
+        return;
     put_items(s, a, &h, raw, &ans);
+    note_fresh(s, &fresh, &ans);
     uint64_t peer = access_peer(&s->access, h.capability);
     if (peer)
         note_arrived(s, peer, &h, &ans);
@@ -531,6 +598,7 @@ void service_metrics(void *ctx, struct buf *out)
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
         buf_printf(out, "# TYPE " NAME "_%s %s\n" NAME "_%s %llu\n", lines[i].name, lines[i].type,
                    lines[i].name, (unsigned long long)lines[i].value);
+    uncommitted_print(s->uncommitted, out);
     scrub_print(s->scrub, out);
     collect_print(s->collect, out);
     replicate_print(s->replicate, out);

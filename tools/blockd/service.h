@@ -6,6 +6,7 @@
 #include "access.h"
 #include "beat.h"
 #include "collect.h"
+#include "confirm.h"
 #include "httpd.h"
 #include "replicate.h"
 #include "scrub.h"
@@ -24,6 +25,8 @@ struct service {
     struct beat *beat;                   /* told of losses; NULL: nobody is */
     struct scrub *_Atomic scrub;         /* told what cannot be read; may be NULL */
     struct collect *collect;             /* told what is missing, for the metrics; may be NULL */
+    struct uncommitted *uncommitted;     /* NULL: what is not committed has no bound */
+    struct confirm *_Atomic confirm;     /* asks what is; may be NULL */
     struct replicate *_Atomic replicate; /* NULL: offers are refused */
     atomic_int relays;                   /* puts being passed on */
     atomic_uint_least64_t put_bytes, get_bytes, corrupt, unreadable, refused, put_failed;

@@ -223,6 +223,7 @@ READS(node)
 READS(extents)
 READS(locate)
 READS(backlog)
+READS(recorded)
 CHANGES(where) /* none: but it tells until when something is there */
 CHANGES(session)
 CHANGES(commit)
@@ -498,6 +499,7 @@ CALL(commit, CALL_FOR_DEVICE, .changes = true, .urgent = true, .body_max = 2 * M
 CALL(session, CALL_FOR_DEVICE, .changes = true, .body_max = SMALL_BODY, .answered = done_session)
 CALL(beat, CALL_FOR_SERVER, .changes = true, .body_max = SMALL_BODY)
 CALL(backlog, CALL_FOR_SERVER, .body_max = SMALL_BODY)
+CALL(recorded, CALL_FOR_SERVER, .body_max = SMALL_BODY)
 CALL(replicas, CALL_FOR_SERVER, .changes = true, .body_max = SMALL_BODY)
 CALL(stored, CALL_FOR_SERVER, .changes = true, .body_max = 1u << 20)
 CALL(collect, CALL_FOR_SERVER, .changes = true, .body_max = SMALL_BODY, .answered = done_collect)
@@ -563,6 +565,7 @@ ON_WORKER(extents)
 ON_WORKER(locate)
 ON_WORKER(where)
 ON_WORKER(backlog)
+ON_WORKER(recorded)
 ON_WRITER(commit)
 ON_WRITER(session)
 ON_WRITER(beat)
@@ -624,6 +627,7 @@ void service_routes(struct service *s)
     ROUTE(locate);
     ROUTE(where);
     ROUTE(backlog);
+    ROUTE(recorded);
     ROUTE(commit);
     ROUTE(session);
     ROUTE(beat);

@@ -13,6 +13,12 @@
  * In between it names blocks that a client was sent to it for (`locate`) and that are not there:
  * the range is empty then. What it says of itself counts, whoever asked it.
  *
+ * Of what clients put it asks soon which has been committed (`recorded`): the rest is bounded there
+ * until a comparison has it removed, since no quota counts it. Nothing is changed by that. Where
+ * somebody has come to that bound it names what he put a while ago (`given_up`), which is removed
+ * without waiting so long: should its commit come after all, the blocks are missing, and sent
+ * again.
+ *
  * Nothing is to be removed while a database that was put back is kept from it (restored.h).
  *
  * A pass that is part of a check that is to change nothing (audit.h) only counts and notes.
@@ -212,6 +218,8 @@ static int inventory(struct inventory *v)
     for (size_t k = 0; k < v->q->blocks_n && !r; k++)
         if (block_id_compare(&v->q->blocks[k].block, &v->a->upto) <= 0)
             r = compare_one(v, &v->q->blocks[k]);
+    for (size_t k = 0; k < v->q->given_up_n && !r && !v->q->look; k++)
+        r = compare_one(v, &v->q->given_up[k]);
     return r;
 }
 
@@ -239,4 +247,60 @@ int meta_inventory(struct meta *m, const struct meta_caller *who, const struct m
     if (r == -EAGAIN)
         return meta_fail(why, r, "inventory: the storage is not the one that was last reported");
     return r ? meta_store_fail(why, r, "cannot compare") : 0;
+}
+
+/* ---- recorded ------------------------------------------------------------------------------ */
+
+/* A namespace that is not assigned to the server is none to it. */
+static int tell_quota(struct inventory *v, uint64_t ns, struct m_recorded_ans *a)
+{
+    struct ns_row row;
+    for (size_t k = 0; k < a->quotas_n; k++)
+        if (a->quotas[k].ns == ns)
+            return 0;
+    int r = v->m->st->ops->ns_get(v->m->st, ns, &row, v->ar);
+    if (!r)
+        a->quotas[a->quotas_n++] = (struct m_ns_quota){ns, row.quota_bytes};
+    return r;
+}
+
+static int recorded(struct inventory *v, const struct m_recorded_req *q, struct m_recorded_ans *a)
+{
+    uint8_t *bits = arena_alloc(v->ar, q->blocks_n / 8 + 1);
+    int r = 0;
+    memset(bits, 0, q->blocks_n / 8 + 1);
+    a->recorded = bytes_of(bits, (q->blocks_n + 7) / 8);
+    a->quotas = arena_alloc(v->ar, (q->blocks_n + 1) * sizeof *a->quotas);
+    for (size_t k = 0; k < q->blocks_n && !r; k++) {
+        struct holder_row rows[CANDIDATES_MAX];
+        size_t n;
+        bool other = v->ns != q->blocks[k].ns;
+        r = is_assigned(v, q->blocks[k].ns);
+        if (!r && v->assigned && other)
+            r = tell_quota(v, v->ns, a);
+        if (r || !v->assigned)
+            continue;
+        r = v->m->st->ops->holders(v->m->st, v->ns, &q->blocks[k].block, rows, &n);
+        if (!r && is_recorded(v, rows, n))
+            bits[k / 8] |= (uint8_t)(1u << k % 8);
+    }
+    return r;
+}
+
+int meta_recorded(struct meta *m, const struct meta_caller *who, const struct m_recorded_req *q,
+                  struct m_recorded_ans *a, struct arena *ar, char *why)
+{
+    struct inventory v = {.m = m, .ar = ar};
+    memset(a, 0, sizeof *a);
+    if (!who->server)
+        return meta_fail(why, -EACCES, "recorded: only a block server asks that");
+    int r = meta_read_begin(m);
+    if (r)
+        return meta_store_fail(why, r, "cannot read");
+    r = m->st->ops->server_get(m->st, who->server, &v.s, ar);
+    if (!r)
+        r = recorded(&v, q, a);
+    if (r)
+        r = meta_store_fail(why, r, "cannot read");
+    return meta_read_end(m, r);
 }

@@ -131,6 +131,9 @@ int meta_stored(struct meta *m, const struct meta_caller *who, const struct m_st
 /* A block server compares what it has with what is recorded. */
 int meta_inventory(struct meta *m, const struct meta_caller *who, const struct m_inventory_req *q,
                    int64_t now_ms, struct m_inventory_ans *a, struct arena *ar, char *why);
+/* … or asks which of the blocks that were put there a commit has come for. */
+int meta_recorded(struct meta *m, const struct meta_caller *who, const struct m_recorded_req *q,
+                  struct m_recorded_ans *a, struct arena *ar, char *why);
 /* A block server asks what it is to remove, and tells what it has removed. */
 int meta_collect(struct meta *m, const struct meta_caller *who, const struct m_collect_req *q,
                  int64_t now_ms, struct m_collect_ans *a, struct arena *ar, char *why);

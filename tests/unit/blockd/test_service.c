@@ -26,6 +26,7 @@
 
 #define SERVER 3
 #define DEVICE 77
+#define ACCOUNT 7
 
 struct env {
     char *dir, *trace;
@@ -107,6 +108,7 @@ static struct bytes capability(struct env *e, struct arena *a, uint64_t ns, uint
     struct m_capability c = {.server = SERVER,
                              .ns = ns,
                              .device = DEVICE,
+                             .account = ACCOUNT,
                              .rights = rights,
                              .expiry_ms = (uint64_t)wall_ms() + 60000};
     struct buf b = {0};
@@ -680,15 +682,62 @@ static void test_restart_and_trace(void **state)
     arena_free(&a);
 }
 
+/* An account that has put as much as it may without a commit: nothing of another put is stored;
+ * what is here already is no more than it was. */
+static void test_never_committed(void **state)
+{
+    struct env *e = *state;
+    struct arena a = {0};
+    struct block_id id, small;
+    struct m_put_result r;
+    struct uncommitted_row row;
+    uint8_t *p = NULL;
+    struct bytes raw;
+    e->s.uncommitted = uncommitted_new();
+    unsigned n = 0;
+    int err = 0;
+    for (; !err; n += !err) {
+        free(p);
+        p = block_make(BLOCK_MAX, n, &id);
+        err = put_block(e, &a, 4, &id, p, BLOCK_MAX, &r);
+        uncommitted_quota(e->s.uncommitted, 4, 1);
+    }
+    assert_int_equal(err, -EDQUOT);
+    assert_int_equal(n, UNCOMMITTED_LEAST / BLOCK_MAX);
+    assert_int_equal(get_block(e, &a, 4, id, &raw), ERR_NOT_FOUND);
+    free(p);
+    p = block_make(BLOCK_MAX, 0, &id);
+    assert_int_equal(put_block(e, &a, 4, &id, p, BLOCK_MAX, &r), 0); /* here already */
+    uint8_t *q = block_make(100, 99, &small);
+    assert_int_equal(put_block(e, &a, 4, &small, q, 100, &r), -EDQUOT);
+    assert_int_equal(put_block(e, &a, 5, &small, q, 100, &r), 0); /* another namespace */
+    while (uncommitted_next(e->s.uncommitted, &row, 1))
+        uncommitted_settle(e->s.uncommitted, row.ns, &row.id);
+    assert_int_equal(put_block(e, &a, 4, &small, q, 100, &r), 0);
+    uncommitted_free(e->s.uncommitted);
+    free(p);
+    free(q);
+    arena_free(&a);
+}
+
 int main(void)
 {
 #define TEST(t) cmocka_unit_test_setup_teardown(t, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(test_put_get_have),      TEST(test_hash_mismatch), TEST(test_partial_batch),
-        TEST(test_another_namespace), TEST(test_link),          TEST(test_link_by_copying),
-        TEST(test_capabilities),      TEST(test_relay),         TEST(test_malformed),
-        TEST(test_get_in_parts),      TEST(test_corrupt_block), TEST(test_full_disk),
+        TEST(test_put_get_have),
+        TEST(test_hash_mismatch),
+        TEST(test_partial_batch),
+        TEST(test_another_namespace),
+        TEST(test_link),
+        TEST(test_link_by_copying),
+        TEST(test_capabilities),
+        TEST(test_relay),
+        TEST(test_malformed),
+        TEST(test_get_in_parts),
+        TEST(test_corrupt_block),
+        TEST(test_full_disk),
         TEST(test_restart_and_trace),
+        TEST(test_never_committed),
     };
     return cmocka_run_group_tests_name("service", tests, NULL, NULL);
 }

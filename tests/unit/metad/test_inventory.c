@@ -268,6 +268,62 @@ static void a_page_is_as_long_as_it_may_be(void **state)
     assert_true(most < 300 && pages < 8); /* in one page it would be some 400 */
 }
 
+/* Which of what clients put a commit has come for, and the quotas: of its own namespaces only. */
+static void what_was_committed_is_told(void **state)
+{
+    struct world *w = *state;
+    struct block_id b = world_block(w), never = world_block(w);
+    struct m_named v[12];
+    expect_committed(world_commit_with(w, &b, "a", HQ, 5));
+    world_command(w, &world_admin, 0, "admin quota alice --bytes 1000");
+    for (size_t k = 0; k < 12; k++)
+        v[k] = (struct m_named){.ns = w->alice.ns, .block = k % 3 ? never : b};
+    v[9].ns = w->bob.ns;
+    v[11].ns = 12345; /* there is none such */
+    struct m_recorded_req q = {.blocks = v, .blocks_n = 12};
+    struct m_recorded_ans a;
+    assert_int_equal(meta_recorded(w->m, &w->server_who[HQ], &q, &a, &w->ar, w->why), 0);
+    assert_int_equal(a.recorded.n, 2);
+    assert_int_equal(a.recorded.p[0] | a.recorded.p[1] << 8, 1 | 8 | 64);
+    bool told = false;
+    for (size_t k = 0; k < a.quotas_n; k++) {
+        assert_int_not_equal(a.quotas[k].ns, 12345);
+        told |= a.quotas[k].ns == w->alice.ns && a.quotas[k].bytes == 1000;
+    }
+    assert_true(told);
+    assert_int_equal(meta_recorded(w->m, &w->server_who[CLOUD], &q, &a, &w->ar, w->why), 0);
+    assert_int_equal(a.recorded.p[0] | a.recorded.p[1], 0); /* it is not there yet */
+    assert_int_equal(meta_recorded(w->m, &w->server_who[ATTIC], &q, &a, &w->ar, w->why), 0);
+    assert_int_equal(a.recorded.p[0] | a.recorded.p[1], 0);
+    assert_int_equal(a.quotas_n, 0); /* nor is anything assigned to that one */
+    assert_int_equal(meta_recorded(w->m, &world_admin, &q, &a, &w->ar, w->why), -EACCES);
+}
+
+/* What is in the way of who put it goes before its time, a commit that came is none. */
+static void what_was_given_up_goes(void **state)
+{
+    struct world *w = *state;
+    struct block_id b = world_block(w), never = world_block(w);
+    struct m_held v[] = {held(w, &never, 5), held(w, &b, 5)};
+    expect_committed(world_commit_with(w, &b, "a", HQ, 5));
+    struct m_inventory_req q = {.incarnation = bytes_of(w->incarnation[HQ], 16),
+                                .generation = 9,
+                                .before = 9,
+                                .look = true,
+                                .given_up = v,
+                                .given_up_n = 2};
+    struct m_inventory_ans a;
+    assert_int_equal(meta_inventory(w->m, &w->server_who[HQ], &q, w->now, &a, &w->ar, w->why), 0);
+    assert_int_equal(to_remove(w, HQ, 9), 0);
+    q.look = false;
+    assert_int_equal(meta_inventory(w->m, &w->server_who[HQ], &q, w->now, &a, &w->ar, w->why), 0);
+    assert_int_equal(a.unneeded, 1);
+    assert_int_equal(to_remove(w, HQ, 10), 1);
+    assert_int_equal(world_holders(w, &b), 1);
+    assert_int_equal(world_commit_with(w, &never, "late", HQ, 8).status, COMMIT_MISSING);
+    expect_committed(world_commit_with(w, &never, "late", HQ, 10));
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, world_setup, world_teardown)
@@ -276,7 +332,8 @@ int main(void)
         TEST(what_is_not_there_is_lost),      TEST(a_page_says_nothing_of_others),
         TEST(what_nobody_refers_to_goes),     TEST(unless_it_is_committed_after_all),
         TEST(what_was_left_behind_goes),      TEST(what_is_missed_is_lost),
-        TEST(a_page_is_as_long_as_it_may_be),
+        TEST(a_page_is_as_long_as_it_may_be), TEST(what_was_committed_is_told),
+        TEST(what_was_given_up_goes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
