@@ -290,7 +290,7 @@ void *httpd_worker_main(void *arg)
         }
         struct httpd_req *q = STAILQ_FIRST(&h->work);
         STAILQ_REMOVE_HEAD(&h->work, queued);
-        h->work_n--;
+        httpd_party_dequeue(q);
         pthread_mutex_unlock(&h->lock);
         run_handler(q);
         pthread_mutex_lock(&h->lock);
@@ -304,13 +304,16 @@ void httpd_to_worker(struct httpd_req *q, httpd_handler fn)
     struct httpd *h = q->h;
     q->fn = fn;
     pthread_mutex_lock(&h->lock);
-    bool full = h->work_n >= HTTPD_QUEUE_MAX;
-    if (!full) {
+    bool full = h->work_n >= HTTPD_QUEUE_MAX, taken = !full && httpd_party_queue(q);
+    if (taken) {
         STAILQ_INSERT_TAIL(&h->work, q, queued);
-        h->work_n++;
         pthread_cond_signal(&h->work_there);
     }
     pthread_mutex_unlock(&h->lock);
+    if (!full && !taken) {
+        h->greedy++;
+        httpd_reply_error(q, ERR_UNAVAILABLE, HTTPD_GREEDY);
+    }
     if (full) {
         h->refused_full++;
         httpd_reply_error(q, ERR_UNAVAILABLE, "the server is overloaded; try again");

@@ -8,6 +8,10 @@
  * taken, who holds more than his share is told to come again, also in the middle of a request. The
  * other half is for those who do not.
  *
+ * So with the requests that wait for a worker: once half of the queue is taken, who has more than
+ * his share in it is told to come again, and so is whoever is not known yet, where the program
+ * finds out who its senders are.
+ *
  * Likewise with connections, which cost their owner nothing while they rest: once all are taken, a
  * newcomer gets the place of one that rests, of whoever has more than his share.
  */
@@ -86,6 +90,26 @@ static bool over(const struct httpd *h, const struct party *p, size_t n)
 bool httpd_party_greedy(const struct conn *c, size_t n)
 {
     return over(c->h, c->party, n);
+}
+
+bool httpd_party_queue(struct httpd_req *q)
+{
+    struct httpd *h = q->h;
+    struct party *p = q->party;
+    bool half = h->work_n >= HTTPD_QUEUE_MAX / 2;
+    if (half && (p ? p->queued >= HTTPD_QUEUE_MAX / HTTPD_PARTY_SHARE : h->o.vouch != NULL))
+        return false;
+    if (p)
+        p->queued++;
+    h->work_n++;
+    return true;
+}
+
+void httpd_party_dequeue(struct httpd_req *q)
+{
+    if (q->party)
+        q->party->queued--;
+    q->h->work_n--;
 }
 
 struct conn *httpd_party_excess(struct httpd *h)

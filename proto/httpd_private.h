@@ -26,8 +26,8 @@
     8 /* strangers hold 1/8 of memory_max, and an address 1/8 of                                   \
          the connections once half of them are taken */
 #define HTTPD_PARTY_SHARE                                                                          \
-    8 /* who is known holds 1/8 of memory_max, once half of it is taken, and of the connections,   \
-         once all are */
+    8 /* who is known holds 1/8 of memory_max and of the queue, once half of it is taken, and of   \
+         the connections, once all are */
 #define HTTPD_PARTY_BUCKETS 256
 #define HTTPD_GREEDY "too much of this client is under way here; try again"
 #define HTTPD_STRANGER_SECONDS 60 /* for a stranger's request; others' rate counts then */
@@ -57,7 +57,8 @@ struct party {
     uint64_t who;
     uint64_t held; /* of httpd.held, by all his connections and requests */
     size_t conns;
-    size_t refs; /* of those, and of his requests */
+    size_t refs;   /* of those, and of his requests */
+    size_t queued; /* requests in httpd.work; under its lock */
     LIST_ENTRY(party) link;
 };
 
@@ -251,6 +252,10 @@ bool httpd_party_greedy(const struct conn *c, size_t n);
 /* A connection of one who has more than his share, to be turned away; NULL: there is none, or room.
  */
 struct conn *httpd_party_excess(struct httpd *h);
+/* Whether the request has its place in the queue of work; it has it then until httpd_party_dequeue.
+ * Both [lock]. */
+bool httpd_party_queue(struct httpd_req *q);
+void httpd_party_dequeue(struct httpd_req *q);
 /* The connection to be ended where all are taken: of whoever has most, and more than his share, the
  * one that has rested longest; NULL: there is none. */
 struct conn *httpd_party_crowd(struct httpd *h);

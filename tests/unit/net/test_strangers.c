@@ -454,6 +454,71 @@ static void test_greedy_chunked(void **state)
     free(data);
 }
 
+static void stall_as(int fd, const char *who)
+{
+    char text[256];
+    snprintf(text, sizeof text,
+             "POST /v1/stall HTTP/1.1\r\nSteadfs-Version: 1\r\nAuthorization: Bearer %s\r\n"
+             "Content-Length: 1\r\n\r\nx",
+             who);
+    say(fd, text);
+}
+
+static void expect_status(int fd, const char *status)
+{
+    char out[1024];
+    struct timeval tv = {.tv_sec = 20};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
+    assert_true(recv(fd, out, sizeof out, 0) > 12);
+    assert_int_equal(strncmp(out + 9, status, 3), 0);
+}
+
+/* One who is known cannot fill the queue of work: the half of it is for those who have less than
+ * their share there, and for nobody who is not known. */
+static void test_greedy_queue(void **state)
+{
+    (void)state;
+    enum { MANY = HTTPD_QUEUE_MAX + 40, TAKEN = 1 + HTTPD_QUEUE_MAX / 2 };
+    struct server *s = guarded(false, (struct httpd_options){.workers = 1});
+    static int fds[MANY];
+    int modest[HTTPD_QUEUE_MAX / HTTPD_PARTY_SHARE + 1];
+    enum { MODEST = sizeof modest / sizeof *modest };
+    for (int i = 0; i < MANY + MODEST; i++) {
+        int *fd = i < MANY ? &fds[i] : &modest[i - MANY];
+        *fd = dial(s);
+        served_as(*fd, i < MANY ? "greedy" : "modest");
+    }
+    int stranger = dial(s);
+    for (int i = 0; i < MANY; i++)
+        stall_as(fds[i], "greedy");
+    await_metric(s, "test_greedy_total", MANY - TAKEN);
+    for (int i = 0; i < MODEST; i++)
+        stall_as(modest[i], "modest");
+    await_metric(s, "test_greedy_total", MANY - TAKEN + 1); /* he has his share, too */
+    stall_as(stranger, "modest");
+    expect_status(stranger, "503");
+    s->go_on = true;
+    int served = 0;
+    for (int i = 0; i < MODEST; i++) {
+        char out[1024];
+        assert_true(recv(modest[i], out, sizeof out, 0) > 12);
+        served += !strncmp(out + 9, "200", 3);
+        close(modest[i]);
+    }
+    assert_int_equal(served, MODEST - 1);
+    for (int i = 0; i < MANY; i++) {
+        char out[1024];
+        assert_true(recv(fds[i], out, sizeof out, 0) > 12);
+    }
+    stall_as(fds[0], "greedy"); /* when what he had there is done, he is as welcome as anybody */
+    expect_status(fds[0], "200");
+    assert_true(metric(s, "test_overloaded_total") == 0);
+    for (int i = 0; i < MANY; i++)
+        close(fds[i]);
+    close(stranger);
+    server_free(s, 1000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -468,6 +533,7 @@ int main(void)
         cmocka_unit_test(test_greedy),
         cmocka_unit_test(test_greedy_waiting),
         cmocka_unit_test(test_greedy_chunked),
+        cmocka_unit_test(test_greedy_queue),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
