@@ -56,6 +56,10 @@ exits 3 "not in a steadfs mount" "$steadfs" sync /
 exits 3 "not in a steadfs mount" "$steadfs" status /
 exits 3 "not the mount point" "$steadfs" unmount /
 exits 2 "no invitation" "$steadfs" login alice@host
+exits 2 "no invitation" "$steadfs" login - <<<"alice@host"
+exits 2 "invitation" "$steadfs" login
+exits 2 "invitation" "$steadfs" login --token-file "$work/token" alice@host
+exits 1 "cannot read an invitation from" "$steadfs" login --token-file "$work/none-such"
 exits 2 "not a number" "$steadfs" sync --timeout soon
 exits 2 "unknown option" "$steadfs" status --xml
 exits 4 "refused|reach" "$steadfs" login "alice@127.0.0.1:1/token#$(printf '0%.0s' {1..64})" --state "$work/none"
@@ -70,6 +74,10 @@ exits 5 "not trusted|certificate" "$steadfs" login "${invitation%#*}#$(printf '0
 exits 5 "unknown|used" "$steadfs" login "${invitation/\/*#/\/wrong#}" --state "$work/state"
 [ ! -e "$work/state" ] || fail "a login that failed left its directory"
 must "$steadfs" login "$invitation" --state "$work/state" --device laptop
+lab steadfs admin admin account token alice >"$work/token" || fail "no invitation"
+must "$steadfs" login --token-file "$work/token" --state "$work/by-file"
+lab steadfs admin admin account token alice >"$work/token" || fail "no invitation"
+must "$steadfs" login - --state "$work/by-input" <"$work/token"
 same "mode of the identity" "$(stat -c %a "$work/state/identity")" 600
 same "mode of the state directory" "$(stat -c %a "$work/state")" 700
 grep -qx 'device_name=laptop' "$work/state/identity" || fail "device name"

@@ -11,6 +11,8 @@
 #include "httpd.h"
 #include "identity.h"
 #include "offline.h"
+#include "place.h"
+#include "secretline.h"
 #include "service.h"
 #include "storage_open.h"
 #include "units.h"
@@ -36,19 +38,14 @@
 #define CONNECTIONS_MAX 16384   /* fits a limit of 20000 open files */
 
 struct options {
-    const char *data, *listen, *meta, *token, *ca_fingerprint, *ca_file, *url, *log, *trace;
+    const char *data, *listen, *meta, *token_file, *ca_fingerprint, *ca_file, *url, *log, *trace;
     enum log_level level;
     struct storage_options storage;
     unsigned drain_s, scrub_interval_s, grace_s;
     uint64_t rate, scrub_rate;
     struct rate_plan replicate_rate;
-    bool list, reindex, drop_unclaimed;
-};
-
-/* Where to listen, in pieces. */
-struct place {
-    char host[256];
-    uint16_t port;
+    bool list, reindex, drop_unclaimed, join; /* join: the token comes from standard input */
+    char token[SECRETLINE_MAX];
 };
 
 struct program {
@@ -96,7 +93,10 @@ static const char help[] =
     "\n"
     "First start only (kept in DIR):\n"
     "  --meta URL            the metadata server, https://HOST:PORT\n"
-    "  --join TOKEN          one-time token, from `steadfs admin server add PREMISES`\n"
+    "  --join -              read the one-time token that `steadfs admin server add PREMISES`\n"
+    "                        printed from standard input; or\n"
+    "  --token-file FILE     from a file; or\n"
+    "  --join TOKEN          as an argument, which others on this machine see until it is read\n"
     "  --ca-fingerprint HEX  SHA-256 of the installation's CA certificate; or\n"
     "  --ca FILE             that certificate, PEM\n"
     "\n"
@@ -138,6 +138,7 @@ enum {
     OPT_LISTEN,
     OPT_META,
     OPT_JOIN,
+    OPT_TOKEN_FILE,
     OPT_FINGERPRINT,
     OPT_CA,
     OPT_URL,
@@ -167,6 +168,7 @@ static const struct option long_options[] = {
     {"listen", required_argument, NULL, OPT_LISTEN},
     {"meta", required_argument, NULL, OPT_META},
     {"join", required_argument, NULL, OPT_JOIN},
+    {"token-file", required_argument, NULL, OPT_TOKEN_FILE},
     {"ca-fingerprint", required_argument, NULL, OPT_FINGERPRINT},
     {"ca", required_argument, NULL, OPT_CA},
     {"url", required_argument, NULL, OPT_URL},
@@ -200,6 +202,17 @@ static bool parse_drain(const char *text, unsigned *seconds)
     return end != text && !*end && v <= 3600;
 }
 
+/* Of an argument: kept, and taken out of what others see of this process. */
+static bool take_token(struct options *o, char *argument)
+{
+    o->join = !strcmp(argument, "-");
+    if (o->join)
+        return true;
+    int n = snprintf(o->token, sizeof o->token, "%s", argument);
+    secretline_hide(argument);
+    return n > 0 && (size_t)n < sizeof o->token;
+}
+
 /* -1: go on; else the exit status. */
 static int parse_options(struct options *o, int argc, char **argv)
 {
@@ -207,7 +220,7 @@ static int parse_options(struct options *o, int argc, char **argv)
         [OPT_DATA] = &o->data,
         [OPT_LISTEN] = &o->listen,
         [OPT_META] = &o->meta,
-        [OPT_JOIN] = &o->token,
+        [OPT_TOKEN_FILE] = &o->token_file,
         [OPT_FINGERPRINT] = &o->ca_fingerprint,
         [OPT_CA] = &o->ca_file,
         [OPT_URL] = &o->url,
@@ -242,6 +255,8 @@ static int parse_options(struct options *o, int argc, char **argv)
                    2;
         if (c == OPT_LIST)
             o->list = true;
+        else if (c == OPT_JOIN && !take_token(o, optarg))
+            return usage_error("--join takes a token, or - to read it from standard input");
         else if (c == OPT_REINDEX || c == OPT_DROP_UNCLAIMED)
             *(c == OPT_REINDEX ? &o->reindex : &o->drop_unclaimed) = true;
         else if (c == OPT_DRAIN && !parse_drain(optarg, &o->drain_s))
@@ -261,93 +276,21 @@ static int parse_options(struct options *o, int argc, char **argv)
             return usage_error(
                 "--replicate-rate takes bytes a second, like 500K or 20M,8-18=2M,22-6=any");
         else if (c != OPT_LOG_LEVEL && c != OPT_DRAIN && c != OPT_RATE && c != OPT_SCRUB_RATE &&
-                 c != OPT_SCRUB_INTERVAL && c != OPT_REPLICATE_RATE && c != OPT_GRACE)
+                 c != OPT_SCRUB_INTERVAL && c != OPT_REPLICATE_RATE && c != OPT_GRACE &&
+                 c != OPT_JOIN)
             *texts[c] = optarg;
     }
     if (optind < argc)
         return usage_error("unexpected argument");
     if (!o->data)
         return usage_error("--data is missing");
+    if (o->token_file && (o->token[0] || o->join))
+        return usage_error("--join and --token-file are two ways of the same");
+    o->token_file = o->join ? "-" : o->token_file;
     return -1;
 }
 
-/* "HOST:PORT", "[ADDR]:PORT" */
-static bool parse_place(const char *text, struct place *p)
-{
-    const char *colon = strrchr(text, ':');
-    char *end;
-    if (!colon || colon == text)
-        return false;
-    unsigned long port = strtoul(colon + 1, &end, 10);
-    size_t n = (size_t)(colon - text);
-    if (text[0] == '[' && text[n - 1] == ']') {
-        text++;
-        n -= 2;
-    }
-    if (end == colon + 1 || *end || port > 65535 || !n || n >= sizeof p->host)
-        return false;
-    memcpy(p->host, text, n);
-    p->host[n] = '\0';
-    p->port = (uint16_t)port;
-    return true;
-}
-
 /* ---- joining ------------------------------------------------------------------------------- */
-
-/* Whether the place can be bound now; port 0 becomes a free one. */
-static int try_place(struct place *p, char *err)
-{
-    char port[8];
-    snprintf(port, sizeof port, "%u", p->port);
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *ai = NULL;
-    int g = getaddrinfo(p->host, port, &hints, &ai), on = 1;
-    if (g) {
-        snprintf(err, 512, "cannot listen on %s: %s", p->host, gai_strerror(g));
-        return -EADDRNOTAVAIL;
-    }
-    struct sockaddr_storage ss;
-    socklen_t n = sizeof ss;
-    int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0), r = 0;
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
-        bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 || listen(fd, 1) < 0 ||
-        getsockname(fd, (struct sockaddr *)&ss, &n) < 0)
-        r = -errno;
-    freeaddrinfo(ai);
-    if (fd >= 0)
-        close(fd);
-    if (r)
-        snprintf(err, 512, "cannot listen on %s port %s: %s", p->host, port,
-                 r == -EADDRINUSE ? "the port is in use; is it already running?" : strerror(-r));
-    else
-        p->port = ntohs(ss.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&ss)->sin6_port
-                                                 : ((struct sockaddr_in *)&ss)->sin_port);
-    return r;
-}
-
-static void place_text(const struct place *p, const char *prefix, char out[300])
-{
-    bool v6 = strchr(p->host, ':') != NULL;
-    snprintf(out, 300, "%s%s%.255s%s:%u", prefix, v6 ? "[" : "", p->host, v6 ? "]" : "", p->port);
-}
-
-/* The host of a URL. */
-static bool url_host(const char *url, char out[256])
-{
-    struct place p;
-    const char *at = strstr(url, "://");
-    if (!at)
-        return false;
-    at += 3;
-    char copy[300];
-    snprintf(copy, sizeof copy, "%.*s", (int)strcspn(at, "/"), at);
-    bool has_port = copy[0] && copy[strlen(copy) - 1] != ']' && strrchr(copy, ':');
-    if (!has_port && strlen(copy) < sizeof copy - 5)
-        strcat(copy, ":443");
-    if (!parse_place(copy, &p))
-        return false;
-    snprintf(out, 256, "%s", p.host);
-    return true;
-}
 
 static char *copy_of(const char *s)
 {
@@ -376,18 +319,21 @@ static int join(struct program *p, char *err)
     struct buf ca cleanup_buf = {0};
     char host[256], listen_text[300];
     uint8_t incarnation[INCARNATION_LEN];
-    if (!o->meta || !o->token || !(o->ca_fingerprint || o->ca_file)) {
+    if (!o->meta || !(o->token[0] || o->token_file) || !(o->ca_fingerprint || o->ca_file)) {
         snprintf(err, 512,
-                 "%s has no identity yet: the first start needs --meta, --join and --ca or "
-                 "--ca-fingerprint",
+                 "%s has no identity yet: the first start needs --meta, --join or --token-file, "
+                 "and --ca or --ca-fingerprint",
                  o->data);
         return -EINVAL;
     }
-    if (!url_host(p->url, host)) {
+    if (!place_of_url(p->url, host)) {
         snprintf(err, 512, "%s is not a URL like https://HOST:PORT", p->url);
         return -EINVAL;
     }
     int r = o->ca_file ? read_ca(o->ca_file, &ca, err) : 0;
+    if (!r && o->token_file && (r = secretline_read(o->token_file, "token", o->token)))
+        snprintf(err, 512, "cannot read a token from %.300s: %s",
+                 o->join ? "standard input" : o->token_file, strerror(-r));
     if (r)
         return r;
     place_text(&p->place, "", listen_text);
@@ -421,11 +367,11 @@ static int settle_identity(struct program *p, char *err)
     const char *listen_text = p->o.listen ? p->o.listen
                               : p->joined ? p->identity.listen
                                           : LISTEN_DEFAULT;
-    if (!parse_place(listen_text, &p->place)) {
+    if (!place_parse(listen_text, &p->place)) {
         snprintf(err, 512, "--listen: %s is not ADDR:PORT", listen_text);
         return -EINVAL;
     }
-    if ((r = try_place(&p->place, err)))
+    if ((r = place_try(&p->place, err)))
         return r;
     const char *url = p->o.url ? p->o.url : p->identity.url;
     if (url)

@@ -20,6 +20,7 @@
 #include "identity.h"
 #include "invitation.h"
 #include "rpc.h"
+#include "secretline.h"
 
 #define CA_MAX 65536
 #define IDENTITY_MAX 65536
@@ -223,6 +224,25 @@ static int login(struct plan *p, const char *state)
     return status;
 }
 
+/* Of a file, of standard input ("-"), or of the argument, which ps shows no longer then. */
+static int take_invitation(struct plan *p, char *argument, bool is_file)
+{
+    char line[SECRETLINE_MAX];
+    int r = 0;
+    if (is_file || !strcmp(argument, "-"))
+        r = secretline_read(argument, "invitation", line);
+    else if (snprintf(line, sizeof line, "%s", argument) >= (int)sizeof line)
+        r = -EMSGSIZE;
+    else
+        secretline_hide(argument);
+    int bad = r ? 0 : invitation_parse(&p->inv, line);
+    explicit_bzero(line, sizeof line);
+    if (r)
+        return cli_fail(p->c, EXIT_FAILED, "cannot read an invitation from %s: %s",
+                        is_file ? argument : "standard input", strerror(-r));
+    return bad ? cli_usage(p->c, "this is no invitation (ACCOUNT@HOST:PORT/TOKEN#FINGERPRINT)") : 0;
+}
+
 static int run(const struct subcommand *self, int argc, char **argv)
 {
     static const struct option options[] = {
@@ -230,11 +250,13 @@ static int run(const struct subcommand *self, int argc, char **argv)
         {"device", required_argument, NULL, 'd'},
         {"device-name", required_argument, NULL, 'd'},
         {"renew", no_argument, NULL, 'r'},
+        {"token-file", required_argument, NULL, 't'},
         {"help", no_argument, NULL, 'h'},
         {0},
     };
     struct plan p = {.c = self};
     const char *state = NULL;
+    char *file = NULL;
     if (gethostname(p.device, sizeof p.device - 1) || !p.device[0])
         snprintf(p.device, sizeof p.device, "device");
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -245,17 +267,20 @@ static int run(const struct subcommand *self, int argc, char **argv)
                              argv[optind - 1]);
         if (o == 's')
             state = optarg;
+        if (o == 't')
+            file = optarg;
         p.renew |= o == 'r';
         if (o == 'd' && (strlen(optarg) > 64 || !*optarg || strchr(optarg, '\n')))
             return cli_usage(self, "a device name has 1 to 64 bytes");
         if (o == 'd')
             snprintf(p.device, sizeof p.device, "%s", optarg);
     }
-    if (argc - optind != 1)
-        return cli_usage(self, "one invitation is needed");
-    if (invitation_parse(&p.inv, argv[optind]))
-        return cli_usage(self, "this is no invitation (ACCOUNT@HOST:PORT/TOKEN#FINGERPRINT)");
-    int status = login(&p, state);
+    if (argc - optind != !file)
+        return cli_usage(self, "one invitation is needed, - to read it from standard input, or "
+                               "--token-file");
+    int status = take_invitation(&p, file ? file : argv[optind], file != NULL);
+    if (!status)
+        status = login(&p, state);
     invitation_free(&p.inv);
     return status;
 }
@@ -264,10 +289,13 @@ const struct subcommand cmd_login = {
     .name = "login",
     .summary = "enrol this machine with an invitation",
     .usage =
-        "INVITATION [--state DIR] [--device NAME] [--renew]\n"
+        "-|--token-file FILE|INVITATION [--state DIR] [--device NAME] [--renew]\n"
         "\n"
-        "INVITATION is ACCOUNT@HOST:PORT/TOKEN#FINGERPRINT, from your administrator; it works "
+        "An invitation is ACCOUNT@HOST:PORT/TOKEN#FINGERPRINT, from your administrator; it works "
         "once.\n"
+        "It is read from standard input (-) or the first line of FILE; as an argument others on "
+        "this\n"
+        "machine see it while the command starts.\n"
         "The identity is kept in DIR, default ${XDG_STATE_HOME:-~/.local/state}/steadfs/\n"
         "ACCOUNT@HOST:PORT. NAME (default: the host's) appears in the names of conflicted "
         "copies.\n"

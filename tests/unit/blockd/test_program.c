@@ -655,6 +655,60 @@ static void test_join_refused(void **state)
     free(other_key);
 }
 
+static bool shows(const struct env *e, const char *text)
+{
+    char path[64], line[8192];
+    snprintf(path, sizeof path, "/proc/%d/cmdline", (int)e->pid);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    size_t n = fread(line, 1, sizeof line - 1, f);
+    fclose(f);
+    assert_true(n > 10);
+    return memmem(line, n, text, strlen(text));
+}
+
+/* The token of a first start is in a file, which may be gone later; an argument is not seen long.
+ */
+static void test_token_file(void **state)
+{
+    struct env *e = *state;
+    char *file;
+    assert_true(asprintf(&file, "%s/token", e->dir) > 0);
+    const char *args[] = {"--listen", "127.0.0.1:0", "--meta", e->meta_url, "--token-file",
+                          file,       NULL,          NULL,     NULL,        NULL};
+    args[6] = "--ca-fingerprint";
+    args[7] = e->fingerprint;
+    assert_int_equal(run_program(e, args), 1);
+    expect_output(e, "cannot read a token");
+    assert_int_equal(durable_write(e->dir, "token", "bad\n", 4, 0600), 0);
+    assert_int_equal(run_program(e, args), 1);
+    expect_output(e, "not valid");
+    assert_int_equal(durable_write(e->dir, "token", TOKEN "\n", strlen(TOKEN) + 1, 0600), 0);
+    args[8] = "--join";
+    args[9] = NULL;
+    const char *both[] = {"--meta", e->meta_url, "--token-file", file, "--join", TOKEN, NULL};
+    assert_int_equal(run_program(e, both), 2);
+    expect_output(e, "two ways");
+    args[8] = NULL;
+    spawn_program(e, args);
+    await_beat(e, 0);
+    assert_true(shows(e, "--token-file"));
+    kill(e->pid, SIGTERM);
+    assert_int_equal(wait_program(e), 0);
+    assert_int_equal(unlink(file), 0);
+    spawn_program(e, args);
+    await_beat(e, 1);
+    free(file);
+}
+
+static void test_argument_is_hidden(void **state)
+{
+    struct env *e = *state;
+    first_start(e);
+    assert_true(shows(e, "--join"));
+    assert_false(shows(e, TOKEN));
+}
+
 static void test_usage(void **state)
 {
     struct env *e = *state;
@@ -706,6 +760,8 @@ int main(int argc, char **argv)
         TEST(test_comparisons_over_restarts),
         TEST(test_renewed),
         TEST(test_port_in_use),
+        TEST(test_token_file),
+        TEST(test_argument_is_hidden),
         TEST(test_join_refused),
         TEST(test_usage),
         TEST(test_damaged_identity),

@@ -75,7 +75,7 @@ _steadfs() {
             ;;
         where) [[ $cur != -* ]] || words="--copies --json --state --help" ;;
         sync) [[ $cur != -* ]] || words="--timeout --at --copies --help" ;;
-        login) [[ $cur != -* ]] || words="--state --device --renew --help" ;;
+        login) [[ $cur != -* ]] || words="--state --device --renew --token-file --help" ;;
         namespace)
             if [[ $cur == -* ]]; then
                 words="--state --json --help"
