@@ -319,6 +319,40 @@ static void a_refused_put_leaves_the_server_for_everything_else(void **state)
     assert_int_equal(calls_of("have"), 0); /* nor is it probed */
 }
 
+/* No block server takes more that is not committed: that is the quota's affair. The other one is
+ * asked first; then the fsync fails, and the file is set aside as if its commit had been refused.
+ */
+static void a_put_above_the_quota_is_refused_by_it(void **state)
+{
+    (void)state;
+    struct result r = {0};
+    start();
+    node_add(100, "hello");
+    barrier(100, &r);
+    answer_diff_missing(call_wait("diff"), 11);
+    answer_error(call_wait("put"), -EDQUOT);
+    answer_diff_missing(call_wait("diff"), 12);
+    struct fake_call *c = call_wait("put");
+    assert_string_equal(c->url, "http://cloud");
+    assert_false(CALLED(r));
+    answer_error(c, -EDQUOT);
+    WAIT_FOR(CALLED(r));
+    /* by itself, or because the file was set aside: this core says EROFS of all that was */
+    assert_true(r.err == -EDQUOT || (r.err == -EROFS && is_parked(0)));
+    assert_int_equal(calls_of("session"), 1); /* no capability mends that */
+    background_ok = true;
+    pthread_mutex_lock(&fs.lock);
+    sync_kick(fs.sync);
+    pthread_mutex_unlock(&fs.lock);
+    UNTIL (is_parked(0)) {
+        if ((c = call_open("diff")))
+            answer_diff_missing(c, 0);
+        if ((c = call_open("put")))
+            answer_error(c, -EDQUOT);
+    }
+    assert_int_equal(calls_of("commit"), 0);
+}
+
 static void without_a_block_server_it_is_sent_to_be_refused(void **state)
 {
     (void)state;
@@ -461,6 +495,7 @@ int main(void)
         T(what_is_left_says_why),
         T(a_refused_put_is_tried_again_after_a_pause),
         T(a_refused_put_leaves_the_server_for_everything_else),
+        T(a_put_above_the_quota_is_refused_by_it),
         T(without_a_block_server_it_is_sent_to_be_refused),
         T(with_too_few_block_servers_it_is_sent_to_be_refused),
         T(with_fewer_block_servers_than_copies_it_fails_at_once),
