@@ -11,9 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tally.sql.h"
 #include "tasks.sql.h"
 
-#define TASKS_VERSION 1
+#define TASKS_VERSION 2
 #define FILE_NAME "replication.db"
 
 enum {
@@ -35,16 +36,17 @@ static const char *const sql[STATEMENTS] = {
     [CURSOR] = "SELECT at FROM cursor WHERE ns = ?1",
     [SET_CURSOR] = "INSERT OR REPLACE INTO cursor (ns, at) VALUES (?1, ?2)",
     [ADD] = "INSERT OR IGNORE INTO task (ns, server, block) VALUES (?1, ?2, ?3)",
-    [FIRST] = "SELECT ns FROM task WHERE server = ?1 AND not_before <= ?2 ORDER BY id LIMIT 1",
+    [FIRST] = ("SELECT ns FROM task WHERE server = ?1 AND not_before <= ?2 "
+               "ORDER BY not_before, id LIMIT 1"),
     [DUE] = ("SELECT id, block FROM task WHERE server = ?1 AND not_before <= ?2 AND ns = ?3 "
-             "ORDER BY id LIMIT ?4"),
+             "ORDER BY not_before, id LIMIT ?4"),
     [NEXT] = "SELECT min(not_before) FROM task WHERE server = ?1",
     [DONE] = "DELETE FROM task WHERE id = ?1",
     [LATER] = "UPDATE task SET not_before = ?2 WHERE id = ?1",
     [FORGET] = "DELETE FROM task WHERE ns = ?1 AND server = ?2",
     [FORGET_NS] = "DELETE FROM task WHERE ns = ?1",
     [FORGET_CURSOR] = "DELETE FROM cursor WHERE ns = ?1",
-    [COUNT] = "SELECT ns, server, count(*) FROM task GROUP BY ns, server",
+    [COUNT] = "SELECT ns, server, n FROM tally",
 };
 
 struct tasks {
@@ -73,12 +75,14 @@ static int bring_up(sqlite3 *db)
         return v < 0 ? -EIO : -EPROTO;
     char set[64];
     snprintf(set, sizeof set, "PRAGMA user_version = %d", TASKS_VERSION);
-    int r = v ? 0 : dir_sql_exec(db, "BEGIN IMMEDIATE");
-    if (!v && !r)
+    int r = v < TASKS_VERSION ? dir_sql_exec(db, "BEGIN IMMEDIATE") : 0;
+    if (v < 1 && !r)
         r = dir_sql_exec(db, sql_tasks);
-    if (!v && !r)
+    if (v < 2 && !r)
+        r = dir_sql_exec(db, sql_tally);
+    if (v < TASKS_VERSION && !r)
         r = dir_sql_exec(db, set);
-    if (!v && !r)
+    if (v < TASKS_VERSION && !r)
         r = dir_sql_exec(db, "COMMIT");
     return r ? r : dir_sql_exec(db, "UPDATE task SET not_before = 0 WHERE not_before > 0");
 }
@@ -329,4 +333,9 @@ int tasks_count(struct tasks *t, void (*fn)(void *arg, uint64_t ns, uint64_t ser
     sqlite3_reset(st);
     pthread_mutex_unlock(&t->lock);
     return rc == SQLITE_DONE ? 0 : -EIO;
+}
+
+sqlite3 *tasks_sqlite(struct tasks *t)
+{
+    return t->db;
 }

@@ -34,7 +34,10 @@ int tasks_later(struct tasks *t, const struct task *v, size_t n, int64_t not_bef
 /* The server no longer takes part in the namespace (server 0: nobody does, the cursor goes, too).
  */
 int tasks_forget(struct tasks *t, uint64_t ns, uint64_t server);
-/* Calls fn for every namespace and server that has tasks. */
+/* Calls fn for every namespace and server that has tasks; as long as there are such pairs, however
+ * many tasks. */
 int tasks_count(struct tasks *t, void (*fn)(void *arg, uint64_t ns, uint64_t server, uint64_t n),
                 void *arg);
+/* Its database: for tests that count what a statement costs. */
+struct sqlite3 *tasks_sqlite(struct tasks *t);
 #endif

@@ -102,6 +102,94 @@ static void test_tasks(void **state)
     tempdir_remove(dir);
 }
 
+static int one_step(void *arg)
+{
+    ++*(unsigned *)arg;
+    return 0;
+}
+
+/* Steps of SQLite that looking at the log takes: how many there are, what is due, when more is. */
+static unsigned looking(struct tasks *t, uint64_t want)
+{
+    struct task due[8];
+    unsigned steps = 0;
+    size_t n;
+    int64_t next;
+    sqlite3_progress_handler(tasks_sqlite(t), 1, one_step, &steps);
+    assert_int_equal(tasks_n(t), want);
+    assert_int_equal(tasks_due(t, 2, 10, 8, due, &n, &next), 0);
+    assert_int_equal(n, 1);
+    assert_int_equal(tasks_due(t, 3, 10, 8, due, &n, &next), 0);
+    assert_int_equal(n, 0);
+    assert_int_equal(next, 500);
+    sqlite3_progress_handler(tasks_sqlite(t), 0, NULL, NULL);
+    return steps;
+}
+
+/* A backlog of thousands that wait costs as little to look at as one of some. */
+static void test_tasks_cost(void **state)
+{
+    (void)state;
+    enum { MANY = 5000 };
+    char *dir = tempdir_make();
+    struct tasks *t = open_tasks(dir);
+    struct task *v = calloc(MANY, sizeof *v), one = {.server = 2}, got[8];
+    unsigned few = 0;
+    size_t n;
+    int64_t next;
+    for (unsigned i = 0; i < MANY; i++) {
+        v[i].server = 2 + i % 2;
+        memcpy(v[i].block.b, &i, sizeof i);
+    }
+    for (size_t count = 10; count <= MANY; count *= 500) {
+        assert_int_equal(tasks_add(t, 1, bytes_of(NULL, 0), v, count, &n), 0);
+        for (uint64_t server = 2; server <= 3; server++)
+            while (!tasks_due(t, server, 0, 8, got, &n, &next) && n)
+                assert_int_equal(tasks_later(t, got, n, 500), 0);
+        memset(one.block.b, (int)(count % 251), sizeof one.block.b);
+        assert_int_equal(tasks_add(t, 9, bytes_of(NULL, 0), &one, 1, NULL), 0);
+        unsigned steps = looking(t, count + 1);
+        if (!few)
+            few = steps;
+        assert_true(steps <= few + 100);
+        assert_int_equal(tasks_forget(t, 9, 2), 0);
+        assert_int_equal(tasks_n(t), count);
+    }
+    assert_int_equal(tasks_forget(t, 1, 3), 0);
+    assert_int_equal(tasks_n(t), MANY / 2);
+    assert_int_equal(tasks_forget(t, 1, 0), 0);
+    assert_int_equal(tasks_n(t), 0);
+    tasks_close(t);
+    tempdir_remove(dir);
+    free(v);
+}
+
+/* A log of before has its tasks counted. */
+static void test_tasks_older(void **state)
+{
+    (void)state;
+    char *dir = tempdir_make();
+    struct tasks *t = open_tasks(dir);
+    struct task v[3] = {{.server = 2}, {.server = 2}, {.server = 5}};
+    v[1].block.b[1] = 1;
+    assert_int_equal(tasks_add(t, 4, bytes_str("there"), v, 3, NULL), 0);
+    assert_int_equal(
+        sqlite3_exec(tasks_sqlite(t),
+                     "DROP TRIGGER task_added; DROP TRIGGER task_gone;"
+                     "DROP TABLE tally; DROP INDEX task_due; DROP INDEX task_due_of_ns;"
+                     "CREATE INDEX task_of_server ON task (server, id);"
+                     "PRAGMA user_version = 1",
+                     NULL, NULL, NULL),
+        SQLITE_OK);
+    tasks_close(t);
+    t = open_tasks(dir);
+    assert_int_equal(tasks_n(t), 3);
+    assert_int_equal(tasks_forget(t, 4, 2), 0);
+    assert_int_equal(tasks_n(t), 1);
+    tasks_close(t);
+    tempdir_remove(dir);
+}
+
 static void test_tasks_damaged_or_newer(void **state)
 {
     (void)state;
@@ -491,6 +579,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tasks),
+        cmocka_unit_test(test_tasks_cost),
+        cmocka_unit_test(test_tasks_older),
         cmocka_unit_test(test_tasks_damaged_or_newer),
         cmocka_unit_test(test_rests),
         cmocka_unit_test(test_inbound),
