@@ -365,7 +365,7 @@ void bucket_end(struct bucket *b)
 
 struct s3_place bucket_place(const struct bucket *b, const char *prefix)
 {
-    struct s3_place p = {.bucket = copy_of(PATH_PREFIX + 1),
+    struct s3_place p = {.bucket = copy_of(&PATH_PREFIX[1]),
                          .region = copy_of("here"),
                          .prefix = copy_of(prefix),
                          .access_key = copy_of("AK"),
