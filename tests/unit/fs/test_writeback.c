@@ -9,15 +9,15 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <time.h>
 
 #include "writeback_int.h"
 
 #define NODE 7
 #define FILE_MAX (24u << 20)
+#define PATIENCE_S 60
 
 struct block {
     struct block_id id;
@@ -37,7 +37,8 @@ struct fake {
     size_t recuts, changes;
     size_t durable; /* puts */
     unsigned threads;
-    atomic_uint settled;
+    unsigned settled; /* how often it was called */
+    pthread_cond_t news;
     bool committed;
 };
 
@@ -115,7 +116,22 @@ static bool may_recut(void *ctx, uint64_t node)
 
 static void settled(void *ctx)
 {
-    ((struct fake *)ctx)->settled++;
+    struct fake *f = ctx;
+    pthread_mutex_lock(&f->lock);
+    f->settled++;
+    pthread_cond_broadcast(&f->news);
+    pthread_mutex_unlock(&f->lock);
+}
+
+/* Until `settled` has been called once more than `before`; the lock is given back meanwhile. */
+static void wait_settled(struct fake *f, unsigned before)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += PATIENCE_S;
+    while (f->settled == before)
+        if (pthread_cond_timedwait(&f->news, &f->lock, &until) != 0)
+            fail_msg("nobody is told that a job has ended");
 }
 
 static int64_t now(void *ctx)
@@ -128,6 +144,7 @@ static void begin(struct fake *f, unsigned threads, uint64_t max)
     *f = (struct fake){.now = 1000000000000, .threads = threads};
     pthread_mutex_init(&f->lock, NULL);
     pthread_mutex_init(&f->blocks_lock, NULL);
+    pthread_cond_init(&f->news, NULL);
     struct wb_options o = {.owner = {f, &f->lock, put, apply, load, may_recut, settled, now},
                            .max = max,
                            .threads = threads};
@@ -140,11 +157,8 @@ static void wait_flush(struct fake *f)
 {
     uint64_t ticket = 0;
     int rc;
-    while ((rc = wb_flush(f->wb, NODE, &ticket)) == WB_WAIT) {
-        pthread_mutex_unlock(&f->lock);
-        usleep(200);
-        pthread_mutex_lock(&f->lock);
-    }
+    while ((rc = wb_flush(f->wb, NODE, &ticket)) == WB_WAIT)
+        wait_settled(f, f->settled);
     assert_int_equal(rc, 0);
 }
 
@@ -164,9 +178,8 @@ static void write_at(struct fake *f, uint64_t off, const void *p, size_t len)
     while ((rc = wb_write(f->wb, NODE, f->size, 0, off, p, len)) == WB_WAIT) {
         if (f->threads == 0)
             assert_int_equal(wb_flush_now(f->wb, NODE, false), 0);
-        pthread_mutex_unlock(&f->lock);
-        usleep(200);
-        pthread_mutex_lock(&f->lock);
+        else
+            wait_settled(f, f->settled);
     }
     assert_int_equal(rc, 0);
 }
@@ -259,11 +272,8 @@ static void write_all(const uint8_t *p, size_t n, size_t step, size_t flush, uin
             wait_flush(&f);
     }
     wb_close(f.wb, NODE);
-    while (!wb_idle(f.wb, NODE)) {
-        pthread_mutex_unlock(&f.lock);
-        usleep(200);
-        pthread_mutex_lock(&f.lock);
-    }
+    while (!wb_idle(f.wb, NODE))
+        wait_settled(&f, f.settled);
     assert_int_equal(f.size, n);
     for (size_t i = 0; i < f.tree.n; i++)
         extent_list_append(out, &f.tree.v[i]);
@@ -322,11 +332,8 @@ static void cuts_where_the_beginning_changes(void **state)
     write_at(&f, at, p + at, n - at);
     assert_in_range(f.wb->rescanned, 1, 2 * cut);
     wb_close(f.wb, NODE);
-    while (!wb_idle(f.wb, NODE)) {
-        pthread_mutex_unlock(&f.lock);
-        usleep(200);
-        pthread_mutex_lock(&f.lock);
-    }
+    while (!wb_idle(f.wb, NODE))
+        wait_settled(&f, f.settled);
     assert_true(extent_list_equal(&f.tree, &want));
     end(&f);
     free(p);
@@ -490,7 +497,6 @@ static void writers_wait_for_memory(void **state)
     end(&f);
 }
 
-/* True once `settled` was called more often than before; the lock is released meanwhile. */
 /* What is on its way into the tree is not read back from there, where the bytes before it still
  * are: a stretch that goes on would write them over what it holds. */
 static void memory_is_not_taken_from_what_is_under_way(void **state)
@@ -524,15 +530,6 @@ static void memory_is_not_taken_from_what_is_under_way(void **state)
     end(&f);
 }
 
-static bool was_settled(struct fake *f, unsigned before)
-{
-    pthread_mutex_unlock(&f->lock);
-    for (int i = 0; i < 5000 && f->settled <= before; i++)
-        usleep(1000);
-    pthread_mutex_lock(&f->lock);
-    return f->settled > before;
-}
-
 static void jobs_done_by_others_are_told(void **state)
 {
     (void)state;
@@ -549,7 +546,7 @@ static void jobs_done_by_others_are_told(void **state)
             wb_forget(f.wb, NODE);
         else
             assert_int_equal(wb_flush_now(f.wb, NODE, false), 0);
-        assert_true(was_settled(&f, before));
+        wait_settled(&f, before);
         assert_int_equal(wb_flush(f.wb, NODE, &ticket), 0);
     }
     free(p);
@@ -566,7 +563,7 @@ static void age_retries_what_failed(void **state)
     assert_int_equal(wb_flush_now(f.wb, NODE, false), -ENOSPC);
     f.fail_put = 0;
     f.now += WB_AGE_NS;
-    assert_true(was_settled(&f, f.settled));
+    wait_settled(&f, f.settled);
     assert_false(wb_dirty(f.wb, NODE));
     end(&f);
 }

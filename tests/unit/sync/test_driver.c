@@ -634,7 +634,7 @@ static void background_uploads_before_it_takes_the_lane(void **state)
     pthread_mutex_lock(&fs.lock);
     sync_kick(fs.sync);
     pthread_mutex_unlock(&fs.lock);
-    struct fake_call *diff = call_wait("diff");
+    struct fake_call *diff = call_later("diff");
     settle();
     assert_int_equal(calls_of("commit"), 0);
     pthread_mutex_lock(&fs.lock);
@@ -660,7 +660,7 @@ static void background_leaves_out_what_a_barrier_committed(void **state)
     pthread_mutex_lock(&fs.lock);
     sync_kick(fs.sync);
     pthread_mutex_unlock(&fs.lock);
-    struct fake_call *diff = call_wait("diff");
+    struct fake_call *diff = call_later("diff");
     barrier(200, &r);
     answer_diff_missing(diff, 11);
     WAIT_FOR(calls_of("put") == 2);

@@ -142,14 +142,14 @@ static void what_is_late_is_asked_of_a_second_server(void **state)
     struct block_id id = store_add("late", false), next = store_add("next", false);
     fetch(&id, &r[0]);
     struct fake_call *first = call_wait_at("get", "http://hq");
-    struct fake_call *second = call_wait_at("get", "http://cloud");
+    struct fake_call *second = call_later_at("get", "http://cloud");
     assert_true(first->open);
     answer_get(second, &id, "late");
     WAIT_FOR(CALLED(r[0]));
     assert_int_equal(r[0].err, 0);
     WAIT_FOR(!__atomic_load_n(&first->open, __ATOMIC_SEQ_CST));
     fetch(&next, &r[1]);
-    answer_get(call_wait_at("get", "http://cloud"), &next, "next");
+    answer_get(call_later_at("get", "http://cloud"), &next, "next");
     WAIT_FOR(CALLED(r[1]));
     assert_int_equal(r[1].err, 0);
     assert_int_equal(calls_of("get"), 3);
@@ -166,13 +166,13 @@ static void a_race_is_won_by_what_is_right(void **state)
     struct block_id id = store_add("right", false), other = store_add("other", false);
     fetch(&id, &r[0]);
     struct fake_call *first = call_wait_at("get", "http://hq");
-    answer_get(call_wait_at("get", "http://cloud"), &id, "wrong");
+    answer_get(call_later_at("get", "http://cloud"), &id, "wrong");
     answer_get(first, &id, "right");
     WAIT_FOR(CALLED(r[0]));
     assert_int_equal(r[0].err, 0);
     fetch(&other, &r[1]);
     first = call_wait_at("get", "http://hq");
-    struct fake_call *second = call_wait_at("get", "http://cloud");
+    struct fake_call *second = call_later_at("get", "http://cloud");
     answer_error(first, -ECONNRESET);
     answer_get(second, &other, "other");
     WAIT_FOR(CALLED(r[1]));
@@ -194,7 +194,7 @@ static void who_is_asked_second_is_not_slow_for_that(void **state)
     struct block_id id = store_add("late", false), next = store_add("next", false);
     fetch(&id, &r[0]);
     struct fake_call *first = call_wait_at("get", "http://hq");
-    struct fake_call *second = call_wait_at("get", "http://cloud");
+    struct fake_call *second = call_later_at("get", "http://cloud");
     answer_get(first, &id, "late");
     WAIT_FOR(CALLED(r[0]));
     WAIT_FOR(!__atomic_load_n(&second->open, __ATOMIC_SEQ_CST));
@@ -205,7 +205,7 @@ static void who_is_asked_second_is_not_slow_for_that(void **state)
     pthread_mutex_unlock(&fs.lock);
     fetch(&next, &r[1]);
     call_wait_at("get", "http://hq");
-    answer_get(call_wait_at("get", "http://cloud"), &next, "next");
+    answer_get(call_later_at("get", "http://cloud"), &next, "next");
     WAIT_FOR(CALLED(r[1]));
     pthread_mutex_lock(&fs.lock);
     assert_true(fs.sync->races.saved > PACE_SAVED_FIRST - 1000); /* a hundred bytes came */
@@ -244,12 +244,12 @@ static void races_are_bounded(void **state)
     struct block_id id = store_add("late", false);
     fetch(&id, &r[0]);
     struct fake_call *first = call_wait_at("get", "http://hq");
-    WAIT_FOR(call_open("have") != NULL); /* long after it was late: it is being probed */
+    call_later("have"); /* long after it was late: it is being probed */
     assert_int_equal(calls_of("get"), 1);
     pthread_mutex_lock(&fs.lock);
     fs.sync->races.saved = PACE_SAVED_FIRST;
     pthread_mutex_unlock(&fs.lock);
-    answer_get(call_wait_at("get", "http://cloud"), &id, "late");
+    answer_get(call_later_at("get", "http://cloud"), &id, "late");
     WAIT_FOR(CALLED(r[0]));
     WAIT_FOR(!__atomic_load_n(&first->open, __ATOMIC_SEQ_CST));
 }

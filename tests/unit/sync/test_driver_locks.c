@@ -242,8 +242,8 @@ static void who_is_no_member_any_more_has_no_locks(void **state)
     answer(call_wait("wait"), &m_wait_ans_desc, &account);
     struct m_session_ans none = {
         .device = 3, .account = {(const uint8_t *)"alice", 5}, .root_ns = NS, .renew_ms = 600000};
-    answer(call_wait("session"), &m_session_ans_desc, &none);
-    struct m_lock_req q = lock_of(call_wait("lock"), &ar);
+    answer(call_later("session"), &m_session_ans_desc, &none);
+    struct m_lock_req q = lock_of(call_later("lock"), &ar);
     assert_int_equal(q.node, 100);
     assert_int_equal(q.hold_n, 0);
     assert_int_equal(locks_lost, 1);

@@ -142,7 +142,8 @@ static void a_lost_block_holds_nothing_else_back(void **state)
     sync_kick(fs.sync);
     pthread_mutex_unlock(&fs.lock);
     struct fake_call *c;
-    UNTIL (is_parked(1)) {
+    UNTIL_LATER(is_parked(1))
+    {
         if ((c = call_open("diff")))
             answer_diff_missing(c, 11);
         if ((c = call_open("have")))
@@ -210,7 +211,7 @@ static void what_may_only_be_read_is_sent_to_be_refused(void **state)
     struct fake_call *put = call_wait("put");
     session_role = ROLE_VIEWER;
     answer_error(put, -EPERM);
-    answer_session(call_wait("session"));
+    answer_session(call_later("session"));
     struct fake_call *c = call_wait("commit");
     struct m_commit_req q = commit_of(c, &a);
     assert_int_equal(q.ids_n, 1);
@@ -221,12 +222,13 @@ static void what_may_only_be_read_is_sent_to_be_refused(void **state)
     assert_int_equal(calls_of("put"), 1);
     answer_account_changed();
     session_role = ROLE_EDITOR;
-    answer_session(call_wait("session"));
+    answer_session(call_later("session"));
     pthread_mutex_lock(&fs.lock);
     nodes[0].parked = false;
     pthread_mutex_unlock(&fs.lock);
     barrier(100, &again);
-    UNTIL ((c = call_open("commit")) != NULL) { /* now the content goes, too, wherever that is */
+    UNTIL_LATER((c = call_open("commit")) != NULL)
+    { /* now the content goes, too, wherever that is */
         struct fake_call *d = call_open("diff");
         if (d)
             answer_diff_missing(d, 0);
@@ -273,8 +275,9 @@ static void a_refused_put_is_tried_again_after_a_pause(void **state)
     barrier(100, &r);
     answer_diff_missing(call_wait("diff"), 11);
     answer_error(call_wait("put"), -EPERM);
-    int64_t refused = now_ms();
-    UNTIL (calls_of("put") == 2) {
+    int64_t refused = driver_ms();
+    UNTIL_LATER(calls_of("put") == 2)
+    {
         struct fake_call *c = call_open("session");
         if (c)
             answer_session(c);
@@ -283,7 +286,7 @@ static void a_refused_put_is_tried_again_after_a_pause(void **state)
         if ((c = call_open("diff")))
             answer_diff_missing(c, 11);
     }
-    assert_true(now_ms() - refused >= 2000);
+    assert_true(driver_ms() - refused >= 2000);
     answer_put(call_wait("put"), "x");
     answer_committed(call_wait("commit"), 1);
     WAIT_FOR(CALLED(r));
@@ -365,10 +368,10 @@ static void without_a_block_server_it_is_sent_to_be_refused(void **state)
     struct fake_call *c = call_wait("commit");
     assert_int_equal(commit_of(c, &a).targets_n, 1);
     answer_refused(c, REFUSED_ASSIGNMENT);
-    c = call_wait("session"); /* is there one meanwhile? */
+    c = call_later("session"); /* is there one meanwhile? */
     assert_null(call_open("commit"));
     answer_session(c);
-    answer_refused(call_wait("commit"), REFUSED_ASSIGNMENT);
+    answer_refused(call_later("commit"), REFUSED_ASSIGNMENT);
     WAIT_FOR(CALLED(r));
     assert_int_equal(r.err, -EROFS);
     assert_int_equal(calls_of("diff"), 0);
@@ -385,16 +388,16 @@ static void with_too_few_block_servers_it_is_sent_to_be_refused(void **state)
     start();
     node_add(100, "hello");
     barrier(100, &r);
-    answer_refused(call_wait("commit"), REFUSED_ASSIGNMENT);
-    answer_session(call_wait("session"));
-    answer_refused(call_wait("commit"), REFUSED_ASSIGNMENT);
+    answer_refused(call_later("commit"), REFUSED_ASSIGNMENT);
+    answer_session(call_later("session"));
+    answer_refused(call_later("commit"), REFUSED_ASSIGNMENT);
     WAIT_FOR(CALLED(r));             /* not when its time is over */
     assert_int_equal(r.err, -EROFS); /* what the core says here of all that is parked */
     assert_int_equal(calls_of("diff") + calls_of("put"), 0);
     assert_true(status_says("last_error", "1 block servers are assigned, 2 are needed"));
     answer_account_changed();
     session_candidates = 2;
-    answer_session(call_wait("session"));
+    answer_session(call_later("session"));
     pthread_mutex_lock(&fs.lock);
     nodes[0].parked = false;
     pthread_mutex_unlock(&fs.lock);
@@ -423,7 +426,7 @@ static void with_fewer_block_servers_than_copies_it_fails_at_once(void **state)
     assert_true(status_says("waits_for", "1 more block servers to be assigned"));
     answer_account_changed();
     session_candidates = 2;
-    answer_session(call_wait("session"));
+    answer_session(call_later("session"));
     WAIT_FOR(!status_says("waits_for", "1 more block servers"));
     barrier(100, &again);
     for (unsigned i = 0; i < 2; i++)
@@ -447,7 +450,7 @@ static void a_refused_target_waits_for_the_session_that_names_others(void **stat
     uint64_t request = commit_of(c, &a).request;
     session_copies = 2;
     answer_refused(c, REFUSED_ASSIGNMENT);
-    answer_session(call_wait("session"));
+    answer_session(call_later("session"));
     answer(call_wait("diff"), &m_diff_ans_desc, &none); /* of the second one */
     c = call_wait("commit");
     assert_int_equal(commit_of(c, &a).request, request);

@@ -520,9 +520,11 @@ static void file_write(const char *name, const char *text)
     fclose(f);
 }
 
+#define LATER_LOOKS 200
+
 static _Atomic int64_t skew;
 
-static int64_t clock_of_test(void)
+int64_t driver_ms(void)
 {
     return now_ms() + skew;
 }
@@ -531,6 +533,26 @@ void time_passes(unsigned ms)
 {
     skew += ms;
     settle();
+}
+
+unsigned later_begin(void)
+{
+    settle();
+    return 0;
+}
+
+void later_next(unsigned *looks, const char *what)
+{
+    if (++*looks > LATER_LOOKS)
+        fail_msg("never, however late: %s", what);
+    time_passes(LATER_MS);
+}
+
+struct fake_call *call_later(const char *method)
+{
+    struct fake_call *c;
+    UNTIL_LATER((c = call_open(method)) != NULL);
+    return c;
 }
 
 int setup(void **state)
@@ -559,7 +581,7 @@ int setup(void **state)
     skew = 0;
     pthread_mutex_lock(&fs.lock); /* its threads run already, and read it under one of both */
     pthread_mutex_lock(&fs.sync->inbox_lock);
-    fs.sync->clock = clock_of_test;
+    fs.sync->clock = driver_ms;
     pthread_mutex_unlock(&fs.sync->inbox_lock);
     pthread_mutex_unlock(&fs.lock);
     return 0;

@@ -36,6 +36,13 @@ void turns_next(struct turns *t, const char *what);
 #define WAIT_FOR(condition)                                                                        \
     UNTIL (condition)                                                                              \
         ;
+/* The same for what comes with time: after each look, when all is done that can be, the driver's
+ * clock goes on a little. */
+#define LATER_MS 50
+#define UNTIL_LATER(condition)                                                                     \
+    for (unsigned looks_ = later_begin(); !(condition); later_next(&looks_, #condition))
+unsigned later_begin(void);
+void later_next(unsigned *looks, const char *what);
 /* All that was begun is done, as far as it can be: both workers and the driver have nothing left.
  */
 void settle(void);
@@ -57,6 +64,7 @@ extern pthread_mutex_t net_lock;
 /* The oldest open call of the method, or NULL. */
 struct fake_call *call_open(const char *method);
 struct fake_call *call_wait(const char *method);
+struct fake_call *call_later(const char *method);
 /* How many there were. */
 size_t calls_of(const char *method);
 void call_end(struct fake_call *c, struct rpc_result *r);
@@ -132,7 +140,8 @@ int setup(void **state);
 int teardown(void **state);
 /* Candidates: 11 on hq first, 12 in the cloud. */
 void answer_session(struct fake_call *c);
-/* The driver's clock goes on by so much, and it looks. */
+/* The driver's clock, which goes on by itself, too; it goes on by so much, and the driver looks. */
+int64_t driver_ms(void);
 void time_passes(unsigned ms);
 /* The first session is answered. */
 void start(void);
@@ -146,6 +155,7 @@ uint64_t barrier(uint64_t node, struct result *r);
 /* ---- world_calls.c ---- */
 void race_percent(unsigned n); /* the driver runs already, and looks at it */
 struct fake_call *call_wait_at(const char *method, const char *url);
+struct fake_call *call_later_at(const char *method, const char *url);
 /* text NULL: it is not there */
 void answer_get(struct fake_call *c, const struct block_id *id, const char *text);
 /* Whether the status says it of the namespace's key; NULL: null. */

@@ -32,6 +32,13 @@ struct fake_call *call_wait_at(const char *method, const char *url)
     return c;
 }
 
+struct fake_call *call_later_at(const char *method, const char *url)
+{
+    struct fake_call *c;
+    UNTIL_LATER((c = open_at(method, url)) != NULL);
+    return c;
+}
+
 void answer_get(struct fake_call *c, const struct block_id *id, const char *text)
 {
     struct rpc_result r = {.status = 200};
