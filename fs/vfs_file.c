@@ -40,6 +40,7 @@ void vfs_file_open(struct vfs *v, struct vfs_op *op, struct handle *h, const str
     f->dir = dir;
     f->writable = !dir && (op->flags & O_ACCMODE) != O_RDONLY;
     f->sync = (op->flags & (O_SYNC | O_DSYNC)) != 0;
+    f->read = (op->flags & O_NOATIME) != 0;
     h->opens++;
     if (f->writable) {
         h->writers++;

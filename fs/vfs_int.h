@@ -38,7 +38,7 @@ struct vfs_file {
     struct vfs_file *copied_next, **copied_prev; /* of v->copied; prev NULL: not among them */
     int64_t copied_at; /* when it last was the target of a copy from another namespace */
     uint64_t last;     /* of a directory: the highest cookie when reading began; 0: not known */
-    bool read;         /* its access time was looked at */
+    bool read;         /* the file's access time was looked at, or is left alone (O_NOATIME) */
     uint64_t expected, ahead; /* end of the last read; how far blocks were asked for */
     uint64_t window;          /* bytes to read ahead; 0: not sequential */
 };
