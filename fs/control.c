@@ -131,16 +131,19 @@ static void do_settle(struct connection *k, const char *args)
 
 struct progress {
     int fd;
-    int64_t said; /* ns */
+    int64_t said;          /* ns */
+    uint64_t files, bytes; /* that were said */
 };
 
 static void drain_progress(void *arg, uint64_t files, uint64_t bytes)
 {
     struct progress *p = arg;
     int64_t now = fs_now();
-    if (now - p->said < PROGRESS_MS * 1000000ll)
+    if (now - p->said < PROGRESS_MS * 1000000ll || (files == p->files && bytes == p->bytes))
         return;
     p->said = now;
+    p->files = files;
+    p->bytes = bytes;
     say(p->fd, "- %llu files, %llu bytes to go\n", (unsigned long long)files,
         (unsigned long long)bytes);
 }

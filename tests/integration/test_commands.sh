@@ -12,6 +12,7 @@ exits() {
     "$@" >"$work/out" 2>"$work/err" || status=$?
     same "status of $* ($(cat "$work/err"))" "$status" "$want"
     [ -n "$pattern" ] || return 0
+    same "progress said twice" "$(grep ' to go$' "$work/err" | uniq -d)" ""
     sed -i '/ to go$/d' "$work/err"
     same "lines on stderr of $*" "$(wc -l <"$work/err")" 1
     grep -qE -- "$pattern" "$work/err" || fail "no '$pattern': $(cat "$work/err")"
@@ -136,7 +137,7 @@ must ls "$a" # a known directory takes new names without the server
 must lab kill metad STOP
 exits 6 "not sent|answer|journal|time" "$steadfs" sync "$a" --timeout 1
 echo pending >"$a/file2" || fail "no new file without the server"
-exits 6 "still mounted" "$steadfs" unmount "$a" --timeout 1
+exits 6 "still mounted" "$steadfs" unmount "$a" --timeout 2
 must cat "$a/file2"
 must lab kill metad CONT
 must "$steadfs" sync "$a"

@@ -183,6 +183,9 @@ static int resolve(struct cmd *c, struct bytes path, struct place *p, bool *foun
         return r;
     p->parent = p->ns.root;
     p->name = next_part(&path);
+    if (!p->name.n)
+        return cmd_fail(c, EXIT_FAILED,
+                        "that is the root of your own namespace, which is no other's place");
     for (;;) {
         bool dots = p->name.n && p->name.n <= 2 && memcmp(p->name.p, "..", p->name.n) == 0;
         if (!p->name.n || p->name.n > NAME_LEN_MAX || dots || memchr(p->name.p, 0, p->name.n))

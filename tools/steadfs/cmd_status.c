@@ -40,6 +40,10 @@ static void table(const struct json *status)
            json_text(status, "device"), json_yes(status, "online") ? "online" : "offline");
     if (*json_text(status, "recovery"))
         printf("  %s\n", json_text(status, "recovery"));
+    char memory[32];
+    if (json_number(status, "dirty_bytes") > 0)
+        printf("  %s of what was written are in memory only, not on this disk yet\n",
+               size_text(json_number(status, "dirty_bytes"), memory));
     printf("  %-20s %14s %14s %10s  %s\n", "NAMESPACE", "PENDING FILES", "PENDING", "CONFLICTS",
            "STATE");
     for (const struct json *n = list ? list->first : NULL; n; n = n->next) {
@@ -139,6 +143,7 @@ const struct subcommand cmd_status = {
         "[PATH] [--json]\n"
         "\n"
         "Shows the mount that PATH lies in, or every steadfs mount: what is pending, and why.\n"
+        "A directory of which names or attributes changed counts as a pending file, too.\n"
         "With --json: an object a line; steadfs(1) names its members.\n",
     .run = run,
 };

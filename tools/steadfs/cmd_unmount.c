@@ -19,6 +19,7 @@
 #include "mounts.h"
 
 #define TIMEOUT_MS 60000u
+#define BUSY_MS 1000 /* a program that is just ending has its files open for a moment yet */
 #define ANSWER_SLACK_MS 10000u /* the mount's answer may be so much later than its own time-out */
 
 static void progress(void *arg, const char *line)
@@ -56,15 +57,20 @@ static bool wait_gone(pid_t pid, unsigned long long started, int64_t until_ms)
     return true;
 }
 
-static int fusermount(const char *mountpoint, bool lazy)
+static int fusermount(const char *mountpoint, bool lazy, bool quiet)
 {
+    const char *argv[8] = {"fusermount3", "-u"};
+    size_t n = 2;
+    if (lazy)
+        argv[n++] = "-z";
+    if (quiet)
+        argv[n++] = "-q";
+    argv[n++] = "--";
+    argv[n] = mountpoint;
     fflush(NULL);
     pid_t child = fork();
     if (child == 0) {
-        if (lazy)
-            execlp("fusermount3", "fusermount3", "-u", "-z", "--", mountpoint, (char *)NULL);
-        else
-            execlp("fusermount3", "fusermount3", "-u", "--", mountpoint, (char *)NULL);
+        execvp(argv[0], (char *const *)argv);
         _exit(127);
     }
     int how = 0;
@@ -73,13 +79,25 @@ static int fusermount(const char *mountpoint, bool lazy)
     return WIFEXITED(how) && WEXITSTATUS(how) == 0 ? 0 : -EBUSY;
 }
 
-/* dead: nobody serves it any more, so that references to it cannot keep it. */
-static int unmount(const char *mountpoint, bool dead)
+/* dead: nobody serves it any more, so that references to it cannot keep it. quiet: it is tried
+ * again. */
+static int unmount(const char *mountpoint, bool dead, bool quiet)
 {
     if (geteuid() == 0)
         return umount2(mountpoint, dead ? MNT_DETACH | UMOUNT_NOFOLLOW : UMOUNT_NOFOLLOW) ? -errno
                                                                                           : 0;
-    return fusermount(mountpoint, dead);
+    return fusermount(mountpoint, dead, quiet);
+}
+
+/* The same, when whoever was at its end in there is gone. */
+static int unmount_soon(const char *mountpoint, bool dead)
+{
+    for (int64_t until = now_ms() + BUSY_MS; now_ms() < until; usleep(20000)) {
+        int err = unmount(mountpoint, dead, true);
+        if (err != -EBUSY)
+            return err;
+    }
+    return unmount(mountpoint, dead, false);
 }
 
 /* Exit status; dead is set when nobody answers. EXIT_REFUSED: all is sent but what was refused,
@@ -126,7 +144,7 @@ static int unmount_one(const struct subcommand *c, const char *path, unsigned ti
     if (status && status != EXIT_REFUSED && !force)
         return status;
     unsigned long long started = pid ? start_time(pid) : 0;
-    err = unmount(m->mountpoint, dead);
+    err = unmount_soon(m->mountpoint, dead);
     if (err)
         return cli_fail(c, EXIT_FAILED, "%s: %s%s", m->mountpoint, strerror(-err),
                         err == -EBUSY ? "; a program has a file open there or works in it" : "");

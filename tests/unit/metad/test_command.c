@@ -209,6 +209,8 @@ static void mounts(void **state)
     fails(w, &w->alice.who, 1, "namespace mount team /d/team/below");
     fails(w, &w->alice.who, 1, "namespace unmount /d");
     fails(w, &w->alice.who, 1, "namespace unmount /nothing");
+    fails(w, &w->alice.who, 1, "namespace unmount /");
+    has(world_command(w, &w->alice.who, 1, "namespace unmount /"), "root of your own namespace");
     world_command(w, &w->alice.who, 0, "namespace unmount /d/team");
     assert_int_equal(world_lookup(w, &w->alice, d, "team", 0).node, 0);
     assert_int_equal(world_inode(w, &w->alice, d, 0).nlink, 2);
