@@ -129,8 +129,8 @@ static void test_migrates(void **state)
         "INSERT INTO ns(id, name, root, role, cursor, head) VALUES(3, x'61', 4, 2, 7, 7)",
         "INSERT INTO sent VALUES(77, 3, x'00', 0, 7)",
         "INSERT INTO meta VALUES('request_limit', 4097)",
-        "INSERT INTO node VALUES(6, 1, 1, 420, 0, 0, 0, 0, 1, 1, 1, 0, 0, NULL, 0, 0, 0, 0, NULL, "
-        "1, 0, 0, 5, 0, 0, 0, 0, 0, 0, 1, 0, 0)",
+        ("INSERT INTO node VALUES(6, 1, 1, 420, 0, 0, 0, 0, 1, 1, 1, 0, 0, NULL, 0, 0, 0, 0, NULL, "
+         "1, 0, 0, 5, 0, 0, 0, 0, 0, 0, 1, 0, 0)"),
         "PRAGMA user_version = 1",
     };
     sqlite3 *db;
