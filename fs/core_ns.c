@@ -193,7 +193,7 @@ int ns_set_unclean(struct core *c)
     sqlite3_stmt *s =
         tree_stmt(c->t, "UPDATE ns SET lost_from = iif(unclean != 0, lost_from, planned),"
                         " lost_to = ?1, hold = -1, unclean = 1");
-    sqlite3_bind_int64(s, 1, (int64_t)c->request_limit);
+    sqlite3_bind_int64(s, 1, (int64_t)c->request_next); /* the first of this life */
     return tree_step(c->t, s);
 }
 
