@@ -180,7 +180,7 @@ static int supersede_content(struct core *c, struct nrow *n, const struct m_inod
                              const struct m_content *k)
 {
     cleanup_spans struct spans left = {0};
-    int err = 0;
+    int err = n->size > m->size ? extents_put(c, n->id, m->size, FILE_SIZE_MAX, NULL) : 0;
     for (int kind = SPAN_DIRTY; !err && kind <= SPAN_SENT; kind++) {
         for (size_t i = 0; !err && k && i < k->ranges_n; i++)
             err = span_clear(c, n->id, (enum span_kind)kind, k->ranges[i].off,

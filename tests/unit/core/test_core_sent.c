@@ -439,6 +439,33 @@ static void test_a_forgotten_commit_of_a_part_leaves_the_rest(void **state)
     assert_clean(w);
 }
 
+/* The file was longer before, and that was never sent: nothing of it is behind its end. */
+static void test_a_forgotten_commit_of_what_was_cut_off(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    write_block(w, f, 0, 8, 1);
+    commit_all(w);
+    write_block(w, f, 8, 16, 2);
+    world_restart(w, END_KILL); /* as if this were all that power loss left */
+    world_session(w, w->head + 1, ROLE_EDITOR);
+    rec_begin(w);
+    rec_own(w, 4000);
+    rec_inode(w, f, NODE_REG, 1);
+    rec_content(w, 16, 8, 8, 0);
+    w->extents[0] = extent(8, 8, 2, 0);
+    w->ranges[0].extents = w->extents;
+    w->ranges[0].extents_n = 1;
+    apply(w);
+    assert_content(w, f, "0+8=1@0 8+8=2@0");
+    sqlite3_stmt *s = tree_stmt(w->tree, "SELECT count(*) FROM extent WHERE off + len > 16");
+    assert_int_equal(tree_step(w->tree, s), 1);
+    assert_int_equal(sqlite3_column_int(s, 0), 0);
+    sqlite3_reset(s);
+    commit_all(w);
+    assert_clean(w);
+}
+
 /* Of a new file the record tells all that it is: where it may be a part, what was to follow is
  * another version. */
 static void test_a_forgotten_commit_of_a_part_of_a_new_file(void **state)
@@ -992,6 +1019,7 @@ int main(void)
         T(test_numbers_are_not_used_twice),
         T(test_a_forgotten_commit_wins_over_what_is_older),
         T(test_a_forgotten_commit_of_a_part_leaves_the_rest),
+        T(test_a_forgotten_commit_of_what_was_cut_off),
         T(test_a_forgotten_commit_of_a_part_of_a_new_file),
         T(test_a_forgotten_commit_wins_over_half_a_move),
         T(test_a_forgotten_commit_does_not_win_over_what_is_newer),
