@@ -483,6 +483,36 @@ static void what_was_due_in_the_copy_is_not_removed(void **state)
     assert_int_equal(orders(w, &p, 43), 1); /* c, by the order that is new */
 }
 
+/* Nor where only a mount has told: its block server was told nothing since the copy was made, so
+ * what was due is due. */
+static void what_was_due_is_held_by_a_mark(void **state)
+{
+    struct world *w = *state;
+    struct block_id b = world_block(w);
+    struct process p = process(HQ);
+    struct plan plan;
+    bool more;
+    assert_false(must_renew(w, &p));
+    expect_committed(commit_at(w, &p, &b, "b", 15, false));
+    struct m_entry e = world_lookup(w, &w->alice, w->alice.root, "b", 0);
+    plan_new(w, &w->alice, &plan);
+    plan_entry(&plan, w->alice.root, "b", e.node, e.rev, 0)->base_content = e.inode.content_rev;
+    expect_committed(world_commit(w, &w->alice, &plan));
+    plan_free(&plan);
+    w->now += DAY_MS / 2;
+    assert_int_equal(meta_prune(w->m, w->now, 1000, &more), 0);
+    gc_once(w);
+    w->now += 3 * DAY_MS;
+    gc_once(w); /* b is declared absent */
+    back_up(w);
+    put_back(w);
+    assert_false(must_renew(w, &p));
+    assert_int_equal(meta_other_journal(w->m, w->now), 0);
+    assert_int_equal(orders(w, &p, 40), 0);
+    world_command(w, &world_admin, 0, "admin gc --restored");
+    assert_int_equal(orders(w, &p, 41), 1);
+}
+
 /* An order is told with a tick, too: a copy that was made just before it is noticed. */
 static void a_copy_of_just_before_an_order_is_noticed(void **state)
 {
@@ -580,6 +610,7 @@ int main(void)
         TEST(nothing_unknown_is_removed_for_long),
         TEST(an_administrator_ends_it),
         TEST(what_was_due_in_the_copy_is_not_removed),
+        TEST(what_was_due_is_held_by_a_mark),
         TEST(a_copy_of_just_before_an_order_is_noticed),
         TEST(numbers_are_not_given_twice),
         TEST(a_database_of_version_13_is_brought_up),
