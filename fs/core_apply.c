@@ -681,48 +681,6 @@ static int apply_all(struct apply *w)
     return err;
 }
 
-/* ---- what a record must be ------------------------------------------------------------ */
-static bool inode_valid(const struct m_inode *n)
-{
-    return n->node && n->type > NODE_NONE && n->type <= NODE_MOUNT && n->size <= FILE_SIZE_MAX &&
-           n->stored <= FILE_SIZE_MAX && n->nlink <= INT32_MAX;
-}
-
-static bool entry_valid(const struct m_entry *e)
-{
-    if (!e->parent || !e->name.n || e->name.n > NAME_LEN_MAX || memchr(e->name.p, '/', e->name.n) ||
-        memchr(e->name.p, 0, e->name.n))
-        return false;
-    return !e->node || (e->inode_set && e->inode.node == e->node && inode_valid(&e->inode));
-}
-
-static bool content_valid(const struct m_content *k)
-{
-    uint64_t at = 0;
-    for (size_t i = 0; i < k->ranges_n; i++) {
-        const struct m_range *r = &k->ranges[i];
-        if (r->off < at || r->off > FILE_SIZE_MAX || r->len > FILE_SIZE_MAX - r->off ||
-            extent_check(r->extents, r->extents_n, r->off, r->len))
-            return false;
-        at = r->off + r->len;
-    }
-    return true;
-}
-
-bool record_valid(const struct m_record *r)
-{
-    bool ok = true;
-    for (size_t i = 0; ok && i < r->inodes_n; i++)
-        ok = inode_valid(&r->inodes[i]);
-    for (size_t i = 0; ok && i < r->entries_n; i++)
-        ok = entry_valid(&r->entries[i]);
-    for (size_t i = 0; ok && i < r->contents_n; i++)
-        ok = content_valid(&r->contents[i]);
-    for (size_t i = 0; ok && i < r->xattrs_n; i++)
-        ok = r->xattrs[i].node && r->xattrs[i].name.n && r->xattrs[i].name.n <= XATTR_NAME_MAX;
-    return ok;
-}
-
 int apply_record(struct core *c, uint64_t ns, const struct m_record *r, int64_t now, bool resync,
                  struct core_effects *fx)
 {

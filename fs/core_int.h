@@ -238,6 +238,12 @@ int sent_changes(struct core *c, uint64_t request, struct m_changes *m, struct a
  * core_resync.c): contents are not told, only that they changed. */
 int apply_record(struct core *c, uint64_t ns, const struct m_record *r, int64_t now, bool resync,
                  struct core_effects *fx);
+
+/* ---- what a server may say (core_valid.c) ------------------------------------------------------
+ */
+bool inode_valid(const struct m_inode *n);
+bool entry_valid(const struct m_entry *e);
+bool xattr_valid(const struct m_xattr *x); /* its name; that of a node's own list has no node */
 bool record_valid(const struct m_record *r);
 
 /* ---- what nothing is left of at the server (core_rescue.c) ------------------------------------

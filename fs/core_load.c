@@ -118,13 +118,6 @@ int node_load(struct core *c, uint64_t ns, const struct m_inode *m)
     return err;
 }
 
-static bool valid_entry(const struct m_entry *e)
-{
-    return e->name.n > 0 && e->node && e->inode_set && e->inode.node == e->node &&
-           e->inode.type > NODE_NONE && e->inode.type <= NODE_MOUNT &&
-           !memchr(e->name.p, '/', e->name.n) && !memchr(e->name.p, 0, e->name.n);
-}
-
 /* A name as the server has it as of the cursor, unless the row is here already. */
 static int entry_load(struct core *c, uint64_t ns, const struct m_entry *m)
 {
@@ -181,7 +174,7 @@ static int load_name(struct core *c, const struct core_need *need, struct bytes 
     struct bytes name = bytes_of(need->name, need->name_len);
     if (msg_decode(&m_lookup_ans_desc, &m, body.p, body.n, MSG_LENIENT, a, NULL))
         return -EBADMSG;
-    if (m.entry_set && (!valid_entry(&m.entry) || m.entry.parent != need->node ||
+    if (m.entry_set && (!entry_valid(&m.entry) || !m.entry.node || m.entry.parent != need->node ||
                         !bytes_equal(m.entry.name, name)))
         return -EBADMSG;
     int err = entry_get(c, need->node, name, &e);
@@ -210,7 +203,8 @@ static int load_page(struct core *c, const struct core_need *need, struct bytes 
     struct bytes last = bytes_of(need->name, need->name_len);
     for (size_t i = 0; !err && i < m.entries_n; i++) {
         const struct m_entry *e = &m.entries[i];
-        if (!valid_entry(e) || e->parent != need->node || bytes_compare(e->name, last) <= 0)
+        if (!entry_valid(e) || !e->node || e->parent != need->node ||
+            bytes_compare(e->name, last) <= 0)
             return -EBADMSG;
         last = e->name;
         struct erow here;
@@ -270,8 +264,11 @@ static int load_node(struct core *c, const struct core_need *need, struct bytes 
         return -EBADMSG;
     if (!m.inode_set)
         return -ESTALE;
-    if (m.inode.node != need->node)
+    if (m.inode.node != need->node || !inode_valid(&m.inode))
         return -EBADMSG;
+    for (size_t i = 0; i < m.xattrs_n; i++)
+        if (!xattr_valid(&m.xattrs[i]))
+            return -EBADMSG;
     int err = node_load(c, need->ns, &m.inode);
     if (!err)
         err = node_get(c, need->node, &n);

@@ -309,8 +309,13 @@ static void on_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     submit(&op);
 }
 
+#define TIME_MAX_S 9223372036 /* of nanoseconds in 64 bits: 1677-09-21 to 2262-04-11 */
+
+/* The nearest that can be kept. */
 static int64_t ns_of(struct timespec t)
 {
+    if (t.tv_sec >= TIME_MAX_S || t.tv_sec < -TIME_MAX_S)
+        return (t.tv_sec < 0 ? -TIME_MAX_S : TIME_MAX_S) * 1000000000;
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 

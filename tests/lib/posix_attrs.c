@@ -68,6 +68,9 @@ static int times(void)
     struct timespec past[2] = {{0, UTIME_OMIT}, {-300000000, 5}}; /* 1960 */
     MUST(!utimensat(AT_FDCWD, "f", past, 0) && same_time(stat_of("f").st_mtim, past[1]));
     MUST(same_time(stat_of("f").st_atim, t[0]));
+    struct timespec far[2] = {{1099511627776, 5}, {-1099511627776, 5}}; /* the nearest there is */
+    MUST(!utimensat(AT_FDCWD, "f", far, 0));
+    MUST(stat_of("f").st_atim.tv_sec >= 9223372036 && stat_of("f").st_mtim.tv_sec < 0);
     struct timespec now[2] = {{0, UTIME_OMIT}, {0, UTIME_NOW}}, clock;
     MUST(!clock_gettime(CLOCK_REALTIME, &clock) && !utimensat(AT_FDCWD, "f", now, 0));
     MUST(stat_of("f").st_mtim.tv_sec >= clock.tv_sec - 1);

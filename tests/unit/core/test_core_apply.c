@@ -199,9 +199,9 @@ static void refused(struct world *w)
 static void test_bad_records_change_nothing(void **state)
 {
     struct world *w = *state;
-    static const char *const bad_names[] = {"", "a/b"};
+    static const char *const bad_names[] = {"", "a/b", ".", ".."};
     theirs_make(w, ROOT, "f", THEIRS(1), NODE_REG);
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < sizeof bad_names / sizeof *bad_names; i++) {
         rec_begin(w);
         rec_entry(w, ROOT, "good", THEIRS(2), NODE_REG);
         rec_entry(w, ROOT, bad_names[i], THEIRS(3), NODE_REG);

@@ -164,11 +164,22 @@ static void test_bad_pages(void **state)
     const struct m_entry slash[] = {page_entry(ROOT, "a/b", THEIRS(1), NODE_REG)};
     struct m_entry other = page_entry(ROOT, "b", THEIRS(1), NODE_REG);
     other.inode.node = THEIRS(2);
+    const struct m_entry up[] = {page_entry(ROOT, "..", THEIRS(1), NODE_DIR)};
+    struct m_entry wrong[] = {
+        page_entry(ROOT, "b", THEIRS(1), NODE_REG), page_entry(ROOT, "b", THEIRS(1), NODE_REG),
+        page_entry(ROOT, "b", THEIRS(1), NODE_REG), page_entry(ROOT, "b", THEIRS(1), NODE_REG)};
+    wrong[0].inode.size = (uint64_t)INT64_MAX + 1;
+    wrong[1].inode.stored = UINT64_MAX;
+    wrong[2].inode.type = NODE_MOUNT + 1;
+    wrong[3].inode.nlink = UINT32_MAX;
     w->need = (struct core_need){.kind = NEED_PAGE, .ns = NS, .node = ROOT};
     assert_int_equal(load_page(w, wrong_order, 2, false), -EBADMSG);
     assert_int_equal(load_page(w, elsewhere, 1, false), -EBADMSG);
     assert_int_equal(load_page(w, slash, 1, false), -EBADMSG);
     assert_int_equal(load_page(w, &other, 1, false), -EBADMSG);
+    assert_int_equal(load_page(w, up, 1, false), -EBADMSG);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        assert_int_equal(load_page(w, &wrong[i], 1, false), -EBADMSG);
     assert_int_equal(load_page(w, NULL, 0, true), -EBADMSG); /* more, but nothing to go on from */
     struct core_attr a;
     assert_int_equal(lookup(w, ROOT, "b", &a), CORE_NEED); /* nothing of them was taken in */
