@@ -249,6 +249,8 @@ static int apply_content(struct apply *w, struct nrow *n, const struct m_inode *
     }
     if (!err)
         err = w->resync ? forget_content(w, n, m) : take_content(w, n, m, k);
+    if (!err && ((n->pend | n->sent) & FACET_CONTENT)) /* the rest of what was superseded */
+        err = stored_count(w->c, n);
     return err ? err : node_put(w->c, n);
 }
 

@@ -425,11 +425,13 @@ static void test_a_forgotten_commit_of_a_part_leaves_the_rest(void **state)
     rec_own(w, 4000);
     rec_inode(w, f, NODE_REG, 1);
     rec_content(w, 24, 0, 8, 0);
+    w->inodes[0].stored = 8;
     w->extents[0] = extent(0, 8, 3, 0);
     w->ranges[0].extents = w->extents;
     w->ranges[0].extents_n = 1;
     apply(w);
     assert_content(w, f, "0+8=3@0 16+8=2@0");
+    assert_int_equal(attr(w, f).stored, 16);
     planned(w, f);
     const struct m_node_change *n = sent_node(w, f);
     assert_int_equal(n->ranges_n, 1);
