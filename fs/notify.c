@@ -44,6 +44,7 @@ struct line {
     struct items retry[TRIES]; /* by interval, so that each is in the order of due */
     size_t n, aside_n;         /* n: in queue and retry */
     uint64_t passed;           /* the newest mark */
+    const struct item *at;     /* being passed on */
     pthread_cond_t wake;
     pthread_t thread;
 };
@@ -154,9 +155,11 @@ static void *deliver(void *arg)
         uint64_t turn = n->unblocked;
         if (i->mark != 0)
             l->passed = i->mark;
+        l->at = i;
         pthread_mutex_unlock(&n->lock);
         int rc = pass_on(l, i);
         pthread_mutex_lock(&n->lock);
+        l->at = NULL;
         keep_for_later(l, i, rc, turn != n->unblocked);
     }
     pthread_mutex_unlock(&n->lock);
@@ -231,13 +234,17 @@ void notify_free(struct notify *n)
     free(n);
 }
 
+/* Not a mark: of the same nodeid, offset and name. */
+static bool is_of(const struct item *i, uint64_t nodeid, int64_t off, struct bytes name)
+{
+    return i != NULL && i->mark == 0 && i->nodeid == nodeid && i->off == off && i->len == name.n &&
+           memcmp(i->name, name.p != NULL ? name.p : (const void *)"", name.n) == 0;
+}
+
 static void add(struct notify *n, struct line *l, uint64_t nodeid, int64_t off, struct bytes name)
 {
     pthread_mutex_lock(&n->lock);
-    struct item *last = TAILQ_LAST(&l->queue, items);
-    if (last != NULL && last->mark == 0 && last->nodeid == nodeid && last->off == off &&
-        last->len == name.n &&
-        memcmp(last->name, name.p != NULL ? name.p : (const void *)"", name.n) == 0) {
+    if (is_of(TAILQ_LAST(&l->queue, items), nodeid, off, name)) {
         pthread_mutex_unlock(&n->lock);
         return;
     }
@@ -257,6 +264,20 @@ static void add(struct notify *n, struct line *l, uint64_t nodeid, int64_t off, 
 void notify_entry(struct notify *n, uint64_t parent, struct bytes name)
 {
     add(n, &n->lines[0], parent, 0, name);
+}
+
+bool notify_entry_waits(struct notify *n, uint64_t parent, struct bytes name)
+{
+    const struct line *l = &n->lines[0];
+    const struct item *i;
+    pthread_mutex_lock(&n->lock);
+    bool waits = is_of(l->at, parent, 0, name);
+    for (i = TAILQ_FIRST(&l->queue); i != NULL && !waits; i = TAILQ_NEXT(i, link))
+        waits = is_of(i, parent, 0, name);
+    for (i = TAILQ_FIRST(&l->aside); i != NULL && !waits; i = TAILQ_NEXT(i, link))
+        waits = is_of(i, parent, 0, name);
+    pthread_mutex_unlock(&n->lock);
+    return waits;
 }
 
 void notify_inode(struct notify *n, uint64_t nodeid, int64_t off)

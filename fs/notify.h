@@ -40,6 +40,8 @@ void notify_free(struct notify *n);
 /* Any thread. The same invalidation is not queued twice in a row. */
 void notify_entry(struct notify *n, uint64_t parent, struct bytes name);
 void notify_inode(struct notify *n, uint64_t nodeid, int64_t off);
+/* Whether this name's invalidation was not passed on yet. */
+bool notify_entry_waits(struct notify *n, uint64_t parent, struct bytes name);
 /* The sink's inode is called with NOTIFY_RECHECK a moment later; again if it says -EAGAIN. */
 void notify_recheck(struct notify *n, uint64_t nodeid);
 /* A mark is passed when all that was queued before it was passed on, or is to be told again; what

@@ -569,6 +569,15 @@ static void name_moved(struct vfs *v, uint64_t node, uint64_t from, struct bytes
     handle_name_add(h, to, name);
 }
 
+/* The kernel moves what it knows under a name. Where it has not been told yet that something else
+ * is there, that is what the new name would show from then on. */
+static void kernel_moves(struct vfs *v, uint64_t from, struct bytes old, uint64_t to,
+                         struct bytes name)
+{
+    if (v->notify != NULL && notify_entry_waits(v->notify, from, old))
+        notify_entry(v->notify, to, name);
+}
+
 static int rename_here(struct vfs *v, struct vfs_op *op, struct handle *from, struct handle *to)
 {
     struct core_attr a = {0}, b = {0};
@@ -585,7 +594,9 @@ static int rename_here(struct vfs *v, struct vfs_op *op, struct handle *from, st
         return rc;
     op->claimed = vfs_claims(v, op) ? a.node : 0;
     name_moved(v, a.node, from->node, op->name, to->node, op->name2);
+    kernel_moves(v, op->nodeid, op->name, op->nodeid2, op->name2);
     if ((op->flags & RENAME_EXCHANGE) != 0) {
+        kernel_moves(v, op->nodeid2, op->name2, op->nodeid, op->name);
         name_moved(v, b.node, to->node, op->name2, from->node, op->name);
     } else if (replaced != 0 && replaced != a.node) {
         struct handle *h = handle_live(v->handles, replaced);

@@ -102,6 +102,37 @@ static void order(void **state)
     buf_free(&s.text);
 }
 
+/* … from when it is asked for until the kernel has taken it. */
+static void what_was_not_passed_on_waits(void **state)
+{
+    (void)state;
+    struct seen s;
+    struct notify *n;
+    start(&s, &n);
+    assert_false(notify_entry_waits(n, 2, bytes_str("a")));
+    pthread_mutex_lock(&s.hold);
+    notify_entry(n, 2, bytes_str("a")); /* taken, and held */
+    notify_entry(n, 3, bytes_str("a"));
+    notify_inode(n, 4, 0);
+    assert_true(notify_entry_waits(n, 2, bytes_str("a")));
+    assert_true(notify_entry_waits(n, 3, bytes_str("a")));
+    assert_false(notify_entry_waits(n, 3, bytes_str("b")));
+    assert_false(notify_entry_waits(n, 4, bytes_str("")));
+    pthread_mutex_unlock(&s.hold);
+    wait_for(&s, 3);
+    notify_entry(n, 5, bytes_str("z")); /* its call ends only when theirs has */
+    wait_for(&s, 4);
+    assert_false(notify_entry_waits(n, 2, bytes_str("a")));
+    assert_false(notify_entry_waits(n, 3, bytes_str("a")));
+    s.blocked = 6;
+    notify_entry(n, 6, bytes_str("a")); /* set aside */
+    notify_entry(n, 7, bytes_str("z"));
+    wait_for(&s, 5);
+    assert_true(notify_entry_waits(n, 6, bytes_str("a")));
+    notify_free(n);
+    buf_free(&s.text);
+}
+
 static void what_would_wait_is_set_aside(void **state)
 {
     (void)state;
@@ -247,6 +278,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(order),
+        cmocka_unit_test(what_was_not_passed_on_waits),
         cmocka_unit_test(marks_are_passed_behind_what_came_before),
         cmocka_unit_test(what_would_wait_is_set_aside),
         cmocka_unit_test(unknown_inode_is_told_again),
