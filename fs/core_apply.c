@@ -205,6 +205,24 @@ static bool part_of_new(struct apply *w, const struct m_inode *m, const struct m
            extents + 1 >= w->c->bounds.extents;
 }
 
+/* More is pending of the file than one commit is sure to take: what the server has of it may be a
+ * part. A comparison does not tell which. */
+static int pends_much(struct core *c, uint64_t node, bool *yes)
+{
+    cleanup_spans struct spans mine = {0};
+    size_t pieces = 0;
+    int err = span_list(c, node, SPAN_DIRTY, 0, FILE_SIZE_MAX, &mine);
+    if (!err)
+        err = span_list(c, node, SPAN_SENT, 0, FILE_SIZE_MAX, &mine);
+    for (size_t i = 0; !err && i < mine.n; i++) {
+        cleanup_extents struct extent_list l = {0};
+        err = extents_get(c, node, mine.v[i].off, mine.v[i].end, &l);
+        pieces += l.n + 1;
+    }
+    *yes = 2 * pieces >= c->bounds.extents;
+    return err;
+}
+
 /* The times of what was written went with the copy. */
 static int fork_times(struct nrow *n, const struct m_inode *m, int err)
 {
@@ -230,6 +248,11 @@ static int apply_content(struct apply *w, struct nrow *n, const struct m_inode *
     if ((n->pend | n->sent) & FACET_CONTENT) {
         bool removed = n->nlink == 0; /* here, and with it what was written before */
         bool older = w->supersedes && (n->old & FACET_CONTENT) && !part_of_new(w, m, k);
+        bool much = false;
+        err = older && w->resync && !removed ? pends_much(w->c, n->id, &much) : 0;
+        if (err)
+            return err;
+        older &= !much;
         if (removed || (older && w->resync)) {
             err = forget_pending_content(w->c, n);
         } else if (older) {

@@ -118,8 +118,10 @@ static void device_start(struct pair *p, struct device *d)
     char why[512] = "";
     if (tree_open(&d->tree, "tree.db", simvfs_name(d->disk), why))
         fail_msg("tree_open: %s", why);
-    struct core_options o = {
-        .device = (uint32_t)d->id.device, .device_name = names[d - p->d], .clean_start = true};
+    struct core_options o = {.device = (uint32_t)d->id.device,
+                             .device_name = names[d - p->d],
+                             .clean_start = true,
+                             .bounds = p->bounds};
     assert_int_equal(core_new(&d->core, d->tree, &o), 0);
     d->who = (struct core_who){.uid = 1000, .gid = 100, .now = START_MS * 1000000};
     d->conflicts = d->resyncs = 0;

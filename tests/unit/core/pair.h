@@ -55,10 +55,11 @@ struct pair {
     struct token_key key;
     uint64_t server, ns, root;
     int64_t now_ms;
-    bool forgotten;       /* pair_forget was called */
-    uint64_t floor;       /* at least so high then */
-    uint64_t marks_below; /* as the option of the server; taken when it starts */
-    bool meanwhile;       /* a device sends what it has to in the middle of a comparison */
+    bool forgotten;            /* pair_forget was called */
+    uint64_t floor;            /* at least so high then */
+    uint64_t marks_below;      /* as the option of the server; taken when it starts */
+    struct core_bounds bounds; /* of devices, when they start */
+    bool meanwhile;            /* a device sends what it has to in the middle of a comparison */
     struct device d[DEVICES];
 };
 

@@ -122,6 +122,37 @@ static void made_and_forgotten(struct pair *p, bool twice)
     simvfs_free(kept);
 }
 
+/* The file had more pending than the commit took: the rest is not dropped. */
+static void test_a_part_made_by_a_commit_that_both_forgot(void **state)
+{
+    struct pair *p = *state;
+    struct device *here = &p->d[HERE];
+    struct simvfs *kept = simvfs_new("kept");
+    struct dump last;
+    bool found = false;
+    simvfs_reset(kept, 1);
+    p->bounds.extents = 2;
+    pair_begin(p, true);
+    uint64_t f = make(p, here, pair_base(p, "d"), "new", NODE_REG);
+    write_tag(p, here, f, 0, 16, 20);
+    write_tag(p, here, f, 16, 16, 21);
+    simvfs_copy(kept, here->disk);
+    assert_true(device_plan(p, here));
+    assert_true(here->plan.partial);
+    device_send_lost(p, here);
+    device_lose(p, here, kept);
+    pair_forget(p);
+    device_follow(p, here);
+    assert_int_equal(here->resyncs, 1);
+    assert_same(p, 1, &last);
+    for (size_t i = 0; i < last.n; i++)
+        found |= strstr(last.v[i].value, "=#21") != NULL;
+    assert_true(found);
+    p->bounds.extents = 0;
+    pair_end(p);
+    simvfs_free(kept);
+}
+
 static void test_made_by_a_commit_that_both_forgot(void **state)
 {
     made_and_forgotten(*state, false);
@@ -637,6 +668,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(test_made_by_a_commit_that_both_forgot),
         T(test_an_answer_that_outlived_the_journal),
+        T(test_a_part_made_by_a_commit_that_both_forgot),
         T(test_made_elsewhere_by_a_commit_that_both_forgot),
         T(test_made_and_removed_by_commits_that_both_forgot),
         T(test_a_copy_of_what_has_grown),
