@@ -54,10 +54,13 @@ static int notice(struct meta *m, bool by_tick, int64_t now_ms, struct arena *ar
     return r;
 }
 
+/* A database is not put back under a running server: after its first report a block server can tell
+ * nothing new, and one that does is not believed. */
 int restored_beat(struct meta *m, struct server_row *s, const struct m_beat_req *q, int64_t now_ms,
                   struct arena *ar)
 {
-    bool older = q->tick > TICK_NONE && q->tick > s->tick && !s->adopt;
+    bool first = s->unheard;
+    bool older = first && q->tick > TICK_NONE && q->tick > s->tick && !s->adopt;
     int r = older ? notice(m, true, now_ms, ar) : 0;
     if (!r && older)
         r = m->st->ops->server_get(m->st, s->id, s, ar);
@@ -67,7 +70,7 @@ int restored_beat(struct meta *m, struct server_row *s, const struct m_beat_req 
         return r;
     s->adopt = s->unheard = false;
     if (q->tick)
-        s->tick = (q->tick > s->tick ? q->tick : s->tick) + 1;
+        s->tick = (first && q->tick > s->tick ? q->tick : s->tick) + 1;
     return 0;
 }
 

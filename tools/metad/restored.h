@@ -8,8 +8,9 @@
  *
  * It is noticed by what others were told. The answer to each report of a block server has a number
  * that rises (its *tick*, kept in its row), and each report says the highest one that was told:
- * more than stands in the row was told by a newer state of this database. Mounts tell, too: by a
- * mark that this journal does not have (m_list_ans.other). From then on, in one transaction:
+ * more than stands in the row was told by a newer state of this database, if it comes with the
+ * first report after a start. Mounts tell, too: by a mark that this journal does not have
+ * (m_list_ans.other). From then on, in one transaction:
  *
  *   presence       all of it is void, and every storage gets another incarnation and compares all
  * that it has, as one that was set back (opening.h): so what counts was proved since removals what
@@ -31,7 +32,8 @@
 
 #include "meta_private.h"
 
-#define TICK_NONE 1 /* of a block server that keeps it, and was told nothing yet */
+#define TICK_NONE 1                  /* of a block server that keeps it, and was told nothing yet */
+#define TICK_MAX (UINT64_C(1) << 60) /* nobody was told more */
 
 /* A report came: notices, takes the tick over and raises it; s is what is recorded afterwards, and
  * to be stored by the caller. */

@@ -384,6 +384,8 @@ int meta_beat(struct meta *m, const struct meta_caller *who, const struct m_beat
         return meta_fail(why, -EACCES, "beat: only a block server reports itself");
     if (q->incarnation.n != STORE_INCARNATION_LEN)
         return meta_fail(why, -EBADMSG, "beat: the incarnation must be 16 bytes");
+    if (q->tick > TICK_MAX)
+        return meta_fail(why, -EBADMSG, "beat: nobody was told such a tick");
     if (q->pin.n && q->pin.n != PIN_LEN)
         return meta_fail(why, -EBADMSG, "beat: the hash of the key must be 32 bytes");
     int r = meta_change_begin(m);

@@ -345,6 +345,41 @@ static void nothing_else_gives_it_away(void **state)
     assert_false(is_missing(w, &b));
 }
 
+/* One that is broken, or somebody else's by now, does not void what is recorded of all others. */
+static void a_running_server_was_not_put_back(void **state)
+{
+    struct world *w = *state;
+    struct block_id b;
+    struct process p = with_block(w, &b), liar = process(CLOUD);
+    start(w);
+    assert_false(must_renew(w, &p));
+    assert_false(must_renew(w, &liar));
+    for (int k = 0; k < 3; k++) {
+        uint64_t next = liar.tick + 1;
+        assert_int_equal(beat_saying(w, &liar, liar.tick + 1000).tick, next);
+        assert_false(must_renew(w, &p));
+    }
+    assert_int_equal(epoch(w), 0);
+    expect_hold(w, false);
+    assert_false(is_missing(w, &b));
+    struct m_beat_req q = {.incarnation = bytes_of(liar.incarnation, 16),
+                           .url = bytes_str("https://localhost:1"),
+                           .run = liar.run,
+                           .found = liar.found,
+                           .tick = UINT64_MAX};
+    struct m_beat_ans a;
+    assert_int_equal(meta_beat(w->m, &w->server_who[liar.s], &q, w->now, &a, &w->ar, w->why),
+                     -EBADMSG);
+    start(w); /* now it may be so, for once */
+    assert_true(beat_saying(w, &liar, liar.tick + 1000).renew);
+    uint64_t noticed = epoch(w);
+    assert_int_equal(noticed, w->now);
+    w->now += 5000;
+    renew(w, &liar, 'z');
+    beat_saying(w, &liar, liar.tick + 1000);
+    assert_int_equal(epoch(w), noticed);
+}
+
 /* Any member may name a mark that is nobody's. */
 static void a_mark_holds_removals_only(void **state)
 {
@@ -605,6 +640,7 @@ int main(void)
         TEST(all_block_servers_are_asked_again_once),
         TEST(who_was_away_is_asked_by_its_tick_alone),
         TEST(nothing_else_gives_it_away),
+        TEST(a_running_server_was_not_put_back),
         TEST(a_mark_holds_removals_only),
         TEST(before_the_first_report_bytes_are_asked_for),
         TEST(nothing_unknown_is_removed_for_long),
