@@ -113,18 +113,52 @@ static int find_mine(struct cmd *c, struct bytes name, struct ns_row *row, bool 
     return r;
 }
 
+/* How many namespaces the account is a member of, and how many of them it owns. */
+static int count_namespaces(struct cmd *c, uint64_t account, size_t *n, size_t *owned)
+{
+    struct ns_row *v;
+    int r = c->m->st->ops->ns_list(c->m->st, account, &v, n, c->ar);
+    *owned = 0;
+    for (size_t k = 0; k < *n && !r; k++)
+        *owned += v[k].role == ROLE_OWNER;
+    return r;
+}
+
+/* What limits the account's own folder limits what it makes beside it: its walls and its quota. */
+static int as_the_root(struct cmd *c, uint64_t ns, const struct ns_row *root,
+                       const struct bytes *onsite, size_t onsite_n)
+{
+    const struct store_ops *ops = c->m->st->ops;
+    struct ns_row row;
+    int r = ops->onsite_set(c->m->st, ns, onsite, onsite_n);
+    if (!r)
+        r = ops->ns_get(c->m->st, ns, &row, c->ar);
+    row.quota_bytes = root->quota_bytes;
+    row.quota_nodes = root->quota_nodes;
+    return r ? r : ops->ns_set(c->m->st, &row);
+}
+
 int cmd_ns_create(struct cmd *c)
 {
     const struct store_ops *ops = c->m->st->ops;
     struct account_row a;
     struct server_row *servers;
     struct bytes *onsite;
-    size_t n, onsite_n, stay = 0;
+    struct ns_row root;
+    size_t n, onsite_n, all, owned, stay = 0;
     uint64_t ns;
     if (!meta_name_ok(c->arg[0]))
         return cmd_fail(c, EXIT_FAILED,
                         "a namespace's name is 1 to 64 letters, digits, '-', '_' or '.'");
-    int r = ops->account_get(c->m->st, c->who->account, &a, c->ar);
+    int r = count_namespaces(c, c->who->account, &all, &owned);
+    if (!r && owned >= NS_OWNED_MAX)
+        return cmd_fail(c, EXIT_REFUSED,
+                        "refused: you own %u namespaces, which is as many as an account may",
+                        NS_OWNED_MAX);
+    if (!r)
+        r = ops->account_get(c->m->st, c->who->account, &a, c->ar);
+    if (!r)
+        r = ops->ns_get(c->m->st, a.root_ns, &root, c->ar);
     if (!r)
         r = ops->assigned(c->m->st, a.root_ns, &servers, &n, c->ar);
     if (!r)
@@ -139,8 +173,8 @@ int cmd_ns_create(struct cmd *c)
         return cmd_fail(c, EXIT_FAILED, "the name %.*s is taken; choose another", PRB(c->arg[0]));
     if (!r)
         r = ops->member_set(c->m->st, ns, a.id, ROLE_OWNER);
-    if (!r) /* what must stay in a building stays there under another name, too */
-        r = ops->onsite_set(c->m->st, ns, onsite, onsite_n);
+    if (!r)
+        r = as_the_root(c, ns, &root, onsite, onsite_n);
     if (!r)
         r = meta_assign(c->m, ns, servers, stay, c->ar);
     return r ? r : meta_touch(c->m, a.id);
@@ -406,6 +440,14 @@ int cmd_share(struct cmd *c)
                             "%.*s would have no owner; make another account owner first",
                             PRB(ns.name));
     r = ops->member_role(c->m->st, ns.id, a.id, &had);
+    size_t n = 0, owned;
+    if (!r && had == ROLE_NONE && role != ROLE_NONE)
+        r = count_namespaces(c, a.id, &n, &owned);
+    if (!r && n >= NS_SHARED_MAX)
+        return cmd_fail(c, EXIT_REFUSED,
+                        "refused: %.*s is a member of %u namespaces, and of no more by being given "
+                        "them",
+                        PRB(a.name), NS_SHARED_MAX);
     if (!r)
         r = ops->member_set(c->m->st, ns.id, a.id, role);
     if (!r && role < had) /* what he has in hand gives more than he may now */

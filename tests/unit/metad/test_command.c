@@ -2,7 +2,10 @@
 /* The command lines of people: what each does, and the exit status and line of what goes wrong. */
 #include "world.h"
 
+#include "command.h"
+
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 static void has(const char *text, const char *part)
@@ -243,6 +246,40 @@ static void shares(void **state)
     assert_int_equal(session(w, &w->alice).namespaces_n, 1);
 }
 
+/* As if made by many accounts. */
+static void make_member(struct world *w, uint64_t account, enum role role, char letter, unsigned n)
+{
+    char name[16];
+    uint64_t ns;
+    assert_int_equal(meta_change_begin(w->m), 0);
+    for (unsigned k = 0; k < n; k++) {
+        snprintf(name, sizeof name, "%c%u", letter, k);
+        assert_int_equal(meta_ns_create(w->m, bytes_str(name), w->now, &ns), 0);
+        assert_int_equal(w->m->st->ops->member_set(w->m->st, ns, account, role), 0);
+    }
+    assert_int_equal(meta_change_end(w->m, 0), 0);
+}
+
+/* Beside his folder a quota is the same, and there is an end to what he can make, and make others
+ * members of. */
+static void namespaces_are_bounded(void **state)
+{
+    struct world *w = *state;
+    world_command(w, &world_admin, 0, "admin quota alice --bytes 1000 --nodes=5");
+    world_command(w, &w->alice.who, 0, "namespace create team");
+    has(world_command(w, &world_admin, 0, "admin quota team"), "1000 bytes, 5 nodes");
+    make_member(w, w->alice.who.account, ROLE_OWNER, 'a', NS_OWNED_MAX - 3);
+    world_command(w, &w->alice.who, 0, "namespace create last");
+    fails(w, &w->alice.who, 5, "namespace create more");
+    make_member(w, w->bob.who.account, ROLE_VIEWER, 'b', NS_SHARED_MAX - 2);
+    world_command(w, &w->alice.who, 0, "share last bob viewer");
+    fails(w, &w->alice.who, 5, "share team bob viewer");
+    world_command(w, &w->alice.who, 0, "share last bob editor"); /* he is one */
+    world_command(w, &w->bob.who, 0, "namespace create his");
+    struct m_session_ans s = session(w, &w->bob);
+    assert_true(bytes_equal(s.namespaces[s.namespaces_n - 1].name, bytes_str("his")));
+}
+
 static void text_is_escaped(void **state)
 {
     struct world *w = *state;
@@ -257,10 +294,15 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, world_setup, world_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(usage_is_told),   TEST(each_to_his_own),
-        TEST(accounts),        TEST(an_account_without_a_block_server_is_told_of),
-        TEST(assignments),     TEST(quotas),
-        TEST(mounts),          TEST(shares),
+        TEST(usage_is_told),
+        TEST(each_to_his_own),
+        TEST(accounts),
+        TEST(an_account_without_a_block_server_is_told_of),
+        TEST(assignments),
+        TEST(quotas),
+        TEST(mounts),
+        TEST(shares),
+        TEST(namespaces_are_bounded),
         TEST(text_is_escaped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
