@@ -514,7 +514,14 @@ static void round_over(struct sync *s, struct fetch_block *b)
 {
     char hex[BLOCK_HEX_LEN + 1];
     block_id_hex(&b->id, hex);
-    if (b->located && s->clock() - b->since > 1000)
+    if (b->located && !b->holders_n)
+        ns_error(
+            s, b->ns,
+            "block %.12s… is recorded at no block server: what needs it cannot be read until a "
+            "device that has it still sends it again (copy the file there under another name), "
+            "or its server comes back; `steadfs admin fsck` names the files",
+            hex);
+    else if (b->located && s->clock() - b->since > 1000)
         ns_error(s, b->ns, "no block server delivers block %.12s… (%zu are recorded to hold it)",
                  hex, b->holders_n);
     b->tried_n = 0;

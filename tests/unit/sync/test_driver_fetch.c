@@ -274,6 +274,10 @@ static void a_block_that_nobody_has_is_eio(void **state)
             answer(c, &m_locate_ans_desc, &none);
     }
     assert_int_equal(r.err, -EIO);
+    char hex[BLOCK_HEX_LEN + 1], says[64];
+    block_id_hex(&id, hex);
+    snprintf(says, sizeof says, "block %.12s… is recorded at no block server", hex);
+    assert_true(status_says("last_error", says));
 }
 
 int main(void)
