@@ -159,7 +159,12 @@ void uncommitted_free(struct uncommitted *u)
         return;
     uncommitted_forget(u);
     for (size_t i = 0; i < PARTY_BUCKETS; i++) {
+        struct party *p;
         struct quota *q;
+        while ((p = LIST_FIRST(&u->parties[i]))) { /* a put that never ended */
+            LIST_REMOVE(p, link);
+            free(p);
+        }
         while ((q = LIST_FIRST(&u->quotas[i]))) {
             LIST_REMOVE(q, link);
             free(q);
