@@ -39,7 +39,8 @@ static struct bytes receipt(struct sim *s, unsigned k, uint64_t ns, const struct
                           .incarnation = bytes_of(incarnation, sizeof incarnation),
                           .time_ms = (uint64_t)(s->now / 1000000 + s->blockd[k].skew_ms),
                           .key_id = s->server.inst->key[k].id,
-                          .generation = w->proof[k]};
+                          .generation = w->proof[k],
+                          .run = s->blockd[k].run};
     receipt_seal(&r, &s->server.inst->key[k], &token);
     return arena_bytes(ar, token.p, token.n);
 }
@@ -168,7 +169,8 @@ static void bring_page(struct sim *s, unsigned k, uint64_t ns, struct bytes *pla
 void blockd_replicate(struct sim *s, unsigned k, uint64_t ns, enum tell tell)
 {
     cleanup_arena struct arena ar = {0};
-    struct report r = {.server = k, .generation = s->blockd[k].generation, .at = s->now};
+    struct report r = {
+        .server = k, .generation = s->blockd[k].generation, .run = s->blockd[k].run, .at = s->now};
     struct bytes place = bytes_of(NULL, 0);
     do /* what is nowhere is passed over */
         bring_page(s, k, ns, &place, &r, &ar);
@@ -178,17 +180,35 @@ void blockd_replicate(struct sim *s, unsigned k, uint64_t ns, enum tell tell)
         garbage_report(s, &r, tell == TELL_LATE);
 }
 
+void blockd_open(struct sim *s, unsigned k)
+{
+    struct blockd *b = &s->blockd[k];
+    garbage_forget(b);
+    b->found = b->raised++;
+    b->tick = b->kept;
+    if (s->p.ticks)
+        b->run++;
+}
+
 void blockd_lose(struct sim *s, unsigned k)
 {
     s->blockd[k].generation++;
-    s->blockd[k].raised = 1;
-    garbage_forget(&s->blockd[k]);
+    s->blockd[k].raised = 0;
+    blockd_open(s, k);
     s->count.lost++;
     sim_log(s, "block server %u loses its storage", k);
     for (uint32_t i = 0; i < s->ledger.n; i++) {
         s->ledger.w[i].lost[k] |= s->ledger.w[i].held[k];
         s->ledger.w[i].held[k] = false;
     }
+}
+
+bool blockd_nowhere(const struct written *w)
+{
+    for (unsigned k = 0; k < SERVERS_MAX; k++)
+        if (w->held[k])
+            return false;
+    return true;
 }
 
 unsigned blockd_had(const struct written *w)

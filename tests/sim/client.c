@@ -84,6 +84,7 @@ static bool hook_in_use(void *ctx, uint64_t node)
 static void power_lost(struct client *c)
 {
     struct rng r = rng_of(c->s->seed, 12, c->s->step * CLIENTS_MAX + c->index);
+    c->other_boot = true;
     ledger_power_lost(&c->s->ledger, c->index, c->s->p.lossy ? &r : NULL);
     observer_parted(&c->s->observer, c->index, 0);
     if (c->s->server.restored) { /* that it had heard of it may be gone, too */
@@ -140,6 +141,14 @@ int client_start(struct client *c)
     }
     c->epoch++;
     c->at.verified = c->at.idle = -1;
+    err = core_power_lost(c->core, c->other_boot, &c->power_lost);
+    if (err) {
+        core_free(c->core);
+        c->core = NULL;
+        c->tree = NULL;
+        return start_failed(c, err, "core_power_lost");
+    }
+    c->other_boot = false;
     err = core_root(c->core, &c->ns, &c->root);
     if (err == -ENOENT) /* not before the first session */
         c->ns = c->root = 0;
@@ -570,7 +579,7 @@ void client_turn(struct client *c, struct rng *r)
 {
     if (!c->core)
         return;
-    if (c->s->p.lossy && rng_percent(r, 2)) /* what reaches the disk by itself */
+    if (c->s->p.lossy && rng_percent(r, 1)) /* what reaches the disk by itself */
         ledger_durable(&c->s->ledger, c->index);
     bool renew = c->session_wanted || !c->session || rng_percent(r, 1);
     if (renew && client_reaches(c, 0) && !client_calling(c, CALL_SESSION, 0))

@@ -30,7 +30,8 @@ static bool crashed(struct sim *s)
 /* It is there, or was lost and the metadata server cannot know yet. */
 static bool may_be_believed(const struct sim *s, const struct written *w, unsigned k)
 {
-    return w->held[k] || (w->lost[k] && s->blockd[k].reported != s->blockd[k].generation);
+    return w->held[k] || s->blockd[k].unheard ||
+           (w->lost[k] && s->blockd[k].reported != s->blockd[k].generation);
 }
 
 static void presence_of(struct sim *s, uint64_t ns, const struct block_id *ids, size_t n)
@@ -67,22 +68,14 @@ static void verify_presence(struct sim *s)
         }
 }
 
-static bool nowhere(const struct written *w)
-{
-    for (unsigned k = 0; k < SERVERS_MAX; k++)
-        if (w->held[k])
-            return false;
-    return true;
-}
-
 static void verify_one(struct sim *s, unsigned n, uint32_t i, bool everywhere)
 {
     const struct written *w = &s->ledger.w[i];
     if (!w->referred)
         return;
-    if (nowhere(w) && !blockd_had(w))
+    if (blockd_nowhere(w) && !blockd_had(w) && !w->gone_before)
         sim_fail(s, "write %u is in the tree of %s, and was removed everywhere", i, ns_names[n]);
-    for (unsigned k = 0; everywhere && !nowhere(w) && k < SERVERS_MAX; k++)
+    for (unsigned k = 0; everywhere && !blockd_nowhere(w) && k < SERVERS_MAX; k++)
         if ((s->assigned[n] >> k & 1) && !w->held[k])
             sim_fail(s, "write %u of %s never came to block server %u", i, ns_names[n], k);
 }
@@ -109,6 +102,7 @@ static void tell(struct sim *s, const struct report *r)
     struct m_stored_ans a;
     incarnation_of('b', r->server, r->generation, incarnation);
     struct m_stored_req q = {.incarnation = bytes_of(incarnation, sizeof incarnation),
+                             .run = r->run,
                              .blocks = arena_copy(&ar, r->v, r->n * sizeof *r->v),
                              .blocks_n = r->n};
     int err = meta_stored(s->server.meta, &s->server.inst->server[r->server].who, &q,
@@ -171,6 +165,7 @@ static void ask(struct sim *s, unsigned k, bool lost)
     struct m_collect_ans a;
     incarnation_of('b', k, b->generation, incarnation);
     struct m_collect_req q = {.incarnation = bytes_of(incarnation, sizeof incarnation),
+                              .run = b->run,
                               .generation = ++b->raised,
                               .done = arena_copy(&ar, b->done, b->done_n * sizeof *b->done),
                               .done_n = b->done_n};
@@ -184,10 +179,14 @@ static void ask(struct sim *s, unsigned k, bool lost)
         return;
     b->done_n = 0;
     b->orders_n = a.blocks_n < ORDERS_MAX ? a.blocks_n : ORDERS_MAX;
-    memcpy(b->orders, a.blocks, b->orders_n * sizeof *b->orders);
-    b->ordered = s->now;
     if (b->orders_n)
+        memcpy(b->orders, a.blocks, b->orders_n * sizeof *b->orders);
+    b->ordered = s->now;
+    b->tick = a.tick > b->tick ? a.tick : b->tick;
+    if (b->orders_n) { /* before anything is removed */
+        b->kept = b->tick;
         sim_log(s, "block server %u is to remove %zu blocks", k, b->orders_n);
+    }
 }
 
 /* What was put in that generation or later stays. */
@@ -218,13 +217,45 @@ void garbage_forget(struct blockd *b)
     b->orders_n = b->done_n = 0;
 }
 
+/* What is ordered by then is as good as removed. */
+static bool is_there(const struct sim *s, const struct written *w)
+{
+    for (unsigned k = 0; k < SERVERS_MAX; k++) {
+        const struct blockd *b = &s->blockd[k];
+        bool ordered = false;
+        for (size_t i = 0; i < b->orders_n; i++)
+            ordered |= block_id_equal(&b->orders[i].block, &w->id);
+        if (w->held[k] && !ordered)
+            return true;
+    }
+    return false;
+}
+
+void garbage_restored(struct sim *s)
+{
+    for (uint32_t i = 0; i < s->ledger.n; i++) {
+        struct written *w = &s->ledger.w[i];
+        w->held_before = false;
+        w->gone_before = w->referred && !is_there(s, w);
+    }
+}
+
+void garbage_noticed(struct sim *s)
+{
+    for (uint32_t i = 0; i < s->ledger.n; i++)
+        s->ledger.w[i].held_before = is_there(s, &s->ledger.w[i]);
+}
+
 static void collect(struct sim *s, unsigned k, struct rng *r)
 {
     struct blockd *b = &s->blockd[k];
-    if (rng_percent(r, 5)) { /* it starts anew */
-        garbage_forget(b);
-        b->raised++;
+    if (rng_percent(r, 5)) {
+        blockd_open(s, k);
+        if (s->p.ticks && s->healed) /* otherwise sooner or later */
+            server_beat(s, k);
     }
+    if (s->failed)
+        return;
     if (b->orders_n && rng_percent(r, 60))
         carry_out(s, k);
     else if (!b->orders_n || rng_percent(r, 20))
@@ -277,6 +308,8 @@ static void collect_all(struct sim *s)
 void garbage_end(struct sim *s)
 {
     struct rng r = rng_of(s->seed, 11, 0);
+    if (s->server.restored) /* everybody has been back */
+        server_command(s, true, "admin gc --restored");
     while (s->reports_n && !s->failed)
         late_report(s, &r);
     if (s->p.gc)

@@ -135,6 +135,10 @@ static bool planned(struct client *c, struct view *v, int err, struct core_need 
                     (unsigned long long)m.entries[i].base_rev,
                     (unsigned long long)m.entries[i].node,
                     (unsigned long long)m.entries[i].base_content);
+        for (size_t i = 0; i < m.xattrs_n; i++)
+            sim_log(c->s, "    xattr %llx %.*s at %llu%s", (unsigned long long)m.xattrs[i].node,
+                    (int)m.xattrs[i].name.n, (const char *)m.xattrs[i].name.p,
+                    (unsigned long long)m.xattrs[i].base_rev, m.xattrs[i].removed ? " gone" : "");
     }
     if (p->request > c->planned)
         c->planned = p->request;

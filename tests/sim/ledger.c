@@ -200,9 +200,19 @@ void ledger_power_lost(struct ledger *l, unsigned client, struct rng *r)
         struct written *w = &l->w[i];
         if (w->client == client) /* written once more: which of them was is not known */
             w->live &= w->times ? 0 : (w->committed & ~w->renamed) | w->promised;
-        if (r && (w->cached & ~w->durable & bit) && rng_percent(r, 50))
+        if (r && (w->cached & ~w->durable & bit) && rng_percent(r, 70))
             w->cached &= (uint8_t)~bit;
     }
+}
+
+void ledger_nowhere(struct ledger *l, uint32_t write)
+{
+    struct written *w = &l->w[write];
+    bool held = w->cached != 0;
+    for (unsigned k = 0; k < SERVERS_MAX; k++)
+        held |= w->held[k];
+    if (!held)
+        w->live = 0;
 }
 
 void ledger_restored(struct ledger *l, const uint64_t *kept)

@@ -120,10 +120,11 @@ static unsigned long report(const struct tally *t, unsigned n, double seconds)
     const struct counts *c = &all.count;
     printf("%lu seeds, %lu failed; %lu operations, %lu commits, %lu conflicts, %lu copies, %lu"
            " refused, %lu parked, %lu fsyncs, %lu crashes, %lu storages lost, %lu resyncs,"
-           " %lu blocks brought, %lu removed, %lu databases put back; %.1f s, %.0f a second\n",
+           " %lu blocks brought, %lu removed, %lu given back, %lu databases put back; %.1f s,"
+           " %.0f a second\n",
            all.run, all.failed, c->ops, c->commits, c->conflicts, c->copies, c->refused, c->parked,
-           c->fsyncs, c->crashes, c->lost, c->resyncs, c->brought, c->removed, c->restores, seconds,
-           (double)all.run / (seconds > 0 ? seconds : 1));
+           c->fsyncs, c->crashes, c->lost, c->resyncs, c->brought, c->removed, c->given_back,
+           c->restores, seconds, (double)all.run / (seconds > 0 ? seconds : 1));
     fflush(stdout);
     return all.failed;
 }

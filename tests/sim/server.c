@@ -23,6 +23,11 @@ static int server_open(struct sim *s)
                              .gc_grace_ms = s->p.grace_ms,
                              .marks_below = s->seed % 2}; /* all of them, or one */
     int err = meta_open(&s->server.meta, &o, why);
+    if (!err && s->p.ticks) {
+        err = meta_started(s->server.meta);
+        for (unsigned k = 0; k < SERVERS_MAX; k++)
+            s->blockd[k].unheard = true;
+    }
     if (err)
         sim_fail(s, "the metadata server does not start: %s", why);
     return err;
@@ -184,7 +189,7 @@ static void check_blocks(struct sim *s, const struct m_extent *v, size_t n)
         uint32_t w;
         if (!ledger_find(&s->ledger, &v[i].block, &w))
             sim_fail(s, "a record refers to a block that nobody wrote");
-        else if (!blockd_had(&s->ledger.w[w]))
+        else if (!blockd_had(&s->ledger.w[w]) && !s->ledger.w[w].gone_before)
             sim_fail(s, "a record refers to write %u, which no block server holds", w);
         else if (!s->ledger.w[w].carried && !is_held(s, &s->ledger.w[w]))
             sim_fail(s, "a record refers to write %u, which was lost before", w);
@@ -260,6 +265,18 @@ void server_follow(struct sim *s)
 
 /* ---- requests ----------------------------------------------------------------------------------
  */
+/* Mounts are to hear that the database was put back. */
+static bool told(struct sim *s)
+{
+    if (!meta_noticed(s->server.meta))
+        return false;
+    sim_log(s, "the server notices that its database is an older one");
+    garbage_noticed(s);
+    for (unsigned k = 0; k < s->opt.clients; k++)
+        s->client[k].session_wanted = true;
+    return true;
+}
+
 #define CALL(name, ...)                                                                            \
     static int call_##name(struct sim *s, const struct meta_caller *who, struct bytes body,        \
                            struct buf *answer, struct arena *ar, char *why)                        \
@@ -279,7 +296,22 @@ CALL(session, now_ms)
 CALL(commit, now_ms)
 CALL(diff)
 CALL(requests)
-CALL(list)
+static int call_list(struct sim *s, const struct meta_caller *who, struct bytes body,
+                     struct buf *answer, struct arena *ar, char *why)
+{
+    struct m_list_req q;
+    struct m_list_ans a;
+    if (msg_decode(&m_list_req_desc, &q, body.p, body.n, MSG_STRICT, ar, NULL))
+        return -EBADMSG;
+    int err = meta_list(s->server.meta, who, &q, &a, ar, why);
+    if (!err && a.other && s->p.ticks) {
+        err = meta_other_journal(s->server.meta, s->now / 1000000);
+        told(s);
+    }
+    if (!err)
+        msg_encode(&m_list_ans_desc, &a, answer);
+    return err;
+}
 CALL(lookup)
 CALL(readdir)
 CALL(node)
@@ -389,7 +421,8 @@ void server_prune(struct sim *s, unsigned history_ms)
         sim_fail(s, "meta_prune: %d", err);
 }
 
-void server_beat(struct sim *s, unsigned server)
+/* renew: it is to have another incarnation. */
+static void beat(struct sim *s, unsigned server, bool *renew)
 {
     cleanup_arena struct arena ar = {0};
     char why[512] = "";
@@ -398,7 +431,12 @@ void server_beat(struct sim *s, unsigned server)
     struct m_beat_ans a;
     incarnation_of('b', server, b->generation, incarnation);
     struct m_beat_req q = {.incarnation = bytes_of(incarnation, sizeof incarnation),
-                           .url = bytes_str("http://127.0.0.1:1")};
+                           .url = bytes_str("http://127.0.0.1:1"),
+                           .run = b->run,
+                           .found = b->found,
+                           .tick = !s->p.ticks   ? 0
+                                   : b->tick > 1 ? b->tick
+                                                 : 1};
     int err = meta_beat(s->server.meta, &s->server.inst->server[server].who, &q, s->now / 1000000,
                         &a, &ar, why);
     if (simvfs_crashed(s->server.disk)) {
@@ -407,10 +445,34 @@ void server_beat(struct sim *s, unsigned server)
     }
     sim_log(s, "block server %u reports itself: %d", server, err);
     b->reported = b->generation;
-    if (err)
-        sim_fail(s, "beat of block server %u: %s", server, why);
+    b->unheard = false;
+    b->tick = a.tick > b->tick ? a.tick : b->tick;
+    *renew = a.renew;
+    if (err || a.superseded)
+        sim_fail(s, "beat of block server %u: %s", server, err ? why : "superseded");
     for (size_t k = 0; !err && k < a.revoked_devices_n; k++)
         for (unsigned d = 0; d < DEVICES; d++)
             if (s->server.inst->device[d].id == a.revoked_devices[k])
                 b->revoked |= (uint8_t)(1u << d);
+}
+
+static void beat_once(struct sim *s, unsigned server)
+{
+    bool renew = true;
+    for (unsigned i = 0; i < 3 && renew && !s->failed; i++) {
+        renew = false;
+        beat(s, server, &renew);
+        if (renew) { /* what it has stays, and is told anew */
+            sim_log(s, "block server %u renews its storage", server);
+            s->blockd[server].generation++;
+        }
+    }
+}
+
+void server_beat(struct sim *s, unsigned server)
+{
+    beat_once(s, server);
+    if (!s->failed && told(s) && s->healed) /* otherwise the others come sooner or later */
+        for (unsigned k = 0; k < SERVERS_MAX && !s->failed; k++)
+            beat_once(s, k);
 }

@@ -65,6 +65,8 @@ struct ledger {
         uint64_t committed;          /* bytes that some record of the journal carried */
         uint64_t reachable;          /* bytes found by the last look at the server's tree */
         bool carried, referred;      /* the same of the block */
+        bool held_before;            /* somewhere when it noticed that */
+        bool gone_before;            /* referred to when it was put back, and nowhere */
         struct part {                /* of a re-cut: whose bytes these are, unit by unit */
             uint32_t write;
             uint8_t at;
@@ -103,6 +105,8 @@ void ledger_durable(struct ledger *l, unsigned client);
 /* Power loss at a client: what never reached the journal, nor was promised, need not be found. r:
  * and blocks are lost that were not on its disk yet, at random; or NULL. */
 void ledger_power_lost(struct ledger *l, unsigned client, struct rng *r);
+/* A reference to the block was given back: if it is nowhere at all, so are its bytes. */
+void ledger_nowhere(struct ledger *l, uint32_t write);
 /* The server's tree is an older one, which has been looked at: what it does not reach is not
  * committed, and lost, unless kept by whoever wrote it (bytes, by write). */
 void ledger_restored(struct ledger *l, const uint64_t *kept);
@@ -235,6 +239,9 @@ struct blockd {
     unsigned generation; /* which storage it has: counts the lost ones */
     unsigned reported;   /* the one that the metadata server has heard of */
     uint64_t raised;     /* generation of that storage, as receipts name it */
+    uint64_t run, found; /* of its opening; run 0: it tells none (and no ticks) */
+    uint64_t tick, kept; /* the highest that it was told; on its disk */
+    bool unheard;        /* since the metadata server started, or was put back */
     uint8_t revoked;     /* bit per device of the installation: heard of */
     int64_t skew_ms;
     struct m_lost orders[ORDERS_MAX], done[ORDERS_MAX]; /* what it is to remove, has removed */
@@ -243,6 +250,7 @@ struct blockd {
 };
 struct report { /* of what replication brought */
     unsigned server, generation;
+    uint64_t run;
     int64_t at;
     struct m_stored v[REPORT_BLOCKS];
     size_t n;
@@ -250,6 +258,7 @@ struct report { /* of what replication brought */
 /* As server_call, of block server `k`. */
 int blockd_call(struct sim *s, unsigned k, const char *method, struct bytes body,
                 struct buf *answer);
+void blockd_open(struct sim *s, unsigned k); /* it starts */
 void blockd_lose(struct sim *s, unsigned k); /* all that it stores */
 /* Asks what there is to do. */
 void blockd_replicas(struct sim *s, unsigned k);
@@ -266,6 +275,11 @@ void garbage_forget(struct blockd *b);
 void garbage_end(struct sim *s);
 /* Servers (a bit each) that hold the block or lost it. */
 unsigned blockd_had(const struct written *w);
+bool blockd_nowhere(const struct written *w);
+/* The metadata server was put back, and what it refers to was looked at. */
+void garbage_restored(struct sim *s);
+/* … and has noticed it. */
+void garbage_noticed(struct sim *s);
 
 /* ---- the network ----------------------------------------------------------------------------- */
 struct packet {
@@ -427,7 +441,8 @@ struct client {
     uint64_t epoch, next_call;
     uint64_t ns, root; /* of the mount's top directory */
     bool session, session_wanted;
-    bool gave_up; /* a block of a commit was nowhere to be had */
+    bool gave_up;                /* a block of a commit was nowhere to be had */
+    bool other_boot, power_lost; /* as the driver knows it (core_power_lost) */
     struct view views[NAMESPACES];
     size_t views_n;
     struct call calls[CALLS_MAX];
@@ -533,12 +548,12 @@ void weather_lifts(struct sim *s);  /* nothing is refused any more, but to revok
 struct options {
     unsigned clients, steps; /* 0: the seed says */
     bool trace, verbose;
-    bool restores; /* the metadata server is put back in every run, and no garbage is collected */
+    bool restores;       /* the metadata server is put back in every run */
     const uint8_t *skip; /* one byte a step: 1: it does nothing, 2: nothing happens by accident */
 };
 struct counts {
     unsigned long ops, commits, conflicts, fsyncs, crashes, records, missing, loads, copies,
-        refused, parked, lost, resyncs, brought, removed, restores;
+        refused, parked, lost, resyncs, brought, removed, restores, given_back;
 };
 void counts_add(struct counts *sum, const struct counts *c);
 struct sim {
@@ -563,6 +578,7 @@ struct sim {
         struct core_bounds bounds;
         bool share;      /* two accounts, in one namespace */
         bool restore;    /* the metadata server is put back to an older state */
+        bool ticks;      /* … and block servers notice it */
         bool lossy;      /* a loss of power takes blocks, too */
         unsigned refuse; /* enum refusals */
         uint64_t ops;    /* bits of op_kind that programs use */

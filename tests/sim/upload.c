@@ -9,6 +9,7 @@
  */
 #include "sim.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -128,34 +129,78 @@ static void send_put(struct client *c, struct view *v, unsigned server)
     client_call(c, CALL_PUT, server + 1, v->ns, "put", &m_put_head_desc, &h);
 }
 
-/* The files of the plan that refer to a block that is nowhere are refused, as it were. */
+static bool refers(const struct m_node_change *n, const struct block_id *id)
+{
+    for (size_t g = 0; g < n->ranges_n; g++)
+        for (size_t e = 0; e < n->ranges[g].extents_n; e++)
+            if (block_id_equal(&n->ranges[g].extents[e].block, id))
+                return true;
+    return false;
+}
+
+/* After a loss of power: the file is again as the server has it there; a name that a new file took
+ * is the old one's again. */
+static void give_back(struct client *c, uint64_t node, uint32_t write)
+{
+    struct core_effects fx = {0};
+    const char *what = "where it was";
+    int err = core_block_lost(c->core, node, &c->s->ledger.w[write].id);
+    if (err && !simvfs_crashed(c->disk)) {
+        what = "its name";
+        err = core_name_lost(c->core, node, client_now(c), &fx);
+    }
+    if (err != -ENOENT && err != -EBUSY && client_ok(c, err, "giving back")) {
+        sim_log(c->s, "c%u gives back %s of %llx", c->index, what, (unsigned long long)node);
+        c->s->count.given_back++;
+        ledger_nowhere(&c->s->ledger, write);
+        observer_parted(&c->s->observer, c->index, node);
+        observer_changed(c, node);
+        client_effects(c, &fx);
+    }
+    core_effects_free(&fx);
+}
+
+/* Nothing is removed before everybody has said what the lost journal refers to. */
+static bool was_kept(const struct sim *s, uint32_t write)
+{
+    const struct written *w = &s->ledger.w[write];
+    return w->held_before && s->p.ticks && blockd_nowhere(w) &&
+           !(s->p.refuse & (REFUSE_STORAGE | REFUSE_ASSIGNMENT));
+}
+
+/* The files of the plan that refer to a block that is nowhere are refused, as it were; but for
+ * those of which a loss of power took what was not synced. */
 static void give_up(struct client *c, struct view *v, uint32_t write)
 {
     cleanup_arena struct arena ar = {0};
     struct m_changes m;
     const struct block_id *id = &c->s->ledger.w[write].id;
     const struct core_plan *p = &v->lane.plan;
+    bool back = c->power_lost;
     if (msg_decode(&m_changes_desc, &m, p->changes.p, p->changes.n, MSG_STRICT, &ar, NULL)) {
         sim_fail(c->s, "client %u: its own changes cannot be read", c->index);
         return;
     }
     struct m_row_ref *rows = arena_alloc(&ar, (m.nodes_n + 1) * sizeof *rows);
-    struct m_commit_ans a = {.status = COMMIT_REFUSED, .rows = rows};
-    for (size_t i = 0; i < m.nodes_n; i++) {
-        bool refers = false;
-        for (size_t g = 0; g < m.nodes[i].ranges_n; g++)
-            for (size_t e = 0; e < m.nodes[i].ranges[g].extents_n; e++)
-                refers |= block_id_equal(&m.nodes[i].ranges[g].extents[e].block, id);
-        if (refers)
+    struct m_commit_ans a = {.status = COMMIT_CONFLICT, .rows = rows};
+    for (size_t i = 0; i < m.nodes_n; i++)
+        if (refers(&m.nodes[i], id) && !(back && core_has_base(c->core, m.nodes[i].node)))
             rows[a.rows_n++] = (struct m_row_ref){
                 .kind = ROW_NODE_CONTENT, .node = m.nodes[i].node, .reason = REFUSED_INVALID};
-    }
+    if (a.rows_n || !back)
+        a.status = COMMIT_REFUSED;
     if (!c->s->p.gc && !c->s->p.lossy && !(c->s->p.refuse & (REFUSE_STORAGE | REFUSE_ASSIGNMENT)))
         sim_fail(c->s, "client %u: write %u is nowhere", c->index, write);
+    if (was_kept(c->s, write))
+        sim_fail(c->s, "client %u: write %u was there when the server knew that it was put back",
+                 c->index, write);
     sim_log(c->s, "c%u gives up request %llu: write %u is nowhere", c->index,
             (unsigned long long)p->request, write);
-    c->gave_up = true;
+    c->gave_up |= a.rows_n != 0;
     lane_final(c, v, &a);
+    for (size_t i = 0; back && c->core && i < m.nodes_n; i++)
+        if (refers(&m.nodes[i], id))
+            give_back(c, m.nodes[i].node, write);
 }
 
 /* A block that is not here. */

@@ -562,8 +562,10 @@ void verify_restored(struct sim *s)
     reach_none(s);
     for (unsigned n = 0; n < NAMESPACES && !s->failed; n++)
         server_walk(s, s->server.inst->ns[n], NULL, &nodes, &bytes);
-    if (!s->failed)
+    if (!s->failed) {
         ledger_restored(l, kept);
+        garbage_restored(s);
+    }
     free(kept);
 }
 

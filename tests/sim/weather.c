@@ -89,8 +89,6 @@ void weather_draw(struct sim *s)
         s->p.gc = 100 + rng_below(&r, 300);
         s->p.assigned = 2 + rng_below(&r, SERVERS_MAX - 1);
     }
-    if (s->opt.restores)
-        s->p.gc = 0;
     s->p.copies = 1 + rng_below(&r, s->p.assigned < 2 ? 1 : TARGETS_MAX);
     s->p.bounds = (struct core_bounds){0};
     if (rng_percent(&r, 25))
@@ -98,9 +96,14 @@ void weather_draw(struct sim *s)
                                            .names = 1 + rng_below(&r, 4),
                                            .extents = 2 + rng_below(&r, 4)};
     s->p.lossy = s->p.power && rng_percent(&r, 25);
+    if (s->p.lossy) { /* what was written is there, and its blocks are not */
+        s->p.power = 70;
+        s->p.crash = s->p.crash < 20 ? 20 : s->p.crash;
+    }
     s->p.ops = rng_percent(&r, 50) ? UINT64_MAX : rng_u64(&r) | 1u << OP_CREATE | 1u << OP_WRITE;
     s->p.prune = rng_percent(&r, 20) ? 5 + rng_below(&r, 20) : 0;
-    s->p.restore = (rng_percent(&r, 15) || s->opt.restores) && !s->p.gc;
+    s->p.restore = rng_percent(&r, 15) || s->opt.restores;
+    s->p.ticks = s->p.restore && (s->p.gc || s->seed % 2);
     if (s->p.restore) /* a device that was revoked since is none any more: it is not followed */
         s->p.refuse &= ~(unsigned)REFUSE_DEVICE;
     s->p.grace_ms = 0;
@@ -129,7 +132,9 @@ void weather_begin(struct sim *s)
     for (unsigned k = 0; k < SERVERS_MAX; k++) {
         unsigned skew = s->p.gc ? s->p.grace_ms / 8 : SKEW_MAX_MS;
         s->blockd[k].generation = s->blockd[k].reported = 1;
-        s->blockd[k].raised = 1;
+        s->blockd[k].raised = s->p.ticks ? 0 : 1;
+        if (s->p.ticks)
+            blockd_open(s, k);
         s->blockd[k].skew_ms = (int64_t)rng_below(&r, 2 * skew) - skew;
     }
     for (unsigned k = 0; k < s->opt.clients; k++) {
@@ -147,6 +152,8 @@ void weather_begin(struct sim *s)
             command(s, true, "admin assign %s %s", ns_names[n], premises[k]);
             s->assigned[n] |= (uint8_t)(1u << k);
         }
+    for (unsigned k = 0; k < SERVERS_MAX && s->p.ticks && !s->failed; k++)
+        server_beat(s, k);
 }
 
 /* ---- of machines ----------------------------------------------------------------------------- */
@@ -198,7 +205,7 @@ static void block_servers(struct sim *s, struct rng *r)
         b->down = !b->down;
     if (rng_below(r, 1000) < (b->cut ? 100 : s->p.blockd))
         b->cut = !b->cut;
-    if (rng_below(r, 1000) < 20 && !b->down && !b->cut)
+    if (rng_below(r, 1000) < (b->unheard ? 150 : 20) && !b->down && !b->cut)
         server_beat(s, k);
 }
 
