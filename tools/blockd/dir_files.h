@@ -15,9 +15,8 @@
 
 #include "buf.h"
 
-#define DIR_FILE_NAME                                                                              \
-    112 /* "NNNNNNNN/HEX-RANDOM" and NUL fit, and an object's name (s3_keys.h)                     \
-         */
+/* "NNNNNNNN/HEX-RANDOM" and NUL fit, and the name of an object (s3_keys.h). */
+#define DIR_FILE_NAME 112
 
 struct dir_files;
 
