@@ -164,7 +164,10 @@ static int drain_ns(struct cmd *c, const struct server_row *s, uint64_t id, size
                    stay == 1 ? "" : "s", PRB(ns.name));
         return 0;
     }
-    r = replicas_leave(c->m, id, s->id, c->now_ms, cmd_option(c, "force") != NULL, c->ar);
+    if (cmd_option(c, "lost")) /* it will not tell what it has */
+        r = c->m->st->ops->anew(c->m->st, id, s->id, false);
+    if (!r)
+        r = replicas_leave(c->m, id, s->id, c->now_ms, cmd_option(c, "force") != NULL, c->ar);
     return r ? r : meta_touch_members(c->m, id, c->ar);
 }
 

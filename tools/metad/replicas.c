@@ -90,6 +90,8 @@ int replicas_renewed(struct meta *m, uint64_t server)
         r = m->st->ops->ns_of_server(m->st, server, after, NAMESPACES_PAGE, &v, &n, &ar);
         for (size_t k = 0; k < n && !r; k++) {
             r = m->st->ops->fill_begin(m->st, v[k], server);
+            if (!r)
+                r = m->st->ops->anew(m->st, v[k], server, true);
             after = v[k];
         }
     }
@@ -111,6 +113,8 @@ int replicas_let_go(struct meta *m, uint64_t ns, uint64_t server, int64_t now_ms
     if (!r)
         r = m->st->ops->lack_drop(m->st, ns, server);
     if (!r)
+        r = m->st->ops->anew(m->st, ns, server, false);
+    if (!r)
         r = m->st->ops->parted_put(m->st, ns, server, now_ms);
     if (!r) /* what members and other servers have in hand for it */
         r = keys_revoke(m, ns, 0, server, now_ms);
@@ -122,7 +126,10 @@ int replicas_let_go(struct meta *m, uint64_t ns, uint64_t server, int64_t now_ms
 int replicas_leave(struct meta *m, uint64_t ns, uint64_t server, int64_t now_ms, bool force,
                    struct arena *ar)
 {
-    int r = m->st->ops->lack_drop(m->st, ns, server);
+    bool anew;
+    int r = m->st->ops->anew_get(m->st, ns, server, &anew);
+    if (!r && !anew) /* otherwise it may have some of that */
+        r = m->st->ops->lack_drop(m->st, ns, server);
     if (!r)
         r = m->st->ops->leave(m->st, ns, server, true);
     return r ? r : replicas_let_go(m, ns, server, now_ms, force, ar);
@@ -163,6 +170,8 @@ static int describe(struct meta *m, uint64_t ns, uint64_t server, size_t *budget
         out->lacking = sum.blocks;
         out->filling = sum.filling;
     }
+    if (!r && !out->leaving && !sum.blocks && !sum.filling) /* all was found */
+        r = m->st->ops->anew(m->st, ns, server, false);
     return r;
 }
 
@@ -253,6 +262,7 @@ struct backlog {
     struct server_row *servers;
     size_t servers_n, limit;
     uint64_t holders; /* bits of servers; where holders are asked for, one must have a block */
+    bool nobodys;     /* of a server that is leaving: what it may have, not what it is to get */
     struct blocks given;
     struct arena *ar;
 };
@@ -302,7 +312,8 @@ static int backlog_rows(struct meta *m, struct backlog *g, const struct lack_row
     int r = blocks_load(m->st, g->q->ns, g->servers, g->servers_n, &b);
     for (*used = 0; !r && *used < n && g->a->blocks_n < g->limit; ++*used) {
         const struct need *need = blocks_find(&b, &v[*used].block);
-        if ((g->q->holders_n && !(need->present & g->holders)) || blocks_find(&g->given, &need->id))
+        if ((g->q->holders_n && !(need->present & g->holders)) || (g->nobodys && need->present) ||
+            blocks_find(&g->given, &need->id))
             continue;
         blocks_add(&g->given, &need->id);
         struct m_lacking *l = &g->a->blocks[g->a->blocks_n++];
@@ -364,6 +375,8 @@ int meta_backlog(struct meta *m, const struct meta_caller *who, const struct m_b
     if (!r) {
         r = m->st->ops->assigned(m->st, q->ns, &g.servers, &g.servers_n, ar);
         g.holders = r ? 0 : asked_holders(q, g.servers, g.servers_n);
+        for (size_t k = 0; !r && k < g.servers_n; k++)
+            g.nobodys |= g.servers[k].id == q->server && g.servers[k].leaving;
         if (!r)
             r = backlog(m, &g, q->after.n ? &after : NULL);
         if (r)

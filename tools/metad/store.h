@@ -246,9 +246,13 @@ struct store_ops {
     int (*assigned_to)(struct store *s, uint64_t ns, uint64_t server, bool *is);
     int (*unassign)(struct store *s, uint64_t ns, uint64_t server);
     int (*leave)(struct store *s, uint64_t ns, uint64_t server, bool leaving);
+    /* Its storage began anew: what is recorded of it is not all that it has (15.sql). */
+    int (*anew)(struct store *s, uint64_t ns, uint64_t server, bool yes);
+    int (*anew_get)(struct store *s, uint64_t ns, uint64_t server, bool *yes);
     /* Whether a block that is present there would have fewer than `copies` elsewhere, as far as
      * there are servers for them; who was not heard of since then counts as having nothing. Also
-     * true where it has to be asked again, as much is lacking: it goes on then. */
+     * true where it has to be asked again, as much is lacking: it goes on then; and where its
+     * storage began anew, while a block is at nobody who stays, unless heard_ms is 0. */
     int (*leave_blocked)(struct store *s, uint64_t ns, uint64_t server, uint64_t copies,
                          uint64_t heard_ms, bool *blocked);
     /* The premises that a namespace never leaves, none: it may go anywhere. While there are some,
@@ -424,8 +428,8 @@ struct store_ops {
      * true also where it lacks max blocks or more. */
     int (*lack_curable)(struct store *s, uint64_t ns, uint64_t server, uint64_t heard_ms,
                         size_t max, bool *yes);
-    /* Begins to look up what an assigned server lacks of all there is; step: about so many blocks
-     * more. */
+    /* Begins to look up what an assigned server lacks of all there is, or, of one that is leaving,
+     * what nobody has; step: about so many blocks more. */
     int (*fill_begin)(struct store *s, uint64_t ns, uint64_t server);
     int (*fill_step)(struct store *s, uint64_t ns, uint64_t server, size_t blocks, bool *more);
     /* The order of completion: begin counts all up to the head as numbered; add gives the commit

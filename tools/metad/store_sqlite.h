@@ -244,6 +244,8 @@ int sq_parted_set(struct store *s, const struct parted_row *p);
 int sq_presence_page(struct store *s, uint64_t ns, const struct block_id *after, size_t max,
                      struct presence_row **v, size_t *n, struct arena *ar);
 int sq_leave(struct store *s, uint64_t ns, uint64_t server, bool leaving);
+int sq_anew(struct store *s, uint64_t ns, uint64_t server, bool yes);
+int sq_anew_get(struct store *s, uint64_t ns, uint64_t server, bool *yes);
 int sq_leave_blocked(struct store *s, uint64_t ns, uint64_t server, uint64_t copies,
                      uint64_t heard_ms, bool *blocked);
 int sq_key_put(struct store *s, uint64_t server, const struct key_row *k);

@@ -189,6 +189,8 @@ int sq_unlack_step(struct store *s, size_t *left)
 int sq_fill_begin(struct store *s, uint64_t ns, uint64_t server)
 {
     int r = sq_leave_anew(s, ns);
+    if (!r) /* where it leaves: the rows of before count again */
+        r = sq_exec(s, "DELETE FROM unlack WHERE ns = ? AND server = ?", "ii", ns, server);
     return r ? r
              : sq_exec(s,
                        "INSERT OR REPLACE INTO fill (ns, server, below) "
@@ -228,8 +230,9 @@ int sq_fill_step(struct store *s, uint64_t ns, uint64_t server, size_t blocks, b
                     "SELECT b.ns, ?2, b.block, b.born FROM block AS b "
                     "WHERE b.ns = ?1 AND b.born >= ?3 AND b.born < ?4 AND NOT EXISTS "
                     "(SELECT 1 FROM presence AS p JOIN server ON id = p.server WHERE p.ns = ?1 "
-                    "AND p.block = b.block AND p.server = ?2 "
-                    "AND p.generation = server.generation)",
+                    "AND p.block = b.block AND p.generation = server.generation AND (p.server = ?2 "
+                    "OR EXISTS (SELECT 1 FROM placed AS l WHERE l.ns = ?1 AND l.server = ?2 AND "
+                    "l.leaving != 0)))",
                     "iiii", ns, server, low, below);
     *more = low > 0;
     if (!r && low)

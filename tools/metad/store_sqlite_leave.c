@@ -26,6 +26,52 @@ int sq_leave_anew(struct store *s, uint64_t ns)
     return sq_exec(s, "DELETE FROM leave_look WHERE ns = ?", "i", ns);
 }
 
+/* ---- a storage that began anew --------------------------------------------------------------- */
+int sq_anew(struct store *s, uint64_t ns, uint64_t server, bool yes)
+{
+    return sq_exec(s,
+                   yes ? "INSERT OR IGNORE INTO anew (ns, server) VALUES (?, ?)"
+                       : "DELETE FROM anew WHERE ns = ? AND server = ?",
+                   "ii", ns, server);
+}
+
+int sq_anew_get(struct store *s, uint64_t ns, uint64_t server, bool *yes)
+{
+    sqlite3_stmt *st =
+        sq_bind(s, "SELECT 1 FROM anew WHERE ns = ? AND server = ?", "ii", ns, server);
+    int r = sq_one(s, st);
+    sq_done(st);
+    *yes = r == 0;
+    return r == -ENOENT ? 0 : r;
+}
+
+/* Whether it may have what nobody who stays has: what it lacks, as far as is known, without what
+ * one of the others has by now. Those go LOOKED_MAX rows a call. */
+static int may_have(struct store *s, uint64_t ns, uint64_t server, bool *yes)
+{
+    int r = sq_anew_get(s, ns, server, yes);
+    if (r || !*yes)
+        return r;
+    r = sq_exec(s,
+                "DELETE FROM lack WHERE ns = ?1 AND server = ?2 AND (block, sjid) IN "
+                "(SELECT block, sjid FROM lack WHERE ns = ?1 AND server = ?2 LIMIT ?3) AND EXISTS "
+                "(SELECT 1 FROM presence AS p JOIN server AS s ON s.id = p.server AND "
+                "s.generation = p.generation JOIN placed AS a ON a.ns = p.ns AND "
+                "a.server = p.server AND a.leaving = 0 WHERE p.ns = ?1 AND p.block = lack.block)",
+                "iii", ns, server, (uint64_t)LOOKED_MAX);
+    if (r)
+        return r;
+    sqlite3_stmt *st =
+        sq_bind(s,
+                "SELECT 1 WHERE EXISTS (SELECT 1 FROM fill WHERE ns = ?1 AND server = ?2) OR "
+                "EXISTS (SELECT 1 FROM lack WHERE ns = ?1 AND server = ?2)",
+                "ii", ns, server);
+    r = sq_one(s, st);
+    sq_done(st);
+    *yes = r == 0;
+    return r == -ENOENT ? sq_anew(s, ns, server, false) : r;
+}
+
 /* ---- looking -------------------------------------------------------------------------------- */
 struct look {
     uint64_t ns, server, copies, heard_ms;
@@ -150,6 +196,8 @@ int sq_leave_blocked(struct store *s, uint64_t ns, uint64_t server, uint64_t cop
     /* With fewer servers than copies nothing goes; while another one is being filled, what it lacks
      * is not all known. */
     *blocked = filling || (l.stay.n < copies && all.blocks > 0);
+    if (!r && !*blocked && heard_ms)
+        r = may_have(s, ns, server, blocked);
     if (r || *blocked || !there.blocks || !l.stay.n)
         return r;
     r = take_up(s, &l);

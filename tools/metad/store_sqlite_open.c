@@ -24,6 +24,7 @@
 #include "12.sql.h"
 #include "13.sql.h"
 #include "14.sql.h"
+#include "15.sql.h"
 #include "2.sql.h"
 #include "3.sql.h"
 #include "4.sql.h"
@@ -44,7 +45,7 @@
 static const struct migration migrations[] = {
     {1, sql_schema}, {2, sql_2},   {3, sql_3},   {4, sql_4},   {5, sql_5},
     {6, sql_6},      {7, sql_7},   {8, sql_8},   {9, sql_9},   {10, sql_10},
-    {11, sql_11},    {12, sql_12}, {13, sql_13}, {14, sql_14},
+    {11, sql_11},    {12, sql_12}, {13, sql_13}, {14, sql_14}, {15, sql_15},
 };
 
 static int sq_errno(int rc)
@@ -404,6 +405,8 @@ const struct store_ops sq_ops = {
     .assign = sq_assign,
     .unassign = sq_unassign,
     .leave = sq_leave,
+    .anew = sq_anew,
+    .anew_get = sq_anew_get,
     .leave_blocked = sq_leave_blocked,
     .ns_of_server = sq_ns_of_server,
     .onsite_list = sq_onsite_list,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A block server that leaves a namespace: what it waits for, and what then goes. */
+#include "blockid.h"
 #include "replicas.h"
 #include "world.h"
 
@@ -207,6 +208,97 @@ static void what_one_lacked_goes_in_steps(void **state)
     sqlite3_finalize(q);
 }
 
+/* ---- a storage that begins anew -------------------------------------------------------------- */
+/* What it asks for: what it is to look for in its own storage. */
+static size_t backlog_of(struct world *w, int s, struct block_id *first)
+{
+    struct m_backlog_req q = {.ns = w->alice.ns, .server = w->server[s]};
+    struct m_backlog_ans a;
+    assert_int_equal(meta_backlog(w->m, &w->server_who[s], &q, &a, &w->ar, w->why), 0);
+    if (a.blocks_n)
+        *first = a.blocks[0].block;
+    return a.blocks_n;
+}
+
+static void begin_anew(struct world *w, int s)
+{
+    memcpy(w->incarnation[s], "another storage!", 16);
+    world_beat(w, s, NULL, 0);
+}
+
+/* Its index was made again, say, before it left or while it does: it has not told yet what it has,
+ * and is not let go for that. */
+static void who_began_anew_tells_first(struct world *w, bool leaves_first)
+{
+    struct block_id b = world_make_block(w, "a"), other = world_make_block(w, "b"), asked;
+    world_stored(w, CLOUD, w->alice.ns, &other, 100, 0);
+    if (leaves_first)
+        world_command(w, &world_admin, 0, "admin unassign alice hq");
+    begin_anew(w, HQ);
+    if (!leaves_first)
+        world_command(w, &world_admin, 0, "admin unassign alice hq");
+    world_replicas(w, CLOUD);
+    assert_non_null(world_replicas(w, HQ));
+    world_command(w, &world_admin, 0, "admin unassign alice hq"); /* once more changes nothing */
+    world_replicas(w, CLOUD);
+    assert_non_null(world_replicas(w, HQ));
+    assert_int_equal(backlog_of(w, HQ, &asked), 1); /* not what cloud has: it is to get nothing */
+    assert_true(block_id_equal(&asked, &b));
+    assert_int_equal(world_stored(w, HQ, w->alice.ns, &b, 100, 3), 1);
+    assert_non_null(world_replicas(w, HQ)); /* it alone has it */
+    assert_int_equal(world_stored(w, CLOUD, w->alice.ns, &b, 100, 0), 1);
+    world_replicas(w, CLOUD);
+    assert_null(world_replicas(w, HQ));
+}
+
+static void who_begins_anew_while_it_leaves(void **state)
+{
+    who_began_anew_tells_first(*state, true);
+}
+
+static void who_began_anew_and_leaves(void **state)
+{
+    who_began_anew_tells_first(*state, false);
+}
+
+/* It has nothing any more, and nobody has: only the administrator ends that; or others bring it. */
+static void who_has_nothing_is_waited_for(void **state)
+{
+    struct world *w = *state;
+    struct block_id b = world_make_block(w, "a"), asked;
+    world_command(w, &world_admin, 0, "admin unassign alice hq");
+    begin_anew(w, HQ);
+    world_replicas(w, CLOUD);
+    assert_int_equal(backlog_of(w, HQ, &asked), 1);
+    assert_int_equal(world_stored(w, CLOUD, w->alice.ns, &b, 100, 0), 1);
+    assert_int_equal(backlog_of(w, HQ, &asked), 0);
+    world_replicas(w, CLOUD);
+    assert_null(world_replicas(w, HQ));
+    begin_anew(w, CLOUD); /* now nobody has it */
+    world_command(w, &world_admin, 0, "admin assign alice attic");
+    world_command(w, &world_admin, 0, "admin unassign alice cloud");
+    assert_non_null(world_replicas(w, CLOUD));
+    world_command(w, &world_admin, 0, "admin unassign alice cloud --force");
+    assert_null(world_replicas(w, CLOUD));
+}
+
+/* It told of all that it lacks nothing: then it is like any other. */
+static void who_told_all_goes_at_once(void **state)
+{
+    struct world *w = *state;
+    struct block_id b = world_make_block(w, "a");
+    bool anew;
+    begin_anew(w, HQ);
+    assert_int_equal(world_stored(w, HQ, w->alice.ns, &b, 100, 3), 1);
+    world_replicas(w, HQ);
+    struct store *st = w->m->st;
+    assert_int_equal(st->ops->anew_get(st, w->alice.ns, w->server[HQ], &anew), 0);
+    assert_false(anew);
+    assert_int_equal(world_stored(w, CLOUD, w->alice.ns, &b, 100, 0), 1);
+    world_command(w, &world_admin, 0, "admin unassign alice hq");
+    assert_null(world_replicas(w, HQ));
+}
+
 static void the_last_one_stays(void **state)
 {
     struct world *w = *state;
@@ -279,6 +371,10 @@ int main(void)
         TEST(leaving_does_not_wait_for_who_is_far_behind),
         TEST(leaving_is_looked_for_in_slices),
         TEST(what_one_lacked_goes_in_steps),
+        TEST(who_begins_anew_while_it_leaves),
+        TEST(who_began_anew_and_leaves),
+        TEST(who_has_nothing_is_waited_for),
+        TEST(who_told_all_goes_at_once),
         TEST(the_last_one_stays),
         TEST(a_lost_disk_is_let_go),
         TEST(a_number_is_never_given_out_again),
