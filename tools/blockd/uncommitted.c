@@ -139,8 +139,8 @@ static uint64_t bound_of(const struct uncommitted *u, const struct party *p, uin
     const struct quota *q = find_quota(u, p->who.ns);
     if (q && q->bytes)
         return q->bytes > UNCOMMITTED_LEAST ? q->bytes : UNCOMMITTED_LEAST;
-    uint64_t half = (free_bytes + u->bytes) / 2;
-    return !free_bytes ? UINT64_MAX : half > UNCOMMITTED_LEAST ? half : UNCOMMITTED_LEAST;
+    uint64_t all = free_bytes + u->bytes, most = all - all / UNCOMMITTED_LEFT;
+    return !free_bytes ? UINT64_MAX : most > UNCOMMITTED_LEAST ? most : UNCOMMITTED_LEAST;
 }
 
 struct uncommitted *uncommitted_new(void)

@@ -5,7 +5,8 @@
  * A block counts from its put on, as at least 4 KiB, until the metadata server has recorded it here
  * (confirm.h asks) or it is here no more. An account may have as much of it in a namespace as that
  * namespace's quota of bytes, at least UNCOMMITTED_LEAST: more could not be committed anyway. Where
- * there is no quota, or it is not known yet, half of what would be free without any of it. Whoever
+ * there is no quota, or it is not known yet, all but an eighth of what would be free without any of
+ * it: one large file may need it, and is committed as a whole. Whoever
  * comes to his bound has what he put UNCOMMITTED_AGE_MS ago, or longer, removed: so what was given
  * up (a file that was too large after all) is in nobody's way for long.
  *
@@ -17,6 +18,7 @@
 #include "buf.h"
 
 #define UNCOMMITTED_LEAST (64ull << 20)
+#define UNCOMMITTED_LEFT 8          /* of what would be free, one in 8 is left to others */
 #define UNCOMMITTED_BLOCK 4096u     /* bytes that any block counts for, at least */
 #define UNCOMMITTED_ROWS (1u << 20) /* blocks at a time … */
 #define UNCOMMITTED_SHARE 8       /* … of which one account may have, in a namespace, one in 8 */
