@@ -35,7 +35,7 @@
 enum table { T_NS, T_META, T_SENT, T_NODE, T_ENTRY, T_EXTENT, T_SPAN, T_XATTR, TABLES };
 static const struct {
     const char *name, *order;
-    uint32_t not_integers; /* columns that hold something else, by position */
+    uint64_t not_integers; /* columns that hold something else, by position */
 } tables[TABLES] = {
     [T_NS] = {"ns", "id", 1u << 1},          [T_META] = {"meta", "key", ~0u},
     [T_SENT] = {"sent", "request", 1u << 2}, [T_NODE] = {"node", "id", 1u << 13 | 1u << 18},

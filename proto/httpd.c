@@ -507,21 +507,25 @@ void httpd_on_request(struct evhttp_request *ev, void *arg)
 
 /* ---- the loop ------------------------------------------------------------------------------ */
 
-/* While draining: closes what has become idle; ends the loop once nothing is left to be answered.
- */
+#define DRAIN_NEW_MS 2000
+
+/* While draining: closes what has become idle; ends the loop once nothing is left to be answered. A
+ * new connection, whose request is on its way, is told that the server ends: it is closed without a
+ * word only with the last of the others, or when nothing comes. */
 void httpd_drain_tick_cb(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd;
     (void)what;
     struct httpd *h = arg;
     struct conn *c, *next;
+    int64_t now = httpd_now_ms();
     bool busy = !LIST_EMPTY(&h->reqs);
     for (c = LIST_FIRST(&h->conns); c; c = next) {
         next = LIST_NEXT(c, link);
-        if (httpd_conn_idle(c))
-            evhttp_connection_free(c->evcon);
-        else
+        if (!httpd_conn_idle(c))
             busy = true;
+        else if (c->finished || now - c->began_ms >= DRAIN_NEW_MS)
+            evhttp_connection_free(c->evcon);
     }
     if (!busy)
         event_base_loopbreak(h->base);
