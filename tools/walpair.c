@@ -46,6 +46,16 @@ static void boot_id(char id[40])
     id[read_some("/proc/sys/kernel/random/boot_id", id, 36)] = 0;
 }
 
+/* When the file was made, ns; 0: its file system does not say. The number of a file that is removed
+ * may be that of the next one, which was made later. */
+static int64_t made_at(const char *path)
+{
+    struct statx st;
+    if (statx(AT_FDCWD, path, 0, STATX_BTIME, &st) < 0 || !(st.stx_mask & STATX_BTIME))
+        return 0;
+    return st.stx_btime.tv_sec * 1000000000 + st.stx_btime.tv_nsec;
+}
+
 /* Both files as they are; *says: bytes of it that must be the same for a note to say anything:
  * where the log is another file, all was copied. false: one is not there. */
 static bool look(const char *path, char text[NOTE_MAX], size_t *says)
@@ -57,9 +67,9 @@ static bool look(const char *path, char text[NOTE_MAX], size_t *says)
     if (stat(path, &db) < 0 || stat(log, &wal) < 0)
         return false;
     boot_id(boot);
-    snprintf(text, NOTE_MAX, "%s %ju %n%ju %jd %jd.%09ld\n", boot, (uintmax_t)wal.st_ino, &n,
-             (uintmax_t)db.st_ino, (intmax_t)db.st_size, (intmax_t)db.st_mtim.tv_sec,
-             db.st_mtim.tv_nsec);
+    snprintf(text, NOTE_MAX, "%s %ju %jd %n%ju %jd %jd.%09ld\n", boot, (uintmax_t)wal.st_ino,
+             (intmax_t)made_at(log), &n, (uintmax_t)db.st_ino, (intmax_t)db.st_size,
+             (intmax_t)db.st_mtim.tv_sec, db.st_mtim.tv_nsec);
     *says = (size_t)n;
     return boot[0] != 0;
 }

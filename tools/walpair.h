@@ -4,9 +4,9 @@
  * SQLite applies whatever log it finds beside a database. Where somebody put an older copy in the
  * place of a database and left the log, that makes a mixture of both, or the newest state again,
  * without a word. So a clean end leaves no log, and beside one that a crash left there is a note,
- * PATH-file: a line with the boot of the machine, which file the log is, and which one, of what
- * size and changed when, the database. SQLite changes that one only when it copies the log into it;
- * then the note says so.
+ * PATH-file: a line with the boot of the machine, which file the log is, made when, and which one,
+ * of what size and changed when, the database. SQLite changes that one only when it copies the log
+ * into it; then the note says so.
  *
  * The note is not synced. After another boot, and where the log is a copy, too, it says nothing:
  * then a database file that was changed since the machine was started, beside a log that was not,

@@ -147,6 +147,39 @@ static void test_a_clean_end_leaves_no_log(void **state)
     assert_int_equal(check(f), 0);
 }
 
+static void replace_by_copy(const struct files *f, const char *path)
+{
+    copy_file(path, f->copy);
+    assert_int_equal(rename(f->copy, path), 0);
+}
+
+/* Database, log and note were copied after a crash, and what is copied back gets, by chance, the
+ * number that the log had. */
+static void test_a_number_that_is_used_again(void **state)
+{
+    struct files *f = *state;
+    char note[256] = "", boot[64], *rest = note;
+    struct stat wal;
+    uintmax_t number;
+    int n = 0;
+    serve(f, 4 * PAGES, false);
+    assert_int_equal(check(f), 0);
+    replace_by_copy(f, f->db);
+    replace_by_copy(f, f->wal);
+    assert_int_equal(stat(f->wal, &wal), 0);
+    FILE *file = fopen(f->note, "r+");
+    assert_non_null(file);
+    assert_non_null(fgets(note, sizeof note, file));
+    assert_int_equal(sscanf(note, "%63s %ju%n", boot, &number, &n), 2);
+    assert_true(number != wal.st_ino);
+    rest += n;
+    rewind(file);
+    fprintf(file, "%s %ju%s", boot, (uintmax_t)wal.st_ino, rest);
+    assert_int_equal(ftruncate(fileno(file), ftell(file)), 0);
+    fclose(file);
+    assert_int_equal(check(f), 0);
+}
+
 static void test_a_crash_leaves_its_own_log(void **state)
 {
     struct files *f = *state;
@@ -219,6 +252,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_a_clean_end_leaves_no_log, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_number_that_is_used_again, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_crash_leaves_its_own_log, setup, teardown),
         cmocka_unit_test_setup_teardown(test_an_older_copy_does_not_meet_the_log, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_whole_copy_is_good, setup, teardown),
