@@ -119,6 +119,23 @@ static void a_database_of_version_12_is_brought_up(void **state)
     assert_true(a.ns_blocks == 3 && a.disks[0].blocks == 3);
 }
 
+/* Whoever is being filled may have begun anew. */
+static void a_database_of_version_14_is_brought_up(void **state)
+{
+    struct world *w = *state;
+    bool hq, cloud;
+    world_make_block(w, "a");
+    memcpy(w->incarnation[HQ], "another storage!", 16);
+    world_beat(w, HQ, NULL, 0);
+    meta_close(w->m);
+    run_sql(w->path, "DROP TABLE anew; DELETE FROM migration WHERE version > 14");
+    assert_int_equal(reopen(w, false), 0);
+    struct store *st = w->m->st;
+    assert_int_equal(st->ops->anew_get(st, w->alice.ns, w->server[HQ], &hq), 0);
+    assert_int_equal(st->ops->anew_get(st, w->alice.ns, w->server[CLOUD], &cloud), 0);
+    assert_true(hq && !cloud);
+}
+
 /* Of the commits from before no marks are known; of later ones they are. */
 static void a_database_of_version_10_is_brought_up(void **state)
 {
@@ -265,6 +282,7 @@ int main(void)
         TEST(what_is_no_database_is_refused),
         TEST(a_database_of_version_10_is_brought_up),
         TEST(a_database_of_version_12_is_brought_up),
+        TEST(a_database_of_version_14_is_brought_up),
         TEST(the_version_before_is_migrated),
         TEST(a_full_disk_keeps_or_loses_whole_commits),
         TEST(a_lost_transaction_takes_nothing_on),

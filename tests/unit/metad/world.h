@@ -95,7 +95,7 @@ struct m_commit_ans world_commit_with(struct world *w, const struct block_id *b,
 #define VERSION_12                                                                                 \
     " DROP TRIGGER block_comes; DROP TRIGGER block_goes; DROP TRIGGER presence_comes;"             \
     "DROP TRIGGER presence_goes; DROP TRIGGER presence_changes; DROP TABLE held;"                  \
-    "DROP TABLE parted; DROP TABLE unlack; DROP TABLE leave_look;"
+    "DROP TABLE parted; DROP TABLE unlack; DROP TABLE leave_look; DROP TABLE anew;"
 
 /* ---- what block servers say ---- */
 struct m_beat_ans world_beat(struct world *w, int s, struct m_lost *lost, size_t n);
