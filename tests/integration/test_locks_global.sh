@@ -113,7 +113,7 @@ does three open f "$b/file" ok
 does one ex f ok
 does two nsh f EAGAIN
 does one sh f ok
-does two nsh f ok
+does two sh f ok # waits: that one is weaker now is told a moment later
 does two nex f EAGAIN
 does one un f ok
 does two nex f ok # what it had was given up for it
@@ -131,7 +131,7 @@ does one u f 0 50 ok
 does two nw f 0 50 ok
 does two nw f 50 1 EAGAIN
 does one r f 50 50 ok
-does two nr f 60 1 ok
+does two r f 60 1 ok # likewise
 does two nw f 60 1 EAGAIN
 does one close f ok
 does two nw f 0 0 ok
