@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What the files of the core share: rows in memory, and the few primitives that change them.
  * Reading order: this, core.c (rows), core_local.c, core_content.c, core_load.c, core_closure.c,
- * core_plan.c, core_apply.c, core_settle.c, core_rebase.c, core_resync.c, core_rescue.c,
+ * core_plan.c, core_apply.c, core_apply_content.c, core_settle.c, core_rebase.c, core_resync.c, core_rescue.c,
  * core_lost.c, core_parted.c, core_device.c, core_status.c. */
 #ifndef STEADFS_CORE_INT_H
 #define STEADFS_CORE_INT_H

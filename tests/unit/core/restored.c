@@ -165,3 +165,31 @@ void every_pair(void (*fn)(const char *op, const struct place *at, const char *o
             fn(file_ops[k], &in, dir_ops[i], &dir_place);
         }
 }
+
+uint64_t make_dir(struct device *d, uint64_t parent, const char *name)
+{
+    struct core_attr a;
+    assert_int_equal(DEVICE_DO(p, d,
+                               core_create(d->core, &d->who, parent, bytes_str(name), NODE_DIR,
+                                           0755, 0, bytes_of(NULL, 0), &a, &d->need)),
+                     0);
+    return a.node;
+}
+
+void remove_dir(struct device *d, uint64_t parent, const char *name)
+{
+    uint64_t gone;
+    assert_int_equal(
+        DEVICE_DO(p, d,
+                  core_unlink(d->core, &d->who, parent, bytes_str(name), true, &gone, &d->need)),
+        0);
+}
+
+void move(struct device *d, uint64_t from, const char *name, uint64_t to)
+{
+    uint64_t replaced;
+    assert_int_equal(DEVICE_DO(p, d,
+                               core_rename(d->core, &d->who, from, bytes_str(name), to,
+                                           bytes_str(name), 0, &replaced, &d->need)),
+                     0);
+}

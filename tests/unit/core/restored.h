@@ -31,6 +31,10 @@ unsigned copies(const struct dump *t);
 /* A file of 16 bytes in d. */
 uint64_t write_new(struct device *d, const char *name, unsigned tag);
 void put(struct device *d, uint64_t f, uint64_t off, uint64_t len, unsigned tag);
+uint64_t make_dir(struct device *d, uint64_t parent, const char *name);
+void remove_dir(struct device *d, uint64_t parent, const char *name);
+/* Under the name that it has. */
+void move(struct device *d, uint64_t from, const char *name, uint64_t to);
 /* Three commits more. */
 void go_on(struct device *d);
 /* Every two operations on the same or related places, one after the other. */
