@@ -104,7 +104,7 @@ static int created_after_all(struct apply *w, struct nrow *n)
 static int apply_known(struct apply *w, struct nrow *n, const struct m_inode *m)
 {
     int err = 0;
-    bool content = w->resync ? m->content_rev != n->content_rev
+    bool content = w->untold ? m->content_rev != n->content_rev
                              : m->content_rev == w->r->sjid && n->content_rev < w->r->sjid;
     if (m->type == NODE_REG && content && !m->gone) {
         err = apply_content(w, n, m);
@@ -135,15 +135,18 @@ static int apply_inode(struct apply *w, const struct m_inode *m)
     int err = node_get(w->c, m->node, &n);
     if (err)
         return err == -ENOENT ? 0 : err;
-    bool supersedes = w->supersedes, made = ((n.pend | n.sent) & FACET_CREATE) != 0;
+    bool supersedes = w->supersedes, untold = w->untold;
+    bool made = ((n.pend | n.sent) & FACET_CREATE) != 0;
     /* a forgotten commit of our own has made it; what was made before may be made again by anybody
      */
     w->supersedes |= w->resync && made && !n.again;
+    w->untold |= made && !content_told(w, m);
     if (made) /* or another device has made it again, after the server had lost it */
         err = created_after_all(w, &n);
     if (!err)
         err = apply_known(w, &n, m);
     w->supersedes = supersedes;
+    w->untold = untold;
     return err;
 }
 
@@ -453,7 +456,8 @@ static int apply_all(struct apply *w)
 int apply_record(struct core *c, uint64_t ns, const struct m_record *r, int64_t now, bool resync,
                  struct core_effects *fx)
 {
-    struct apply w = {.c = c, .ns = ns, .r = r, .now = now, .fx = fx, .resync = resync};
+    struct apply w = {
+        .c = c, .ns = ns, .r = r, .now = now, .fx = fx, .resync = resync, .untold = resync};
     int err = apply_all(&w);
     ids_free(&w.loaded);
     ids_free(&w.lost);

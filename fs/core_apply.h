@@ -14,6 +14,7 @@ struct apply {
     struct core_effects *fx;
     bool supersedes;    /* our own, forgotten by the tree */
     bool resync;        /* made by core_resync.c */
+    bool untold;        /* it does not say all that is not known here of the content */
     struct ids loaded;  /* nodes that came with a name */
     struct ids lost;    /* nodes that lost a name: purged at the end unless they got another */
     struct ids lost_at; /* … which: index in the record's entries */
@@ -23,6 +24,9 @@ struct apply {
  * where it may meet the same content. */
 int keep_content(struct apply *w, const struct m_inode *m);
 
+/* Whether the record says all of the file's content, as that of the commit that makes it does. Any
+ * other says what it changed. */
+bool content_told(const struct apply *w, const struct m_inode *m);
 /* Takes the record's content for a node that is known: what is pending there is the same, or newer
  * than it (`supersedes`), or goes into a conflicted copy. Writes `n`. */
 int apply_content(struct apply *w, struct nrow *n, const struct m_inode *m);

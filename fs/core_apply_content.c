@@ -10,8 +10,15 @@ static const struct m_content *content_of(const struct m_record *r, uint64_t nod
     return NULL;
 }
 
-/* Whether the pending content is the very same change. A comparison does not tell what changed: the
- * same it is only where nothing is left. */
+bool content_told(const struct apply *w, const struct m_inode *m)
+{
+    const struct m_content *k = content_of(w->r, m->node);
+    return m->content_rev == w->r->sjid && k && k->ranges_n == 1 && k->ranges[0].off == 0 &&
+           k->ranges[0].len >= m->size;
+}
+
+/* Whether the pending content is the very same change. Where it is not told what changed, the same
+ * it is only where nothing is left. */
 static int same_content(struct apply *w, const struct nrow *n, const struct m_inode *m,
                         const struct m_content *k, bool *same)
 {
@@ -20,7 +27,7 @@ static int same_content(struct apply *w, const struct nrow *n, const struct m_in
     int err = span_list(c, n->id, SPAN_DIRTY, 0, FILE_SIZE_MAX, &mine);
     if (!err)
         err = span_list(c, n->id, SPAN_SENT, 0, FILE_SIZE_MAX, &mine);
-    *same = n->size == m->size && (!w->resync || m->size == 0);
+    *same = n->size == m->size && (!w->untold || m->size == 0);
     uint64_t covered = 0;
     for (size_t i = 0; !err && *same && k && i < k->ranges_n; i++) {
         const struct m_range *r = &k->ranges[i];
@@ -214,11 +221,11 @@ int apply_content(struct apply *w, struct nrow *n, const struct m_inode *m)
         bool removed = n->nlink == 0; /* here, and with it what was written before */
         bool older = w->supersedes && (n->old & FACET_CONTENT) && !part_of_new(w, m, k);
         bool much = false;
-        err = older && w->resync && !removed ? pends_much(w->c, n->id, &much) : 0;
+        err = older && w->untold && !removed ? pends_much(w->c, n->id, &much) : 0;
         if (err)
             return err;
         older &= !much;
-        if (removed || (older && w->resync)) {
+        if (removed || (older && w->untold)) {
             err = forget_pending_content(w->c, n);
         } else if (older) {
             err = supersede_content(w->c, n, m, k);
@@ -236,7 +243,7 @@ int apply_content(struct apply *w, struct nrow *n, const struct m_inode *m)
         return node_put(w->c, n);
     }
     if (!err)
-        err = w->resync ? forget_content(w, n, m) : take_content(w, n, m, k);
+        err = w->untold ? forget_content(w, n, m) : take_content(w, n, m, k);
     if (!err && ((n->pend | n->sent) & FACET_CONTENT)) /* the rest of what was superseded */
         err = stored_count(w->c, n);
     return err ? err : node_put(w->c, n);

@@ -259,6 +259,41 @@ static void test_made_and_removed_by_commits_that_both_forgot(void **state)
     simvfs_free(kept);
 }
 
+/* … made, written and removed, and then revived by what another device has added: what is added is
+ * told, the rest is to be loaded. */
+static void test_revived_there_after_all_was_forgotten_here(void **state)
+{
+    struct pair *p = *state;
+    struct device *here = &p->d[HERE], *there = &p->d[THERE];
+    struct simvfs *kept = simvfs_new("kept");
+    struct dump last;
+    simvfs_reset(kept, 1);
+    pair_begin(p, true);
+    uint64_t f = make(p, here, pair_base(p, "d"), "new", NODE_REG);
+    simvfs_copy(kept, here->disk);
+    write_tag(p, here, f, 0, 16, 20);
+    device_commit(p, here);
+    device_follow(p, there);
+    p->now_ms += 2000;
+    unlink_name(p, here, "d", "new", false);
+    device_commit(p, here);
+    device_lose(p, here, kept);
+    bool more = true;
+    while (more) /* all but the removal */
+        assert_int_equal(meta_prune(p->meta, p->now_ms, 1000, &more), 0);
+    write_tag(p, there, f, 16, 16, 21);
+    device_follow(p, here);
+    assert_int_equal(here->resyncs, 1);
+    device_commit(p, there);
+    assert_same(p, 1, &last); /* the empty one may have been changed since */
+    const struct dump_line *l = dump_find(&last, "d/new");
+    assert_non_null(l);
+    assert_non_null(strstr(l->value, "=#20"));
+    assert_non_null(strstr(l->value, "=#21"));
+    pair_end(p);
+    simvfs_free(kept);
+}
+
 /* The rest of a conflicted copy is read from what the file is now: that may be longer. */
 static void test_a_copy_of_what_has_grown(void **state)
 {
@@ -671,6 +706,7 @@ int main(void)
         T(test_a_part_made_by_a_commit_that_both_forgot),
         T(test_made_elsewhere_by_a_commit_that_both_forgot),
         T(test_made_and_removed_by_commits_that_both_forgot),
+        T(test_revived_there_after_all_was_forgotten_here),
         T(test_a_copy_of_what_has_grown),
         T(test_a_new_directory_below_a_cycle),
         T(test_pending_times_meet_later_ones),
