@@ -386,7 +386,8 @@ static bool test_exists(const char *name)
         TESTS_DIR "/test_core_conflict.c", TESTS_DIR "/test_core_apply.c",
         TESTS_DIR "/test_core_sent.c",     TESTS_DIR "/test_conflict_pairs.c",
         TESTS_DIR "/test_forgotten.c",     TESTS_DIR "/test_restored.c",
-        TESTS_DIR "/test_parted.c"};
+        TESTS_DIR "/test_parted.c",        TESTS_DIR "/test_core_resent.c",
+        TESTS_DIR "/test_restored_sent.c"};
     char run[2][96];
     bool found = false;
     snprintf(run[0], sizeof run[0], "        T(%s)", name);
