@@ -8,7 +8,7 @@
  *
  * --hours goes on until the time is over, from seed A on (otherwise from one that the clock gives,
  * and says which), on all processors unless --jobs says otherwise; with both ends of --seeds it is
- * the most that these may take. Every 16th seed is run twice: the same seed must be the same run.
+ * the most that these may take. Every 64th seed is run twice: the same seed must be the same run.
  * Exit status 1 when a seed failed.
  *
  * Jobs are processes; each takes every N-th seed, and counts in memory that all share.
@@ -28,7 +28,7 @@
 #define STEPS_MAX 100000
 #define JOBS_MAX 256
 #define FAILURES_MAX 1000
-#define TWICE_EVERY 16
+#define TWICE_EVERY 64
 #define PROGRESS_S 60
 
 struct args {

@@ -546,6 +546,15 @@ bool simvfs_has_wal(struct simvfs *v, const char *path)
     return f && f->exists && f->now.n > 100 && f->now.p[18] == 2 && f->now.p[19] == 2;
 }
 
+void simvfs_remove_log(struct simvfs *v, const char *path)
+{
+    char log[NAME_MAX_LEN + 8];
+    snprintf(log, sizeof log, "%s-wal", path);
+    v_delete(&v->vfs, log, 0); /* no sync of the directory, as sqlite3WalClose */
+    shm_clear(v);
+    v->life++;
+}
+
 void simvfs_small_pages(struct simvfs *v, const char *path)
 {
     sqlite3 *db = NULL;

@@ -24,6 +24,8 @@ void simvfs_small_pages(struct simvfs *v, const char *path);
 struct simvfs *simvfs_find(const char *name); /* NULL: none of ours */
 /* Whether a database is there that keeps a write-ahead log. */
 bool simvfs_has_wal(struct simvfs *v, const char *path);
+/* Removes that log as a connection does that is closed; the next one begins a new one. */
+void simvfs_remove_log(struct simvfs *v, const char *path);
 /* Forgets all files; the seed decides what a crash leaves. No file may be open. */
 void simvfs_reset(struct simvfs *v, uint64_t seed);
 /* Everything becomes a durable copy of what is in from. No file of v may be open. */

@@ -104,14 +104,9 @@ static void verify_all_sent(struct client *c)
     sqlite3_reset(s);
 }
 
-void verify_tree(struct client *c)
+static void verify_rules(struct client *c)
 {
-    if (!c->core || c->s->failed || simvfs_crashed(c->disk))
-        return;
-    int64_t now = sqlite3_total_changes64(tree_db(c->tree));
-    if (c->at.verified == now)
-        return;
-    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
+    for (size_t i = 0; i < sizeof rules / sizeof *rules && !c->s->failed; i++) {
         sqlite3_stmt *s = tree_stmt(c->tree, rules[i].sql);
         int rc = tree_step(c->tree, s);
         if (rc < 0)
@@ -122,35 +117,43 @@ void verify_tree(struct client *c)
                      (const char *)sqlite3_column_text(s, 1));
         if (s)
             sqlite3_reset(s);
-        if (c->s->failed)
-            return;
     }
+}
+
+void verify_tree(struct client *c)
+{
+    if (!c->core || c->s->failed || simvfs_crashed(c->disk))
+        return;
+    int64_t now = sqlite3_total_changes64(tree_db(c->tree));
+    if (c->at.verified == now)
+        return;
+    /* one transaction for all of them: to begin one costs as much as a rule */
+    if (tree_step(c->tree, tree_stmt(c->tree, "BEGIN")))
+        sim_fail(c->s, "client %u: a transaction was left open", c->index);
+    verify_rules(c);
     verify_all_sent(c);
+    tree_step(c->tree, tree_stmt(c->tree, "COMMIT"));
     c->at.verified = now;
 }
 
 static void verify_database(struct client *c)
 {
-    sqlite3_stmt *s = NULL;
-    if (sqlite3_prepare_v2(tree_db(c->tree), "PRAGMA integrity_check", -1, &s, NULL) != SQLITE_OK ||
-        sqlite3_step(s) != SQLITE_ROW || strcmp((const char *)sqlite3_column_text(s, 0), "ok"))
+    sqlite3_stmt *s = tree_stmt(c->tree, "PRAGMA integrity_check");
+    if (tree_step(c->tree, s) != 1 || strcmp((const char *)sqlite3_column_text(s, 0), "ok"))
         sim_fail(c->s, "client %u: the tree's database is damaged", c->index);
-    sqlite3_finalize(s);
+    sqlite3_reset(s);
 }
 
 /* Nodes without a name that nothing needs any more. */
 static void verify_orphans(struct client *c)
 {
-    sqlite3_stmt *s = NULL;
-    sqlite3_prepare_v2(
-        tree_db(c->tree),
-        "SELECT id, nlink FROM node n WHERE NOT EXISTS (SELECT 1 FROM entry e WHERE e.node = n.id)"
-        " AND id NOT IN (SELECT root FROM ns)",
-        -1, &s, NULL);
-    if (s && sqlite3_step(s) == SQLITE_ROW)
+    sqlite3_stmt *s = tree_stmt(c->tree, "SELECT id, nlink FROM node n WHERE NOT EXISTS"
+                                         " (SELECT 1 FROM entry e WHERE e.node = n.id)"
+                                         " AND id NOT IN (SELECT root FROM ns)");
+    if (tree_step(c->tree, s) == 1)
         sim_fail(c->s, "client %u: node %llx has no name and was not purged", c->index,
                  (unsigned long long)sqlite3_column_int64(s, 0));
-    sqlite3_finalize(s);
+    sqlite3_reset(s);
 }
 
 /* ---- text of a node ----------------------------------------------------------------------------

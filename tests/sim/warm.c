@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Connections that outlive the process that a crash kills.
+/* Connections that outlive their process.
  *
  * A third of a run went into opening databases, reading their schemas and compiling the same
  * statements again, for every run and after every crash. Here SQLite's functions are wrapped by the
- * linker: a connection to a simulated disk whose owner closes it after a crash is kept, with its
- * compiled statements, and the next one who opens that database gets it.
+ * linker: a connection to a simulated disk is kept when its owner closes it, with its compiled
+ * statements, and the next one who opens that database gets it.
  *
  * Nothing that the dead process knew of the database is left in it: the disk that comes back has an
  * empty shared index of the log (simvfs.c), so that the connection reads log and pages anew, by
  * the same code as one that has just been opened; open files are looked up again by name. What
  * stays is the schema, which is checked by its cookie at the first use of every statement.
  *
- * A close without a crash is a real one: it moves the log into the database, and removes it. So is
- * the open of a disk without a database that keeps a log: the first start of a client.
+ * A close without a crash moves the log into the database and removes it, write by write as SQLite
+ * does. The open of a disk without a database that keeps a log, the first start of a client from
+ * nothing, is a real one, and so is the close that follows it.
  */
 #include "warm.h"
 
@@ -163,12 +164,25 @@ static int close_really(struct connection *k)
     return __real_sqlite3_close(db);
 }
 
+/* What a close does to a disk that works. false: there is no log to speak of. */
+static bool log_moves(struct connection *k)
+{
+    if (!sqlite3_get_autocommit(k->db) ||
+        (sqlite3_wal_checkpoint_v2(k->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL) !=
+             SQLITE_OK &&
+         !simvfs_crashed(k->disk)))
+        return false;
+    if (!simvfs_crashed(k->disk))
+        simvfs_remove_log(k->disk, k->path);
+    return true;
+}
+
 int __wrap_sqlite3_close(sqlite3 *db)
 {
     struct connection *k = db ? connection_of(db) : NULL;
     if (!k)
         return __real_sqlite3_close(db);
-    if (!simvfs_crashed(k->disk))
+    if (!simvfs_crashed(k->disk) && !log_moves(k))
         return close_really(k);
     if (!sqlite3_get_autocommit(db))
         __real_sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
