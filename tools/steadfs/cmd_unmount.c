@@ -11,11 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "control.h"
+#include "fusermount.h"
 #include "mounts.h"
 
 #define TIMEOUT_MS 60000u
@@ -57,47 +57,25 @@ static bool wait_gone(pid_t pid, unsigned long long started, int64_t until_ms)
     return true;
 }
 
-static int fusermount(const char *mountpoint, bool lazy, bool quiet)
+/* dead: nobody serves it any more, so that references to it cannot keep it. */
+static int unmount(const char *mountpoint, bool dead, char *why)
 {
-    const char *argv[8] = {"fusermount3", "-u"};
-    size_t n = 2;
-    if (lazy)
-        argv[n++] = "-z";
-    if (quiet)
-        argv[n++] = "-q";
-    argv[n++] = "--";
-    argv[n] = mountpoint;
-    fflush(NULL);
-    pid_t child = fork();
-    if (child == 0) {
-        execvp(argv[0], (char *const *)argv);
-        _exit(127);
-    }
-    int how = 0;
-    if (child < 0 || waitpid(child, &how, 0) != child)
-        return -errno;
-    return WIFEXITED(how) && WEXITSTATUS(how) == 0 ? 0 : -EBUSY;
-}
-
-/* dead: nobody serves it any more, so that references to it cannot keep it. quiet: it is tried
- * again. */
-static int unmount(const char *mountpoint, bool dead, bool quiet)
-{
+    why[0] = '\0';
     if (geteuid() == 0)
         return umount2(mountpoint, dead ? MNT_DETACH | UMOUNT_NOFOLLOW : UMOUNT_NOFOLLOW) ? -errno
                                                                                           : 0;
-    return fusermount(mountpoint, dead, quiet);
+    return fusermount(mountpoint, dead, why);
 }
 
 /* The same, when whoever was at its end in there is gone. */
-static int unmount_soon(const char *mountpoint, bool dead)
+static int unmount_soon(const char *mountpoint, bool dead, char *why)
 {
     for (int64_t until = now_ms() + BUSY_MS; now_ms() < until; usleep(20000)) {
-        int err = unmount(mountpoint, dead, true);
+        int err = unmount(mountpoint, dead, why);
         if (err != -EBUSY)
             return err;
     }
-    return unmount(mountpoint, dead, false);
+    return unmount(mountpoint, dead, why);
 }
 
 /* Exit status; dead is set when nobody answers. EXIT_REFUSED: all is sent but what was refused,
@@ -144,9 +122,10 @@ static int unmount_one(const struct subcommand *c, const char *path, unsigned ti
     if (status && status != EXIT_REFUSED && !force)
         return status;
     unsigned long long started = pid ? start_time(pid) : 0;
-    err = unmount_soon(m->mountpoint, dead);
+    char why[FUSERMOUNT_WHY];
+    err = unmount_soon(m->mountpoint, dead, why);
     if (err)
-        return cli_fail(c, EXIT_FAILED, "%s: %s%s", m->mountpoint, strerror(-err),
+        return cli_fail(c, EXIT_FAILED, "%s: %s%s", m->mountpoint, *why ? why : strerror(-err),
                         err == -EBUSY ? "; a program has a file open there or works in it" : "");
     if ((!status || status == EXIT_REFUSED) && !wait_gone(pid, started, until + ANSWER_SLACK_MS))
         return cli_fail(c, EXIT_PENDING,
