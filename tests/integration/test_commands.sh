@@ -123,7 +123,13 @@ must "$steadfs" share one bob viewer --state "$lab/clients/a"
 must "$steadfs" namespace unmount "$a/projects/two"
 eventually 10 test ! -e "$a/projects/two"
 settled
+b="$work/b \$({touch,expanded})" # a name is anybody's
+mkdir "$b"
 must lab mount d "$b" --account bob
+COMP_WORDS=(steadfs unmount "$work/b") COMP_CWORD=2 COMPREPLY=()
+cd "$work" && _steadfs
+same "completed mount points" "${COMPREPLY[*]}" "$b"
+[ ! -e "$work/expanded" ] || fail "the shell expanded a mount point's name"
 must lab steadfs d namespace mount one theirs
 eventually 10 test -e "$b/theirs/file"
 same "what alice wrote" "$(cat "$b/theirs/file")" "in one"

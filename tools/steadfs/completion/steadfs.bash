@@ -2,9 +2,16 @@
 # shellcheck shell=bash
 # bash completion for steadfs
 
-_steadfs_mountpoints() {
-    awk '{ for (i = 7; i <= NF; i++) if ($i == "-") { if ($(i + 1) == "fuse.steadfs") print $5; break } }' \
-        /proc/self/mountinfo
+# Names are anybody's: compgen -W would expand what is in them. As /proc has them, a space is \040.
+_steadfs_mountpoints() { # CURRENT
+    local at quoted
+    while IFS= read -r at; do
+        printf -v at %b "$at"
+        printf -v quoted %q "$at"
+        [[ $at != "$1"* && $quoted != "$1"* ]] || COMPREPLY+=("$at")
+    done < <(awk '{ for (i = 7; i <= NF; i++) if ($i == "-") { if ($(i + 1) == "fuse.steadfs") print $5; break } }' \
+        /proc/self/mountinfo)
+    compopt -o filenames 2>/dev/null
 }
 
 # What comes behind -o: a name after -o or a comma, its value after =, which is a word of its own.
@@ -56,7 +63,10 @@ _steadfs() {
             ;;
         unmount)
             words="--timeout --force --help"
-            [[ $cur == -* ]] || words=$(_steadfs_mountpoints)
+            if [[ $cur != -* ]]; then
+                _steadfs_mountpoints "$cur"
+                return
+            fi
             ;;
         status) [[ $cur != -* ]] || words="--json --help" ;;
         parked)
