@@ -135,8 +135,12 @@ eventually 10 test -e "$b/theirs/file"
 same "what alice wrote" "$(cat "$b/theirs/file")" "in one"
 exits 5 "" lab steadfs d share one bob owner
 exits 5 "administrator" lab steadfs d admin account add eve --admin "$lab/clients/d/identity"
-must lab unmount d
 say "ok - namespaces"
+
+# --- a mount that does not answer: seen to at the end ---
+must lab kill d STOP
+"$steadfs" unmount "$b" 2>"$work/stopped" &
+stopped=$!
 
 # --- servers away ---
 must ls "$a" # a known directory takes new names without the server
@@ -171,9 +175,18 @@ say "ok - a revoked device"
 
 # --- a mount whose process is gone ---
 must lab kill a
-exits 4 "does not answer" "$steadfs" status "$a"
+exits 4 "process is gone" "$steadfs" status "$a"
 must "$steadfs" unmount "$a"
 exits 3 "" "$steadfs" status "$a"
 say "ok - a dead mount"
+
+status=0
+wait "$stopped" || status=$?
+same "status of unmount where nobody answers ($(cat "$work/stopped"))" "$status" 4
+grep -q "does not answer; still mounted" "$work/stopped" || fail "$(cat "$work/stopped")"
+must lab kill d CONT
+must ls "$b/theirs"
+must lab unmount d
+say "ok - a mount that does not answer"
 
 passed "the command line"

@@ -77,9 +77,10 @@ static void table(const struct json *status)
 
 static int show(const struct subcommand *c, struct mount *m, bool json)
 {
-    char text[512] = "no process serves it";
+    char text[512];
     cleanup_buf struct buf body = {0};
     mount_ask(m);
+    snprintf(text, sizeof text, "%s", mount_error(m));
     int status = m->control
                      ? control_ask(m->control, "status", ANSWER_MS, NULL, NULL, &body, text, NULL)
                      : EXIT_UNREACHABLE;

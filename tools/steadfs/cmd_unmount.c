@@ -78,8 +78,20 @@ static int unmount_soon(const char *mountpoint, bool dead, char *why)
     return unmount(mountpoint, dead, why);
 }
 
-/* Exit status; dead is set when nobody answers. EXIT_REFUSED: all is sent but what was refused,
- * which waiting does not change; said, and unmounted. */
+/* What it costs that it is not all sent. */
+static int not_drained(const struct subcommand *c, int status, const struct mount *m,
+                       const char *why, bool force)
+{
+    return cli_fail(c, status,
+                    force ? "%s: %s; unmounting all the same, nothing is lost"
+                          : "%s: %s; still mounted, nothing is lost; try again, or with --force to "
+                            "unmount now and send the rest at the next mount",
+                    m->mountpoint, why);
+}
+
+/* Exit status; dead is set when nobody serves it, or it is to go though it does not answer.
+ * EXIT_REFUSED: all is sent but what was refused, which waiting does not change; said, and
+ * unmounted. */
 static int drain(const struct subcommand *c, const struct mount *m, unsigned timeout_ms, bool force,
                  pid_t *pid, bool *dead)
 {
@@ -87,18 +99,15 @@ static int drain(const struct subcommand *c, const struct mount *m, unsigned tim
     cleanup_free char *request = cli_format("drain %u", timeout_ms);
     *dead = !m->control;
     if (*dead)
-        return EXIT_DONE;
+        return m->error == -ENOTCONN ? EXIT_DONE
+                                     : not_drained(c, EXIT_UNREACHABLE, m, mount_error(m), force);
     int status = control_ask(m->control, request, timeout_ms + ANSWER_SLACK_MS, progress, NULL,
                              NULL, text, pid);
     if (status == EXIT_DONE)
         return EXIT_DONE;
     if (status == EXIT_REFUSED)
         return cli_fail(c, status, "%s: %s", m->mountpoint, text);
-    return cli_fail(c, status,
-                    force ? "%s: %s; unmounting all the same, nothing is lost"
-                          : "%s: %s; still mounted, nothing is lost; try again, or with --force to "
-                            "unmount now and send the rest at the next mount",
-                    m->mountpoint, text);
+    return not_drained(c, status, m, text, force);
 }
 
 static int unmount_one(const struct subcommand *c, const char *path, unsigned timeout_ms,
@@ -172,6 +181,7 @@ const struct subcommand cmd_unmount = {
         "Where all is committed but changes that the server refused (steadfs parked), it is "
         "unmounted,\n"
         "and the exit status is 5: they are kept, and tried again at the next mount.\n"
-        "A mount whose process is gone is cleared.\n",
+        "A mount whose process is gone is cleared. One that does not answer, or that you may not\n"
+        "enter, stays (exit status 4), but with --force.\n",
     .run = run,
 };

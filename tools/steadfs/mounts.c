@@ -158,41 +158,62 @@ const char *mount_inside(const struct mount *m, const char *absolute)
     return inside;
 }
 
-/* The attribute's value, malloc'd, or NULL. A process of its own asks: a mount that hangs would
- * keep it in the kernel, where it still can be killed, but not timed out. */
-static char *ask(const char *mountpoint, const char *name)
+/* In the process that asks: the value, or the number of the error, behind a byte that tells which.
+ */
+static _Noreturn void answer(int fd, const char *mountpoint, const char *name)
+{
+    char text[PATH_MAX + 1];
+    ssize_t n = getxattr(mountpoint, name, text + 1, sizeof text - 1);
+    text[0] = n > 0;
+    if (n <= 0)
+        n = snprintf(text + 1, sizeof text - 1, "%d", n < 0 ? errno : ENODATA);
+    _exit(write(fd, text, (size_t)n + 1) != n + 1);
+}
+
+/* The attribute's value, malloc'd, or NULL and an error. A process of its own asks: a mount that
+ * hangs would keep it in the kernel, where it still can be killed, but not timed out. */
+static char *ask(const char *mountpoint, const char *name, int *err)
 {
     int fds[2];
-    if (pipe2(fds, O_CLOEXEC))
+    *err = -ETIMEDOUT;
+    if (pipe2(fds, O_CLOEXEC)) {
+        *err = -errno;
         return NULL;
+    }
     fflush(NULL);
     pid_t child = fork();
-    if (child == 0) {
-        char value[PATH_MAX];
-        ssize_t n = getxattr(mountpoint, name, value, sizeof value);
-        _exit(n <= 0 || write(fds[1], value, (size_t)n) != n);
-    }
+    if (child == 0)
+        answer(fds[1], mountpoint, name);
     close(fds[1]);
-    char value[PATH_MAX + 1];
+    char text[PATH_MAX + 2];
     ssize_t n = 0;
     struct pollfd p = {.fd = fds[0], .events = POLLIN};
     if (child > 0 && poll(&p, 1, ASK_MS) == 1)
-        n = read(fds[0], value, PATH_MAX);
+        n = read(fds[0], text, sizeof text - 1);
     close(fds[0]);
     if (child > 0) {
         kill(child, SIGKILL);
         waitpid(child, NULL, 0);
     }
-    if (n <= 0)
+    if (n <= 1)
         return NULL;
-    value[n] = 0;
-    return cli_format("%s", value);
+    text[n] = 0;
+    *err = text[0] ? 0 : -atoi(text + 1);
+    return text[0] ? cli_format("%s", text + 1) : NULL;
 }
 
 void mount_ask(struct mount *m)
 {
     if (!m->control)
-        m->control = ask(m->mountpoint, CONTROL_XATTR);
+        m->control = ask(m->mountpoint, CONTROL_XATTR, &m->error);
+}
+
+const char *mount_error(const struct mount *m)
+{
+    return m->error == -ENOTCONN    ? "its process is gone"
+           : m->error == -ETIMEDOUT ? "it does not answer"
+           : m->error == -EACCES    ? "only the user who mounted it may enter it"
+                                    : strerror(-m->error);
 }
 
 char *mount_state(const struct mount *m)
@@ -230,9 +251,8 @@ int mount_find(const struct subcommand *c, const char *path, struct mount_list *
     *found = &l->v[m - l->v];
     mount_ask(*found);
     if (!(*found)->control)
-        return cli_fail(c, EXIT_UNREACHABLE,
-                        "the mount at %s does not answer; if its process is gone, unmount it with "
-                        "steadfs unmount and mount it again",
-                        m->mountpoint);
+        return cli_fail(
+            c, EXIT_UNREACHABLE, "the mount at %s: %s%s", m->mountpoint, mount_error(m),
+            m->error == -ENOTCONN ? ": unmount it with steadfs unmount and mount it again" : "");
     return EXIT_DONE;
 }

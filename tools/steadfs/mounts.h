@@ -10,7 +10,9 @@
 struct mount {
     bool ours;        /* false: another file system, listed for what lies inside what */
     char *mountpoint; /* absolute */
-    char *control;    /* path of its control socket, or NULL when the mount does not answer */
+    char *control;    /* path of its control socket, or NULL when the mount does not answer … */
+    int error; /* … and then why: -ENOTCONN: its process is gone; -ETIMEDOUT; -EACCES: it is
+                  another user's */
 };
 
 struct mount_list {
@@ -31,8 +33,10 @@ char *mount_absolute(const char *path);
 const struct mount *mount_of(const struct mount_list *l, const char *absolute);
 /* The path inside the mount, without a leading slash; "" for its root. */
 const char *mount_inside(const struct mount *m, const char *absolute);
-/* Asks the mount for its control socket (once): fills m->control. */
+/* Asks the mount for its control socket (once): fills m->control, or m->error. */
 void mount_ask(struct mount *m);
+/* What m->error means, for people. */
+const char *mount_error(const struct mount *m);
 /* The state directory of a mount that was asked, as it says itself: malloc'd, or NULL. */
 char *mount_state(const struct mount *m);
 /* Reads list and finds the mount of path (NULL: that of $STEADFS_STATE, else of the current
