@@ -22,6 +22,7 @@
 
 #include "parked.h"
 #include "sync.h"
+#include "text.h"
 #include "vfs.h"
 
 #define LINE_MAX_BYTES 8192
@@ -174,7 +175,7 @@ static void json_time(struct buf *b, const char *key, int64_t ns)
 static void json_member(struct buf *b, const char *key, const char *text)
 {
     buf_printf(b, "\"%s\": ", key);
-    json_string(b, text);
+    text_json(b, bytes_str(text));
 }
 
 /* Where the namespace's path is in the file system. */

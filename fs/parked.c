@@ -13,6 +13,7 @@
 
 #include "fs.h"
 #include "sync.h"
+#include "text.h"
 #include "vfs.h"
 
 #define PATH_CAP 8192
@@ -72,14 +73,14 @@ void parked_list(struct fs *fs, uint64_t ns, size_t max, size_t *n, struct buf *
     (void)core_ns_path(fs->core, ns, &in); /* not mounted anywhere: no file names then */
     for (size_t k = 0; k < max && core_parked_at(fs->core, ns, k, &node, &err, &path) == 0; k++) {
         buf_printf(json, "%s{\"path\": ", (*n)++ ? ", " : "");
-        json_string(json, path);
+        text_json(json, bytes_str(path));
         if (in) {
             struct buf cleanup_buf whole = {0};
             const char *top = fs->opt.mountpoint;
             buf_printf(&whole, "%s%s%s/%s", strcmp(top, "/") ? top : "", *in ? "/" : "", in, path);
             buf_append(&whole, "", 1);
             buf_printf(json, ", \"file\": ");
-            json_string(json, (const char *)whole.p);
+            text_json(json, bytes_str((const char *)whole.p));
         }
         uint64_t holds = 0;
         (void)core_parked_holds(fs->core, node, &holds);

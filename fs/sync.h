@@ -88,8 +88,6 @@ int sync_drain(struct sync *s, unsigned deadline_ms,
 /* A drain or settle under way ends at once with -ECANCELED: another process takes the state over.
  */
 void sync_abandon(struct sync *s);
-/* Appends text as a JSON string. */
-void json_string(struct buf *b, const char *text);
 /* Appends the `status --json` object (DESIGN section 7). Not locked. */
 void sync_status(struct sync *s, struct buf *json);
 /* Whether nothing is pending and the journal is applied up to the head each namespace had at the

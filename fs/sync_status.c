@@ -8,6 +8,7 @@
 
 #include "parked.h"
 #include "sync_internal.h"
+#include "text.h"
 #include "vfs.h"
 
 #define DISK_FULL_BYTES (4u << 20)
@@ -335,25 +336,11 @@ int sync_settle(struct sync *s, uint64_t path_node, unsigned timeout_ms, char *e
 }
 
 /* ---- status ---- */
-void json_string(struct buf *b, const char *text)
-{
-    buf_append(b, "\"", 1);
-    for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
-        if (*p == '"' || *p == '\\')
-            buf_printf(b, "\\%c", *p);
-        else if (*p < 0x20)
-            buf_printf(b, "\\u%04x", *p);
-        else
-            buf_append(b, p, 1);
-    }
-    buf_append(b, "\"", 1);
-}
-
 static void json_text(struct buf *b, const char *key, const char *text)
 {
     buf_printf(b, "\"%s\": ", key);
     if (text && *text)
-        json_string(b, text);
+        text_json(b, bytes_str(text));
     else
         buf_printf(b, "null");
 }

@@ -127,6 +127,20 @@ grep -q "^removed: $a/create/new (conflicted copy, " "$work/out" || fail "keep s
 reads "$a/create/new.txt" "$theirs"
 same "no copy is left" "$(copies create)" 0
 lab steadfs a conflicts keep "$a/moves/renamed" >"$work/out" 2>&1 && fail "kept what is no conflict"
+# names are bytes, and anybody's: JSON stays JSON, gives them back, and no terminal is driven by them
+mkdir "$a/odd"
+odd=$'b\377\e[31m\n'
+text "$a/odd/${odd}d.txt" original
+text "$a/odd/${odd}d (conflicted copy, x, 2026-01-01).txt" copy
+lab steadfs a conflicts "$a" --json | python3 -c 'import json, os, sys
+[v] = json.loads(sys.stdin.buffer.read())
+assert os.path.exists(os.fsencode(v["file"])) and os.path.exists(os.fsencode(v["original_file"])), v' ||
+    fail "JSON of a name that is not UTF-8"
+lab steadfs a conflicts "$a" >"$work/out" || fail "steadfs conflicts"
+grep -qxF "$a/odd/b??[31m?d (conflicted copy, x, 2026-01-01).txt" "$work/out" || fail "shown: $(cat -v "$work/out")"
+lab steadfs a conflicts keep "$a/odd/${odd}d.txt" >"$work/out" || fail "keep: $(cat "$work/out")"
+grep -qxF "kept: $a/odd/b??[31m?d.txt" "$work/out" || fail "keep says: $(cat -v "$work/out")"
+same "no copy is left" "$(copies odd)" 0
 settled
 same_tree "$a" "$b"
 same "no conflict is left" "$(listed b "$b")" "[]"

@@ -12,6 +12,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "text.h"
+
 #define LAST_STATUS_UNDO                                                                           \
     (-ECANCELED) /* ends a transaction without keeping it; never leaves here                       \
                   */
@@ -133,48 +135,14 @@ const struct bytes *cmd_option(const struct cmd *c, const char *name)
     return NULL;
 }
 
-/* Bytes of the UTF-8 sequence at p, 0 when there is none. */
-static size_t utf8_len(const uint8_t *p, size_t n)
-{
-    size_t len = p[0] < 0x80                   ? 1
-                 : p[0] >= 0xc2 && p[0] < 0xe0 ? 2
-                 : p[0] < 0xc2                 ? 0
-                 : p[0] < 0xf0                 ? 3
-                 : p[0] < 0xf5                 ? 4
-                                               : 0;
-    if (len > n)
-        return 0;
-    for (size_t k = 1; k < len; k++) {
-        if ((p[k] & 0xc0) != 0x80)
-            return 0;
-    }
-    return len;
-}
-
 void cmd_json(struct cmd *c, struct bytes text)
 {
-    buf_append(&c->out, "\"", 1);
-    for (size_t k = 0, len; k < text.n; k += len ? len : 1) {
-        uint8_t ch = text.p[k];
-        len = utf8_len(text.p + k, text.n - k);
-        if (!len)
-            buf_printf(&c->out, "\\ufffd"); /* names are bytes, JSON is text */
-        else if (ch == '"' || ch == '\\')
-            buf_printf(&c->out, "\\%c", ch);
-        else if (ch < 0x20 || ch == 0x7f)
-            buf_printf(&c->out, "\\u%04x", ch);
-        else
-            buf_append(&c->out, text.p + k, len);
-    }
-    buf_append(&c->out, "\"", 1);
+    text_json(&c->out, text);
 }
 
 void cmd_text(struct cmd *c, struct bytes text)
 {
-    for (size_t k = 0; k < text.n; k++) {
-        bool control = text.p[k] < 0x20 || text.p[k] == 0x7f;
-        buf_append(&c->out, control ? (const uint8_t *)"?" : &text.p[k], 1);
-    }
+    text_shown(&c->out, text);
 }
 
 int cmd_find_ns(struct cmd *c, struct bytes name, struct ns_row *row, bool *found)

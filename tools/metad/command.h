@@ -46,9 +46,9 @@ int cmd_fail(struct cmd *c, unsigned status, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 /* The option's value (empty for one without); NULL: not given. */
 const struct bytes *cmd_option(const struct cmd *c, const char *name);
-/* Appends a JSON string, quotes included. */
+/* As text_json, … */
 void cmd_json(struct cmd *c, struct bytes text);
-/* Appends printable text: control characters become '?'. */
+/* … and text_shown. */
 void cmd_text(struct cmd *c, struct bytes text);
 #define PRB(b) (int)(b).n, (const char *)(b).p /* for "%.*s" of struct bytes */
 

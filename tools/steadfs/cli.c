@@ -11,13 +11,32 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-int cli_fail(const struct subcommand *c, int status, const char *fmt, ...)
+#include "text.h"
+
+static void line(FILE *to, const char *before, const char *fmt, va_list ap)
+{
+    cleanup_free char *text = NULL;
+    cleanup_buf struct buf out = {0};
+    if (vasprintf(&text, fmt, ap) < 0)
+        abort();
+    text_shown(&out, bytes_str(text));
+    fprintf(to, "%s%.*s\n", before, (int)out.n, (const char *)out.p);
+}
+
+void cli_line(FILE *to, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    fprintf(stderr, "steadfs %s: ", c->name);
-    vfprintf(stderr, fmt, ap);
-    fputc('\n', stderr);
+    line(to, "", fmt, ap);
+    va_end(ap);
+}
+
+int cli_fail(const struct subcommand *c, int status, const char *fmt, ...)
+{
+    cleanup_free char *before = cli_format("steadfs %s: ", c->name);
+    va_list ap;
+    va_start(ap, fmt);
+    line(stderr, before, fmt, ap);
     va_end(ap);
     return status;
 }
@@ -25,11 +44,12 @@ int cli_fail(const struct subcommand *c, int status, const char *fmt, ...)
 int cli_usage(const struct subcommand *c, const char *fmt, ...)
 {
     va_list ap;
+    cleanup_free char *text = NULL;
     va_start(ap, fmt);
-    fprintf(stderr, "steadfs %s: ", c->name);
-    vfprintf(stderr, fmt, ap);
-    fprintf(stderr, "; see steadfs %s --help\n", c->name);
+    if (vasprintf(&text, fmt, ap) < 0)
+        abort();
     va_end(ap);
+    cli_line(stderr, "steadfs %s: %s; see steadfs %s --help", c->name, text, c->name);
     return EXIT_USAGE;
 }
 

@@ -3,6 +3,8 @@
 #ifndef STEADFS_CLI_H
 #define STEADFS_CLI_H
 
+#include <stdio.h>
+
 #include "buf.h"
 
 /* Promised to scripts. */
@@ -27,7 +29,9 @@ extern const struct subcommand cmd_mount, cmd_unmount, cmd_status, cmd_sync, cmd
     cmd_conflicts, cmd_namespace, cmd_share, cmd_admin, cmd_history, cmd_restore, cmd_pin,
     cmd_evict, cmd_parked, cmd_where;
 
-/* One line on stderr: "steadfs NAME: text". Returns status. */
+/* A line for people, as text_shown has it: names are anybody's, and are not to drive a terminal. */
+void cli_line(FILE *to, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* One such line on stderr: "steadfs NAME: text". Returns status. */
 int cli_fail(const struct subcommand *c, int status, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 /* The same for a wrong command line: points to --help. Returns EXIT_USAGE. */

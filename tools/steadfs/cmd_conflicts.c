@@ -71,29 +71,23 @@ static int ask(const struct subcommand *c, const char *path, struct conflicts *k
 }
 
 /* ---- list ------------------------------------------------------------------------------------ */
-static void print_version(const struct json *e, const char *prefix)
+/* malloc'd */
+static char *version(const struct json *e, const char *prefix)
 {
-    char size[40], mtime[40];
-    snprintf(size, sizeof size, "%ssize", prefix);
-    snprintf(mtime, sizeof mtime, "%smtime", prefix);
-    printf("%.0f bytes, written %s", json_number(e, size), json_text(e, mtime));
+    cleanup_free char *size = cli_format("%ssize", prefix), *mtime = cli_format("%smtime", prefix);
+    return cli_format("%.0f bytes, written %s", json_number(e, size), json_text(e, mtime));
 }
 
 static void print_one(const struct json *e)
 {
     const char *file = json_text(e, "file"), *original = json_text(e, "original_file");
-    printf("%s\n", *file ? file : json_text(e, "path"));
-    printf("    %s of device %s, %s: ", json_yes(e, "directory") ? "directory" : "copy",
-           json_text(e, "device"), json_text(e, "date"));
-    print_version(e, "");
-    printf("\n    original: %s", *original ? original : json_text(e, "original"));
-    if (json_yes(e, "original_exists")) {
-        printf(": ");
-        print_version(e, "original_");
-    } else {
-        printf(" (does not exist)");
-    }
-    printf("\n");
+    cleanup_free char *copy = version(e, ""), *other = version(e, "original_");
+    bool exists = json_yes(e, "original_exists");
+    cli_line(stdout, "%s", *file ? file : json_text(e, "path"));
+    cli_line(stdout, "    %s of device %s, %s: %s", json_yes(e, "directory") ? "directory" : "copy",
+             json_text(e, "device"), json_text(e, "date"), copy);
+    cli_line(stdout, "    original: %s%s%s", *original ? original : json_text(e, "original"),
+             exists ? ": " : " (does not exist)", exists ? other : "");
 }
 
 static int list(const struct subcommand *c, const char *path, bool json)
@@ -153,7 +147,7 @@ static int drop(const struct keeping *w, const char *path)
         return cli_fail(w->c, errno == ENOTEMPTY ? EXIT_REFUSED : EXIT_FAILED, "%s: %s%s", path,
                         strerror(errno),
                         errno == ENOTEMPTY ? ": move out of it what you want, and remove it" : "");
-    printf("%s: %s\n", w->dry ? "would remove" : "removed", path);
+    cli_line(stdout, "%s: %s", w->dry ? "would remove" : "removed", path);
     return 0;
 }
 
@@ -171,9 +165,10 @@ static int keep_versions(const struct keeping *w)
                             ? ": move what you want from one to the other"
                             : "");
     if (moved)
-        printf("%s: %s, which was %s\n", w->dry ? "would keep" : "kept", w->original, w->kept);
+        cli_line(stdout, "%s: %s, which was %s", w->dry ? "would keep" : "kept", w->original,
+                 w->kept);
     else
-        printf("%s: %s\n", w->dry ? "would keep" : "kept", w->kept);
+        cli_line(stdout, "%s: %s", w->dry ? "would keep" : "kept", w->kept);
     for (size_t i = 0; !status && i < w->copies; i++)
         if (strcmp(w->copy[i], w->kept) != 0)
             status = drop(w, w->copy[i]);

@@ -41,8 +41,9 @@ static int list(const struct subcommand *c, const char *path, bool json)
         fwrite(body.p, 1, body.n, stdout);
     for (const struct json *e = json ? NULL : v->first; e; e = e->next) {
         const char *file = json_text(e, "file");
-        printf("%s\n    %s\n    %s\n", *file ? file : json_text(e, "path"), json_text(e, "reason"),
-               json_text(e, "remedy"));
+        cli_line(stdout, "%s", *file ? file : json_text(e, "path"));
+        cli_line(stdout, "    %s", json_text(e, "reason"));
+        cli_line(stdout, "    %s", json_text(e, "remedy"));
         if (json_number(e, "holds") > 0)
             printf("    %.0f changes wait for it\n", json_number(e, "holds"));
     }

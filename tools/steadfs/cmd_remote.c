@@ -73,7 +73,7 @@ static void tell_progress(struct going *g, struct bytes line)
     char text[256];
     snprintf(text, sizeof text, "%.*s", (int)line.n, (const char *)line.p);
     if (*text && strcmp(text, g->progress) != 0)
-        fprintf(stderr, "%s\n", text);
+        cli_line(stderr, "%s", text);
     snprintf(g->progress, sizeof g->progress, "%s", text);
 }
 

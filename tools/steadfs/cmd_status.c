@@ -30,46 +30,49 @@ static void servers(const struct json *status)
     const struct json *list = json_get(status, "servers");
     for (const struct json *v = list ? list->first : NULL; v; v = v->next)
         if (!json_yes(v, "answers") && *json_text(v, "last_error"))
-            printf("  block server %s: %s\n", json_text(v, "premises"), json_text(v, "last_error"));
+            cli_line(stdout, "  block server %s: %s", json_text(v, "premises"),
+                     json_text(v, "last_error"));
 }
 
 static void table(const struct json *status)
 {
     const struct json *list = json_get(status, "namespaces");
-    printf("%s: %s, device %s, %s\n", json_text(status, "mountpoint"), json_text(status, "account"),
-           json_text(status, "device"), json_yes(status, "online") ? "online" : "offline");
+    cli_line(stdout, "%s: %s, device %s, %s", json_text(status, "mountpoint"),
+             json_text(status, "account"), json_text(status, "device"),
+             json_yes(status, "online") ? "online" : "offline");
     if (*json_text(status, "recovery"))
-        printf("  %s\n", json_text(status, "recovery"));
+        cli_line(stdout, "  %s", json_text(status, "recovery"));
     char memory[32];
     if (json_number(status, "dirty_bytes") > 0)
-        printf("  %s of what was written are in memory only, not on this disk yet\n",
-               size_text(json_number(status, "dirty_bytes"), memory));
-    printf("  %-20s %14s %14s %10s  %s\n", "NAMESPACE", "PENDING FILES", "PENDING", "CONFLICTS",
-           "STATE");
+        cli_line(stdout, "  %s of what was written are in memory only, not on this disk yet",
+                 size_text(json_number(status, "dirty_bytes"), memory));
+    cli_line(stdout, "  %-20s %14s %14s %10s  %s", "NAMESPACE", "PENDING FILES", "PENDING",
+             "CONFLICTS", "STATE");
     for (const struct json *n = list ? list->first : NULL; n; n = n->next) {
         char bytes[32];
         double files = json_number(n, "pending_files"), pending = json_number(n, "pending_bytes");
         const char *error = json_text(n, "last_error");
         const struct json *parked = json_get(n, "parked_changes");
-        printf("  %-20s %14.0f %14s %10.0f  %s\n", json_text(n, "name"), files,
-               size_text(pending, bytes), json_number(n, "conflicts"),
-               *error                     ? error
-               : files > 0 || pending > 0 ? "syncing"
-                                          : "synced");
+        cli_line(stdout, "  %-20s %14.0f %14s %10.0f  %s", json_text(n, "name"), files,
+                 size_text(pending, bytes), json_number(n, "conflicts"),
+                 *error                     ? error
+                 : files > 0 || pending > 0 ? "syncing"
+                                            : "synced");
         if (*json_text(n, "waits_for"))
-            printf("    waits for %s\n", json_text(n, "waits_for"));
+            cli_line(stdout, "    waits for %s", json_text(n, "waits_for"));
         if (*json_text(n, "restored"))
-            printf("    %s\n", json_text(n, "restored"));
+            cli_line(stdout, "    %s", json_text(n, "restored"));
         if (json_number(n, "copies_wanted") > 1 && json_number(n, "blocks_short") > 0)
-            printf("    %.0f blocks on their way have too few copies yet: %.0f of %.0f reached\n",
-                   json_number(n, "blocks_short"), json_number(n, "copies_reached"),
-                   json_number(n, "copies_wanted"));
+            cli_line(stdout,
+                     "    %.0f blocks on their way have too few copies yet: %.0f of %.0f reached",
+                     json_number(n, "blocks_short"), json_number(n, "copies_reached"),
+                     json_number(n, "copies_wanted"));
         for (const struct json *p = parked ? parked->first : NULL; p; p = p->next) {
             const char *file = json_text(p, "file");
-            printf("    refused: %s: %s: %s\n", *file ? file : json_text(p, "path"),
-                   json_text(p, "reason"), json_text(p, "remedy"));
+            cli_line(stdout, "    refused: %s: %s: %s", *file ? file : json_text(p, "path"),
+                     json_text(p, "reason"), json_text(p, "remedy"));
             if (json_number(p, "holds") > 0)
-                printf("    %.0f changes wait for it\n", json_number(p, "holds"));
+                cli_line(stdout, "    %.0f changes wait for it", json_number(p, "holds"));
         }
     }
     servers(status);

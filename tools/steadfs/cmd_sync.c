@@ -24,7 +24,7 @@
 static void progress(void *arg, const char *line)
 {
     (void)arg;
-    fprintf(stderr, "%s\n", line);
+    cli_line(stderr, "%s", line);
 }
 
 static int sync_path(const struct subcommand *c, const char *path, unsigned timeout_ms)

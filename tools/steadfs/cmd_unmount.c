@@ -25,7 +25,7 @@
 static void progress(void *arg, const char *line)
 {
     (void)arg;
-    fprintf(stderr, "%s\n", line);
+    cli_line(stderr, "%s", line);
 }
 
 /* Field 22 of /proc/PID/stat; 0: no such process. */

@@ -357,8 +357,8 @@ static int of_mount(struct survey *s, const char *path, char **state)
     char sync_state[32] = "";
     if (getxattr(absolute, "user.steadfs.state", sync_state, sizeof sync_state - 1) > 0 &&
         strcmp(sync_state, "synced") != 0)
-        fprintf(stderr, "%s has changes that are not committed yet; they are not counted\n",
-                absolute);
+        cli_line(stderr, "%s has changes that are not committed yet; they are not counted",
+                 absolute);
     todo_add(s, node, 0, bytes_of(NULL, 0));
     return EXIT_DONE;
 }

@@ -71,12 +71,16 @@ static void utf8(struct buf *out, unsigned c)
     buf_append(out, s, n);
 }
 
-/* Behind "\u". */
+/* Behind "\u". A low half alone is the byte of a name that is not UTF-8 (text.h). */
 static bool unicode(struct reader *r, struct buf *out)
 {
     int c = hex4(r);
     if (c < 0)
         return false;
+    if (c >= 0xdc80 && c <= 0xdcff) {
+        buf_append(out, &(char){(char)(c & 0xff)}, 1);
+        return true;
+    }
     if (c >= 0xd800 && c < 0xdc00) {
         int low = take(r, "\\u") ? hex4(r) : -1;
         if (low < 0xdc00 || low > 0xdfff)

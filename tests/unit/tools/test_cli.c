@@ -29,6 +29,11 @@ static void reads_json(void **state)
     assert_false(json_yes(json_get(v, "c"), "d"));
     assert_null(json_get(v, "nothing"));
     assert_string_equal(json_text(v, "a"), "");
+    static const char bytes[] = "\"b\\udcff\\udc80d\""; /* of a name that is not UTF-8 */
+    const struct json *name = json_parse(&a, bytes, sizeof bytes - 1);
+    assert_non_null(name);
+    assert_string_equal(name->text, "b\xff\x80"
+                                    "d");
 }
 
 static void refuses_bad_json(void **state)
