@@ -13,6 +13,7 @@
 /* A session has 4,096 namespaces: nobody can fill up another account's with what he shares. */
 #define NS_OWNED_MAX 256u   /* by an account, its root namespace included; then it makes none */
 #define NS_SHARED_MAX 2048u /* of an account; then others add none */
+#define NS_GIVEN_MAX 128u   /* owned by an account; then others make it the owner of no more */
 
 /* Exit statuses of the steadfs program. */
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_REFUSED = 5, EXIT_PENDING = 6 };

@@ -406,6 +406,37 @@ static int other_owner(struct cmd *c, uint64_t ns, uint64_t account, bool *other
     return r;
 }
 
+/* Whether the account may be given the role by others; complains if not. */
+static int may_be_given(struct cmd *c, const struct account_row *a, enum role had, enum role role,
+                        bool *yes)
+{
+    size_t n, owned;
+    *yes = role <= had || a->id == c->who->account;
+    int r = *yes ? 0 : count_namespaces(c, a->id, &n, &owned);
+    if (r || *yes)
+        return r;
+    if (had == ROLE_NONE && n >= NS_SHARED_MAX)
+        return cmd_fail(c, EXIT_REFUSED,
+                        "refused: %.*s is a member of %u namespaces, and of no more by being given "
+                        "them",
+                        PRB(a->name), NS_SHARED_MAX);
+    if (role == ROLE_OWNER && owned >= NS_GIVEN_MAX)
+        return cmd_fail(c, EXIT_REFUSED,
+                        "refused: %.*s owns %u namespaces, and no more by being given them",
+                        PRB(a->name), NS_GIVEN_MAX);
+    *yes = true;
+    return 0;
+}
+
+/* Whether it is the caller who takes himself off: that, any member may. */
+static int leaves(struct cmd *c, enum role role, bool *yes)
+{
+    struct account_row a;
+    int r = c->m->st->ops->account_get(c->m->st, c->who->account, &a, c->ar);
+    *yes = !r && role == ROLE_NONE && bytes_equal(a.name, c->arg[1]);
+    return r;
+}
+
 int cmd_share(struct cmd *c)
 {
     const struct store_ops *ops = c->m->st->ops;
@@ -421,9 +452,11 @@ int cmd_share(struct cmd *c)
     int r = find_mine(c, c->arg[0], &ns, &found);
     if (!found)
         return r;
-    if (ns.role != ROLE_OWNER)
-        return cmd_fail(c, EXIT_REFUSED, "refused: only an owner of %.*s may share it",
-                        PRB(ns.name));
+    r = leaves(c, role, &flag);
+    if (r || (ns.role != ROLE_OWNER && !flag))
+        return r ? r
+                 : cmd_fail(c, EXIT_REFUSED, "refused: only an owner of %.*s may share it",
+                            PRB(ns.name));
     r = is_root_ns(c, &ns, &flag);
     if (r || flag)
         return r ? r
@@ -440,16 +473,11 @@ int cmd_share(struct cmd *c)
                             "%.*s would have no owner; make another account owner first",
                             PRB(ns.name));
     r = ops->member_role(c->m->st, ns.id, a.id, &had);
-    size_t n = 0, owned;
-    if (!r && had == ROLE_NONE && role != ROLE_NONE)
-        r = count_namespaces(c, a.id, &n, &owned);
-    if (!r && n >= NS_SHARED_MAX)
-        return cmd_fail(c, EXIT_REFUSED,
-                        "refused: %.*s is a member of %u namespaces, and of no more by being given "
-                        "them",
-                        PRB(a.name), NS_SHARED_MAX);
     if (!r)
-        r = ops->member_set(c->m->st, ns.id, a.id, role);
+        r = may_be_given(c, &a, (enum role)had, (enum role)role, &flag);
+    if (r || !flag)
+        return r;
+    r = ops->member_set(c->m->st, ns.id, a.id, role);
     if (!r && role < had) /* what he has in hand gives more than he may now */
         r = keys_revoke(c->m, ns.id, a.id, 0, c->now_ms);
     return r ? r : meta_touch(c->m, a.id);

@@ -260,6 +260,27 @@ static void make_member(struct world *w, uint64_t account, enum role role, char 
     assert_int_equal(meta_change_end(w->m, 0), 0);
 }
 
+/* What one is given one need not keep; and it leaves room to make some. */
+static void gifts_are_bounded(void **state)
+{
+    struct world *w = *state;
+    world_command(w, &w->alice.who, 0, "namespace create team");
+    world_command(w, &w->alice.who, 0, "namespace create other");
+    world_command(w, &w->alice.who, 0, "share team bob editor");
+    fails(w, &w->bob.who, 5, "share team bob owner");
+    fails(w, &w->bob.who, 5, "share team alice none");
+    world_command(w, &w->bob.who, 0, "share team bob none");
+    assert_int_equal(session(w, &w->bob).namespaces_n, 1);
+    fails(w, &w->bob.who, 1, "share team bob none");
+    make_member(w, w->bob.who.account, ROLE_OWNER, 'c', NS_GIVEN_MAX - 2);
+    world_command(w, &w->alice.who, 0, "share team bob owner");
+    fails(w, &w->alice.who, 5, "share other bob owner");
+    world_command(w, &w->alice.who, 0, "share other bob editor");
+    fails(w, &w->alice.who, 5, "share other bob owner");
+    world_command(w, &w->alice.who, 0, "share team bob owner"); /* he is one */
+    world_command(w, &w->bob.who, 0, "namespace create his");
+}
+
 /* Beside his folder a quota is the same, and there is an end to what he can make, and make others
  * members of. */
 static void namespaces_are_bounded(void **state)
@@ -303,6 +324,7 @@ int main(void)
         TEST(mounts),
         TEST(shares),
         TEST(namespaces_are_bounded),
+        TEST(gifts_are_bounded),
         TEST(text_is_escaped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
