@@ -144,8 +144,13 @@ static int unclean_start(struct core *c)
 int core_new(struct core **out, struct tree *t, const struct core_options *o)
 {
     struct core *c = calloc(1, sizeof *c);
-    if (!c)
+    struct kept *kept = calloc(1, sizeof *kept);
+    if (!c || !kept) {
+        free(c);
+        free(kept);
         return -ENOMEM;
+    }
+    c->kept = kept;
     c->t = t;
     c->device = o->device;
     bounds_set(c, &o->bounds);
@@ -174,6 +179,7 @@ int core_new(struct core **out, struct tree *t, const struct core_options *o)
         err = purge_orphans(c);
     c->hooks = o->hooks;
     if (err) {
+        free(kept);
         free(c);
         return err;
     }
@@ -208,6 +214,7 @@ void core_free(struct core *c)
     tree_reserve(c->t, "clean", 1);
     tree_close(c->t);
     free(c->scan);
+    free(c->kept);
     free(c);
 }
 
@@ -255,7 +262,7 @@ int node_new_id(struct core *c, uint64_t *id)
 #define I(i) sqlite3_column_int64(s, (i))
 #define W(i) ((uint32_t)sqlite3_column_int64(s, (i)))
 
-int node_get(struct core *c, uint64_t id, struct nrow *n)
+static int node_read(struct core *c, uint64_t id, struct nrow *n)
 {
     sqlite3_stmt *s = tree_stmt(
         c->t,
@@ -300,6 +307,22 @@ int node_get(struct core *c, uint64_t id, struct nrow *n)
                        .again = I(29) != 0};
     sqlite3_reset(s);
     return 0;
+}
+
+int node_get(struct core *c, uint64_t id, struct nrow *n)
+{
+    size_t i = (id ^ id >> 40) % KEPT_NODES;
+    uint64_t version = tree_version(c->t);
+    if (c->kept->node[i].version == version && c->kept->node[i].row.id == id) {
+        *n = c->kept->node[i].row;
+        return 0;
+    }
+    int err = node_read(c, id, n);
+    if (!err) {
+        c->kept->node[i].version = version;
+        c->kept->node[i].row = *n;
+    }
+    return err;
 }
 
 int node_put(struct core *c, const struct nrow *n)

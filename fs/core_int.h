@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What the files of the core share: rows in memory, and the few primitives that change them.
  * Reading order: this, core.c (rows), core_local.c, core_content.c, core_load.c, core_closure.c,
- * core_plan.c, core_apply.c, core_apply_content.c, core_settle.c, core_rebase.c, core_resync.c, core_rescue.c,
- * core_lost.c, core_parted.c, core_device.c, core_status.c. */
+ * core_plan.c, core_apply.c, core_apply_content.c, core_settle.c, core_rebase.c, core_resync.c,
+ * core_rescue.c, core_lost.c, core_parted.c, core_device.c, core_status.c. */
 #ifndef STEADFS_CORE_INT_H
 #define STEADFS_CORE_INT_H
 
@@ -41,6 +41,7 @@ struct core {
         uint64_t late_entry, late_node; /* did not fit any more: comes first */
     } * scan;                           /* one for each namespace that was looked at */
     size_t scan_n;
+    struct kept *kept; /* rows that were read (core.c) */
 };
 
 struct nrow {
@@ -49,6 +50,21 @@ struct nrow {
     uint32_t type, mode, uid, gid, nlink, links, pend, sent, old, tries;
     int parked; /* -errno: refused; errno: let go since, not committed yet */
     bool complete, xattrs_known, gone, again;
+};
+
+/* What was read is not read again as long as nothing in the tree changes: most operations look at
+ * the same few rows several times. By number, the newest of each slot. */
+#define KEPT_NODES 64 /* powers of two */
+#define KEPT_NS 8
+struct kept {
+    struct {
+        uint64_t version; /* tree_version; 0: nothing */
+        struct nrow row;
+    } node[KEPT_NODES];
+    struct {
+        uint64_t version;
+        struct core_ns row;
+    } ns[KEPT_NS];
 };
 
 struct erow {

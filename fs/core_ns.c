@@ -38,9 +38,20 @@ static int ns_row(struct core *c, sqlite3_stmt *s, struct core_ns *out)
 
 int ns_get(struct core *c, uint64_t id, struct core_ns *out)
 {
+    size_t i = id % KEPT_NS;
+    uint64_t version = tree_version(c->t);
+    if (c->kept->ns[i].version == version && c->kept->ns[i].row.id == id) {
+        *out = c->kept->ns[i].row;
+        return 0;
+    }
     sqlite3_stmt *s = tree_stmt(c->t, NS_COLUMNS "WHERE id = ?1");
     sqlite3_bind_int64(s, 1, (int64_t)id);
-    return ns_row(c, s, out);
+    int err = ns_row(c, s, out);
+    if (!err) {
+        c->kept->ns[i].version = version;
+        c->kept->ns[i].row = *out;
+    }
+    return err;
 }
 
 int core_ns_get(struct core *c, uint64_t ns, struct core_ns *out)

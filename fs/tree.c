@@ -44,7 +44,8 @@ struct tree {
     struct treelog *log; /* or NULL */
     char *marker;        /* PATH.damaged, or NULL: damage is not noted (a VFS of a test's own) */
     bool damaged;
-    bool failed; /* something inside the transaction failed: it can only be rolled back */
+    uint64_t undone; /* transactions that were rolled back */
+    bool failed;     /* something inside the transaction failed: it can only be rolled back */
     struct {
         const char *sql;
         sqlite3_stmt *stmt;
@@ -314,6 +315,11 @@ sqlite3 *tree_db(struct tree *t)
     return t->db;
 }
 
+uint64_t tree_version(const struct tree *t)
+{
+    return 1 + t->undone + (uint64_t)sqlite3_total_changes64(t->db);
+}
+
 sqlite3_stmt *tree_stmt(struct tree *t, const char *sql)
 {
     size_t i = ((uintptr_t)sql >> 3) * 0x9e3779b97f4a7c15u >> 32 & (STMT_SLOTS - 1);
@@ -379,6 +385,7 @@ int tree_end(struct tree *t, bool keep)
             return 0;
     }
     step_now(t, "ROLLBACK");
+    t->undone++;
     return err ? err : keep ? -EIO : 0;
 }
 

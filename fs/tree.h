@@ -19,6 +19,9 @@ struct tree;
 int tree_open(struct tree **out, const char *path, const char *vfs, char *why);
 void tree_close(struct tree *t);
 sqlite3 *tree_db(struct tree *t);
+/* Another number whenever a row may have changed; never 0. What was read at a version is what would
+ * be read again. */
+uint64_t tree_version(const struct tree *t);
 /* Something was found damaged since it was opened; the next tree_open then says -EUCLEAN. */
 bool tree_damaged(const struct tree *t);
 /* A row was read that makes no sense: noted in the same way. */

@@ -80,6 +80,29 @@ static void test_transactions_nest(void **state)
     assert_int_equal(tree_get(d->tree, "a", &v), 0);
 }
 
+/* Rows that are kept in memory are those of a version: it goes on with every change, and when one
+ * is undone. */
+static void test_version(void **state)
+{
+    struct disk *d = *state;
+    int64_t v;
+    uint64_t was = tree_version(d->tree);
+    assert_int_not_equal(was, 0);
+    assert_int_equal(tree_begin(d->tree), 0);
+    assert_int_equal(tree_get(d->tree, "a", &v), -ENOENT);
+    assert_int_equal(tree_end(d->tree, true), 0);
+    assert_int_equal(tree_version(d->tree), was);
+    assert_int_equal(tree_begin(d->tree), 0);
+    assert_int_equal(tree_set(d->tree, "a", 1), 0);
+    uint64_t changed = tree_version(d->tree);
+    assert_true(changed > was);
+    assert_int_equal(tree_end(d->tree, false), 0);
+    assert_true(tree_version(d->tree) > changed);
+    changed = tree_version(d->tree);
+    assert_int_equal(tree_set(d->tree, "a", 1), 0);
+    assert_true(tree_version(d->tree) > changed);
+}
+
 static void test_reserved_survives_power_loss(void **state)
 {
     struct disk *d = *state;
@@ -349,6 +372,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         T(test_values),
         T(test_transactions_nest),
+        T(test_version),
         T(test_reserved_survives_power_loss),
         T(test_flush_survives_power_loss),
         T(test_migrates),
