@@ -30,7 +30,7 @@ static bool crashed(struct sim *s)
 /* It is there, or was lost and the metadata server cannot know yet. */
 static bool may_be_believed(const struct sim *s, const struct written *w, unsigned k)
 {
-    return w->held[k] || s->blockd[k].unheard ||
+    return w->held[k] || s->blockd[k].older ||
            (w->lost[k] && s->blockd[k].reported != s->blockd[k].generation);
 }
 
@@ -240,10 +240,23 @@ void garbage_restored(struct sim *s)
     }
 }
 
-void garbage_noticed(struct sim *s)
+void garbage_noticed(struct sim *s, bool by_tick)
 {
     for (uint32_t i = 0; i < s->ledger.n; i++)
         s->ledger.w[i].held_before = is_there(s, &s->ledger.w[i]);
+    if (!by_tick) /* block servers that tell ticks will tell it, too */
+        return;
+    for (unsigned k = 0; k < SERVERS_MAX; k++) /* nothing is believed of any, heard of or not */
+        s->blockd[k].older = false;
+    verify_presence(s);
+}
+
+void garbage_heard(struct sim *s, unsigned k)
+{
+    if (!s->blockd[k].older)
+        return;
+    s->blockd[k].older = false;
+    verify_presence(s);
 }
 
 static void collect(struct sim *s, unsigned k, struct rng *r)

@@ -108,8 +108,10 @@ void server_restore(struct sim *s)
     memcpy(v->seen, v->copy.seen, sizeof v->seen);
     memcpy(v->facts, v->copy.facts, sizeof v->facts);
     memcpy(s->assigned, v->copy.assigned, sizeof s->assigned);
-    for (unsigned k = 0; k < SERVERS_MAX; k++)
+    for (unsigned k = 0; k < SERVERS_MAX; k++) {
         s->blockd[k].reported = v->copy.reported[k];
+        s->blockd[k].older = s->p.ticks;
+    }
     observer_restore(&s->observer);
     for (unsigned k = 0; k < s->opt.clients; k++) {
         forget_fsyncs(&s->client[k]);
@@ -266,12 +268,12 @@ void server_follow(struct sim *s)
 /* ---- requests ----------------------------------------------------------------------------------
  */
 /* Mounts are to hear that the database was put back. */
-static bool told(struct sim *s)
+static bool told(struct sim *s, bool by_tick)
 {
     if (!meta_noticed(s->server.meta))
         return false;
     sim_log(s, "the server notices that its database is an older one");
-    garbage_noticed(s);
+    garbage_noticed(s, by_tick);
     for (unsigned k = 0; k < s->opt.clients; k++)
         s->client[k].session_wanted = true;
     return true;
@@ -306,7 +308,7 @@ static int call_list(struct sim *s, const struct meta_caller *who, struct bytes 
     int err = meta_list(s->server.meta, who, &q, &a, ar, why);
     if (!err && a.other && s->p.ticks) {
         err = meta_other_journal(s->server.meta, s->now / 1000000);
-        told(s);
+        told(s, false);
     }
     if (!err)
         msg_encode(&m_list_ans_desc, &a, answer);
@@ -472,7 +474,10 @@ static void beat_once(struct sim *s, unsigned server)
 void server_beat(struct sim *s, unsigned server)
 {
     beat_once(s, server);
-    if (!s->failed && told(s) && s->healed) /* otherwise the others come sooner or later */
+    bool noticed = !s->failed && told(s, true);
+    if (!s->failed && !s->blockd[server].unheard)
+        garbage_heard(s, server);
+    if (noticed && s->healed) /* otherwise the others come sooner or later */
         for (unsigned k = 0; k < SERVERS_MAX && !s->failed; k++)
             beat_once(s, k);
 }

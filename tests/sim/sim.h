@@ -241,7 +241,8 @@ struct blockd {
     uint64_t raised;     /* generation of that storage, as receipts name it */
     uint64_t run, found; /* of its opening; run 0: it tells none (and no ticks) */
     uint64_t tick, kept; /* the highest that it was told; on its disk */
-    bool unheard;        /* since the metadata server started, or was put back */
+    bool unheard;        /* since the metadata server started */
+    bool older;          /* what is believed of it may be what an older database says */
     uint8_t revoked;     /* bit per device of the installation: heard of */
     int64_t skew_ms;
     struct m_lost orders[ORDERS_MAX], done[ORDERS_MAX]; /* what it is to remove, has removed */
@@ -278,8 +279,10 @@ unsigned blockd_had(const struct written *w);
 bool blockd_nowhere(const struct written *w);
 /* The metadata server was put back, and what it refers to was looked at. */
 void garbage_restored(struct sim *s);
-/* … and has noticed it. */
-void garbage_noticed(struct sim *s);
+/* … and has noticed it: by a block server's tick, or by a mount. */
+void garbage_noticed(struct sim *s, bool by_tick);
+/* A block server was heard of for the first time since. */
+void garbage_heard(struct sim *s, unsigned k);
 
 /* ---- the network ----------------------------------------------------------------------------- */
 struct packet {
