@@ -458,6 +458,13 @@ static int flags_parse(struct mount_args *a, const char *letters, char *err)
     return 0;
 }
 
+/* Others are let in as themselves: whose files are whose is looked at then. Without that each of
+ * them could do all that the mount's user may. */
+static void let_others_in(struct mount_args *a)
+{
+    a->fs.default_permissions |= a->fs.allow_other;
+}
+
 /* dev and suid by names that mount(8) leaves in place (it takes those two as understood, and they
  * are not); its nodev and nosuid still win. */
 static void allow(struct mount_args *a)
@@ -514,6 +521,7 @@ int mount_args_parse(struct mount_args *a, int argc, char *const *argv, char *er
         if (!r) {
             text_set(&a->fs.mountpoint, words[1]);
             allow(a);
+            let_others_in(a);
         }
     }
     if (r)

@@ -90,8 +90,17 @@ static void takes_options(void **state)
     assert_true(args.fs.keep_free == 5u << 20);
     assert_true(args.fs.cache_size == 3u << 20 && args.fs.dirty_max == 1u << 30);
     assert_true(args.fs.allow_other && args.fs.eager_put && args.fs.read_only && args.foreground);
+    assert_true(args.fs.default_permissions); /* others are not the mount's user */
     assert_string_equal(args.fs.prefer, "hq");
     assert_true(args.fs.strict && args.fs.global_locks && args.fs.named_owners);
+    mount_args_free(&args);
+}
+
+static void the_users_own_mount_checks_nothing(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("h", "/m", NULL), 0);
+    assert_false(args.fs.default_permissions);
     mount_args_free(&args);
 }
 
@@ -187,9 +196,13 @@ static void refuses_what_it_does_not_know(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(takes_the_defaults),      cmocka_unit_test(takes_sources),
-        cmocka_unit_test(takes_options),           cmocka_unit_test(passes_the_kernels_words_on),
-        cmocka_unit_test(takes_owners_and_rights), cmocka_unit_test(refuses_what_it_does_not_know),
+        cmocka_unit_test(takes_the_defaults),
+        cmocka_unit_test(takes_sources),
+        cmocka_unit_test(takes_options),
+        cmocka_unit_test(the_users_own_mount_checks_nothing),
+        cmocka_unit_test(passes_the_kernels_words_on),
+        cmocka_unit_test(takes_owners_and_rights),
+        cmocka_unit_test(refuses_what_it_does_not_know),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
