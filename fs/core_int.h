@@ -257,6 +257,7 @@ int apply_record(struct core *c, uint64_t ns, const struct m_record *r, int64_t 
 
 /* ---- what a server may say (core_valid.c) ------------------------------------------------------
  */
+bool ns_valid(const struct m_namespace *n);
 bool inode_valid(const struct m_inode *n);
 bool entry_valid(const struct m_entry *e);
 bool xattr_valid(const struct m_xattr *x); /* its name; that of a node's own list has no node */

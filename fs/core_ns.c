@@ -315,7 +315,11 @@ static int epoch_learn(struct core *c, const struct m_session_ans *a)
 
 int core_session(struct core *c, const struct m_session_ans *a, struct core_effects *fx)
 {
-    int err = epoch_learn(c, a);
+    int err = 0;
+    for (size_t i = 0; !err && i < a->namespaces_n; i++)
+        err = ns_valid(&a->namespaces[i]) ? 0 : -EBADMSG;
+    if (!err)
+        err = epoch_learn(c, a);
     if (!err)
         err = core_begin(c);
     if (err)

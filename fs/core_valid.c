@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What a metadata server may say of nodes, names and contents, in records and where it is asked: a
- * server that lies, or whose database is damaged, makes no tree here that programs trip over, and
- * no name that leads out of its directory. */
+/* What a metadata server may say of namespaces, nodes, names and contents, in records and where it
+ * is asked: a server that lies, or whose database is damaged, makes no tree here that programs trip
+ * over, and no name that leads out of its directory. */
 #include "core_int.h"
 
 #include <string.h>
@@ -17,6 +17,12 @@ static bool name_valid(struct bytes name)
     bool dots = name.n && name.n <= 2 && memcmp(name.p, "..", name.n) == 0;
     return name.n && name.n <= NAME_LEN_MAX && !dots && !memchr(name.p, '/', name.n) &&
            !memchr(name.p, 0, name.n);
+}
+
+/* Its name is a directory's where parked changes are exported to. */
+bool ns_valid(const struct m_namespace *n)
+{
+    return n->id && n->root && n->id <= INT64_MAX && n->root <= INT64_MAX && name_valid(n->name);
 }
 
 bool entry_valid(const struct m_entry *e)

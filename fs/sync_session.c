@@ -257,7 +257,10 @@ static int session_take(struct sync *s, const struct sync_call *c, char *message
     }
     err = table_learn(s, &m);
     if (err) {
-        snprintf(message, 512, "%s: %s", s->fs->opt.state, strerror(-err));
+        if (err == -EBADMSG)
+            snprintf(message, 512, "%s tells of a namespace that is none", s->fs->opt.url);
+        else
+            snprintf(message, 512, "%s: %s", s->fs->opt.state, strerror(-err));
         return err;
     }
     int64_t every = m.renew_ms ? (int64_t)m.renew_ms / 2 : SESSION_DEFAULT_MS;

@@ -111,6 +111,28 @@ static void test_unknown_directories_are_found(void **state)
     assert_int_equal(node_at(w, ROOT, "mine"), mine);
 }
 
+/* Parked changes are exported to a directory of its name. */
+static void test_a_namespace_that_is_none_is_refused(void **state)
+{
+    struct world *w = *state;
+    static const char *const names[] = {"", ".", "..", "../up", "a/b"};
+    struct m_namespace n = {.id = NS + 1, .root = THEIRS(9), .role = ROLE_EDITOR};
+    struct m_session_ans a = {.namespaces = &n, .namespaces_n = 1, .root_ns = NS};
+    struct core_ns known;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        n.name = bytes_str(names[i]);
+        assert_int_equal(core_session(w->core, &a, &w->fx), -EBADMSG);
+    }
+    n.name = bytes_str("..a");
+    n.root = 0;
+    assert_int_equal(core_session(w->core, &a, &w->fx), -EBADMSG);
+    assert_int_equal(core_ns_get(w->core, NS + 1, &known), -ENOENT);
+    assert_int_equal(core_ns_get(w->core, NS, &known), 0);
+    assert_true(known.member);
+    n.root = THEIRS(9);
+    assert_int_equal(core_session(w->core, &a, &w->fx), 0);
+}
+
 /* What is left of a directory, for whoever wants it before anybody asks. */
 static void test_the_rest_of_a_directory(void **state)
 {
@@ -336,6 +358,7 @@ int main(void)
         T(test_a_load_of_another_time_is_refused),
         T(test_records_for_unknown_parts_are_skipped),
         T(test_a_loaded_node_moves_into_an_unknown_part),
+        T(test_a_namespace_that_is_none_is_refused),
         T(test_xattrs_come_with_the_node),
         T(test_a_node_that_went_away),
         T(test_rmdir_loads_the_directory),
