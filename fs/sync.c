@@ -531,7 +531,7 @@ int sync_new(struct sync **out, struct fs *fs, char *err)
     TAILQ_INIT(&s->loads);
     TAILQ_INIT(&s->fetch_queue);
     LIST_INIT(&s->gets);
-    s->races.saved = PACE_SAVED_FIRST;
+    s->races.saved = s->trials.saved = PACE_SAVED_FIRST;
     STAILQ_INIT(&s->finished);
     lock_init(s);
     s->sweep_at = s->clock() + SWEEP_FIRST_MS;

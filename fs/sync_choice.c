@@ -6,8 +6,13 @@
  * measured of it. Where too few candidates can be reached for the copies wanted, one that can is
  * asked to pass blocks on to the others: their receipts are as good. The metadata server is asked
  * for these only where it matters: when targets have to be chosen anew for a set of some size, and
- * there are at least two to choose from. What is in use stays in use until it fails or a better
- * rank comes back.
+ * there are at least two to choose from. What is in use stays in use until it fails, a better rank
+ * comes back, or one of the same rank is quicker by far (target_leave): then the counts are asked
+ * for as well, less what was put there already, so a nearly finished upload is finished.
+ *
+ * How quick one is that is not in use is learnt by trials: a little of what is uploaded goes to it,
+ * too, which is where replication would bring it anyway; of what is read ahead a few blocks are
+ * asked of it. Both are rare, and what is put so is a small share of all.
  */
 #include <errno.h>
 #include <string.h>
@@ -19,6 +24,12 @@
 #define CHOICE_IDS_MAX 8192  /* of a set: its beginning speaks for the rest */
 #define CHOICE_GOOD_MS 10000 /* an answer counts for so long */
 #define CHOICE_TIMEOUT_MS 5000
+#define SPEED_GOOD_MS 60000        /* what was measured counts for so long against what is in use */
+#define SPEED_GUESS (10.0 * 1024)  /* bytes per ms, of one that was never measured */
+#define NEXT_BYTES (1.0 * 1048576) /* what probably follows, where nothing is known of it */
+#define TRIAL_BYTES (1u << 20)
+#define TRIAL_AGAIN_MS 5000
+#define TRIAL_READ_AGAIN_MS 30000 /* what is asked of a slow one is late */
 
 size_t targets_wanted(const struct sync *s, const struct sync_ns *ns)
 {
@@ -54,14 +65,109 @@ static bool targets_work(struct sync *s, const struct sync_ns *ns, size_t want)
     return true;
 }
 
-/* What the set would take there, as far as it is known. */
-static double cost_of(const struct route *r, int64_t now)
+static bool is_target(const struct sync_ns *ns, uint64_t server)
+{
+    for (size_t i = 0; i < ns->targets_n; i++)
+        if (ns->targets[i] == server)
+            return true;
+    return false;
+}
+
+static struct target_candidate candidate(struct sync *s, const struct route *r,
+                                         const struct flow *f, double bytes)
+{
+    int64_t now = s->clock();
+    double speed = flow_speed(f, now);
+    const char *prefer = s->fs->opt.prefer;
+    return (struct target_candidate){
+        .server = r->server->id,
+        .priority = r->priority,
+        .cost_ms = r->server->rtt_ms + bytes / (speed > 0 ? speed : SPEED_GUESS),
+        .measured = speed > 0 && (f->calls || now - f->at < SPEED_GOOD_MS),
+        .preferred = prefer && strcmp(prefer, r->server->premises) == 0,
+        .current = is_target(r->ns, r->server->id)};
+}
+
+/* Bytes that are to be put there, as far as it is known. */
+static double to_put(const struct route *r, int64_t now)
 {
     bool good = r->ns->choice_at && now - r->ns->choice_at < CHOICE_GOOD_MS;
-    double moving = good && r->server->pace.bytes_ms > 0
-                        ? (double)r->missing_bytes / r->server->pace.bytes_ms
-                        : 0;
-    return r->server->rtt_ms + moving;
+    return good ? (double)r->missing_bytes : NEXT_BYTES;
+}
+
+/* As a target. */
+static struct target_candidate choice_put(struct sync *s, const struct route *r)
+{
+    struct target_candidate c = candidate(s, r, &r->server->up, to_put(r, s->clock()));
+    c.usable = usable(s, r);
+    return c;
+}
+
+struct target_candidate choice_read(struct sync *s, const struct route *r)
+{
+    struct target_candidate c = candidate(s, r, &r->server->down, NEXT_BYTES);
+    c.usable = r->server->backoff.fails == 0 && !route_refused(s, r, ROUTE_READ);
+    return c;
+}
+
+/* All that can be chosen among; how many. */
+static size_t candidates(struct sync *s, const struct sync_ns *ns, struct target_candidate v[64])
+{
+    size_t n = 0;
+    for (size_t i = 0; i < ns->routes_n; i++)
+        if (ns->routes[i]->listed && !ns->routes[i]->leaving)
+            v[n++] = choice_put(s, ns->routes[i]);
+    return n;
+}
+
+void choice_leave(struct target_candidate *v, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < n && v[i].current; k++)
+            if (!v[k].current && target_leave(&v[i], &v[k]))
+                v[i].current = false;
+}
+
+/* Whether a target is to be left for its pace. */
+static bool too_slow(struct sync *s, const struct sync_ns *ns)
+{
+    struct target_candidate v[64];
+    if (ns->routes_n <= ns->targets_n || !target_may_leave(&ns->stay, s->clock()))
+        return false;
+    size_t n = candidates(s, ns, v);
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < n && v[i].current; k++)
+            if (!v[k].current && target_leave(&v[i], &v[k]))
+                return true;
+    return false;
+}
+
+/* Says which targets are left for their pace. */
+static void leave(struct sync *s, struct sync_ns *ns, const uint64_t *chosen, size_t n)
+{
+    int64_t now = s->clock();
+    bool left = false;
+    for (size_t i = 0; i < ns->targets_n; i++) {
+        const struct route *r = route_find(ns, ns->targets[i]), *to = NULL;
+        bool stays = false;
+        for (size_t k = 0; k < n; k++) {
+            stays |= chosen[k] == ns->targets[i];
+            if (!is_target(ns, chosen[k]))
+                to = route_find(ns, chosen[k]);
+        }
+        if (stays || !to)
+            continue;
+        struct flow *f = &r->server->up;
+        flow_settle(f, now);
+        log_about(s->fs->log, LOG_L_INFO, &(struct log_where){.ns = ns->id},
+                  "%s: at %.0f KiB/s it is left for %s, which has shown %.0f", r->server->premises,
+                  f->bytes_ms, to->server->premises, flow_speed(&to->server->up, now));
+        left = true;
+    }
+    if (!left)
+        return;
+    target_left(&ns->stay, now);
+    s->left_n++;
 }
 
 /* Targets that cannot be reached from here, but perhaps by the first of those that can: it passes
@@ -89,29 +195,21 @@ static size_t add_relayed(struct sync *s, struct sync_ns *ns, uint64_t *chosen, 
 
 bool targets_update(struct sync *s, struct sync_ns *ns)
 {
-    size_t want = targets_wanted(s, ns), n = 0;
+    size_t want = targets_wanted(s, ns);
     int64_t now = s->clock();
-    if (ns->targets_at && now - ns->targets_at < TARGETS_AGAIN_MS && targets_work(s, ns, want))
+    bool slow = too_slow(s, ns);
+    if (ns->targets_at && now - ns->targets_at < TARGETS_AGAIN_MS && targets_work(s, ns, want) &&
+        !slow)
         return true;
     struct target_candidate v[64];
     uint64_t chosen[TARGETS_MAX];
-    for (size_t i = 0; i < ns->routes_n; i++) {
-        const struct route *r = ns->routes[i];
-        if (!r->listed || r->leaving)
-            continue;
-        bool current = false;
-        for (size_t k = 0; k < ns->targets_n; k++)
-            current |= ns->targets[k] == r->server->id;
-        v[n++] = (struct target_candidate){
-            .server = r->server->id,
-            .priority = r->priority,
-            .cost_ms = cost_of(r, now),
-            .preferred = s->fs->opt.prefer && strcmp(s->fs->opt.prefer, r->server->premises) == 0,
-            .usable = usable(s, r),
-            .current = current};
-    }
+    size_t n = candidates(s, ns, v);
+    if (slow)
+        choice_leave(v, n);
     size_t found = add_relayed(s, ns, chosen, target_choose(v, n, chosen, want), want);
     if (found != ns->targets_n || memcmp(chosen, ns->targets, found * sizeof *chosen) != 0) {
+        if (slow)
+            leave(s, ns, chosen, found);
         memcpy(ns->targets, chosen, found * sizeof *chosen);
         ns->targets_n = found;
         ns->targets_gen++;
@@ -166,8 +264,10 @@ static void choice_done(struct sync *s, struct sync_call *c)
     if (!meta_result(s, c) && !bad)
         for (size_t i = 0; i < m.counts_n; i++) {
             struct route *r = route_find(ns, m.counts[i].server);
-            if (r)
-                r->missing_bytes = m.counts[i].missing_bytes;
+            if (r) /* what it has a receipt for here it does not lack any more */
+                r->missing_bytes = m.counts[i].missing_bytes > r->put_ahead
+                                       ? m.counts[i].missing_bytes - r->put_ahead
+                                       : 0;
         }
     pthread_mutex_unlock(&s->fs->lock);
     sync_wake(s);
@@ -179,16 +279,98 @@ bool choice_pending(struct sync *s, struct sync_ns *ns, const struct upload_set 
     uint64_t bytes = 0;
     if (ns->choosing)
         return true;
-    if (!s->online || targets_work(s, ns, targets_wanted(s, ns)) ||
+    if (!s->online || (targets_work(s, ns, targets_wanted(s, ns)) && !too_slow(s, ns)) ||
         (ns->choice_at && s->clock() - ns->choice_at < CHOICE_GOOD_MS))
         return false;
     while (q.ids_n < set->n && q.ids_n < CHOICE_IDS_MAX)
         bytes += set->ids[q.ids_n++].len;
     if (bytes < CHOICE_MIN_BYTES || !is_open(s, ns))
         return false;
-    for (size_t i = 0; i < ns->routes_n; i++)
-        ns->routes[i]->missing_bytes = bytes;
+    for (size_t i = 0; i < ns->routes_n; i++) {
+        struct route *r = ns->routes[i];
+        r->put_ahead = 0;
+        for (size_t k = 0; k < q.ids_n; k++) {
+            const struct upload *u = upload_find(s, r, &set->ids[k].block);
+            r->put_ahead += u && u->state == UPLOAD_RECEIPT ? set->ids[k].len : 0;
+        }
+        r->missing_bytes = bytes - r->put_ahead;
+    }
     ns->choosing = true;
     call_meta(call_new(s, choice_done, ns), "diff", &m_diff_req_desc, &q, CHOICE_TIMEOUT_MS);
+    return true;
+}
+
+/* ---- pace ---- */
+/* Whether it would be used instead of a target, but is none. */
+static bool rivals(struct sync *s, const struct route *r)
+{
+    if (!usable(s, r) || is_target(r->ns, r->server->id) || !r->ns->targets_n)
+        return false;
+    struct target_candidate c = choice_put(s, r);
+    for (size_t i = 0; i < r->ns->targets_n; i++) {
+        const struct route *t = route_find(r->ns, r->ns->targets[i]);
+        struct target_candidate other = choice_put(s, t);
+        if (target_same_rank(&c, &other))
+            return true;
+    }
+    return false;
+}
+
+void choice_trial(struct sync *s, struct sync_ns *ns, const struct upload_set *set)
+{
+    int64_t now = s->clock();
+    for (size_t i = 0; i < ns->routes_n && ns->routes_n > ns->targets_n; i++) {
+        struct route *r = ns->routes[i];
+        struct sync_server *v = r->server;
+        if ((v->trial_at && now - v->trial_at < TRIAL_AGAIN_MS) ||
+            (v->up.at && now - v->up.at < TRIAL_AGAIN_MS) || v->up.calls || !rivals(s, r))
+            continue;
+        size_t n = set->pos;
+        uint64_t bytes = 0;
+        while (n < set->n && bytes < TRIAL_BYTES)
+            bytes += set->ids[n++].len;
+        if ((double)bytes < FLOW_SAMPLE_BYTES || !pace_spend(&s->trials, (double)bytes))
+            continue;
+        v->trial_at = now;
+        s->trials_n++;
+        for (size_t k = set->pos; k < n; k++)
+            upload_trial(s, r, &set->ids[k]);
+    }
+}
+
+void choice_step(struct sync *s, struct sync_ns *ns)
+{
+    int64_t now = s->clock();
+    struct target_candidate v[64];
+    if (ns->routes_n <= ns->targets_n)
+        return;
+    size_t n = candidates(s, ns, v);
+    for (size_t i = 0; i < n; i++) {
+        const struct route *r = route_find(ns, v[i].server);
+        for (size_t k = 0; k < n && v[i].current && r->server->up.calls; k++) {
+            double over = target_leave_cost(&v[k]) - r->server->rtt_ms;
+            if (v[k].current || !v[k].usable || !v[k].measured || over <= 0 ||
+                !target_same_rank(&v[i], &v[k]))
+                continue;
+            int64_t at = flow_falls(&r->server->up, to_put(r, now) / over);
+            if (!target_may_leave(&ns->stay, at))
+                at = ns->stay.left_at + ns->stay.pause;
+            if (at > now)
+                sync_at(s, at);
+        }
+    }
+}
+
+bool choice_read_trial(struct sync *s, const struct route *r, const struct route *instead)
+{
+    int64_t now = s->clock();
+    struct sync_server *v = r->server;
+    struct target_candidate c = choice_read(s, r), other = choice_read(s, instead);
+    if (r == instead || !r->listed || !r->cap_n || !c.usable || !target_same_rank(&c, &other) ||
+        v->down.calls || v->slow_until > now ||
+        (v->trial_read && now - v->trial_read < TRIAL_READ_AGAIN_MS) ||
+        (v->down.at && now - v->down.at < TRIAL_READ_AGAIN_MS))
+        return false;
+    v->trial_read = now;
     return true;
 }

@@ -28,6 +28,7 @@
 #define GET_TIMEOUT_MS 60000
 #define LOCATE_TIMEOUT_MS 15000
 #define TRIED_MAX 16
+#define TRIAL_GET_BLOCKS 4
 
 struct fetch_wait {
     struct waiter w;
@@ -298,6 +299,8 @@ static void gets_forget(struct sync *s, const struct fetch_block *b)
             if (!g->second || took >= pace_late_ms(&v->pace, g->n)) /* else it had no time */
                 v->slow_until = s->clock() + SLOW_MS;
             pace_gave_up(&v->pace, (double)took);
+            if (v->slow_until > s->clock())
+                flow_gave_up(&v->down, s->clock(), pace_bytes(&v->pace, g->n), (double)took);
             rpc_cancel(s->rpc, g->call);
         }
     }
@@ -346,6 +349,12 @@ static void get_taken(struct sync *s, struct sync_event *e)
     sync_wake(s);
 }
 
+/* How many bytes it may bring. */
+static double get_most(const struct get *g)
+{
+    return (double)g->n * BLOCK_MAX;
+}
+
 static void get_done(struct sync *s, struct sync_call *c)
 {
     struct get *g = c->arg;
@@ -358,6 +367,8 @@ static void get_done(struct sync *s, struct sync_call *c)
     *(g->second ? &s->races_inflight : &s->gets_inflight) -= 1;
     g->answered = true;
     call_server_end(c);
+    flow_end(&c->server->down, s->clock(), get_most(g), c->res.err ? 0 : (double)g->body.n,
+             c->server->pace.latency_ms);
     if (c->res.err) {
         route_failed(s, g->route, ROUTE_READ, &c->res);
         g->failed = true;
@@ -393,6 +404,7 @@ static void get_send(struct sync *s, struct get *g)
     msg_encode(&m_get_req_desc, &q, &b);
     *(g->second ? &s->races_inflight : &s->gets_inflight) += 1;
     g->started = s->clock();
+    flow_begin(&r->server->down, g->started, get_most(g));
     LIST_INSERT_HEAD(&s->gets, g, link);
     for (size_t i = 0; i < g->n; i++)
         g->v[i]->gets++;
@@ -494,16 +506,11 @@ static struct route *server_choose(struct sync *s, const struct fetch_block *b,
         if (!r->listed || !r->cap_n || in_list(b->tried, b->tried_n, id) || !known ||
             r->server == not )
             continue;
-        v[n] = (struct target_candidate){
-            .server = id,
-            .priority = r->priority,
-            .cost_ms = r->server->rtt_ms,
-            .preferred = s->fs->opt.prefer && strcmp(s->fs->opt.prefer, r->server->premises) == 0,
-            .usable = r->server->backoff.fails == 0 && !route_refused(s, r, ROUTE_READ),
-            .current = in_list(b->ns->targets, b->ns->targets_n, id)};
+        v[n] = choice_read(s, r);
         slow[n] = v[n];
         v[n++].usable &= r->server->slow_until <= now;
     }
+    choice_leave(v, n);
     if (target_choose(v, n, &best, 1) || target_choose(slow, n, &best, 1))
         return route_find(b->ns, best);
     return NULL;
@@ -529,14 +536,27 @@ static void round_over(struct sync *s, struct fetch_block *b)
     b->not_before = s->clock() + FETCH_ROUND_MS;
 }
 
-static void get_gather(struct sync *s, struct get *g, struct fetch_block *first, size_t max)
+/* Another one that is asked instead for what nobody waits for yet, to see how quick it is. */
+static struct route *trial_choose(struct sync *s, const struct fetch_block *b,
+                                  const struct route *best)
+{
+    for (size_t i = 0; i < b->ns->routes_n && !b->waits_n && !b->tried_n; i++)
+        if (choice_read_trial(s, b->ns->routes[i], best))
+            return b->ns->routes[i];
+    return NULL;
+}
+
+static void get_gather(struct sync *s, struct get *g, struct fetch_block *first, size_t max,
+                       bool trial)
 {
     struct fetch_block *b, *next;
     int64_t now = s->clock();
     for (b = first; b && g->n < max; b = next) {
         next = TAILQ_NEXT(b, link);
         if (b->ns != g->route->ns || b->not_before > now || b->locating ||
-            b->located != first->located || (b != first && server_choose(s, b, NULL) != g->route))
+            b->located != first->located ||
+            (trial ? b->waits_n || b->tried_n
+                   : b != first && server_choose(s, b, NULL) != g->route))
             continue;
         TAILQ_REMOVE(&s->fetch_queue, b, link);
         b->state = FETCH_BUSY;
@@ -566,7 +586,12 @@ static void block_step(struct sync *s, struct fetch_block *b)
     /* small batches while places are free: several servers' disks and connections work at once */
     size_t places = GETS_INFLIGHT_MAX - s->gets_inflight;
     size_t max = (s->fetches_n + places - 1) / places;
-    get_gather(s, g, b, max > GET_BATCH_BLOCKS ? GET_BATCH_BLOCKS : max);
+    struct route *trial = trial_choose(s, b, r);
+    if (trial) {
+        g->route = trial;
+        max = TRIAL_GET_BLOCKS;
+    }
+    get_gather(s, g, b, max > GET_BATCH_BLOCKS ? GET_BATCH_BLOCKS : max, trial != NULL);
     get_send(s, g);
 }
 

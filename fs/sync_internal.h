@@ -31,6 +31,7 @@
 #define PUT_INLINE_BYTES (128u << 10) /* smaller batches are read on the driver thread */
 /* in memory for puts; of the background to one server at most as much as that leaves free */
 #define PUT_INFLIGHT_BYTES (96u << 20)
+#define TRIAL_PERCENT 6 /* of what is put at targets goes to others to see how quick these are */
 #define GETS_INFLIGHT_MAX 8
 #define RACES_MAX 4  /* further gets, of what was asked of another server that is late */
 #define SLOW_MS 5000 /* a server that lost a race is not asked first for so long */
@@ -124,6 +125,9 @@ struct sync_server {
     int64_t heard;           /* when it last answered, or the first of them was sent */
     double rtt_ms;
     struct pace pace;
+    struct flow up, down;
+    int64_t trial_at;   /* it was last given something so that it is measured */
+    int64_t trial_read; /* … asked for something */
     int64_t slow_until; /* it lost a race: others are asked first until then */
     char error[512];    /* of the last failure; "" when fine */
 };
@@ -153,6 +157,7 @@ struct upload {               /* one block on its way to one target */
     uint64_t op; /* who asked for it first; 0: written ahead */
     uint8_t state, class;
     bool eager;   /* being put while the question is under way */
+    bool trial;   /* of one that is no target, to learn how quick it is */
     uint8_t refs; /* calls and jobs under way that refer to it */
     uint8_t *receipt;
     size_t receipt_n;
@@ -174,6 +179,7 @@ struct route {
     int64_t relay_busy;     /* that one passes on enough already: not before then */
     int64_t relay_after;    /* a batch was not passed on: tried again then */
     uint64_t missing_bytes; /* of the set that was asked about; see choice_at */
+    uint64_t put_ahead;     /* … of which were there, uncommitted, when it was asked */
     uint8_t cap[1024];
     size_t cap_n;
     struct uploads seek;
@@ -276,8 +282,9 @@ struct sync_ns {
     size_t targets_n;
     uint64_t targets_gen; /* rises when they change */
     int64_t targets_at;   /* last looked at */
-    bool choosing;        /* it is being asked what each candidate lacks */
-    int64_t choice_at;    /* when that was answered last; 0: never */
+    struct target_stay stay;
+    bool choosing;     /* it is being asked what each candidate lacks */
+    int64_t choice_at; /* when that was answered last; 0: never */
     /* journal */
     uint64_t head; /* newest heard of */
     uint8_t cursor[64];
@@ -389,6 +396,8 @@ struct sync {
     unsigned gets_inflight, races_inflight, locates_inflight;
     struct pace_budget races; /* what asking twice may cost */
     uint64_t races_n, races_won;
+    struct pace_budget trials; /* what measuring block servers that are no targets may cost */
+    uint64_t trials_n, left_n; /* that were measured so; targets left for a quicker one */
 
     /* locks=global */
     struct files_locks locks;    /* those of which only a lock is held come last */
@@ -488,6 +497,17 @@ void server_ok(struct sync *s, struct sync_server *v, double seconds, size_t byt
 /* Looks at the choice of targets; true if there are as many as needed. Sets ns_error otherwise. */
 bool targets_update(struct sync *s, struct sync_ns *ns);
 size_t targets_wanted(const struct sync *s, const struct sync_ns *ns);
+/* [locked] Gives a candidate that is of one rank with a target, and of which the speed is not known
+ * or was long ago, a little of the set: at most TRIAL_PERCENT of what goes to the targets. */
+void choice_trial(struct sync *s, struct sync_ns *ns, const struct upload_set *set);
+/* [locked] Looks again when a target would be found too slow. */
+void choice_step(struct sync *s, struct sync_ns *ns);
+/* [locked] The candidate, and what a read costs there. */
+struct target_candidate choice_read(struct sync *s, const struct route *r);
+/* Those in use that are to be left for a quicker one are no longer `current`. */
+void choice_leave(struct target_candidate *v, size_t n);
+/* [locked] Whether a block that nobody waits for should be asked of it, to see how quick it is. */
+bool choice_read_trial(struct sync *s, const struct route *r, const struct route *instead);
 /* Whether it is still being asked what candidates of one rank lack of the set; asks, where targets
  * have to be chosen and that would decide. */
 bool choice_pending(struct sync *s, struct sync_ns *ns, const struct upload_set *set);
@@ -560,6 +580,10 @@ void upload_missing(struct sync *s, struct sync_ns *ns, uint64_t server, const s
 void upload_committed(struct sync *s, struct sync_ns *ns, const struct upload_set *set);
 /* The targets changed: what only queues elsewhere is forgotten. */
 void upload_retarget(struct sync *s, struct sync_ns *ns);
+/* A put of it came to nothing: to be put again, if anybody still wants it there. */
+void upload_requeue(struct sync *s, struct upload *u);
+/* A block for a server that is no target; false: it is on its way there or not here. */
+bool upload_trial(struct sync *s, struct route *r, const struct m_block_ref *ref);
 void upload_set_free(struct upload_set *set);
 /* Forgets uploads whose blocks nothing pending refers to any more; a slice at a time. */
 void upload_sweep(struct sync *s);
@@ -583,6 +607,8 @@ void put_step(struct sync *s, struct route *r);
 /* Puts what is small of v, whose question is being asked. */
 void put_eager(struct sync *s, struct route *r, struct upload *const *v, size_t n);
 void upload_enqueue_put(struct upload *u, bool first);
+/* Ends the large puts under way there. */
+void put_abandon(struct sync *s, const struct route *r);
 /* Of the blocks on their way how many are at fewer than `want` block servers yet, as far as is
  * known here, and at how many the one is that got least far. */
 void upload_copies(struct sync *s, const struct sync_ns *ns, size_t want, size_t *least,

@@ -55,6 +55,59 @@ int64_t pace_late_ms(const struct pace *p, size_t blocks)
     return late > PACE_LATE_MAX_MS ? PACE_LATE_MAX_MS : (int64_t)late;
 }
 
+void flow_begin(struct flow *f, int64_t now, double bytes)
+{
+    if (!f->calls++) {
+        f->since = now;
+        f->done = f->underway = 0;
+    }
+    f->underway += bytes;
+}
+
+void flow_end(struct flow *f, int64_t now, double bytes, double moved, double latency_ms)
+{
+    f->calls--;
+    f->underway -= bytes;
+    f->done += moved;
+    if (f->done < FLOW_SAMPLE_BYTES)
+        return;
+    double ms = (double)(now - f->since), moving = ms - latency_ms;
+    moving = moving > ms / 8 ? moving : ms / 8;
+    f->bytes_ms = mix(f->bytes_ms, f->done / (moving > 1 ? moving : 1), 0.5);
+    f->at = f->since = now;
+    f->done = 0;
+}
+
+void flow_gave_up(struct flow *f, int64_t now, double bytes, double ms)
+{
+    double most = bytes / (ms > 1 ? ms : 1);
+    if (f->bytes_ms > 0 && most > f->bytes_ms)
+        return;
+    f->bytes_ms = mix(f->bytes_ms, most, 0.5);
+    f->at = now;
+}
+
+void flow_settle(struct flow *f, int64_t now)
+{
+    f->bytes_ms = flow_speed(f, now);
+    f->at = now;
+}
+
+double flow_speed(const struct flow *f, int64_t now)
+{
+    if (!f->calls || now <= f->since)
+        return f->bytes_ms;
+    double most = (f->done + f->underway) / (double)(now - f->since);
+    return f->bytes_ms > 0 && f->bytes_ms < most ? f->bytes_ms : most;
+}
+
+int64_t flow_falls(const struct flow *f, double bytes_ms)
+{
+    if (!f->calls || bytes_ms <= 0)
+        return INT64_MAX;
+    return f->since + 1 + (int64_t)((f->done + f->underway) / bytes_ms);
+}
+
 void pace_earn(struct pace_budget *b, double bytes, unsigned percent)
 {
     b->saved += bytes * percent / 100;

@@ -34,6 +34,29 @@ double pace_bytes(const struct pace *p, size_t blocks);
  * their bytes take, within the bounds above. */
 int64_t pace_late_ms(const struct pace *p, size_t blocks);
 
+/* What moves between here and a block server in one direction, all calls together: several are
+ * under way at a time, and each of them alone looks slow. Zero-initialise. */
+#define FLOW_SAMPLE_BYTES (512.0 * 1024) /* fewer tell of the latency */
+struct flow {
+    unsigned calls;        /* under way */
+    int64_t since;         /* the first of them began, or the last sample was taken; ms */
+    double done, underway; /* bytes since then, and still to be answered for */
+    double bytes_ms;       /* moving average; 0: not measured */
+    int64_t at;            /* when it was measured last */
+};
+void flow_begin(struct flow *f, int64_t now, double bytes);
+/* moved: of the `bytes` that it began with, or as many as came. */
+void flow_end(struct flow *f, int64_t now, double bytes, double moved, double latency_ms);
+/* What was given up after so long would have brought so many. */
+void flow_gave_up(struct flow *f, int64_t now, double bytes, double ms);
+/* It is used no more: what is certain of it is what is known of it from now on. */
+void flow_settle(struct flow *f, int64_t now);
+/* The speed, as far as is certain: if what is under way now came at once, it would not have been
+ * quicker than it says. 0: not known. */
+double flow_speed(const struct flow *f, int64_t now);
+/* When flow_speed falls to `bytes_ms` if nothing is answered until then; INT64_MAX: never. */
+int64_t flow_falls(const struct flow *f, double bytes_ms);
+
 /* What may be spent on asking twice: a share of what was fetched. */
 struct pace_budget {
     double saved; /* bytes */

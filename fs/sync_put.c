@@ -34,6 +34,7 @@ struct batch {
     struct route *route, *via; /* via: who is to pass it on, or NULL */
     enum upload_class class;
     bool eager;
+    bool flows; /* it tells of the speed */
     size_t n, bytes;
     struct batch_block {
         struct upload *u;
@@ -95,14 +96,14 @@ static void put_trace(struct sync *s, const char *step, const struct batch *b)
 }
 
 /* Back to the queue, first in the same order, or to the answer that its question will bring. */
-static void batch_requeue(struct batch *b)
+static void batch_requeue(struct sync *s, struct batch *b)
 {
     for (size_t i = b->n; i-- > 0;) {
         struct upload *u = b->v[i].u;
         u->eager = false;
         u->refs--;
         if (u->state == UPLOAD_PUTTING)
-            upload_enqueue_put(u, true);
+            upload_requeue(s, u);
     }
 }
 
@@ -147,7 +148,7 @@ static void batch_answer(struct sync *s, struct batch *b, const struct m_put_ans
         server_failed(s, r->server, &full);
         ns_error(s, r->ns, "%s", full.message);
     }
-    batch_requeue(b); /* what no result named or what was refused */
+    batch_requeue(s, b); /* what no result named or what was refused */
 }
 
 /* It was not passed on. */
@@ -180,26 +181,41 @@ static void put_done(struct sync *s, struct sync_call *c)
     pthread_mutex_lock(&s->fs->lock);
     r->puts[b->class]--;
     call_server_end(c);
+    if (b->flows)
+        flow_end(&c->server->up, s->clock(), (double)b->bytes, c->res.err ? 0 : (double)b->bytes,
+                 c->server->pace.latency_ms);
     if (!c->res.err) {
         put_trace(s, "put", b);
         ops_log(s, r->ns->id, 0, &c->ops, "%s has %zu blocks", r->server->premises, b->items_n);
         server_ok(s, c->server, c->res.seconds, b->bytes, 0);
+        pace_earn(&s->trials, (double)b->bytes, TRIAL_PERCENT);
         route_ok(r, ROUTE_WRITE);
         batch_answer(s, b, &m);
     } else if (b->via && c->res.err != -EDQUOT) {
         relay_failed(s, b, &c->res);
-        batch_requeue(b);
+        batch_requeue(s, b);
     } else {
         if (c->res.err == -ENOSPC && !c->res.message[0])
             snprintf(c->res.message, sizeof c->res.message, "%s is full", r->server->url);
         route_failed(s, r, ROUTE_WRITE, &c->res);
         if (c->res.err != -ECANCELED)
             ns_error(s, r->ns, "%s: %s", r->server->premises, c->res.message);
-        batch_requeue(b);
+        batch_requeue(s, b);
     }
     batch_free(s, b);
     pthread_mutex_unlock(&s->fs->lock);
     sync_wake(s);
+}
+
+void put_abandon(struct sync *s, const struct route *r)
+{
+    struct sync_call *c;
+    LIST_FOREACH(c, &r->server->calls, server_link)
+    {
+        const struct batch *b = c->arg;
+        if (c->fn == put_done && b->route == r && b->flows)
+            rpc_cancel(s->rpc, c->id);
+    }
 }
 
 /* [locked] Sends what was read. */
@@ -213,7 +229,7 @@ static void batch_send(struct sync *s, struct batch *b)
     bool too_large = r->via && b->items_n > 1 && b->bytes > PUT_RELAYED_BYTES;
     if (!b->items_n || too_large || s->stopping) {
         r->puts[b->class]--;
-        batch_requeue(b);
+        batch_requeue(s, b);
         batch_free(s, b);
         return;
     }
@@ -235,6 +251,9 @@ static void batch_send(struct sync *s, struct batch *b)
         ops_add(&c->ops, b->v[i].u->op);
     ops_log(s, h.ns, 0, &c->ops, "put of %zu blocks to %s", b->items_n, r->server->premises);
     c->expendable = b->bytes <= PUT_INLINE_BYTES;
+    b->flows = !b->via && b->bytes > PUT_INLINE_BYTES;
+    if (b->flows)
+        flow_begin(&r->server->up, s->clock(), (double)b->bytes);
     if (b->class == UPLOAD_BARRIER) { /* once it is on its way, its commit can be planned */
         r->put_turn = s->turns;
         sync_at(s, s->clock());

@@ -424,9 +424,11 @@ static void status_servers(const struct sync *s, struct buf *b)
             continue;
         buf_printf(b, "%s{\"server\": %llu, ", first ? "" : ", ", (unsigned long long)v->id);
         json_text(b, "premises", v->premises);
-        buf_printf(b, ", \"answers\": %s, \"latency_ms\": %.1f, \"bytes_per_second\": %.0f, ",
-                   v->backoff.fails ? "false" : "true", v->pace.latency_ms,
-                   v->pace.bytes_ms * 1000);
+        buf_printf(b,
+                   ", \"answers\": %s, \"latency_ms\": %.1f, \"bytes_per_second\": %.0f, "
+                   "\"sent_per_second\": %.0f, \"received_per_second\": %.0f, ",
+                   v->backoff.fails ? "false" : "true", v->pace.latency_ms, v->pace.bytes_ms * 1000,
+                   v->up.bytes_ms * 1000, v->down.bytes_ms * 1000);
         json_text(b, "last_error", v->error);
         buf_printf(b, "}");
         first = false;
@@ -457,11 +459,13 @@ void sync_status(struct sync *s, struct buf *b)
     json_text(b, "recovery", s->fs->recovery);
     buf_printf(b,
                ", \"dirty_bytes\": %llu, \"outbox_blocks\": %llu, \"outbox_bytes\": %llu, "
-               "\"cache_bytes\": %llu, \"races\": %llu, \"races_won\": %llu, \"servers\": [",
+               "\"cache_bytes\": %llu, \"races\": %llu, \"races_won\": %llu, \"trials\": %llu, "
+               "\"left_for_pace\": %llu, \"servers\": [",
                (unsigned long long)vfs_dirty_bytes(s->fs->vfs),
                (unsigned long long)st.unsynced_blocks, (unsigned long long)st.unsynced_bytes,
                (unsigned long long)st.cached_bytes, (unsigned long long)s->races_n,
-               (unsigned long long)s->races_won);
+               (unsigned long long)s->races_won, (unsigned long long)s->trials_n,
+               (unsigned long long)s->left_n);
     status_servers(s, b);
     buf_printf(b, "], \"namespaces\": [");
     for (size_t i = 0; i < s->nss_n; i++)

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The order among a namespace's candidates, and back-off.
  *
- * Round trips of servers in one building differ by less than their noise, so a server in use is
- * left only for a better priority or because it failed: blocks asked about and uploaded at one
- * target count for nothing at another.
+ * Round trips of servers in one building differ by less than their noise, and blocks asked about
+ * and uploaded at one target count for nothing at another. So a server in use is left for one of
+ * the same rank only if that is quicker by far, and the oftener it happens the longer it stays.
  */
 #include "sync_target.h"
 
@@ -29,6 +29,37 @@ int64_t backoff_due(const struct backoff *b, bool awaited)
 {
     int64_t latest = b->failed_at + BACKOFF_AWAITED_MS;
     return awaited && b->until > latest ? latest : b->until;
+}
+
+bool target_same_rank(const struct target_candidate *a, const struct target_candidate *b)
+{
+    return a->preferred == b->preferred && a->priority == b->priority;
+}
+
+double target_leave_cost(const struct target_candidate *other)
+{
+    double times = other->cost_ms * TARGET_LEAVE_TIMES, more = other->cost_ms + TARGET_LEAVE_MS;
+    return times > more ? times : more;
+}
+
+bool target_leave(const struct target_candidate *v, const struct target_candidate *other)
+{
+    return v->server != other->server && other->usable && v->measured && other->measured &&
+           target_same_rank(v, other) && v->cost_ms > target_leave_cost(other);
+}
+
+bool target_may_leave(const struct target_stay *s, int64_t now)
+{
+    return !s->pause || now - s->left_at >= s->pause;
+}
+
+void target_left(struct target_stay *s, int64_t now)
+{
+    bool again = s->pause && now - s->left_at < TARGET_CALM * s->pause;
+    s->pause = again ? 2 * s->pause : TARGET_STAY_MS;
+    if (s->pause > TARGET_STAY_MAX_MS)
+        s->pause = TARGET_STAY_MAX_MS;
+    s->left_at = now;
 }
 
 static bool better(const struct target_candidate *a, const struct target_candidate *b)

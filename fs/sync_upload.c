@@ -220,6 +220,7 @@ bool upload_ready(struct sync *s, struct sync_ns *ns, struct upload_set *set,
         return true;
     if (choice_pending(s, ns, set) || !targets_update(s, ns))
         return false;
+    choice_trial(s, ns, set);
     if (set->gen != ns->targets_gen) { /* other targets: everything is asked anew */
         set->gen = ns->targets_gen;
         set->pos = 0;
@@ -308,12 +309,36 @@ static bool route_is_target(const struct route *r)
     return false;
 }
 
+/* Whether it is to be put there. */
+static bool upload_wanted(struct sync *s, const struct upload *u)
+{
+    return route_is_target(u->route) || (u->trial && blocks_has(s->fs->blocks, &u->id, NULL));
+}
+
+void upload_requeue(struct sync *s, struct upload *u)
+{
+    if (route_is_target(u->route)) {
+        upload_enqueue_put(u, true);
+    } else {
+        queue_leave(u);
+        upload_remove(s, u);
+    }
+}
+
+bool upload_trial(struct sync *s, struct route *r, const struct m_block_ref *ref)
+{
+    if (upload_find(s, r, &ref->block) || !blocks_has(s->fs->blocks, &ref->block, NULL))
+        return false;
+    upload_add(s, r, ref, UPLOAD_BACKGROUND, 0)->trial = true;
+    return true;
+}
+
 /* The target lacks the block: is it ours to upload? */
 static void upload_lacking(struct sync *s, struct upload *u, bool elsewhere)
 {
     if (u->eager) { /* its put is under way and will say */
         u->state = UPLOAD_PUTTING;
-    } else if (!route_is_target(u->route)) {
+    } else if (!upload_wanted(s, u)) {
         upload_remove(s, u);
     } else if (blocks_has(s->fs->blocks, &u->id, NULL)) {
         upload_enqueue_put(u, false);
@@ -421,8 +446,10 @@ void upload_retarget(struct sync *s, struct sync_ns *ns)
         bool target = false;
         for (size_t k = 0; k < ns->targets_n; k++)
             target |= ns->targets[k] == ns->routes[i]->server->id;
-        if (!target)
-            route_clear(s, ns->routes[i]);
+        if (target)
+            continue;
+        route_clear(s, ns->routes[i]);
+        put_abandon(s, ns->routes[i]);
     }
 }
 
@@ -646,8 +673,10 @@ static void route_step(struct sync *s, struct route *r)
 
 void upload_step(struct sync *s)
 {
-    for (size_t i = 0; i < s->nss_n; i++)
+    for (size_t i = 0; i < s->nss_n; i++) {
         for (size_t k = 0; k < s->nss[i]->routes_n && !ns_refused(s->nss[i]); k++)
             if (s->nss[i]->routes[k]->listed)
                 route_step(s, s->nss[i]->routes[k]);
+        choice_step(s, s->nss[i]);
+    }
 }

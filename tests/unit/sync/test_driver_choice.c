@@ -219,11 +219,12 @@ static void a_better_candidate_is_gone_back_to(void **state)
     assert_int_equal(r[1].err, 0);
 }
 
-static void speeds(double bytes_ms)
+static void speed(uint64_t server, double bytes_ms)
 {
     pthread_mutex_lock(&fs.lock);
-    for (size_t i = 0; i < fs.sync->servers_n; i++)
-        fs.sync->servers[i]->pace.bytes_ms = bytes_ms;
+    struct sync_server *v = sync_server_find(fs.sync, server);
+    v->up.bytes_ms = v->down.bytes_ms = bytes_ms;
+    v->up.at = v->down.at = fs.sync->clock();
     pthread_mutex_unlock(&fs.lock);
 }
 
@@ -234,7 +235,8 @@ static void what_candidates_lack_decides_between_equals(void **state)
     struct result r[2] = {0};
     equal_ranks = true;
     start();
-    speeds(100);
+    speed(11, 100);
+    speed(12, 100);
     node_add(100, "large");
     nodes[0].len = 2u << 20;
     barrier(100, &r[0]);
@@ -260,6 +262,138 @@ static void what_candidates_lack_decides_between_equals(void **state)
     answer_put(call_wait("put"), "cloud");
     answer_committed(call_wait("commit"), 2);
     WAIT_FOR(CALLED(r[1]));
+}
+
+static uint64_t asked_of(const struct fake_call *c)
+{
+    struct arena cleanup_arena a = {0};
+    struct m_diff_req q;
+    assert_int_equal(msg_decode(&m_diff_req_desc, &q, c->body.p, c->body.n, MSG_STRICT, &a, NULL),
+                     0);
+    return q.target;
+}
+
+static void lacked(struct fake_call *c, uint64_t at_11, uint64_t at_12)
+{
+    struct m_candidate_count v[] = {{.server = 11, .missing = at_11 > 0, .missing_bytes = at_11},
+                                    {.server = 12, .missing = at_12 > 0, .missing_bytes = at_12}};
+    struct m_diff_ans m = {.counts = v, .counts_n = 2};
+    answer(c, &m_diff_ans_desc, &m);
+}
+
+/* An upload stands still at the one in use: when it cannot be a third as quick any more as the
+ * other one of its rank has shown to be, all goes there, and what was under way is given up. */
+static void left_in_the_middle_for_a_quicker_one(void **state)
+{
+    (void)state;
+    struct arena cleanup_arena a = {0};
+    struct result r = {0};
+    equal_ranks = true;
+    start();
+    speed(11, 20000); /* as it was */
+    speed(12, 10000);
+    node_long(100, "large", 2u << 20);
+    barrier(100, &r);
+    struct fake_call *c = call_wait("diff");
+    assert_int_equal(asked_of(c), 0); /* what each lacks */
+    lacked(c, 2u << 20, 2u << 20);
+    answer_diff_missing(call_wait("diff"), 11);
+    struct fake_call *slow = call_wait_at("put", "http://hq");
+    time_passes(400); /* 2 MiB at 10,000 bytes a ms are 210 ms: three times that is not over */
+    assert_int_equal(calls_to("http://cloud"), 0);
+    time_passes(11000); /* the counts are old as well */
+    c = call_wait("diff");
+    assert_int_equal(asked_of(c), 0);
+    lacked(c, 2u << 20, 2u << 20);
+    answer_diff_missing(call_wait("diff"), 12);
+    answer_put(call_wait_at("put", "http://cloud"), "cloud");
+    struct fake_call *commit = call_wait("commit");
+    assert_int_equal(commit_of(commit, &a).targets[0], 12);
+    answer_committed(commit, 1);
+    WAIT_FOR(CALLED(r));
+    assert_int_equal(r.err, 0);
+    assert_false(slow->open); /* it was cancelled */
+    assert_int_equal(fs.sync->left_n, 1);
+}
+
+/* The one in use lacks nothing more of it: it is not left, however slow it is. */
+static void what_is_nearly_done_is_finished(void **state)
+{
+    (void)state;
+    struct result r = {0};
+    equal_ranks = true;
+    start();
+    speed(11, 20000);
+    speed(12, 10000);
+    node_long(100, "large", 2u << 20);
+    barrier(100, &r);
+    lacked(call_wait("diff"), 2u << 20, 2u << 20);
+    answer_diff_missing(call_wait("diff"), 11);
+    call_wait_at("put", "http://hq");
+    time_passes(11000);
+    lacked(call_wait("diff"), 0, 2u << 20);
+    settle();
+    assert_int_equal(calls_to("http://cloud"), 0);
+    assert_int_equal(fs.sync->left_n, 0);
+    answer_put(call_wait_at("put", "http://hq"), "hq");
+    answer_committed(call_wait("commit"), 1);
+    WAIT_FOR(CALLED(r));
+}
+
+/* A better rank is not left for pace. */
+static void rank_goes_before_pace(void **state)
+{
+    (void)state;
+    struct result r = {0};
+    start();
+    speed(11, 20000);
+    speed(12, 10000);
+    node_long(100, "large", 2u << 20);
+    barrier(100, &r);
+    answer_diff_missing(call_wait("diff"), 11);
+    call_wait_at("put", "http://hq");
+    time_passes(15000);
+    assert_int_equal(calls_to("http://cloud"), 0);
+    answer_put(call_wait_at("put", "http://hq"), "hq");
+    answer_committed(call_wait("commit"), 1);
+    WAIT_FOR(CALLED(r));
+}
+
+/* One of the same rank that was never measured is given what is uploaded, too; not more than a
+ * share of all, and not again at once. Nothing waits for it. */
+static void who_was_never_measured_is_tried(void **state)
+{
+    (void)state;
+    static struct result r[3];
+    equal_ranks = true;
+    start();
+    for (unsigned k = 0; k < 3; k++) {
+        node_long(100 + k, k ? k == 1 ? "second" : "third" : "first", 2u << 20);
+        barrier(100 + k, &r[k]);
+        if (!k)
+            lacked(call_wait("diff"), 2u << 20, 2u << 20);
+        if (!k) { /* in either order */
+            struct fake_call *c = call_wait("diff");
+            uint64_t first = asked_of(c);
+            answer_diff_missing(c, 0);
+            answer_diff_missing(call_wait("diff"), 23 - first);
+            call_wait_at("put", "http://cloud");
+        } else {
+            answer_diff_missing(call_wait("diff"), 11);
+        }
+        answer_put(call_wait_at("put", "http://hq"), "hq");
+        answer_committed(call_wait("commit"), k + 1);
+        WAIT_FOR(CALLED(r[k]));
+        assert_int_equal(r[k].err, 0);
+    }
+    assert_int_equal(fs.sync->trials_n, 1);
+    assert_int_equal(calls_to("http://cloud"), 1);
+    answer_put(call_wait_at("put", "http://cloud"), "cloud");
+    settle();
+    pthread_mutex_lock(&fs.lock);
+    double shown = sync_server_find(fs.sync, 12)->up.bytes_ms;
+    pthread_mutex_unlock(&fs.lock);
+    assert_true(shown > 0);
 }
 
 /* An answer that does not come holds nothing up. */
@@ -292,6 +426,10 @@ int main(void)
         T(a_better_candidate_is_gone_back_to),
         T(what_candidates_lack_decides_between_equals),
         T(a_choice_is_made_without_the_counts_too),
+        T(left_in_the_middle_for_a_quicker_one),
+        T(what_is_nearly_done_is_finished),
+        T(rank_goes_before_pace),
+        T(who_was_never_measured_is_tried),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -125,6 +125,87 @@ static void asking_twice_is_paid_for(void **state)
     assert_false(pace_spend(&b, 1));
 }
 
+/* Only of the same rank, by far, and by what was measured. */
+static void one_in_use_is_left_for_a_much_quicker_one(void **state)
+{
+    (void)state;
+    struct target_candidate a = {.server = 1, .cost_ms = 900, .measured = true, .usable = true},
+                            b = {.server = 2, .cost_ms = 301, .measured = true, .usable = true};
+    assert_false(target_leave(&a, &b));
+    b.cost_ms = 299;
+    assert_true(target_leave(&a, &b));
+    assert_false(target_leave(&a, &a));
+    b.usable = false;
+    assert_false(target_leave(&a, &b));
+    b.usable = true;
+    b.measured = false;
+    assert_false(target_leave(&a, &b));
+    b.measured = true;
+    b.priority = 1;
+    assert_false(target_leave(&a, &b));
+    a.priority = 1;
+    a.preferred = true;
+    assert_false(target_leave(&a, &b));
+    b.preferred = true;
+    assert_true(target_leave(&a, &b));
+    a.cost_ms = 40; /* a hundred times as long, of nearly nothing */
+    b.cost_ms = 0.4;
+    assert_false(target_leave(&a, &b));
+}
+
+/* Two that take turns at being slow: it stays longer and longer. */
+static void leaving_again_and_again_takes_longer(void **state)
+{
+    (void)state;
+    struct target_stay s = {0};
+    int64_t now = 1000;
+    unsigned times = 0;
+    for (; now < 1000 + 3600 * 1000; now += 100)
+        if (target_may_leave(&s, now)) {
+            target_left(&s, now);
+            times++;
+        }
+    assert_in_range(times, 5, 15); /* in an hour */
+    assert_true(s.pause == TARGET_STAY_MAX_MS);
+    now += TARGET_CALM * s.pause;
+    assert_true(target_may_leave(&s, now));
+    target_left(&s, now);
+    assert_int_equal(s.pause, TARGET_STAY_MS);
+}
+
+static void a_flow_is_measured_over_all_calls(void **state)
+{
+    (void)state;
+    struct flow f = {0};
+    double mib = 1048576;
+    assert_true(flow_speed(&f, 5) == 0);
+    assert_int_equal(flow_falls(&f, 1), INT64_MAX);
+    for (int k = 0; k < 4; k++)
+        flow_begin(&f, 1000, mib); /* four at a time */
+    for (int k = 0; k < 4; k++)
+        flow_end(&f, 1100 + k * 100, mib, mib, 0);
+    assert_true(f.bytes_ms > 0.9 * mib / 100 && f.bytes_ms < 1.1 * mib / 100 && f.at == 1400);
+    double was = f.bytes_ms;
+    assert_true(flow_speed(&f, 100000) == was); /* nothing is under way: it says nothing */
+    flow_begin(&f, 5000, 1000);                 /* a small one tells of the latency only */
+    flow_end(&f, 9000, 1000, 1000, 0);
+    assert_true(f.bytes_ms == was);
+    flow_begin(&f, 10000, mib);
+    assert_true(flow_speed(&f, 10001) == was);
+    int64_t at = flow_falls(&f, was / 4);
+    assert_true(at > 10390 && at < 10410);
+    assert_true(flow_speed(&f, at) <= was / 4);
+    assert_true(flow_speed(&f, at - 50) > was / 4);
+    flow_settle(&f, at);
+    flow_end(&f, at, mib, 0, 0); /* given up */
+    assert_true(f.bytes_ms <= was / 4 && f.bytes_ms > 0);
+    was = f.bytes_ms;
+    flow_gave_up(&f, at, mib, 1); /* it might have been quick */
+    assert_true(f.bytes_ms == was);
+    flow_gave_up(&f, at, mib, 1e6);
+    assert_true(f.bytes_ms < was);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -134,6 +215,9 @@ int main(void)
         cmocka_unit_test(averages_round_trips),
         cmocka_unit_test(an_answer_is_late_by_what_was_measured),
         cmocka_unit_test(asking_twice_is_paid_for),
+        cmocka_unit_test(one_in_use_is_left_for_a_much_quicker_one),
+        cmocka_unit_test(leaving_again_and_again_takes_longer),
+        cmocka_unit_test(a_flow_is_measured_over_all_calls),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
