@@ -340,7 +340,8 @@ int core_name_lost(struct core *c, uint64_t node, int64_t now, struct core_effec
 int core_commit_answer(struct core *c, uint64_t ns, uint64_t request, const struct m_commit_ans *a,
                        struct core_effects *fx);
 /* The next record of the journal; must be cursor + 1 (-EINVAL otherwise; at or below: ignored, 0).
- * -EBADMSG: it is none; nothing was changed.
+ * -EBADMSG: it is none; -ESTALE: it is another than the one that had the number here, of another
+ * journal: to be asked for again. Nothing was changed then.
  */
 int core_apply(struct core *c, uint64_t ns, const struct m_record *r, int64_t now,
                struct core_effects *fx);
@@ -382,7 +383,9 @@ int core_journal_other(struct core *c, uint64_t ns, uint64_t head);
 /* It is the same one up to the cursor, and ends at `head`, before what was heard of it
  * (core_ns.head) when it was asked: it was restored from a copy, and nothing of what is known here
  * is lost but answers to commits behind that. Those are pending again, and nothing waits for lost
- * numbers any more. Nothing may have been heard of the journal between question and answer. */
+ * numbers any more. Nothing may have been heard of the journal between question and answer. Also
+ * where core_journal_other was told, because the server could not know yet, and `head` is no less:
+ * nothing is compared then. */
 int core_journal_ends(struct core *c, uint64_t ns, uint64_t head, struct core_effects *fx);
 /* *at: as of which SJID. common, the newest that both journals are known to have in common, if they
  * part right behind it and the server can still read it (not below its floor); otherwise head. */

@@ -485,6 +485,15 @@ static int apply_unmarked(struct apply *w)
     return err;
 }
 
+/* An answer that moved the cursor while the journal was asked for may be from before the server was
+ * put back: what has the number now was never met, and nor has what follows it. */
+static int same_record(struct core *c, uint64_t ns, const struct m_record *r)
+{
+    uint64_t mark = 0;
+    int err = ns_mark(c, ns, r->sjid, &mark);
+    return err ? err : mark && r->mark && mark != r->mark ? -ESTALE : 0;
+}
+
 int core_apply(struct core *c, uint64_t ns, const struct m_record *r, int64_t now,
                struct core_effects *fx)
 {
@@ -495,7 +504,7 @@ int core_apply(struct core *c, uint64_t ns, const struct m_record *r, int64_t no
         return err;
     err = ns_get(c, ns, &info);
     if (!err && r->sjid <= info.cursor)
-        return core_leave(c, 0);
+        return core_leave(c, same_record(c, ns, r));
     if (!err && r->sjid != info.cursor + 1)
         err = -EINVAL;
     if (!err && !record_valid(r))

@@ -162,7 +162,7 @@ int ns_set_back(struct core *c, uint64_t id, uint64_t cursor);
 int ns_set_ahead(struct core *c, uint64_t id, uint64_t sjid, uint64_t mark);
 /* Whether any are. */
 int ns_ahead(struct core *c, uint64_t id, bool *yes);
-/* Nothing is waited for, or was heard of, behind there. */
+/* It is the journal that is followed, and nothing is waited for, or was heard of, behind there. */
 int ns_set_end(struct core *c, uint64_t id, uint64_t head);
 /* Of the journal up to sjid; 0: not known. */
 int ns_mark(struct core *c, uint64_t id, uint64_t sjid, uint64_t *mark);

@@ -115,8 +115,10 @@ int ns_set_back(struct core *c, uint64_t id, uint64_t cursor)
 
 int ns_set_end(struct core *c, uint64_t id, uint64_t head)
 {
-    return ns_set(c, tree_stmt(c->t, "UPDATE ns SET head = ?2, hold = min(hold, ?2) WHERE id = ?1"),
-                  id, head);
+    return ns_set(
+        c,
+        tree_stmt(c->t, "UPDATE ns SET head = ?2, hold = min(hold, ?2), other = 0 WHERE id = ?1"),
+        id, head);
 }
 
 int ns_mark(struct core *c, uint64_t id, uint64_t sjid, uint64_t *mark)

@@ -215,6 +215,12 @@ static void records_apply(struct sync *s, struct sync_ns *ns)
         if (!err)
             q->next++;
     }
+    if (err == -ESTALE) { /* another journal: now that it is known here, the server tells */
+        journal_free(ns);
+        ns->list_wanted = true;
+        sync_wake(s);
+        return;
+    }
     if (err) {
         ns_error(
             s, ns, "applying change %llu here: %s%s",
@@ -230,8 +236,8 @@ static void records_apply(struct sync *s, struct sync_ns *ns)
     }
 }
 
-/* It ends before what was heard of it when it was asked: the server was restored from a copy, of
- * which this device had not read more yet. */
+/* It ends before what was heard of it when it was asked, or is the one that is followed after all:
+ * the server was restored from a copy, of which this device had not read more yet. */
 static void journal_ends(struct sync *s, struct sync_ns *ns, uint64_t head)
 {
     struct core_effects fx = {0};
@@ -305,7 +311,9 @@ static void list_done(struct sync *s, struct sync_call *c)
         backoff_ok(&ns->list_backoff);
         if (q->ans.head > ns->head)
             ns->head = q->ans.head;
-        if (!q->ans.other && !q->ans.resync && q->ans.head < ns->list_head)
+        struct core_ns n;
+        bool other = core_ns_get(s->fs->core, ns->id, &n) == 0 && n.other; /* it was said to be */
+        if (!q->ans.other && !q->ans.resync && (q->ans.head < ns->list_head || other))
             journal_ends(s, ns, q->ans.head);
     }
     pthread_mutex_unlock(&s->fs->lock);

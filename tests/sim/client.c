@@ -386,7 +386,11 @@ static void list_answer(struct client *c, struct view *v, const struct call *k, 
     if (msg_decode(&m_list_ans_desc, &v->records.ans, v->records.body.p, v->records.body.n,
                    MSG_LENIENT, &v->records.arena, NULL)) {
         sim_fail(c->s, "client %u: the list cannot be read", c->index);
-    } else if (a->head < k->head && !a->resync && !a->other) {
+    } else if (!a->resync && !a->other) {
+        struct core_ns n = {0};
+        if (!client_ok(c, core_ns_get(c->core, v->ns, &n), "core_ns_get") ||
+            (a->head >= k->head && !n.other))
+            return;
         v->list_wanted = true;
         if (k->news == v->news)
             journal_ends(c, v, a->head);
@@ -404,6 +408,11 @@ static void apply_one(struct client *c, struct view *v)
                  (unsigned long long)r->sjid, (unsigned long long)n.cursor);
     if (!err)
         err = core_apply(c->core, v->ns, r, client_now(c), &fx);
+    if (err == -ESTALE) { /* another journal's: it is asked for again */
+        records_clear(v);
+        v->list_wanted = true;
+        return;
+    }
     sim_log(c->s, "c%u applies %llu of %s: %d", c->index, (unsigned long long)r->sjid,
             ns_names[server_ns(c->s, v->ns)], err);
     if (client_ok(c, err, "core_apply")) {

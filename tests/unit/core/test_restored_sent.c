@@ -363,6 +363,52 @@ static void test_nothing_is_sent_before(void **state)
     free(last);
 }
 
+/* What the server could not tell to be the same journal was, and goes on from here: nothing is
+ * compared, and nothing waits for that. */
+static void test_the_same_journal_after_all(void **state)
+{
+    struct core_effects fx = {0};
+    struct core_ns n;
+    struct core_barrier b;
+    (void)state;
+    begin();
+    uint64_t f = write_new(here, "new", 20);
+    assert_int_equal(core_ns_get(here->core, p->ns, &n), 0);
+    assert_int_equal(core_journal_other(here->core, p->ns, n.cursor), 0);
+    assert_false(device_plan(p, here));
+    assert_int_equal(core_journal_ends(here->core, p->ns, n.cursor, &fx), 0);
+    core_effects_free(&fx);
+    assert_int_equal(core_barrier(here->core, f, &b), 0);
+    assert_true(b.dirty && !b.unsure);
+    device_commit(p, here);
+    struct dump *last = settled("the same after all");
+    assert_int_equal(here->resyncs, 0);
+    assert_non_null(dump_find(last, "d/new"));
+    pair_end(p);
+    free(last);
+}
+
+/* What an answer was believed to have made the next number is another record's: an answer to the
+ * question for the journal that was under way is not one to go on from. */
+static void test_the_number_of_an_answer_is_another_records(void **state)
+{
+    struct core_effects fx = {0};
+    struct core_ns n;
+    (void)state;
+    begin();
+    write_new(here, "new", 20);
+    device_commit(p, here);
+    assert_int_equal(core_ns_get(here->core, p->ns, &n), 0);
+    struct m_record r = {.sjid = n.cursor, .mark = n.mark};
+    assert_int_equal(core_apply(here->core, p->ns, &r, 1, &fx), 0);
+    r.mark++;
+    assert_int_equal(core_apply(here->core, p->ns, &r, 1, &fx), -ESTALE);
+    r.mark = 0; /* not told */
+    assert_int_equal(core_apply(here->core, p->ns, &r, 1, &fx), 0);
+    core_effects_free(&fx);
+    pair_end(p);
+}
+
 /* A commit and a load that name another journal's mark are refused, whatever the numbers say. */
 static void test_another_journal_is_refused(void **state)
 {
@@ -456,6 +502,8 @@ int main(void)
         cmocka_unit_test(test_the_next_number_of_another_journal),
         cmocka_unit_test(test_nothing_is_sent_before),
         cmocka_unit_test(test_another_journal_is_refused),
+        cmocka_unit_test(test_the_same_journal_after_all),
+        cmocka_unit_test(test_the_number_of_an_answer_is_another_records),
         cmocka_unit_test(test_a_device_of_the_same_backup),
     };
     simvfs_quick();

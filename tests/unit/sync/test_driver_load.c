@@ -185,6 +185,48 @@ static void a_journal_that_ends_before_what_was_heard(void **state)
     assert_int_equal(q.watch[0].sjid, 1);
 }
 
+/* What was said to be another journal, because the server could not know yet, is the same one: the
+ * core is told, though no less was heard. */
+static void a_journal_that_was_doubted_goes_on(void **state)
+{
+    struct m_watch w = {.ns = NS, .sjid = 50};
+    const struct m_wait_ans news = {.changed = &w, .changed_n = 1};
+    const struct m_list_ans same = {.cursor = bytes_str("2"), .head = 2};
+    (void)state;
+    start();
+    cursor = 2;
+    core_other = true;
+    answer(call_wait("wait"), &m_wait_ans_desc, &news);
+    answer(call_wait("list"), &m_list_ans_desc, &same);
+    struct fake_call *list = call_wait("list");
+    assert_int_equal(journal_ends, 1);
+    assert_false(core_other);
+    answer(list, &m_list_ans_desc, &same);
+    WAIT_FOR(status_says("last_error", NULL));
+    assert_int_equal(journal_ends, 1);
+}
+
+/* A record that is not the one that had its number here: the journal is asked for again, and
+ * nothing of the answer is applied. */
+static void a_record_of_another_journal_is_asked_for_again(void **state)
+{
+    struct m_watch w = {.ns = NS, .sjid = 50};
+    const struct m_wait_ans news = {.changed = &w, .changed_n = 1};
+    struct m_record rec[] = {{.sjid = 1, .device = 4, .mark = MARK_STRANGE},
+                             {.sjid = 2, .device = 4}};
+    const struct m_list_ans strange = {
+        .records = rec, .records_n = 2, .cursor = bytes_str("2"), .head = 2};
+    (void)state;
+    start();
+    cursor = 1;
+    answer(call_wait("wait"), &m_wait_ans_desc, &news);
+    struct fake_call *list = call_wait("list");
+    answer(list, &m_list_ans_desc, &strange);
+    WAIT_FOR(call_open("list") && call_open("list") != list);
+    assert_int_equal(cursor, 1);
+    assert_true(status_says("last_error", NULL));
+}
+
 static void a_gap_in_the_journal_is_compared_away(void **state)
 {
     (void)state;
@@ -385,6 +427,8 @@ int main(void)
         T(what_is_loaded_ahead_gives_way),
         T(records_wait_for_loads_and_loads_for_records),
         T(a_journal_that_ends_before_what_was_heard),
+        T(a_journal_that_was_doubted_goes_on),
+        T(a_record_of_another_journal_is_asked_for_again),
         T(a_gap_in_the_journal_is_compared_away),
         T(what_nobody_asks_for_is_loaded_when_it_is_quiet),
         T(filling_gives_way),

@@ -107,6 +107,8 @@ extern bool nodes_crowded; /* the first is all of one list of what is pending: t
 extern size_t nodes_n;
 extern bool tree_unreadable;
 extern _Atomic uint64_t cursor, need_answers, need_refusals;
+extern _Atomic bool core_other;       /* the journal is said to be another one */
+#define MARK_STRANGE 13               /* of a record that is not the one that had its number */
 extern _Atomic uint64_t core_head;    /* what it has heard of, if that is more than the cursor */
 extern _Atomic unsigned journal_ends; /* how often it was told so */
 extern bool background_ok, log_long;

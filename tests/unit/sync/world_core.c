@@ -14,6 +14,7 @@ struct fake_node nodes[NODES_MAX];
 bool nodes_crowded;
 size_t nodes_n;
 _Atomic uint64_t cursor, core_head, need_answers, need_refusals;
+_Atomic bool core_other;
 bool background_ok;
 static uint64_t next_request;
 static bool known;
@@ -29,6 +30,7 @@ void core_begin_anew(void)
     need_answers = 0;
     need_refusals = 0;
     journal_ends = 0;
+    core_other = false;
     rest_pages = 0;
     unknown_pages = 0;
     comparisons = 0;
@@ -43,7 +45,8 @@ int core_ns_get(struct core *c, uint64_t ns, struct core_ns *out)
     (void)c;
     if (!known || ns != NS)
         return -ENOENT;
-    *out = (struct core_ns){.id = NS, .root = 1, .cursor = cursor, .member = true};
+    *out = (struct core_ns){
+        .id = NS, .root = 1, .cursor = cursor, .member = true, .other = core_other};
     out->head = core_head > cursor ? core_head : cursor;
     return 0;
 }
@@ -310,6 +313,8 @@ int core_apply(struct core *c, uint64_t ns, const struct m_record *r, int64_t no
 {
     (void)c;
     (void)now;
+    if (r->mark == MARK_STRANGE)
+        return -ESTALE;
     cursor = r->sjid;
     /* a record with our device and a request settles it; one by device 9 forks node 100 to 101 */
     if (r->device == 9)
@@ -410,6 +415,7 @@ int core_journal_other(struct core *c, uint64_t ns, uint64_t head)
     (void)c;
     (void)head;
     assert_int_equal(ns, NS);
+    core_other = true;
     return 0;
 }
 _Atomic unsigned journal_ends;
@@ -419,6 +425,7 @@ int core_journal_ends(struct core *c, uint64_t ns, uint64_t head, struct core_ef
     (void)fx;
     assert_int_equal(ns, NS);
     core_head = head;
+    core_other = false;
     journal_ends++;
     return 0;
 }
@@ -532,6 +539,7 @@ int core_resync_apply(struct core_resync *r, int64_t now, struct core_effects *f
     (void)fx;
     assert_int_equal(r->answered, 2);
     cursor = r->at;
+    core_other = false;
     files_told = files_missing;
     for (size_t i = 0; i < nodes_n; i++) /* what was committed is to be sent again */
         nodes[i].dirty = true;
