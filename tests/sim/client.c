@@ -397,6 +397,16 @@ static void list_answer(struct client *c, struct view *v, const struct call *k, 
     }
 }
 
+/* Whether the client's tree knows that it has sent this. */
+static bool remembers(struct client *c, const struct m_record *r)
+{
+    sqlite3_stmt *s = tree_stmt(c->tree, "SELECT 1 FROM sent WHERE request = ?1");
+    sqlite3_bind_int64(s, 1, (int64_t)r->request);
+    bool yes = tree_step(c->tree, s) == 1;
+    sqlite3_reset(s);
+    return yes;
+}
+
 static void apply_one(struct client *c, struct view *v)
 {
     struct core_effects fx = {0};
@@ -406,6 +416,7 @@ static void apply_one(struct client *c, struct view *v)
     if (!err && r->sjid > n.cursor + 1)
         sim_fail(c->s, "client %u: record %llu does not follow cursor %llu", c->index,
                  (unsigned long long)r->sjid, (unsigned long long)n.cursor);
+    bool forgotten = r->device == c->s->server.inst->device[c->device].id && !remembers(c, r);
     if (!err)
         err = core_apply(c->core, v->ns, r, client_now(c), &fx);
     if (err == -ESTALE) { /* another journal's: it is asked for again */
@@ -419,6 +430,8 @@ static void apply_one(struct client *c, struct view *v)
         c->s->count.records++;
         v->lane.nothing = 0;
         client_effects(c, &fx);
+        if (forgotten)
+            observer_forgotten(c, r);
         if (c->core && r->sjid == c->s->server.seen[server_ns(c->s, v->ns)])
             observer_applied(c, r);
         if (c->s->count.records % 4 == 0) /* before anything mends what it broke */

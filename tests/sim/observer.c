@@ -139,6 +139,14 @@ void observer_compared(struct client *c)
     observer_restarted(c);
 }
 
+/* A commit of its own that loss of power had made it forget: what its programs saved since was made
+ * of what the files were before. */
+void observer_forgotten(struct client *c, const struct m_record *r)
+{
+    for (size_t i = 0; i < r->contents_n; i++)
+        observer_parted(&c->s->observer, c->index, r->contents[i].node);
+}
+
 void observer_named(struct client *c, uint64_t parent, struct bytes name, uint64_t node)
 {
     struct observer *o = &c->s->observer;

@@ -156,6 +156,8 @@ void observer_restore(struct observer *o);
 /* The client has compared what it knows with the server that was put back: it sends again what that
  * has lost. */
 void observer_compared(struct client *c);
+/* The client applies a record of its own that its tree had forgotten. */
+void observer_forgotten(struct client *c, const struct m_record *r);
 /* A program of the client has changed the file's content. */
 void observer_changed(struct client *c, uint64_t node);
 /* … has given it the name. */
