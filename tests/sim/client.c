@@ -644,7 +644,7 @@ void client_answer(struct client *c, struct call *k, int status, struct bytes bo
         if (v)
             list_answer(c, v, &done, status, body);
         if (v && c->core && !status && done.id > c->heard && !v->records.ans.other &&
-            !v->records.ans.doubt)
+            !v->records.ans.doubt && (done.news == v->news || v->records.ans.head >= done.head))
             c->strange &= ~(1u << server_ns(c->s, v->ns));
         break;
     case CALL_REQUESTS:

@@ -190,7 +190,7 @@ static void ask(struct sim *s, unsigned k, bool lost)
 }
 
 /* What was put in that generation or later stays. */
-static void carry_out(struct sim *s, unsigned k)
+static void remove_ordered(struct sim *s, unsigned k)
 {
     struct blockd *b = &s->blockd[k];
     for (size_t i = 0; i < b->orders_n && s->now - b->ordered < FRESH_NS; i++) {
@@ -207,9 +207,21 @@ static void carry_out(struct sim *s, unsigned k)
             b->done[b->done_n++] = b->orders[i];
     }
     b->orders_n = 0;
+}
+
+static void carry_out(struct sim *s, unsigned k)
+{
+    remove_ordered(s, k);
     verify_presence(s);
     if (!s->failed)
         verify_kept(s, false);
+}
+
+/* What carries orders out renews the storage, too: between two rounds. */
+void garbage_renewed(struct sim *s, unsigned k)
+{
+    remove_ordered(s, k);
+    garbage_forget(&s->blockd[k]);
 }
 
 void garbage_forget(struct blockd *b)

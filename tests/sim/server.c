@@ -466,6 +466,7 @@ static void beat_once(struct sim *s, unsigned server)
         beat(s, server, &renew);
         if (renew) { /* what it has stays, and is told anew */
             sim_log(s, "block server %u renews its storage", server);
+            garbage_renewed(s, server);
             s->blockd[server].generation++;
         }
     }

@@ -274,6 +274,8 @@ void garbage_report(struct sim *s, const struct report *r, bool late);
 void garbage_step(struct sim *s, struct rng *r);
 /* A block server has ended: what it was told to remove, and has removed, is not kept. */
 void garbage_forget(struct blockd *b);
+/* Its storage is to be renewed. */
+void garbage_renewed(struct sim *s, unsigned server);
 /* At the end: all reports come, everything is brought where it belongs, garbage goes. */
 void garbage_end(struct sim *s);
 /* Servers (a bit each) that hold the block or lost it. */
