@@ -126,6 +126,12 @@ static void finish(struct httpd_req *q)
             httpd_stranger_known(c, c->vouched, true);
         if (q->who)
             httpd_party_set(c, q->who);
+        if (httpd_party_sated(c, q->reply.n)) {
+            h->greedy++;
+            q->status = ERR_UNAVAILABLE;
+            buf_free(&q->reply);
+            httpd_error_body(ERR_UNAVAILABLE, HTTPD_GREEDY, &q->reply);
+        }
     }
     send_answer(h, c, q->ev, q->status, &q->reply);
     httpd_req_free(q);

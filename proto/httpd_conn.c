@@ -172,6 +172,7 @@ static void count_out(struct evbuffer *b, const struct evbuffer_cb_info *info, v
     if (!c->unsent)
         c->crowd = 0; /* the next answer is another matter */
     h->unsent += info->n_added - info->n_deleted;
+    httpd_party_unsent(c, info->n_added, info->n_deleted);
     set_crowded(h, h->unsent > h->o.memory_max);
 }
 

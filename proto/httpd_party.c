@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Memory is shared by those who send, not by their connections: one who is known and opens many
- * would else hold all of it, and whoever comes with one larger request would make room for him.
+/* Memory is shared by those who send and receive, not by their connections: one who is known and
+ * opens many would else hold all of it, and whoever comes with one larger request would make room
+ * for him.
  *
  * Who sent a request is known when the program has vouched for it, or when its handler has said so;
  * the connection is his until another is found out to use it. What he holds in all is his requests
  * that are not complete, and those that are and wait to be answered. Once half of the memory is
  * taken, who holds more than his share is told to come again, also in the middle of a request. The
  * other half is for those who do not.
+ *
+ * So with answers that are not taken: half of the memory for them may be one's, then he is told to
+ * come again instead of what he asked for, so that the others' are not held back. Small answers,
+ * which tell of what was done, come in any case.
  *
  * So with the requests that wait for a worker: once half of the queue is taken, who has more than
  * his share in it is told to come again, and so is whoever is not known yet, where the program
@@ -56,13 +61,28 @@ void httpd_party_set(struct conn *c, uint64_t who)
     if (was ? was->who == who : !who)
         return;
     httpd_party_hold(was, c->held, 0);
+    httpd_party_unsent(c, 0, c->unsent);
     if (was)
         was->conns--;
     c->party = who ? take(c->h, who) : NULL;
     if (c->party)
         c->party->conns++;
     httpd_party_hold(c->party, 0, c->held);
+    httpd_party_unsent(c, c->unsent, 0);
     give(was);
+}
+
+void httpd_party_unsent(struct conn *c, size_t added, size_t taken)
+{
+    if (c->party)
+        c->party->unsent += added - taken;
+}
+
+bool httpd_party_sated(const struct conn *c, size_t n)
+{
+    const struct httpd *h = c->h;
+    return c->party && n >= HTTPD_BULK && h->unsent + n > h->o.memory_max / 2 &&
+           c->party->unsent + n > h->o.memory_max / HTTPD_PARTY_SHARE;
 }
 
 void httpd_party_request(struct httpd_req *q)

@@ -26,9 +26,11 @@
     8 /* strangers hold 1/8 of memory_max, and an address 1/8 of                                   \
          the connections once half of them are taken */
 #define HTTPD_PARTY_SHARE                                                                          \
-    8 /* who is known holds 1/8 of memory_max and of the queue, once half of it is taken, and of   \
-         the connections, once all are */
+    8 /* who is known holds 1/8 of memory_max, with requests and with answers, and of the queue,   \
+         once half of it is taken, and of the connections, once all are */
 #define HTTPD_PARTY_BUCKETS 256
+#define HTTPD_BULK (16u << 10) /* bytes of an answer that one is told to come again for, instead   \
+                                */
 #define HTTPD_GREEDY "too much of this client is under way here; try again"
 #define HTTPD_STRANGER_SECONDS 60 /* for a stranger's request; others' rate counts then */
 #define HTTPD_SLOWEST 1024        /* bytes a second that a request brings on average */
@@ -55,7 +57,8 @@ struct head_scan {
 /* Somebody who is known, with all that he has under way; loop thread only. */
 struct party {
     uint64_t who;
-    uint64_t held; /* of httpd.held, by all his connections and requests */
+    uint64_t held;   /* of httpd.held, by all his connections and requests */
+    uint64_t unsent; /* of httpd.unsent, by all his connections */
     size_t conns;
     size_t refs;   /* of those, and of his requests */
     size_t queued; /* requests in httpd.work; under its lock */
@@ -249,6 +252,11 @@ void httpd_party_request(struct httpd_req *q);
 void httpd_party_answered(struct httpd_req *q);
 /* Whether with n bytes more its sender has more than his share, while much is held. */
 bool httpd_party_greedy(const struct conn *c, size_t n);
+/* More of the connection's answers waits to be taken, or less. */
+void httpd_party_unsent(struct conn *c, size_t added, size_t taken);
+/* Whether with an answer of n bytes more he leaves more than his share untaken, while there is much
+ * of that. */
+bool httpd_party_sated(const struct conn *c, size_t n);
 /* A connection of one who has more than his share, to be turned away; NULL: there is none, or room.
  */
 struct conn *httpd_party_excess(struct httpd *h);

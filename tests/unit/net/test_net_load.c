@@ -49,6 +49,8 @@ static void large(void *ctx, struct httpd_req *q)
     assert_non_null(b.p);
     memset(b.p, 'x', ANSWER_LEN);
     atomic_fetch_add(&s->made, 1);
+    if (!strcmp(httpd_bearer(q), "greedy"))
+        httpd_prove(q, 7);
     httpd_reply(q, 200, &b);
 }
 
@@ -103,13 +105,19 @@ static int client(const struct server *s, int receive_buffer)
     return fd;
 }
 
-static void ask(int fd, const char *line)
+static void ask_as(int fd, const char *line, const char *bearer)
 {
     char text[256];
-    int n =
-        snprintf(text, sizeof text,
-                 "%s HTTP/1.1\r\nHost: x\r\nSteadfs-Version: 1\r\nContent-Length: 0\r\n\r\n", line);
+    int n = snprintf(text, sizeof text,
+                     "%s HTTP/1.1\r\nHost: x\r\nSteadfs-Version: 1\r\nAuthorization: Bearer "
+                     "%s\r\nContent-Length: 0\r\n\r\n",
+                     line, bearer);
     assert_int_equal(write(fd, text, (size_t)n), n);
+}
+
+static void ask(int fd, const char *line)
+{
+    ask_as(fd, line, "");
 }
 
 /* Reads a large answer, n bytes of which were read; false: the connection was closed before its
@@ -182,6 +190,38 @@ static void test_answers_not_taken(void **state)
     close(honest);
     for (int i = 0; i < N; i++)
         close(fds[i]);
+    stop(&s);
+}
+
+/* One who is known, and takes none of his answers, does not hold back those of others. */
+static void test_answers_of_one(void **state)
+{
+    (void)state;
+    enum { N = 12 };
+    struct server s;
+    int fds[N];
+    start(&s, false, 0);
+    for (int i = 0; i < N; i++) {
+        fds[i] = client(&s, 4096);
+        ask_as(fds[i], "POST /v1/large", "greedy");
+    }
+    int64_t end = now_ms() + DEADLINE_MS;
+    while (atomic_load(&s.made) < N || metric(&s, "greedy_total") == 0)
+        assert_true(now_ms() < end);
+    int honest = client(&s, 0);
+    ask(honest, "POST /v1/large");
+    assert_true(take(honest));
+    assert_true(metric(&s, "answers_memory_bytes") <= MEMORY_MAX / 2);
+    assert_int_equal(metric(&s, "connections_dropped_total"), 0);
+    for (int i = 0; i < N; i++)
+        close(fds[i]);
+    while (metric(&s, "answers_memory_bytes") > 0)
+        assert_true(now_ms() < end);
+    int again = client(&s, 0); /* when his are gone, he is as welcome as anybody */
+    ask_as(again, "POST /v1/large", "greedy");
+    assert_true(take(again));
+    close(again);
+    close(honest);
     stop(&s);
 }
 
@@ -326,6 +366,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_answers_not_taken),
+        cmocka_unit_test(test_answers_of_one),
         cmocka_unit_test(test_slow_ones_stay),
         cmocka_unit_test(test_answers_taken),
         cmocka_unit_test(test_rate),
