@@ -124,7 +124,7 @@ static int xattrs_differ(struct core *c, const struct nrow *n, const struct m_in
     int rc = tree_step(c->t, s);
     if (rc < 0)
         return rc;
-    *yes |= n->xattrs_known && U(0) != m->xattrs;
+    *yes = n->xattrs_known && U(0) != m->xattrs;
     sqlite3_reset(s);
     return 0;
 }
@@ -147,20 +147,26 @@ static int inode_differs(const struct core_resync *r, const struct nrow *n, cons
            (n->type == NODE_REG && !same_rev(r, n->content_rev, m->content_rev)) ||
            (!times && m->mtime != n->mtime) ||
            (mine ? m->ctime > n->ctime : m->ctime != n->ctime); /* the later one stays */
-    return err ? err : xattrs_differ(c, n, m, yes);
+    return err;
 }
 
+/* Of whom the number of xattrs tells that they are others is asked, also where there are none here:
+ * before all is compared, a program may set one, and then nobody would ask for the rest. */
 static int see(struct core_resync *r, const struct m_inode *m)
 {
     struct nrow n;
-    bool differs = false, added;
+    bool differs = false, xattrs = false, added;
     int err = node_get(r->c, m->node, &n);
     if (err)
         return err == -ENOENT ? 0 : err;
     idset_add(&r->seen, m->node, &added);
     err = inode_differs(r, &n, m, &differs);
-    if (!err && added && differs)
+    if (!err)
+        err = xattrs_differ(r->c, &n, m, &xattrs);
+    if (!err && added && (differs || xattrs))
         add_inode(r, m);
+    if (!err && xattrs)
+        want(r, m->node);
     return err;
 }
 
@@ -689,21 +695,6 @@ static int move_sources(struct core_resync *r)
     return tree_step(r->c->t, s);
 }
 
-/* Of whose xattrs nothing is known here, though the server has some now. */
-static int forget_xattrs(struct core_resync *r)
-{
-    int err = 0;
-    for (size_t i = 0; !err && i < r->rec.inodes_n; i++) {
-        if (!r->rec.inodes[i].xattrs)
-            continue;
-        sqlite3_stmt *s = tree_stmt(r->c->t, "UPDATE node SET xattrs_known = 0 WHERE id = ?1 AND"
-                                             " NOT EXISTS (SELECT 1 FROM xattr WHERE node = ?1)");
-        sqlite3_bind_int64(s, 1, (int64_t)r->rec.inodes[i].node);
-        err = tree_step(r->c->t, s);
-    }
-    return err;
-}
-
 struct core_lost core_resync_lost(const struct core_resync *r)
 {
     return r->lost;
@@ -725,7 +716,7 @@ static int go_back(struct core_resync *r, int64_t now, struct core_effects *fx)
         err = lost_take(r->c, r->ns, &r->rec, now, &r->lost, fx);
     else if (!err)
         err = parted_take(r->c, r->ns, &r->rec, r->common, &r->equal, now, &r->lost, fx);
-    return err ? err : forget_xattrs(r);
+    return err;
 }
 
 int core_resync_apply(struct core_resync *r, int64_t now, struct core_effects *fx)
@@ -752,7 +743,5 @@ int core_resync_apply(struct core_resync *r, int64_t now, struct core_effects *f
         err = rescue(r, now, fx);
     if (!err)
         err = apply_record(r->c, r->ns, &r->rec, now, true, fx);
-    if (!err)
-        err = forget_xattrs(r);
     return core_leave(r->c, err);
 }

@@ -378,6 +378,8 @@ static void resync(struct pair *p, struct device *d, uint64_t at, uint64_t mark,
             buf_free(b);
         }
     }
+    if (p->before_apply)
+        p->before_apply(p, d);
     d->who.now += 1000;
     assert_int_equal(core_resync_apply(r, d->who.now, &fx), 0);
     effects(d, &fx);

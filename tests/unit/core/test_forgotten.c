@@ -689,6 +689,42 @@ static void test_removed_in_what_is_gone(void **state)
     pair_end(p);
 }
 
+static void set_xattr(struct pair *p, struct device *d, const char *name)
+{
+    assert_int_equal(DO(d, core_setxattr(d->core, &d->who, pair_base(p, "d/f"), bytes_str(name),
+                                         bytes_str("v"), 0, &d->need)),
+                     0);
+}
+
+static void set_another(struct pair *p, struct device *d)
+{
+    set_xattr(p, d, "user.here");
+}
+
+/* A file had no xattrs, others have given it one, and a program here sets another while that is
+ * compared. */
+static void test_xattrs_set_amid_a_comparison(void **state)
+{
+    struct pair *p = *state;
+    struct device *here = &p->d[HERE], *there = &p->d[THERE];
+    struct dump last;
+    pair_begin(p, true);
+    write_tag(p, here, pair_base(p, "d/f"), 0, 16, 20);
+    device_commit(p, here);
+    device_follow(p, there);
+    set_xattr(p, there, "user.there");
+    device_commit(p, there);
+    pair_forget(p);
+    p->before_apply = set_another;
+    device_follow(p, here);
+    p->before_apply = NULL;
+    assert_int_equal(here->resyncs, 1);
+    assert_same(p, 0, &last);
+    assert_non_null(strstr(dump_find(&last, "d/f")->value, "user.here"));
+    assert_non_null(strstr(dump_find(&last, "d/f")->value, "user.there"));
+    pair_end(p);
+}
+
 /* A name costs the same however many there are. */
 static void test_a_comparison_costs_its_names(void **state)
 {
@@ -720,6 +756,7 @@ int main(void)
         T(test_links_of_what_is_made_again),
         T(test_a_copy_that_others_changed),
         T(test_removed_in_what_is_gone),
+        T(test_xattrs_set_amid_a_comparison),
         T(test_a_comparison_costs_its_names),
     };
     simvfs_quick();
