@@ -104,6 +104,7 @@ void ledger_again(struct ledger *l, uint32_t write, uint64_t node)
     struct written *w = &l->w[write];
     w->node = node;
     w->times++;
+    w->cached |= (uint8_t)(1u << w->client); /* a loss of power may have taken them */
     w->live = mask_of(0, w->len);
     w->committed = w->promised = w->renamed = 0; /* not yet with what it is now */
 }
