@@ -417,6 +417,16 @@ static int dir_make(const char *state, char dir[4096])
     return r;
 }
 
+/* The names in it are on disk. */
+static int dir_sync(const char *dir)
+{
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int r = fd < 0 || fsync(fd) ? -errno : 0;
+    if (fd >= 0)
+        close(fd);
+    return r;
+}
+
 static const char *const companions[] = {"", "-wal", "-shm", ".damaged", ".note"};
 #define COMPANIONS (sizeof companions / sizeof *companions)
 
@@ -429,7 +439,7 @@ static int put_aside(const char *path, const char *dir)
         if (rename(from, to) && errno != ENOENT)
             return -errno;
     }
-    return 0;
+    return dir_sync(dir);
 }
 
 static void remove_all(const char *path)
@@ -490,7 +500,9 @@ static int build(struct salvage *s, const char *path, const char *building, uint
     return r;
 }
 
-/* The new tree is whole under a name of its own before the old one goes aside: whenever this is
+/* The new tree is whole under a name of its own before the old one goes aside, and that is gone,
+ * with its log, before the new one takes its name; each on disk before the next begins, since a
+ * file system need not keep the order of renames when the power fails. So whenever this is
  * interrupted, the next start goes on. */
 int tree_salvage(const char *state, const char *path, uint32_t device, struct salvage_result *out,
                  char *why)
@@ -512,9 +524,15 @@ int tree_salvage(const char *state, const char *path, uint32_t device, struct sa
         remove_all(building);
     }
     if (!r)
+        r = dir_sync(state);
+    if (!r)
         r = put_aside(path, out->dir);
+    if (!r)
+        r = dir_sync(state);
     if (!r && rename(whole, path))
         r = -errno;
+    if (!r)
+        r = dir_sync(state);
     if (r)
         snprintf(why, 512, "the local tree in %.150s is damaged and a new one cannot be made: %s%s",
                  state, strerror(-r), r == -ENOSPC ? ": free some space there" : "");
@@ -556,7 +574,7 @@ int blocks_salvage(struct blocks *b, struct core *c, struct salvage_result *out)
         if (n)
             after = v[n - 1];
     } while (n == BLOCKS_STEP && !r);
-    return r;
+    return r || !out->blocks ? r : dir_sync(out->dir); /* before they are garbage elsewhere */
 }
 
 void salvage_text(const struct salvage_result *r, char text[512])

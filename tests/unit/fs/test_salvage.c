@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Making a damaged tree anew when the disk ends in the middle, or the process does: the damaged one
- * stays where it is found again, and the next try keeps all that was pending. A full disk is a
- * limit on the size of files, at one place after the other. */
+/* Making a damaged tree anew when the disk ends in the middle, or the process, or the power: the
+ * damaged one stays where it is found again, and the next try keeps all that was pending. A full
+ * disk is a limit on the size of files, at one place after the other. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "core.h"
+#include "powercut.h"
 #include "salvage.h"
 #include "tree.h"
 
@@ -27,9 +28,12 @@
 #define ROOT 1
 #define DEVICE 3
 #define FILES 200
+#define FEW 20
+#define CUTS 8 /* states of the disk that are looked at, of those a loss of power may leave */
 
 struct place {
     char dir[64], path[128];
+    unsigned files; /* that are made */
 };
 
 static int setup(void **state)
@@ -38,6 +42,7 @@ static int setup(void **state)
     snprintf(p.dir, sizeof p.dir, "/tmp/steadfs-test-XXXXXX");
     assert_non_null(mkdtemp(p.dir));
     snprintf(p.path, sizeof p.path, "%s/tree.db", p.dir);
+    p.files = FILES;
     *state = &p;
     return 0;
 }
@@ -86,18 +91,23 @@ static void answer(struct core *c, struct core_need *need, const struct msg_desc
     core_effects_free(&fx);
 }
 
-/* The top directory, in which nothing is. */
+/* The names in the top directory that the server has: none. */
+static void list_root(struct core *c)
+{
+    struct m_readdir_ans none = {0};
+    struct core_need need = {.kind = NEED_PAGE, .ns = NS, .node = ROOT};
+    answer(c, &need, &m_readdir_ans_desc, &none);
+}
+
 static void load_root(struct core *c)
 {
     struct core_attr a;
     struct core_need need;
     struct m_node_ans m = {.inode_set = true,
                            .inode = {.node = ROOT, .type = NODE_DIR, .mode = 0755, .nlink = 2}};
-    struct m_readdir_ans none = {0};
     assert_int_equal(core_getattr(c, ROOT, &a, &need), CORE_NEED);
     answer(c, &need, &m_node_ans_desc, &m);
-    need = (struct core_need){.kind = NEED_PAGE, .ns = NS, .node = ROOT};
-    answer(c, &need, &m_readdir_ans_desc, &none);
+    list_root(c);
 }
 
 static struct bytes name_of(char *text, unsigned k)
@@ -106,27 +116,31 @@ static struct bytes name_of(char *text, unsigned k)
     return bytes_str(text);
 }
 
-/* A tree with FILES files that are not sent. */
+static void file_make(struct core *c, unsigned k)
+{
+    struct core_who who = {.uid = 1, .gid = 1, .now = 1000000};
+    char text[64];
+    struct core_attr a = {0};
+    struct core_need need;
+    struct extent_list l = {0};
+    struct m_extent e = {.len = 10 + k, .block = {{0, (uint8_t)k, 7}}};
+    assert_int_equal(core_create(c, &who, ROOT, name_of(text, k), NODE_REG, 0644, 0,
+                                 bytes_of(NULL, 0), &a, &need),
+                     0);
+    extent_list_append(&l, &e);
+    assert_int_equal(core_write(c, &who, a.node, 0, 10 + k, &l, true), 0);
+    extent_list_free(&l);
+}
+
+/* A tree with files that are not sent. */
 static void filled(const struct place *p)
 {
     struct core *c = opened(p);
-    struct core_who who = {.uid = 1, .gid = 1, .now = 1000000};
-    char text[64];
     session(c);
     load_root(c);
     assert_int_equal(core_begin(c), 0);
-    for (unsigned k = 0; k < FILES; k++) {
-        struct core_attr a = {0};
-        struct core_need need;
-        struct extent_list l = {0};
-        struct m_extent e = {.len = 10 + k, .block = {{0, (uint8_t)k, 7}}};
-        assert_int_equal(core_create(c, &who, ROOT, name_of(text, k), NODE_REG, 0644, 0,
-                                     bytes_of(NULL, 0), &a, &need),
-                         0);
-        extent_list_append(&l, &e);
-        assert_int_equal(core_write(c, &who, a.node, 0, 10 + k, &l, true), 0);
-        extent_list_free(&l);
-    }
+    for (unsigned k = 0; k < p->files; k++)
+        file_make(c, k);
     assert_int_equal(core_end(c, true), 0);
     core_free(c);
 }
@@ -142,15 +156,14 @@ static void damaged(const struct place *p)
     close(fd);
 }
 
-/* Everything is there. */
-static void judge(const struct place *p)
+/* The first so many files are there. */
+static void files_are_there(struct core *c, unsigned files)
 {
-    struct core *c = opened(p);
     char text[64];
     struct core_ns n;
     assert_int_equal(core_ns_pending(c, NS, &n), 0);
-    assert_true(n.pending_nodes >= FILES);
-    for (unsigned k = 0; k < FILES; k++) {
+    assert_true(n.pending_nodes >= files);
+    for (unsigned k = 0; k < files; k++) {
         struct core_attr a;
         struct core_need need;
         struct extent_list l = {0};
@@ -161,6 +174,12 @@ static void judge(const struct place *p)
         assert_int_equal(l.v[0].block.b[1], (uint8_t)k);
         extent_list_free(&l);
     }
+}
+
+static void judge(const struct place *p)
+{
+    struct core *c = opened(p);
+    files_are_there(c, p->files);
     core_free(c);
 }
 
@@ -226,6 +245,74 @@ static void a_kill_loses_nothing(void **state)
     judge(p);
 }
 
+/* As the mount starts. */
+static struct core *started(const struct place *p, struct tree **tree)
+{
+    struct core_options o = {.device = DEVICE, .device_name = "mine", .clean_start = true};
+    struct salvage_result result;
+    struct core *c;
+    struct stat st;
+    char why[512] = "";
+    bool gone = stat(p->path, &st) || st.st_size == 0;
+    int r = gone ? -EUCLEAN : tree_open(tree, p->path, NULL, why);
+    if (r == -EUCLEAN) {
+        assert_int_equal(tree_salvage(p->dir, p->path, DEVICE, &result, why), 0);
+        r = tree_open(tree, p->path, NULL, why);
+    }
+    assert_int_equal(r, 0);
+    assert_int_equal(core_new(&c, *tree, &o), 0);
+    return c;
+}
+
+/* The power has failed after so many calls; again: once more, in the start that follows. */
+static void power_returns(const struct place *p, size_t calls, unsigned cut, unsigned files)
+{
+    struct tree *t;
+    powercut_apply(calls, calls * CUTS + cut);
+    if (cut % 2) {
+        powercut_begin(p->dir);
+        core_free(started(p, &t));
+        size_t more = powercut_end();
+        powercut_apply(more * cut / CUTS, cut);
+    }
+    struct core *c = started(p, &t);
+    files_are_there(c, files);
+    core_free(c);
+    judge(p);
+}
+
+/* Behind every call that made something durable or changed a name, during the salvage and the work
+ * after it. What was pending is there, and what was flushed since. */
+static void a_loss_of_power_loses_nothing(void **state)
+{
+    struct place *p = *state;
+    struct tree *t;
+    unsigned states = 0;
+    p->files = FEW;
+    damaged(p);
+    powercut_begin(p->dir);
+    struct core *c = started(p, &t);
+    list_root(c);
+    file_make(c, FEW);
+    assert_int_equal(tree_flush(t), 0);
+    size_t flushed = powercut_calls();
+    core_free(c);
+    size_t calls = powercut_end();
+    for (size_t k = 1; k <= calls; k++)
+        for (unsigned cut = 0; cut < CUTS && powercut_step(k - 1); cut++, states++) {
+            int how = 0;
+            pid_t child = fork(); /* which has notes of its own */
+            if (child == 0) {
+                power_returns(p, k, cut, FEW + (k >= flushed));
+                _exit(0);
+            }
+            assert_int_equal(waitpid(child, &how, 0), child);
+            if (how)
+                fail_msg("call %zu of %zu, state %u", k, calls, cut);
+        }
+    assert_true(states > 20 * CUTS);
+}
+
 /* A piece that makes no sense is not copied: the file is kept here, and told. */
 static void a_file_that_lost_a_piece_is_not_sent(void **state)
 {
@@ -261,6 +348,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(a_full_disk_loses_nothing),
         T(a_kill_loses_nothing),
+        T(a_loss_of_power_loses_nothing),
         T(a_file_that_lost_a_piece_is_not_sent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
