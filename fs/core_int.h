@@ -149,6 +149,8 @@ int entry_ids(struct core *c, enum entry_by by, uint64_t key, struct ids *out);
 /* The first of them: 0, -ENOENT: there is none. */
 int entry_first(struct core *c, enum entry_by by, uint64_t key, uint64_t *id);
 bool is_dir(uint32_t type);
+/* The newest request whose answer may be of a journal that is lost. */
+#define KEY_DOUBTED "doubted"
 /* A number of the tree's `meta`. */
 uint64_t meta_or(struct core *c, const char *key, uint64_t otherwise);
 

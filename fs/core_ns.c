@@ -291,6 +291,18 @@ static int ns_unpark(struct core *c, const struct m_namespace *m)
     return tree_step(c->t, s);
 }
 
+/* What was answered so far, and is not read in the journal yet, may be lost with it. */
+static int doubt_answers(struct core *c)
+{
+    sqlite3_stmt *s = tree_stmt(c->t, "SELECT ifnull(max(request), 0) FROM sent WHERE sjid != 0");
+    int rc = tree_step(c->t, s);
+    if (rc <= 0)
+        return rc;
+    uint64_t upto = U(0);
+    sqlite3_reset(s);
+    return upto > meta_or(c, KEY_DOUBTED, 0) ? tree_set(c->t, KEY_DOUBTED, (int64_t)upto) : 0;
+}
+
 /* The server's database was found to be an older copy. Where this tree is one as well (both on one
  * machine, and one backup of it), ids behind those that it remembers may be others' nodes by now:
  * they are left out. So are some, if both have just started, where it is not known yet. */
@@ -304,9 +316,12 @@ static int epoch_learn(struct core *c, const struct m_session_ans *a)
     c->met = true;
     if (!older && !(first && a->unsure))
         return 0;
+    int err = older ? doubt_answers(c) : 0; /* on disk before the epoch is */
+    if (err)
+        return err;
     if ((from + NODE_RANGE) >> NODE_COUNTER_BITS)
         return 0; /* 255 restores or 16,383 starts later: what is left is used up one by one */
-    int err = tree_reserve(c->t, "node_limit", (int64_t)(from + NODE_RANGE));
+    err = tree_reserve(c->t, "node_limit", (int64_t)(from + NODE_RANGE));
     if (err)
         return err;
     c->node_next = from;

@@ -666,7 +666,8 @@ static int request_ended(struct core *c, uint64_t ns, const struct m_request_sta
 }
 
 /* What the tree knows to be committed up to `at`, though the journal was not read so far: if the
- * server has been told that it is known, it says nothing of it any more. */
+ * server has been told that it is known, it says nothing of it any more. But where it was restored
+ * since the answer, the number may be another commit's: power loss brings such an answer back. */
 static int settle_known(struct core *c, uint64_t ns, uint64_t at, struct core_effects *fx)
 {
     cleanup_ids struct ids requests = {0}, sjids = {0};
@@ -679,8 +680,10 @@ static int settle_known(struct core *c, uint64_t ns, uint64_t at, struct core_ef
         ids_add(&requests, (uint64_t)sqlite3_column_int64(s, 0));
         ids_add(&sjids, (uint64_t)sqlite3_column_int64(s, 1));
     }
+    uint64_t doubted = requests.n ? meta_or(c, KEY_DOUBTED, 0) : 0;
     for (size_t i = 0; (!rc || rc == -ENOENT) && i < requests.n; i++)
-        rc = settle_request(c, requests.v[i], sjids.v[i], fx);
+        rc = requests.v[i] <= doubted ? rebase_unsend(c, requests.v[i], fx)
+                                      : settle_request(c, requests.v[i], sjids.v[i], fx);
     return rc == -ENOENT ? 0 : rc;
 }
 

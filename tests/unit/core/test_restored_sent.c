@@ -318,6 +318,37 @@ static void test_the_next_number_of_another_journal(void **state)
     next_in_the_new_journal(true);
 }
 
+/* A commit was answered behind what was read of the journal, which is lost then. That was noticed,
+ * and others are at that number in the new journal, when power loss takes here what was learned of
+ * it: a comparison does not take that commit for the one that has its number. */
+static void test_an_answer_of_what_is_lost_comes_back(void **state)
+{
+    (void)state;
+    uint64_t f = pair_base(p, "d/f");
+    begin();
+    struct simvfs *mine = simvfs_new("mine");
+    put(here, f, 0, 16, 20);
+    assert_true(device_plan(p, here));
+    write_new(there, "x", 30);
+    device_commit(p, there);
+    pair_forget(p); /* not read here, and never will be */
+    backup();
+    device_send(p, here);
+    simvfs_reset(mine, 1);
+    simvfs_copy(mine, here->disk);
+    restore();
+    assert_int_equal(meta_other_journal(p->meta, p->now_ms), 0);
+    put(there, f, 0, 16, 32);
+    device_commit(p, there);
+    device_lose(p, here, mine);
+    struct dump *last = settled("an answer of what is lost");
+    assert_non_null(strstr(dump_find(last, "d/f")->value, "=#32"));
+    assert_int_equal(copies(last), 1); /* with what was written here */
+    pair_end(p);
+    free(last);
+    simvfs_free(mine);
+}
+
 /* After an unclean end nothing is sent before the journal is read up to what the session says, of
  * which there is nothing any more. */
 static void test_what_a_session_told_of_is_lost(void **state)
@@ -500,6 +531,7 @@ int main(void)
         cmocka_unit_test(test_what_was_under_way_meets_what_is_lost),
         cmocka_unit_test(test_a_commit_that_comes_late),
         cmocka_unit_test(test_the_next_number_of_another_journal),
+        cmocka_unit_test(test_an_answer_of_what_is_lost_comes_back),
         cmocka_unit_test(test_nothing_is_sent_before),
         cmocka_unit_test(test_another_journal_is_refused),
         cmocka_unit_test(test_the_same_journal_after_all),
