@@ -26,6 +26,7 @@ struct confirm {
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t wake;
     bool stop;
+    bool resting; /* until it is woken */
 };
 
 /* Settles those that are recorded, or here no more. */
@@ -130,7 +131,9 @@ static void rest(struct confirm *c, int64_t last, int64_t took)
 {
     while (!c->stop) {
         if (!uncommitted_blocks(c->o.uncommitted)) {
+            c->resting = true;
             pthread_cond_wait(&c->wake, &c->lock);
+            c->resting = false;
             continue;
         }
         bool soon = uncommitted_pressing(c->o.uncommitted);
@@ -203,6 +206,16 @@ int confirm_start(struct confirm **out, const struct confirm_options *o)
 }
 
 void confirm_look(struct confirm *c)
+{
+    if (!c)
+        return;
+    pthread_mutex_lock(&c->lock);
+    if (c->resting) /* else it looks again by itself when it is time */
+        pthread_cond_signal(&c->wake);
+    pthread_mutex_unlock(&c->lock);
+}
+
+void confirm_soon(struct confirm *c)
 {
     if (!c)
         return;

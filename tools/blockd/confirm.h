@@ -29,7 +29,9 @@ struct confirm_options {
 
 /* What is pointed to must outlive it. 0 or -errno. */
 int confirm_start(struct confirm **out, const struct confirm_options *o);
-/* Something was put. Any thread; c may be NULL, as below. */
+/* Something was put. Any thread; c may be NULL, as below. Wakes nobody but who rests. */
 void confirm_look(struct confirm *c);
+/* Some of it is to be asked about soon. */
+void confirm_soon(struct confirm *c);
 void confirm_stop(struct confirm *c);
 #endif

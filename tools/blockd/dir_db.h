@@ -27,6 +27,7 @@ struct dir_record {
     int err;              /* out: 0 durable; -EAGAIN: known, but no longer there; -ENOSPC, -EIO */
     bool taken;           /* out: file belongs to the index now; else the block was there already */
     uint64_t generation;  /* out: the index's in which it was recorded */
+    bool fresh;           /* out: the namespace did not have it before */
 };
 
 /* Where a block is. */

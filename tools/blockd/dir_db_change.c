@@ -12,8 +12,8 @@ const char *const dir_db_write_sql[WRITES] = {
     [FIND] = "SELECT n, stored_len FROM block WHERE id = ?1",
     [INSERT] = "INSERT INTO block (id, stored_len, logical_len, file) VALUES (?1, ?2, ?3, ?4)",
     [INSERT_SMALL] = "INSERT INTO small (n, bytes) VALUES (?1, ?2)",
-    [HOLD] = ("INSERT INTO held (ns, n, generation) VALUES (?1, ?2, ?3) ON CONFLICT (ns, n) DO "
-              "UPDATE SET generation = excluded.generation WHERE generation < excluded.generation"),
+    [HOLD] = "INSERT INTO held (ns, n, generation) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+    [HOLD_AGAIN] = "UPDATE held SET generation = ?3 WHERE ns = ?1 AND n = ?2 AND generation < ?3",
     [TOTALS] = "UPDATE store SET blocks = blocks + ?1, bytes = bytes + ?2",
     [DROP_HELD] = "DELETE FROM held WHERE n = ?1",
     [DROP_SMALL] = "DELETE FROM small WHERE n = ?1",
@@ -123,17 +123,23 @@ static int replace_file(struct dir_db *d, int64_t n, struct dir_record *p)
     return p->taken ? run_with_text(d, DOOM, p->replaces) : r;
 }
 
-/* The namespace has block n from this generation on. */
+static int hold_row(struct dir_db *d, int which, uint64_t ns, int64_t n, uint64_t generation)
+{
+    dir_sql_bind_u64(d->st[which], 1, ns);
+    sqlite3_bind_int64(d->st[which], 2, n);
+    dir_sql_bind_u64(d->st[which], 3, generation);
+    return dir_sql_run(d->db, d->st[which]);
+}
+
+/* The namespace has block n from this generation on. fresh: it had not, before. */
 static int hold(struct dir_db *d, uint64_t ns, const struct block_id *id, int64_t n,
-                uint64_t *generation)
+                uint64_t *generation, bool *fresh)
 {
     int r = generation_get(d, generation);
-    if (r)
+    if (r || (r = hold_row(d, HOLD, ns, n, *generation)))
         return r;
-    dir_sql_bind_u64(d->st[HOLD], 1, ns);
-    sqlite3_bind_int64(d->st[HOLD], 2, n);
-    dir_sql_bind_u64(d->st[HOLD], 3, *generation);
-    if ((r = dir_sql_run(d->db, d->st[HOLD])))
+    *fresh = sqlite3_changes(d->db) > 0;
+    if (!*fresh && (r = hold_row(d, HOLD_AGAIN, ns, n, *generation)))
         return r;
     dir_sql_bind_u64(d->st[REGAIN], 1, ns);
     dir_sql_bind_id(d->st[REGAIN], 2, id);
@@ -162,7 +168,7 @@ static int put_row(struct dir_db *d, uint64_t ns, struct dir_record *p)
         if (failed)
             return failed;
     }
-    return hold(d, ns, &p->id, n, &p->generation);
+    return hold(d, ns, &p->id, n, &p->generation, &p->fresh);
 }
 
 /* Row number of a job's block if it is still what was found bad; 0: none, -errno. */
@@ -296,7 +302,8 @@ static int claim_row(struct dir_db *d, uint64_t ns, const struct block_id *id)
     sqlite3_bind_int64(d->st[IS_UNCLAIMED], 1, n);
     int64_t unclaimed = found_row(d, d->st[IS_UNCLAIMED], &len);
     uint64_t generation;
-    return unclaimed <= 0 ? (int)unclaimed : hold(d, ns, id, n, &generation);
+    bool fresh;
+    return unclaimed <= 0 ? (int)unclaimed : hold(d, ns, id, n, &generation, &fresh);
 }
 
 static int drop_unclaimed(struct dir_db *d, struct job *j)

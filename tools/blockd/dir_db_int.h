@@ -22,6 +22,7 @@ enum {
     INSERT,
     INSERT_SMALL,
     HOLD,
+    HOLD_AGAIN,
     TOTALS,
     DROP_HELD,
     DROP_SMALL,

@@ -197,7 +197,7 @@ static void trace_put(struct service *s, const struct m_put_head *h, const struc
     free(ids);
 }
 
-/* A put of an account: its blocks that are not here for the namespace. */
+/* A put of an account: its blocks that count until a commit comes for them. */
 struct fresh {
     struct uncommitted_party who;
     struct uncommitted_block *v;
@@ -205,7 +205,28 @@ struct fresh {
     size_t *item, n;
 };
 
-/* Answers itself and returns false where the account has put too much that it did not commit. */
+/* Leaves those of f that are not here for the namespace. */
+static int only_absent(struct service *s, struct arena *a, struct fresh *f)
+{
+    struct block_id *ids = arena_alloc(a, f->n * sizeof *ids);
+    struct storage_info *info = arena_alloc(a, f->n * sizeof *info);
+    size_t n = 0;
+    for (size_t i = 0; i < f->n; i++)
+        ids[i] = f->v[i].id;
+    int r = s->storage->ops->have(s->storage, f->who.ns, ids, f->n, info);
+    for (size_t i = 0; i < f->n && !r; i++) {
+        if (info[i].there)
+            continue;
+        f->item[n] = f->item[i];
+        f->v[n++] = f->v[i];
+    }
+    f->n = r ? f->n : n;
+    return r;
+}
+
+/* Answers itself and returns false where the account has put too much that it did not commit. Which
+ * blocks are here already the storage finds out as it puts them; only where all of them would be
+ * too much is it looked at before. */
 static bool admitted(struct service *s, struct httpd_req *q, const struct m_put_head *h,
                      struct fresh *f)
 {
@@ -218,25 +239,21 @@ static bool admitted(struct service *s, struct httpd_req *q, const struct m_put_
     f->v = arena_alloc(a, h->items_n * sizeof *f->v);
     f->item = arena_alloc(a, h->items_n * sizeof *f->item);
     f->stored = arena_alloc(a, h->items_n * sizeof *f->stored);
-    struct block_id *ids = arena_alloc(a, h->items_n * sizeof *ids);
-    struct storage_info *info = arena_alloc(a, h->items_n * sizeof *info);
-    for (size_t i = 0; i < h->items_n; i++)
-        ids[i] = h->items[i].block;
-    if (s->storage->ops->have(s->storage, h->ns, ids, h->items_n, info)) {
+    for (; f->n < h->items_n; f->n++) {
+        const struct m_put_item *it = &h->items[f->n];
+        f->item[f->n] = f->n;
+        f->v[f->n] = (struct uncommitted_block){it->block, it->stored_len};
+    }
+    s->storage->ops->usage(s->storage, &u);
+    int r = uncommitted_admit(s->uncommitted, f->who, f->v, f->n, u.free_bytes, NULL);
+    if (r && only_absent(s, a, f)) {
         httpd_reply_error(q, ERR_INTERNAL, "the storage cannot be read");
         return false;
     }
-    for (size_t i = 0; i < h->items_n; i++) {
-        if (info[i].there)
-            continue;
-        f->item[f->n] = i;
-        f->stored[f->n] = false;
-        f->v[f->n++] = (struct uncommitted_block){ids[i], h->items[i].stored_len};
-    }
-    s->storage->ops->usage(s->storage, &u);
-    int r = uncommitted_admit(s->uncommitted, f->who, f->v, f->n, u.free_bytes, why);
+    if (r)
+        r = uncommitted_admit(s->uncommitted, f->who, f->v, f->n, u.free_bytes, why);
     if (uncommitted_pressing(s->uncommitted))
-        confirm_look(s->confirm);
+        confirm_soon(s->confirm);
     if (!r)
         return true;
     struct log_where where = {.ns = h->ns, .op = httpd_op(q)};
@@ -246,19 +263,21 @@ static bool admitted(struct service *s, struct httpd_req *q, const struct m_put_
     return false;
 }
 
-static void note_fresh(struct service *s, struct fresh *f, const struct m_put_ans *ans)
+/* is_new: of each item, as the storage says. */
+static void note_fresh(struct service *s, struct fresh *f, const bool *is_new)
 {
     if (!f->n)
         return;
     for (size_t i = 0; i < f->n; i++)
-        f->stored[i] = !ans->results[f->item[i]].error;
+        f->stored[i] = is_new[f->item[i]];
     uncommitted_put(s->uncommitted, f->who, f->v, f->stored, f->n, mono_ms());
     confirm_look(s->confirm);
 }
 
-/* Stores the items that are what they say, and fills the results of all. */
+/* Stores the items that are what they say, and fills the results of all. is_new[i]: the namespace
+ * has item i now, and did not before. */
 static void put_items(struct service *s, struct arena *a, const struct m_put_head *h,
-                      struct bytes raw, struct m_put_ans *ans)
+                      struct bytes raw, struct m_put_ans *ans, bool *is_new)
 {
     struct storage_put *v = arena_alloc(a, (h->items_n + 1) * sizeof *v);
     size_t *item = arena_alloc(a, (h->items_n + 1) * sizeof *item);
@@ -268,6 +287,7 @@ static void put_items(struct service *s, struct arena *a, const struct m_put_hea
     for (size_t i = 0; i < h->items_n; p += h->items[i++].stored_len) {
         const struct m_put_item *it = &h->items[i];
         ans->results[i] = (struct m_put_result){.block = it->block, .error = ERR_BAD_MESSAGE};
+        is_new[i] = false;
         if (!item_right(it, p))
             continue;
         item[n] = i;
@@ -283,6 +303,7 @@ static void put_items(struct service *s, struct arena *a, const struct m_put_hea
         struct m_put_result *r = &ans->results[item[k]];
         r->error = code_of(v[k].err);
         if (!v[k].err) {
+            is_new[item[k]] = v[k].fresh;
             r->receipt =
                 receipt_for(s, a, name, h->ns, &v[k].id, v[k].logical_len, v[k].generation);
             continue;
@@ -370,8 +391,9 @@ static void handle_put(void *ctx, struct httpd_req *q)
     struct fresh fresh;
     if (!admitted(s, q, &h, &fresh))
         return;
-    put_items(s, a, &h, raw, &ans);
-    note_fresh(s, &fresh, &ans);
+    bool *is_new = arena_alloc(a, (h.items_n + 1) * sizeof *is_new);
+    put_items(s, a, &h, raw, &ans, is_new);
+    note_fresh(s, &fresh, is_new);
     uint64_t peer = access_peer(&s->access, h.capability);
     if (peer)
         note_arrived(s, peer, &h, &ans);

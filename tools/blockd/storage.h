@@ -34,6 +34,7 @@ struct storage_put {
     int err;      /* out: 0, the block is durable and there for the namespace; -ENOSPC, -EIO */
     bool damaged; /* out: what was stored of it was wrong, and was set aside */
     uint64_t generation; /* out: the storage's when it was recorded */
+    bool fresh;          /* out, with err 0: the namespace did not have it before */
 };
 
 /* A block was set aside that this namespace had. */

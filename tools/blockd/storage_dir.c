@@ -320,6 +320,7 @@ static void put_once(struct storage_dir *d, uint64_t ns, struct storage_put **v,
             continue;
         v[i]->err = b->records[k].err;
         v[i]->generation = b->records[k].generation;
+        v[i]->fresh = b->records[k].fresh;
         if (b->files[i].fd >= 0 && !b->records[k].taken) {
             dir_files_discard(d->files, b->files[i].name);
         } else if (b->files[i].fd >= 0) {

@@ -273,6 +273,7 @@ static void record(struct storage_s3 *d, uint64_t ns, struct storage_put *v, str
     for (size_t i = 0; i < n; i++)
         if (!v[i].err) {
             v[i].generation = records[k].generation;
+            v[i].fresh = records[k].fresh;
             v[i].err = storage_err(records[k++].err);
         }
     free(records);

@@ -188,11 +188,12 @@ int uncommitted_admit(struct uncommitted *u, struct uncommitted_party who,
     bool over = bytes > p->bound || p->bytes > p->bound - bytes ||
                 p->blocks + n > UNCOMMITTED_ROWS / UNCOMMITTED_SHARE ||
                 u->blocks + n > UNCOMMITTED_ROWS;
-    u->pressing |= over || p->bytes + bytes > p->bound / 2;
-    u->refused += over;
-    u->over |= over;
-    p->over |= over;
-    if (over)
+    bool refused = over && why;
+    u->pressing |= refused || (!over && p->bytes + bytes > p->bound / 2);
+    u->refused += refused;
+    u->over |= refused;
+    p->over |= refused;
+    if (refused)
         snprintf(why, 256,
                  "%" PRIu64 " bytes in %" PRIu64 " blocks are here that this account put and never "
                  "committed, and more than %" PRIu64 " may not be: what is not committed goes "

@@ -46,10 +46,11 @@ struct uncommitted *uncommitted_new(void);
 void uncommitted_free(struct uncommitted *u);
 /* Whether the account may put these n blocks, which are not here for the namespace. free_bytes: of
  * the storage; 0: not known. 0: they count from now on, until uncommitted_put is told what became
- * of them. -EDQUOT with a line in why (256 bytes). */
+ * of them. -EDQUOT with a line in why (256 bytes); why NULL: it is not known yet which of them are
+ * here, and -EDQUOT, of which nothing is noted, means that this is to be looked at. */
 int uncommitted_admit(struct uncommitted *u, struct uncommitted_party who,
                       const struct uncommitted_block *v, size_t n, uint64_t free_bytes, char *why);
-/* That put is over; stored[i]: block i is here now (monotonic ms). */
+/* That put is over; stored[i]: block i is here now, and was not before (monotonic ms). */
 void uncommitted_put(struct uncommitted *u, struct uncommitted_party who,
                      const struct uncommitted_block *v, const bool *stored, size_t n,
                      int64_t now_ms);

@@ -393,9 +393,12 @@ static uint64_t put_generation(struct storage *s, uint64_t ns, const struct bloc
                                const uint8_t *p, size_t n)
 {
     struct storage_put v = {.id = *id, .stored = {p, n}, .logical_len = n};
+    struct storage_info had[1];
+    assert_int_equal(s->ops->have(s, ns, id, 1, had), 0);
     s->ops->put(s, ns, &v, 1);
     assert_int_equal(v.err, 0);
     assert_int_equal(generation_of(s, ns, id), v.generation);
+    assert_int_equal(v.fresh, !had[0].there);
     return v.generation;
 }
 

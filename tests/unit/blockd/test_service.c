@@ -720,6 +720,53 @@ static void test_never_committed(void **state)
     arena_free(&a);
 }
 
+static unsigned looks;
+static const struct storage_ops *beneath;
+
+static int have_counted(struct storage *s, uint64_t ns, const struct block_id *ids, size_t n,
+                        struct storage_info *out)
+{
+    looks++;
+    return beneath->have(s, ns, ids, n, out);
+}
+
+/* What is here already is found out by putting it: it counts once, and nothing is looked up before
+ * unless the bound is near. */
+static void test_one_look(void **state)
+{
+    struct env *e = *state;
+    struct arena a = {0};
+    struct block_id id;
+    struct m_put_result r;
+    struct storage_ops ops = *e->s.storage->ops;
+    beneath = e->s.storage->ops;
+    ops.have = have_counted;
+    looks = 0;
+    e->s.storage->ops = &ops;
+    e->s.uncommitted = uncommitted_new();
+    uint8_t *p = block_make(BLOCK_MAX, 1, &id);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(put_block(e, &a, 4, &id, p, BLOCK_MAX, &r), 0);
+    assert_int_equal(uncommitted_blocks(e->s.uncommitted), 1);
+    assert_int_equal(put_block(e, &a, 5, &id, p, BLOCK_MAX, &r), 0);
+    assert_int_equal(uncommitted_blocks(e->s.uncommitted), 2);
+    assert_int_equal(looks, 0);
+    uncommitted_quota(e->s.uncommitted, 4, 1);
+    for (unsigned i = 2; i <= UNCOMMITTED_LEAST / BLOCK_MAX; i++) {
+        struct block_id next;
+        uint8_t *q = block_make(BLOCK_MAX, i, &next);
+        assert_int_equal(put_block(e, &a, 4, &next, q, BLOCK_MAX, &r), 0);
+        free(q);
+    }
+    assert_int_equal(looks, 0);
+    assert_int_equal(put_block(e, &a, 4, &id, p, BLOCK_MAX, &r), 0); /* at the bound */
+    assert_int_equal(looks, 1);
+    e->s.storage->ops = beneath;
+    uncommitted_free(e->s.uncommitted);
+    free(p);
+    arena_free(&a);
+}
+
 int main(void)
 {
 #define TEST(t) cmocka_unit_test_setup_teardown(t, set_up, tear_down)
@@ -738,6 +785,7 @@ int main(void)
         TEST(test_full_disk),
         TEST(test_restart_and_trace),
         TEST(test_never_committed),
+        TEST(test_one_look),
     };
     return cmocka_run_group_tests_name("service", tests, NULL, NULL);
 }
