@@ -107,12 +107,8 @@ static int above_make(char *path)
     return 0;
 }
 
-static int extents_write(struct fs *fs, const struct extent_list *l, uint64_t size,
-                         const char *path)
+static int extents_put(struct fs *fs, const struct extent_list *l, uint64_t size, int fd)
 {
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd < 0)
-        return -errno;
     int r = ftruncate(fd, (off_t)size) ? -errno : 0;
     uint8_t *p = malloc(BLOCK_MAX);
     for (size_t i = 0; i < l->n && !r && p; i++) {
@@ -126,11 +122,26 @@ static int extents_write(struct fs *fs, const struct extent_list *l, uint64_t si
     }
     r = p ? r : -ENOMEM;
     free(p);
-    if (!r && fsync(fd))
-        r = -errno;
+    return !r && fsync(fd) ? -errno : r;
+}
+
+/* Half a file looks like a whole one, and what was exported before may be the better one: it gets
+ * its name when all of it is there. */
+static int extents_write(struct fs *fs, const struct extent_list *l, uint64_t size,
+                         const char *path)
+{
+    char temp[PATH_CAP + 16];
+    const char *slash = strrchr(path, '/');
+    int fd = -1, r = 0;
+    snprintf(temp, sizeof temp, "%.*s/.export-XXXXXX", (int)(slash - path), path);
+    if ((fd = mkostemp(temp, O_CLOEXEC)) < 0)
+        return -errno;
+    r = extents_put(fs, l, size, fd);
     close(fd);
+    if (!r && rename(temp, path))
+        r = -errno;
     if (r)
-        unlink(path); /* half a file looks like a whole one */
+        unlink(temp);
     return r;
 }
 
