@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The core's life, its rows, and the numbers it hands out.
+/* The core's life, its entries' rows, and the numbers it hands out.
  *
  * Node counters and request numbers are taken from ranges reserved durably before use: after an
  * unclean end the rest of a range is skipped, so that no number is used twice even when power loss
@@ -178,6 +178,8 @@ int core_new(struct core **out, struct tree *t, const struct core_options *o)
     if (!err)
         err = purge_orphans(c);
     c->hooks = o->hooks;
+    if (!err)
+        err = rows_new(c);
     if (err) {
         free(kept);
         free(c);
@@ -212,6 +214,7 @@ void core_free(struct core *c)
     tree_set(c->t, "request_next", (int64_t)c->request_next);
     tree_set(c->t, "node_next", (int64_t)c->node_next);
     tree_reserve(c->t, "clean", 1);
+    rows_free(c);
     tree_close(c->t);
     free(c->scan);
     free(c->kept);
@@ -257,146 +260,9 @@ int node_new_id(struct core *c, uint64_t *id)
     return 0;
 }
 
-/* ---- nodes ----------------------------------------------------------------------------------- */
 #define U(i) ((uint64_t)sqlite3_column_int64(s, (i)))
 #define I(i) sqlite3_column_int64(s, (i))
 #define W(i) ((uint32_t)sqlite3_column_int64(s, (i)))
-
-static int node_read(struct core *c, uint64_t id, struct nrow *n)
-{
-    sqlite3_stmt *s = tree_stmt(
-        c->t,
-        "SELECT ns, type, mode, uid, gid, rdev, size, mtime, ctime, atime, nlink, stored, "
-        "target_ns,"
-        " content_rev, attr_rev, complete, xattrs_known, src, src_at, pend, sent, request, since,"
-        " changed, parked, tries, old, gone, links, again FROM node WHERE id = ?1");
-    sqlite3_bind_int64(s, 1, (int64_t)id);
-    int rc = tree_step(c->t, s);
-    if (rc <= 0)
-        return rc ? rc : -ENOENT;
-    *n = (struct nrow){.id = id,
-                       .ns = U(0),
-                       .type = W(1),
-                       .mode = W(2),
-                       .uid = W(3),
-                       .gid = W(4),
-                       .rdev = U(5),
-                       .size = U(6),
-                       .mtime = I(7),
-                       .ctime = I(8),
-                       .atime = I(9),
-                       .nlink = W(10),
-                       .stored = U(11),
-                       .target_ns = U(12),
-                       .content_rev = U(13),
-                       .attr_rev = U(14),
-                       .complete = I(15) != 0,
-                       .xattrs_known = I(16) != 0,
-                       .src = U(17),
-                       .src_at = U(18),
-                       .pend = W(19),
-                       .sent = W(20),
-                       .request = U(21),
-                       .since = I(22),
-                       .changed = I(23),
-                       .parked = (int)I(24),
-                       .tries = W(25),
-                       .old = W(26),
-                       .gone = I(27) != 0,
-                       .links = W(28),
-                       .again = I(29) != 0};
-    sqlite3_reset(s);
-    return 0;
-}
-
-int node_get(struct core *c, uint64_t id, struct nrow *n)
-{
-    size_t i = (id ^ id >> 40) % KEPT_NODES;
-    uint64_t version = tree_version(c->t);
-    if (c->kept->node[i].version == version && c->kept->node[i].row.id == id) {
-        *n = c->kept->node[i].row;
-        return 0;
-    }
-    int err = node_read(c, id, n);
-    if (!err) {
-        c->kept->node[i].version = version;
-        c->kept->node[i].row = *n;
-    }
-    return err;
-}
-
-int node_put(struct core *c, const struct nrow *n)
-{
-    sqlite3_stmt *s = tree_stmt(
-        c->t,
-        "INSERT INTO node(id, ns, type, mode, uid, gid, rdev, size, mtime, ctime, atime, nlink, "
-        "stored,"
-        " target_ns, content_rev, attr_rev, complete, xattrs_known, src, src_at, pend, sent, "
-        "request,"
-        " since, changed, parked, tries, old, gone, links, again) VALUES(?1, ?2, ?3, ?4, ?5, ?6, "
-        "?7, "
-        "?8, ?9,"
-        " ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27,"
-        " ?28, ?29, ?30, ?31)"
-        " ON CONFLICT(id) DO UPDATE SET mode = ?4, uid = ?5, gid = ?6, size = ?8, mtime = ?9, "
-        "ctime = ?10,"
-        " atime = ?11, nlink = ?12, stored = ?13, content_rev = ?15, attr_rev = ?16, complete = "
-        "?17,"
-        " xattrs_known = ?18, src = ?19, src_at = ?20, pend = ?21, sent = ?22, request = ?23, "
-        "since = ?24,"
-        " changed = ?25, parked = ?26, tries = ?27, old = ?28, gone = ?29, links = ?30,"
-        " again = ?31");
-    const uint64_t v[] = {n->id,
-                          n->ns,
-                          n->type,
-                          n->mode,
-                          n->uid,
-                          n->gid,
-                          n->rdev,
-                          n->size,
-                          (uint64_t)n->mtime,
-                          (uint64_t)n->ctime,
-                          (uint64_t)n->atime,
-                          n->nlink,
-                          n->stored,
-                          n->target_ns,
-                          n->content_rev,
-                          n->attr_rev,
-                          n->complete,
-                          n->xattrs_known,
-                          n->src,
-                          n->src_at,
-                          n->pend,
-                          n->sent,
-                          n->request,
-                          (uint64_t)n->since,
-                          (uint64_t)n->changed,
-                          (uint64_t)n->parked,
-                          n->tries,
-                          n->old,
-                          n->gone,
-                          n->links,
-                          n->again};
-    for (size_t i = 0; i < sizeof v / sizeof *v; i++)
-        sqlite3_bind_int64(s, (int)i + 1, (int64_t)v[i]);
-    return tree_step(c->t, s);
-}
-
-int node_delete(struct core *c, uint64_t id)
-{
-    static const char *const sql[] = {
-        "DELETE FROM node WHERE id = ?1", "DELETE FROM extent WHERE node = ?1",
-        "DELETE FROM span WHERE node = ?1", "DELETE FROM xattr WHERE node = ?1",
-        "DELETE FROM entry WHERE parent = ?1 AND node = 0 AND pend = 0 AND request = 0"};
-    for (size_t i = 0; i < sizeof sql / sizeof *sql; i++) {
-        sqlite3_stmt *s = tree_stmt(c->t, sql[i]);
-        sqlite3_bind_int64(s, 1, (int64_t)id);
-        int err = tree_step(c->t, s);
-        if (err)
-            return err;
-    }
-    return 0;
-}
 
 /* ---- entries --------------------------------------------------------------------------------- */
 #define ENTRY_COLUMNS                                                                              \

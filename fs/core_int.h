@@ -36,7 +36,8 @@ struct core {
     bool node_limit_due; /* moved inside a transaction: not durable yet */
     bool met;            /* there was a session */
     struct core_bounds bounds;
-    struct scan { /* where looking for background work goes on (core_closure.c) */
+    struct rows *rows; /* kept (core_node.c); NULL while it begins */
+    struct scan {      /* where looking for background work goes on (core_closure.c) */
         uint64_t ns, entries, nodes;
         uint64_t late_entry, late_node; /* did not fit any more: comes first */
     } * scan;                           /* one for each namespace that was looked at */
@@ -52,17 +53,12 @@ struct nrow {
     bool complete, xattrs_known, gone, again;
 };
 
-/* What was read is not read again as long as nothing in the tree changes: most operations look at
- * the same few rows several times. By number, the newest of each slot. */
-#define KEPT_NODES 64 /* powers of two */
-#define KEPT_NS 8
+/* What was read of a namespace is not read again as long as nothing in the tree changes: a driver
+ * asks for them at every turn. By number, the newest of each slot. Nodes: core_node.c. */
+#define KEPT_NS 8 /* a power of two */
 struct kept {
     struct {
         uint64_t version; /* tree_version; 0: nothing */
-        struct nrow row;
-    } node[KEPT_NODES];
-    struct {
-        uint64_t version;
         struct core_ns row;
     } ns[KEPT_NS];
 };
@@ -124,10 +120,24 @@ void bounds_set(struct core *c, const struct core_bounds *o);
 /* Leaves a public function: the transaction is kept iff r is 0 or CORE_NEED. */
 int core_leave(struct core *c, int r);
 
-/* ---- rows (core.c). Getters: 0, -ENOENT, or -errno of the database. -------------------------- */
+/* ---- nodes (core_node.c). Getters: 0, -ENOENT, or -errno of the database. --------------------
+ */
+int rows_new(struct core *c); /* 0, -ENOMEM */
+void rows_free(struct core *c);
 int node_get(struct core *c, uint64_t id, struct nrow *n);
 int node_put(struct core *c, const struct nrow *n);
 int node_delete(struct core *c, uint64_t id); /* with its extents, spans, xattrs */
+/* nlink by delta, 0 at least; who has no name left is not parked. One that is not here: 0. */
+int nlink_add(struct core *c, uint64_t node, int delta);
+/* What the row of a namespace says of who may change it. */
+struct ns_rights {
+    uint64_t id, root;
+    enum role role;
+    bool member;
+};
+int ns_rights(struct core *c, uint64_t id, struct ns_rights *out);
+
+/* ---- entries (core.c) ------------------------------------------------------------------------ */
 int node_new_id(struct core *c, uint64_t *id);
 int entry_get(struct core *c, uint64_t parent, struct bytes name, struct erow *e);
 int entry_by_id(struct core *c, uint64_t id, struct erow *e);
@@ -197,7 +207,6 @@ int name_known(struct core *c, const struct nrow *dir, struct bytes name, bool *
 int entry_assign(struct core *c, struct erow *e, uint64_t node, uint32_t type, int64_t now);
 /* Recomputes pend; deletes the row if it says nothing that a complete directory does not say. */
 int entry_settle(struct core *c, struct erow *e);
-int nlink_add(struct core *c, uint64_t node, int delta);
 int node_touch(struct core *c, struct nrow *n, uint32_t facets,
                int64_t now);                 /* marks pending; puts */
 int node_purge(struct core *c, uint64_t id); /* if nothing refers to it */

@@ -47,7 +47,8 @@ int node_touch(struct core *c, struct nrow *n, uint32_t facets, int64_t now)
     return node_put(c, n);
 }
 
-static int touch_dir(struct core *c, uint64_t dir, int64_t now)
+/* A name in the directory changed; subdirs: how many more it has of them. */
+static int touch_dir(struct core *c, uint64_t dir, int subdirs, int64_t now)
 {
     struct nrow p;
     int err = node_get(c, dir, &p);
@@ -55,21 +56,13 @@ static int touch_dir(struct core *c, uint64_t dir, int64_t now)
         return err;
     p.mtime = now;
     p.ctime = ctime_of(&p, now);
+    p.nlink = subdirs >= 0 || p.nlink > 0 ? p.nlink + (uint32_t)subdirs : 0;
     int parked = p.parked;
     err = node_touch(c, &p, FACET_TIMES, now);
     if (err || parked != -EINVAL)
         return err;
     p.parked = parked; /* a name in it is not what was refused of it */
     return node_put(c, &p);
-}
-
-int nlink_add(struct core *c, uint64_t node, int delta)
-{
-    sqlite3_stmt *s = tree_stmt(c->t, "UPDATE node SET nlink = max(0, nlink + ?2),"
-                                      " parked = iif(nlink + ?2 <= 0, 0, parked) WHERE id = ?1");
-    sqlite3_bind_int64(s, 1, (int64_t)node);
-    sqlite3_bind_int64(s, 2, delta);
-    return tree_step(c->t, s);
 }
 
 int node_names(struct core *c, uint64_t id, size_t most, size_t *n)
@@ -132,18 +125,26 @@ int entry_settle(struct core *c, struct erow *e)
     return entry_put(c, e);
 }
 
+/* The entry's local value alone: whoever calls it sees to the link counts. */
+static int entry_turn(struct core *c, struct erow *e, uint64_t node, uint32_t type, int64_t now)
+{
+    if (e->node != node) {
+        e->node = node;
+        e->old = false;
+        e->type = node ? type : NODE_NONE;
+        if (!e->since)
+            e->since = now;
+    }
+    return entry_settle(c, e);
+}
+
 int entry_assign(struct core *c, struct erow *e, uint64_t node, uint32_t type, int64_t now)
 {
     uint64_t old = e->node;
     uint32_t old_type = e->type;
+    int err = entry_turn(c, e, node, type, now);
     if (old == node)
-        return entry_settle(c, e);
-    e->node = node;
-    e->old = false;
-    e->type = node ? type : NODE_NONE;
-    if (!e->since)
-        e->since = now;
-    int err = entry_settle(c, e);
+        return err;
     if (!err && old)
         err = child_lost(c, e->parent, old, old_type);
     if (!err && node)
@@ -200,25 +201,37 @@ int node_parent(struct core *c, const struct nrow *n, uint64_t *parent)
     return 0;
 }
 
+/* Whether a name leads to the node: here, at the server, or where a commit under way is taken. */
+static int referred(struct core *c, uint64_t id, bool *yes)
+{
+    sqlite3_stmt *s =
+        tree_stmt(c->t, "SELECT EXISTS(SELECT 1 FROM entry WHERE node = ?1 AND node != 0)"
+                        " OR EXISTS(SELECT 1 FROM entry WHERE base_node = ?1 AND base_node != 0"
+                        " AND base_node != node)"
+                        " OR EXISTS(SELECT 1 FROM entry WHERE sent_node = ?1 AND request != 0)");
+    sqlite3_bind_int64(s, 1, (int64_t)id);
+    int rc = tree_step(c->t, s);
+    if (rc < 0)
+        return rc;
+    *yes = sqlite3_column_int(s, 0) != 0;
+    sqlite3_reset(s);
+    return 0;
+}
+
 int node_purge(struct core *c, uint64_t id)
 {
-    static const enum entry_by by[] = {BY_NODE, BY_BASE, BY_SENT};
-    uint64_t ref;
+    bool named;
     struct nrow n;
-    struct core_ns ns;
+    struct ns_rights ns;
     int err = node_get(c, id, &n);
     if (err)
         return err == -ENOENT ? 0 : err;
-    err = ns_get(c, n.ns, &ns);
+    err = ns_rights(c, n.ns, &ns);
     if (!err && ns.root == id)
         return 0;
-    for (size_t i = 0; !err && i < sizeof by / sizeof *by; i++) {
-        err = entry_first(c, by[i], id, &ref);
-        if (!err)
-            return 0;
-        err = err == -ENOENT ? 0 : err;
-    }
-    if (err || n.sent || (c->hooks.in_use && c->hooks.in_use(c->hooks.ctx, id)))
+    if (!err)
+        err = referred(c, id, &named);
+    if (err || named || n.sent || (c->hooks.in_use && c->hooks.in_use(c->hooks.ctx, id)))
         return err;
     return node_delete(c, id);
 }
@@ -243,7 +256,7 @@ static int check_name(struct bytes name)
 static int writable_dir(struct core *c, uint64_t id, struct nrow *dir)
 {
     size_t names;
-    struct core_ns ns;
+    struct ns_rights ns;
     int err = node_get(c, id, dir);
     if (err)
         return err == -ENOENT ? -ESTALE : err;
@@ -251,7 +264,7 @@ static int writable_dir(struct core *c, uint64_t id, struct nrow *dir)
         return -ENOTDIR;
     err = ns_writable(c, dir->ns);
     if (!err)
-        err = ns_get(c, dir->ns, &ns);
+        err = ns_rights(c, dir->ns, &ns);
     if (!err && ns.root != id) {
         err = node_names(c, id, 1, &names);
         if (!err && !names)
@@ -323,7 +336,8 @@ static int room_below(struct core *c, uint64_t dir)
 
 /* ---- changing names -------------------------------------------------------------------------- */
 static int new_node(struct core *c, const struct core_who *who, uint64_t ns, enum node_type type,
-                    uint32_t mode, uint64_t rdev, struct bytes target, struct nrow *n)
+                    uint32_t mode, uint64_t rdev, struct bytes target, uint32_t nlink,
+                    struct nrow *n)
 {
     *n = (struct nrow){.ns = ns,
                        .type = type,
@@ -335,6 +349,7 @@ static int new_node(struct core *c, const struct core_who *who, uint64_t ns, enu
                        .mtime = who->now,
                        .ctime = who->now,
                        .atime = who->now,
+                       .nlink = nlink,
                        .complete = true,
                        .xattrs_known = true};
     int err = node_new_id(c, &n->id);
@@ -376,14 +391,13 @@ int core_create(struct core *c, const struct core_who *who, uint64_t parent, str
         dir = (struct nrow){.ns = out->ns};
         err = ns_writable(c, out->ns);
     }
+    uint32_t nlink = !parent ? 0 : type == NODE_DIR ? 2 : 1;
     if (!err)
-        err = new_node(c, who, dir.ns, type, mode, rdev, target, &n);
+        err = new_node(c, who, dir.ns, type, mode, rdev, target, nlink, &n);
     if (!err && parent)
-        err = entry_assign(c, &e, n.id, type, who->now);
+        err = entry_turn(c, &e, n.id, type, who->now);
     if (!err && parent)
-        err = touch_dir(c, parent, who->now);
-    if (!err)
-        err = node_get(c, n.id, &n);
+        err = touch_dir(c, parent, type == NODE_DIR ? 1 : 0, who->now);
     if (!err)
         attr_of(&n, out);
     return core_leave(c, err);
@@ -417,7 +431,7 @@ int core_link(struct core *c, const struct core_who *who, uint64_t node, uint64_
     if (!err)
         err = entry_assign(c, &e, node, n.type, who->now);
     if (!err)
-        err = touch_dir(c, parent, who->now);
+        err = touch_dir(c, parent, 0, who->now);
     if (!err)
         err = node_get(c, node, &n);
     if (!err) {
@@ -434,15 +448,22 @@ static int name_lost(struct core *c, const struct core_who *who, uint64_t node)
     struct nrow n;
     size_t names;
     int err = node_get(c, node, &n);
-    if (!err)
+    if (!err && is_dir(n.type))
         err = node_names(c, node, 1, &names);
     if (err)
         return err;
     if (is_dir(n.type) && !names)
         n.nlink = 0;
+    else if (n.nlink == 0) { /* most often nothing is left to be told */
+        err = node_purge(c, node);
+        if (!err)
+            err = node_get(c, node, &n);
+        if (err)
+            return err == -ENOENT ? 0 : err;
+    }
     n.ctime = ctime_of(&n, who->now);
     err = node_touch(c, &n, FACET_TIMES, who->now);
-    return err ? err : n.nlink == 0 ? node_purge(c, node) : 0;
+    return err || n.nlink || !is_dir(n.type) ? err : node_purge(c, node);
 }
 
 static int removable(struct core *c, const struct erow *e, bool dir, struct core_need *need)
@@ -476,7 +497,7 @@ int core_unlink(struct core *c, const struct core_who *who, uint64_t parent, str
     if (!err)
         err = name_lost(c, who, *node);
     if (!err)
-        err = touch_dir(c, parent, who->now);
+        err = touch_dir(c, parent, 0, who->now);
     return core_leave(c, err);
 }
 
@@ -561,34 +582,61 @@ static int rename_check(struct core *c, const struct rename_args *r, unsigned fl
     return r->to.type == NODE_DIR ? -EISDIR : 0;
 }
 
+/* Under another name a file may be taken that was refused; where it has more than one, they stay.
+ */
+static bool let_go(struct nrow *n)
+{
+    bool was = n->parked != 0 && !is_dir(n->type) && n->nlink <= 1;
+    if (was)
+        n->parked = 0;
+    return was;
+}
+
+/* The other one gets the old name. */
+static int rename_back(struct core *c, const struct core_who *who, const struct erow *from,
+                       uint64_t other, uint32_t other_type)
+{
+    struct erow again;
+    int err = entry_get(c, from->parent, erow_name(from), &again);
+    if (err == -ENOENT) {
+        again = *from;
+        again.id = 0;
+        err = 0;
+    }
+    if (!err)
+        err = entry_turn(c, &again, other, other_type, who->now);
+    struct nrow n;
+    if (!err)
+        err = node_get(c, other, &n);
+    return !err && let_go(&n) ? node_put(c, &n) : err;
+}
+
+/* Link counts: of a node that moves its own stays; a directory is counted where it is. */
 static int rename_do(struct core *c, const struct core_who *who, struct rename_args *r,
                      unsigned flags)
 {
     uint64_t moved = r->from.node, other = r->exists ? r->to.node : 0;
-    uint32_t moved_type = r->from.type, other_type = r->to.type;
-    bool exchange = flags & RENAME_EXCHANGE;
+    bool dir = is_dir(r->from.type), other_dir = is_dir(r->to.type) && other;
+    uint32_t type = r->from.type, other_type = r->to.type;
+    bool exchange = flags & RENAME_EXCHANGE, apart = r->from.parent != r->to.parent;
+    int gained = (dir ? 1 : 0) - (other_dir ? 1 : 0), back = exchange && other_dir ? 1 : 0;
     struct nrow n;
-    int err = entry_assign(c, &r->from, 0, NODE_NONE, who->now);
+    int err = entry_turn(c, &r->from, 0, NODE_NONE, who->now);
     if (!err)
-        err = entry_assign(c, &r->to, moved, moved_type, who->now);
-    if (!err && exchange) {
-        struct erow again;
-        err = entry_get(c, r->from.parent, erow_name(&r->from), &again);
-        if (err == -ENOENT) {
-            r->from.id = 0;
-            again = r->from;
-            err = 0;
-        }
-        if (!err)
-            err = entry_assign(c, &again, other, other_type, who->now);
-    }
+        err = entry_turn(c, &r->to, moved, type, who->now);
+    if (!err && exchange)
+        err = rename_back(c, who, &r->from, other, other_type);
+    if (!err && !exchange && other && !other_dir)
+        err = nlink_add(c, other, -1);
+    int lost = back - (dir ? 1 : 0);
     if (!err)
-        err = touch_dir(c, r->from.parent, who->now);
-    if (!err && r->to.parent != r->from.parent)
-        err = touch_dir(c, r->to.parent, who->now);
+        err = touch_dir(c, r->from.parent, apart ? lost : lost + gained, who->now);
+    if (!err && apart)
+        err = touch_dir(c, r->to.parent, gained, who->now);
     if (!err)
         err = node_get(c, moved, &n);
     if (!err) {
+        let_go(&n);
         n.ctime = ctime_of(&n, who->now);
         err = node_touch(c, &n, FACET_TIMES, who->now);
     }

@@ -237,8 +237,8 @@ int ns_hold(struct core *c, uint64_t id, uint64_t *hold)
 
 int ns_writable(struct core *c, uint64_t ns)
 {
-    struct core_ns n;
-    int err = ns_get(c, ns, &n);
+    struct ns_rights n;
+    int err = ns_rights(c, ns, &n);
     if (err)
         return err == -ENOENT ? -EACCES : err;
     return !n.member ? -EACCES : n.role < ROLE_EDITOR ? -EROFS : 0;

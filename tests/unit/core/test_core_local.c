@@ -360,6 +360,89 @@ static void test_a_failed_transaction_leaves_nothing(void **state)
     assert_names(w, ROOT, "b");
 }
 
+/* Rows that were read are kept: what any statement did to them is seen, and what was undone is not.
+ */
+static void test_kept_rows_are_those_of_the_tree(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    struct core_attr a = {.mode = 0600};
+    char *sql = sqlite3_mprintf("UPDATE node SET mode = 432 WHERE id = %lld", (long long)f);
+    assert_int_equal(attr(w, f).mode, 0644);
+    assert_int_equal(sqlite3_exec(tree_db(w->tree), sql, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_free(sql);
+    assert_int_equal(attr(w, f).mode, 0660);
+    assert_int_equal(core_begin(w->core), 0);
+    assert_int_equal(core_setattr(w->core, &w->who, f, CORE_SET_MODE, &a, &w->need), 0);
+    assert_int_equal(attr(w, f).mode, 0600);
+    assert_int_equal(core_end(w->core, false), 0);
+    assert_int_equal(attr(w, f).mode, 0660);
+    assert_int_equal(remove_name(w, ROOT, "f", false), 0);
+    assert_no_node(w, f);
+    world_session(w, 0, ROLE_VIEWER); /* the same of what is known of the namespace */
+    assert_int_equal(try_make(w, ROOT, "g", NODE_REG, &f), -EROFS);
+    world_session(w, 0, ROLE_EDITOR);
+    assert_int_equal(try_make(w, ROOT, "g", NODE_REG, &f), 0);
+}
+
+static int pages_written(struct world *w)
+{
+    int now = 0, most = 0;
+    assert_int_equal(
+        sqlite3_db_status(tree_db(w->tree), SQLITE_DBSTATUS_CACHE_WRITE, &now, &most, 1),
+        SQLITE_OK);
+    return now;
+}
+
+/* The log takes each page that a transaction changes: of a node of which something is pending
+ * already, its own, and not those of indexes that say the same as before. */
+static void test_a_change_of_attributes_writes_one_page(void **state)
+{
+    struct world *w = *state;
+    uint64_t f = make(w, ROOT, "f", NODE_REG);
+    struct core_attr a = {.mode = 0600};
+    for (int i = 0; i < 3; i++) {
+        w->who.now++;
+        pages_written(w);
+        assert_int_equal(core_setattr(w->core, &w->who, f, CORE_SET_MODE, &a, &w->need), 0);
+        assert_true(i == 0 || pages_written(w) == 1);
+    }
+    world_restart(w, END_KILL);
+    assert_int_equal(attr(w, f).mode, 0600);
+}
+
+static void test_links_of_directories_that_move(void **state)
+{
+    struct world *w = *state;
+    uint64_t a = make(w, ROOT, "a", NODE_DIR), b = make(w, ROOT, "b", NODE_DIR);
+    uint64_t x = make(w, a, "x", NODE_DIR), f = make(w, b, "f", NODE_REG);
+    assert_int_equal(attr(w, a).nlink, 3);
+    assert_int_equal(rename_to(w, a, "x", a, "y", 0), 0);
+    assert_int_equal(attr(w, a).nlink, 3);
+    assert_int_equal(rename_to(w, a, "y", b, "f", RENAME_EXCHANGE), 0);
+    assert_int_equal(attr(w, a).nlink, 2);
+    assert_int_equal(attr(w, b).nlink, 3);
+    assert_int_equal(attr(w, f).nlink, 1);
+    assert_int_equal(attr(w, x).nlink, 2);
+    assert_int_equal(rename_to(w, a, "y", b, "f", RENAME_EXCHANGE), 0); /* and back */
+    assert_int_equal(attr(w, a).nlink, 3);
+    assert_int_equal(attr(w, b).nlink, 2);
+    uint64_t d = make(w, b, "d", NODE_DIR);
+    assert_int_equal(rename_to(w, a, "y", b, "d", RENAME_EXCHANGE), 0);
+    assert_int_equal(attr(w, a).nlink, 3);
+    assert_int_equal(attr(w, b).nlink, 3);
+    assert_int_equal(rename_to(w, a, "y", b, "d", 0), 0); /* over an empty one */
+    assert_int_equal(attr(w, a).nlink, 2);
+    assert_int_equal(attr(w, b).nlink, 3);
+    assert_no_node(w, x);
+    assert_int_equal(attr(w, d).nlink, 2);
+    assert_int_equal(rename_to(w, b, "d", b, "e", 0), 0);
+    make(w, b, "g", NODE_DIR);
+    assert_int_equal(rename_to(w, b, "e", b, "g", 0), 0);
+    assert_int_equal(attr(w, b).nlink, 3);
+    assert_int_equal(attr(w, ROOT).nlink, 4);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -384,6 +467,9 @@ int main(void)
         T(test_cookies_are_stable),
         T(test_create_and_unlink_leave_nothing),
         T(test_a_failed_transaction_leaves_nothing),
+        T(test_kept_rows_are_those_of_the_tree),
+        T(test_a_change_of_attributes_writes_one_page),
+        T(test_links_of_directories_that_move),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -116,7 +116,7 @@ static void test_a_listing_reads_each_node_once(void **state)
     uint64_t n = runs();
     if (n > FILES + BESIDES)
         fail_msg("%llu statements for %u files", (unsigned long long)n, FILES);
-    assert_true(n >= FILES);
+    assert_true(n > 0); /* nodes that were just read are kept */
     assert_int_equal(m.prepared, 0);
 }
 
