@@ -118,12 +118,19 @@ int node_load(struct core *c, uint64_t ns, const struct m_inode *m)
     return err;
 }
 
-/* A name as the server has it as of the cursor, unless the row is here already. */
-static int entry_load(struct core *c, uint64_t ns, const struct m_entry *m)
+/* A name as the server has it as of the cursor, unless the row is here already. A directory that
+ * was moved here may get its name there so late: a comparison as of the past is told no names that
+ * are gone since. It stays where the server has it then, as after a record. */
+static int entry_load(struct core *c, uint64_t ns, const struct m_entry *m, int64_t now,
+                      struct core_effects *fx)
 {
     struct erow e;
+    size_t names = 0;
     int err = entry_get(c, m->parent, m->name, &e);
     if (err != -ENOENT)
+        return err;
+    err = is_dir((uint32_t)m->inode.type) ? node_names(c, m->node, 1, &names) : 0;
+    if (err)
         return err;
     e = (struct erow){.ns = ns,
                       .parent = m->parent,
@@ -135,7 +142,11 @@ static int entry_load(struct core *c, uint64_t ns, const struct m_entry *m)
                       .name_len = m->name.n};
     memcpy(e.name, m->name.p, m->name.n);
     err = node_load(c, ns, &m->inode);
-    return err ? err : entry_put(c, &e);
+    if (!err)
+        err = entry_put(c, &e);
+    if (!err && names)
+        err = rebase_one_name(c, m->node, now, fx);
+    return err || !names ? err : rebase_cycles(c, m->node, fx);
 }
 
 /* The base revision of a name known to be absent: 0 would mean that nobody has asked. */
@@ -183,7 +194,7 @@ static int load_name(struct core *c, const struct core_need *need, struct bytes 
     if (err != -ENOENT)
         return err;
     if (m.entry_set)
-        return entry_load(c, need->ns, &m.entry);
+        return entry_load(c, need->ns, &m.entry, now, fx);
     e = (struct erow){
         .ns = need->ns, .parent = need->node, .name_len = name.n, .base_rev = absent_rev(need)};
     memcpy(e.name, name.p, name.n);
@@ -212,7 +223,7 @@ static int load_page(struct core *c, const struct core_need *need, struct bytes 
         if (err == 0)
             err = name_base(c, need, &here, e, now, fx);
         else if (err == -ENOENT)
-            err = entry_load(c, need->ns, e);
+            err = entry_load(c, need->ns, e, now, fx);
     }
     if (err)
         return err;

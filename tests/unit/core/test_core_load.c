@@ -286,6 +286,28 @@ static void test_a_loaded_node_moves_into_an_unknown_part(void **state)
     assert_int_equal(node_at(w, THEIRS(50), "deep"), THEIRS(2));
 }
 
+/* A comparison as of the past is not told a name that its directory has lost since: of a directory
+ * that was moved here it says that the old name is gone, and the new one comes when it is looked
+ * up.
+ */
+static void test_a_moved_directory_gets_its_name_late(void **state)
+{
+    struct world *w = *state;
+    struct core_attr a;
+    need_name(w, "m", THEIRS(1), NODE_DIR);
+    need_name(w, "d", THEIRS(2), NODE_DIR);
+    need_name(w, "n", 0, NODE_NONE);
+    assert_int_equal(rename_to(w, ROOT, "m", ROOT, "n", 0), 0);
+    rec_begin(w);
+    rec_entry(w, ROOT, "m", 0, NODE_NONE);
+    apply(w);
+    assert_int_equal(node_at(w, ROOT, "n"), THEIRS(1));
+    assert_int_equal(lookup(w, THEIRS(2), "b", &a), CORE_NEED);
+    assert_int_equal(load_name(w, THEIRS(1), NODE_DIR), 0);
+    assert_int_equal(node_at(w, THEIRS(2), "b"), THEIRS(1)); /* its only one */
+    assert_int_equal(node_at(w, ROOT, "n"), 0);
+}
+
 static void test_xattrs_come_with_the_node(void **state)
 {
     struct world *w = *state;
@@ -359,6 +381,7 @@ int main(void)
         T(test_records_for_unknown_parts_are_skipped),
         T(test_a_loaded_node_moves_into_an_unknown_part),
         T(test_a_namespace_that_is_none_is_refused),
+        T(test_a_moved_directory_gets_its_name_late),
         T(test_xattrs_come_with_the_node),
         T(test_a_node_that_went_away),
         T(test_rmdir_loads_the_directory),
