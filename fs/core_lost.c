@@ -255,6 +255,27 @@ static int lower_unknown(struct lost *w, struct nrow *n, bool some, bool *done)
     return err;
 }
 
+/* A node that is not made again, of which nothing is left but that a program has it open: what is
+ * known of it is of no journal any more. Should somebody else make it again, all that a record says
+ * of it is newer, whatever the numbers were. */
+static int forget_base(struct core *c, struct nrow *n)
+{
+    static const char *const sql[] = {
+        ("DELETE FROM xattr WHERE node = ?1 AND (value IS NULL OR (pend = 0 AND request = 0))"),
+        "UPDATE xattr SET rev = 0 WHERE node = ?1"};
+    int err = 0;
+    for (size_t i = 0; !err && i < sizeof sql / sizeof *sql; i++) {
+        sqlite3_stmt *s = tree_stmt(c->t, sql[i]);
+        sqlite3_bind_int64(s, 1, (int64_t)n->id);
+        err = tree_step(c->t, s);
+    }
+    n->content_rev = n->attr_rev = 0;
+    n->xattrs_known = true; /* it has none that anybody knows of */
+    if (!err)
+        err = node_put(c, n);
+    return err ? err : node_purge(c, n->id);
+}
+
 /* A node that the server does not know. */
 static int make_again(struct lost *w, struct nrow *n)
 {
@@ -266,7 +287,7 @@ static int make_again(struct lost *w, struct nrow *n)
     if (!err && !whole)
         err = lower_unknown(w, n, some, &done);
     if (err || done)
-        return err ? err : node_purge(w->c, n->id);
+        return err ? err : forget_base(w->c, n);
     n->pend |= FACET_CREATE;
     n->again = true;
     n->content_rev = n->attr_rev = 0;

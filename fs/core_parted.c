@@ -140,8 +140,12 @@ static int node_gone(struct parted *p, const struct m_inode *m)
 {
     struct nrow n;
     int err = node_get(p->w.c, m->node, &n);
-    if (!err && n.type == NODE_REG && n.content_rev > p->common)
+    if (!err && n.type == NODE_REG && n.content_rev > p->common) {
         err = content_pends(p, &n);
+        n.content_rev = 0; /* of no journal: who revives it is newer */
+    }
+    if (!err && n.attr_rev > p->common)
+        n.attr_rev = 0;
     if (!err)
         err = node_put(p->w.c, &n);
     return err == -ENOENT ? 0 : err;

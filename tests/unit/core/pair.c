@@ -112,6 +112,12 @@ static void device_session(struct pair *p, struct device *d)
     assert_int_equal(core_root(d->core, &p->ns, &p->root), 0);
 }
 
+static bool in_use(void *ctx, uint64_t node)
+{
+    const struct device *d = ctx;
+    return d->open == node;
+}
+
 static void device_start(struct pair *p, struct device *d)
 {
     static const char *const names[DEVICES] = {"here", "there", "serial", "fresh", "maker"};
@@ -121,7 +127,9 @@ static void device_start(struct pair *p, struct device *d)
     struct core_options o = {.device = (uint32_t)d->id.device,
                              .device_name = names[d - p->d],
                              .clean_start = true,
-                             .bounds = p->bounds};
+                             .bounds = p->bounds,
+                             .hooks = {.ctx = d, .in_use = in_use}};
+    d->open = 0;
     assert_int_equal(core_new(&d->core, d->tree, &o), 0);
     d->who = (struct core_who){.uid = 1000, .gid = 100, .now = START_MS * 1000000};
     d->conflicts = d->resyncs = 0;

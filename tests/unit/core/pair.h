@@ -44,6 +44,7 @@ struct device {
     bool planned;
     unsigned conflicts; /* commits answered so */
     unsigned resyncs;
+    uint64_t open;                    /* a node that a program has open; 0: none */
     uint64_t moved;                   /* directory of the last EFFECT_MOVED */
     struct core_lost lost;            /* what came of the last one */
     unsigned loads[NEED_EXTENTS + 1]; /* by kind */

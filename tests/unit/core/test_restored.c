@@ -520,6 +520,52 @@ static void test_blocks_that_are_sent_again(void **state)
     pair_end(p);
 }
 
+/* A file of which only attributes are known here, and that is open, when the server loses it; who
+ * made it goes on writing, and makes it again: it is that, though its numbers were higher before.
+ */
+static void test_open_when_it_is_lost(void **state)
+{
+    (void)state;
+    begin();
+    uint64_t f = write_new(there, "new", 30);
+    device_commit(p, there);
+    for (unsigned i = 0; i < 3; i++) {
+        put(there, f, 0, 8, 31 + i);
+        assert_int_equal(DEVICE_DO(p, there,
+                                   core_setxattr(there->core, &there->who, f, bytes_str("user.a"),
+                                                 bytes_str("v"), 0, &there->need)),
+                         0);
+        device_commit(p, there);
+    }
+    pair_fresh(p);
+    struct device *fresh = &p->d[FRESH];
+    device_walk(p, fresh, "d/new");
+    fresh->open = f;
+    restore();
+    device_follow(p, fresh);
+    assert_int_equal(fresh->lost.missing, 1);
+    put(there, f, 16, 16, 35);
+    device_follow(p, there);
+    device_commit(p, there);
+    device_follow(p, fresh);
+    struct core_attr a, b;
+    assert_int_equal(DEVICE_DO(p, fresh, core_getattr(fresh->core, f, &a, &fresh->need)), 0);
+    assert_int_equal(DEVICE_DO(p, there, core_getattr(there->core, f, &b, &there->need)), 0);
+    assert_int_equal(a.size, 32);
+    assert_int_equal(a.stored, b.stored);
+    assert_int_equal(a.nlink, 1);
+    struct dump *t = calloc(1, sizeof *t);
+    assert_non_null(t);
+    device_dump(p, fresh, t);
+    const struct dump_line *line = dump_find(t, "d/new");
+    assert_non_null(line);
+    assert_non_null(strstr(line->value, "0+8=#33 8+8=#30 16+16=#35"));
+    assert_non_null(strstr(line->value, "user.a"));
+    free(t);
+    fresh->open = 0;
+    pair_end(p);
+}
+
 /* Attributes and access lists that are nowhere any more are missed. */
 static void test_xattrs_that_are_not_known_are_counted(void **state)
 {
@@ -568,6 +614,7 @@ int main(void)
         cmocka_unit_test(test_an_xattr_that_others_have_not_read),
         cmocka_unit_test(test_moved_into_what_nobody_knows),
         cmocka_unit_test(test_blocks_that_are_sent_again),
+        cmocka_unit_test(test_open_when_it_is_lost),
         cmocka_unit_test(test_xattrs_that_are_not_known_are_counted),
     };
     simvfs_quick();
