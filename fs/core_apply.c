@@ -93,10 +93,25 @@ static int created_after_all(struct apply *w, struct nrow *n)
 {
     n->pend &= ~FACET_CREATE;
     n->sent &= ~FACET_CREATE;
-    n->again = false;
     n->src = n->src_at = 0; /* all of it is there */
-    int err = w->resync && is_dir(n->type) ? forget_names(w->c, n) : 0;
-    return err ? err : node_put(w->c, n);
+    bool added;
+    idset_add(&w->made, n->id, &added);
+    return node_put(w->c, n);
+}
+
+/* Before any name of the record meets one here: a directory that others know of is not merged into
+ * another one, nor a file given up for one of the same content. */
+static int take_made(struct apply *w)
+{
+    int err = 0;
+    for (size_t i = 0; !err && i < w->r->inodes_n; i++) {
+        struct nrow n;
+        err = w->r->inodes[i].gone ? -ENOENT : node_get(w->c, w->r->inodes[i].node, &n);
+        if (!err && ((n.pend | n.sent) & FACET_CREATE))
+            err = created_after_all(w, &n);
+        err = err == -ENOENT ? 0 : err;
+    }
+    return err;
 }
 
 /* A node that is gone is as it was before, and so it comes back: what else its removal carried was
@@ -136,13 +151,18 @@ static int apply_inode(struct apply *w, const struct m_inode *m)
     if (err)
         return err == -ENOENT ? 0 : err;
     bool supersedes = w->supersedes, untold = w->untold;
-    bool made = ((n.pend | n.sent) & FACET_CREATE) != 0;
+    bool made = idset_has(&w->made, n.id);
+    if (!made && ((n.pend | n.sent) & FACET_CREATE)) {
+        made = true;
+        err = created_after_all(w, &n);
+    }
     /* a forgotten commit of our own has made it; what was made before may be made again by anybody
      */
     w->supersedes |= w->resync && made && !n.again;
     w->untold |= made && !content_told(w, m);
-    if (made) /* or another device has made it again, after the server had lost it */
-        err = created_after_all(w, &n);
+    n.again = n.again && !made;
+    if (!err && made && w->resync && is_dir(n.type))
+        err = forget_names(w->c, &n);
     if (!err)
         err = apply_known(w, &n, m);
     w->supersedes = supersedes;
@@ -423,7 +443,7 @@ static int loaded_count(struct apply *w, const struct m_entry *m)
 static int apply_all(struct apply *w)
 {
     const struct m_record *r = w->r;
-    int err = 0;
+    int err = take_made(w);
     /* names that go first, so that a name given elsewhere in the record is not seen twice */
     for (size_t i = 0; !err && i < r->entries_n; i++)
         if (r->entries[i].node == 0)
@@ -453,15 +473,21 @@ static int apply_all(struct apply *w)
     return err;
 }
 
+static void apply_free(struct apply *w)
+{
+    idset_free(&w->made);
+    ids_free(&w->loaded);
+    ids_free(&w->lost);
+    ids_free(&w->lost_at);
+}
+
 int apply_record(struct core *c, uint64_t ns, const struct m_record *r, int64_t now, bool resync,
                  struct core_effects *fx)
 {
     struct apply w = {
         .c = c, .ns = ns, .r = r, .now = now, .fx = fx, .resync = resync, .untold = resync};
     int err = apply_all(&w);
-    ids_free(&w.loaded);
-    ids_free(&w.lost);
-    ids_free(&w.lost_at);
+    apply_free(&w);
     return err;
 }
 
@@ -523,9 +549,7 @@ int core_apply(struct core *c, uint64_t ns, const struct m_record *r, int64_t no
     }
     if (!err)
         err = known ? apply_unmarked(&w) : apply_all(&w);
-    ids_free(&w.loaded);
-    ids_free(&w.lost);
-    ids_free(&w.lost_at);
+    apply_free(&w);
     if (!err && r->account)
         effect_add(fx, EFFECT_SESSION, ns, 0);
     if (!err)

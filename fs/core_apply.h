@@ -5,6 +5,7 @@
 #define STEADFS_CORE_APPLY_H
 
 #include "core_int.h"
+#include "idset.h"
 
 struct apply {
     struct core *c;
@@ -15,6 +16,7 @@ struct apply {
     bool supersedes;    /* our own, forgotten by the tree */
     bool resync;        /* made by core_resync.c */
     bool untold;        /* it does not say all that is not known here of the content */
+    struct idset made;  /* nodes that were new here, which the record tells to be there */
     struct ids loaded;  /* nodes that came with a name */
     struct ids lost;    /* nodes that lost a name: purged at the end unless they got another */
     struct ids lost_at; /* … which: index in the record's entries */

@@ -332,6 +332,32 @@ static void test_both_removed_the_name(void **state)
     assert_clean(w);
 }
 
+/* Ours, new here, is told to be there, elsewhere: whatever else has its name now, nothing is merged
+ * of it. */
+static void test_what_is_made_there_is_not_new(void **state)
+{
+    struct world *w = *state;
+    uint64_t d = make(w, ROOT, "d", NODE_DIR);
+    uint64_t in = make(w, d, "in", NODE_DIR);
+    make(w, in, "f", NODE_REG);
+    rec_begin(w);
+    rec_inode(w, THEIRS(1), NODE_DIR, 3);
+    rec_known(w, d);
+    rec_known(w, in);
+    rec_entry(w, ROOT, "d", THEIRS(1), NODE_DIR);
+    rec_entry(w, d, "in", in, NODE_DIR);
+    rec_entry(w, THEIRS(1), "mine", d, NODE_DIR);
+    apply(w);
+    assert_names(w, ROOT, "d");
+    assert_int_equal(node_at(w, ROOT, "d"), THEIRS(1));
+    assert_int_equal(node_at(w, THEIRS(1), "mine"), d);
+    assert_names(w, d, "in");
+    assert_int_equal(node_at(w, d, "in"), in);
+    assert_names(w, in, "f");
+    commit_all(w);
+    assert_clean(w);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -354,6 +380,7 @@ int main(void)
         T(test_xattr_removed_on_both_sides),
         T(test_other_names_of_a_directory_merge),
         T(test_both_removed_the_name),
+        T(test_what_is_made_there_is_not_new),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
