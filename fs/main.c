@@ -276,29 +276,48 @@ static int blocks_start(struct program *p)
     return r;
 }
 
-static int core_start(struct program *p, struct core_options *o)
+/* What nothing refers to any more after a salvage, this start's or one that ended too early, is
+ * kept. */
+static int salvage_end(struct program *p, const char *path)
 {
     struct fs *fs = &p->fs;
-    char *path;
-    if (asprintf(&path, "%s/tree.db", fs->opt.state) < 0)
-        return -ENOMEM;
+    if (!p->salvaged && !blocks_salvage_due(fs->opt.state, path, &p->salvage))
+        return 0;
+    int r = blocks_salvage(path, fs->blocks, fs->core, &p->salvage);
+    salvage_text(&p->salvage, fs->recovery);
+    log_printf(fs->log, LOG_L_WARN, "%s", fs->recovery);
+    if (r)
+        snprintf(p->err, sizeof p->err, "saving unsent blocks in %.200s: %s", p->salvage.dir,
+                 strerror(-r));
+    return r;
+}
+
+static int tree_start(struct program *p, const char *path, uint32_t device)
+{
+    struct fs *fs = &p->fs;
     struct stat st;
     bool gone = p->known && (stat(path, &st) || st.st_size == 0);
-    int r = gone ? -EUCLEAN : tree_open(&fs->tree, path, NULL, p->err);
+    bool begun = tree_salvage_begun(path);
+    int r = gone || begun ? -EUCLEAN : tree_open(&fs->tree, path, NULL, p->err);
     if (r == -EUCLEAN) {
         log_printf(fs->log, LOG_L_ERROR, "%s",
-                   gone ? "the local tree is gone: it is made anew" : p->err);
-        r = tree_salvage(fs->opt.state, path, o->device, &p->salvage, p->err);
+                   begun  ? "making the local tree anew was interrupted: it goes on"
+                   : gone ? "the local tree is gone: it is made anew"
+                          : p->err);
+        r = tree_salvage(fs->opt.state, path, device, &p->salvage, p->err);
         p->salvaged = r == 0;
         if (!r)
             r = tree_open(&fs->tree, path, NULL, p->err);
     }
-    free(path);
-    if (r)
-        return r;
+    return r;
+}
+
+static int core_open(struct program *p, struct core_options *o)
+{
+    struct fs *fs = &p->fs;
     o->clean_start = true; /* the tree itself knows whether it was closed */
     vfs_core_hooks(fs, &o->hooks);
-    r = core_new(&fs->core, fs->tree, o);
+    int r = core_new(&fs->core, fs->tree, o);
     int noted = r ? 0 : core_power_lost(fs->core, blocks_other_boot(fs->blocks), &fs->power_lost);
     if (noted)
         log_printf(fs->log, LOG_L_WARN, "it cannot be noted that power was lost: %s",
@@ -306,14 +325,21 @@ static int core_start(struct program *p, struct core_options *o)
     if (r) {
         snprintf(p->err, sizeof p->err, "cannot use %s/tree.db: %s", fs->opt.state, strerror(-r));
         tree_close(fs->tree);
-    } else if (p->salvaged) {
-        r = blocks_salvage(fs->blocks, fs->core, &p->salvage);
-        salvage_text(&p->salvage, fs->recovery);
-        log_printf(fs->log, LOG_L_WARN, "%s", fs->recovery);
-        if (r)
-            snprintf(p->err, sizeof p->err, "saving unsent blocks in %.200s: %s", p->salvage.dir,
-                     strerror(-r));
     }
+    return r;
+}
+
+static int core_start(struct program *p, struct core_options *o)
+{
+    char *path;
+    if (asprintf(&path, "%s/tree.db", p->fs.opt.state) < 0)
+        return -ENOMEM;
+    int r = tree_start(p, path, o->device);
+    if (!r)
+        r = core_open(p, o);
+    if (!r)
+        r = salvage_end(p, path);
+    free(path);
     return r;
 }
 

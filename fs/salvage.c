@@ -442,6 +442,20 @@ static int put_aside(const char *path, const char *dir)
     return dir_sync(dir);
 }
 
+/* PATH.blocks leads to the directory that is to have the blocks that nothing refers to. */
+static void due_mark(const char *path, char mark[4400])
+{
+    snprintf(mark, 4400, "%.4300s.blocks", path);
+}
+
+static int due_set(const char *path, const char *dir)
+{
+    char mark[4400];
+    due_mark(path, mark);
+    unlink(mark);
+    return symlink(strrchr(dir, '/') + 1, mark) ? -errno : 0;
+}
+
 static void remove_all(const char *path)
 {
     char name[4400];
@@ -500,6 +514,13 @@ static int build(struct salvage *s, const char *path, const char *building, uint
     return r;
 }
 
+bool tree_salvage_begun(const char *path)
+{
+    char whole[4400];
+    snprintf(whole, sizeof whole, "%.4300s.new", path);
+    return access(whole, F_OK) == 0;
+}
+
 /* The new tree is whole under a name of its own before the old one goes aside, and that is gone,
  * with its log, before the new one takes its name; each on disk before the next begins, since a
  * file system need not keep the order of renames when the power fails. So whenever this is
@@ -514,7 +535,7 @@ int tree_salvage(const char *state, const char *path, uint32_t device, struct sa
     snprintf(whole, sizeof whole, "%.4300s.new", path);
     int r = dir_make(state, out->dir);
     snprintf(report, sizeof report, "%.4300s/report", out->dir);
-    if (!r && access(whole, F_OK) != 0) {
+    if (!r && !tree_salvage_begun(path)) {
         s.report = fopen(report, "we");
         r = build(&s, path, building, device, why);
         if (s.report)
@@ -523,6 +544,8 @@ int tree_salvage(const char *state, const char *path, uint32_t device, struct sa
             r = -errno;
         remove_all(building);
     }
+    if (!r)
+        r = due_set(path, out->dir);
     if (!r)
         r = dir_sync(state);
     if (!r)
@@ -555,8 +578,22 @@ static int block_file(struct blocks *b, const struct block_id *id, uint32_t len,
     return r;
 }
 
-int blocks_salvage(struct blocks *b, struct core *c, struct salvage_result *out)
+bool blocks_salvage_due(const char *state, const char *path, struct salvage_result *out)
 {
+    char mark[4400], name[64];
+    due_mark(path, mark);
+    ssize_t n = readlink(mark, name, sizeof name - 1);
+    if (n <= 0)
+        return false;
+    *out = (struct salvage_result){.again = true};
+    snprintf(out->dir, sizeof out->dir, "%.4000s/%.*s", state, (int)n, name);
+    mkdir(out->dir, 0700); /* somebody may have tidied up */
+    return true;
+}
+
+int blocks_salvage(const char *path, struct blocks *b, struct core *c, struct salvage_result *out)
+{
+    char mark[4400];
     struct block_id v[BLOCKS_STEP], after;
     size_t n = 0;
     int r = 0;
@@ -574,11 +611,23 @@ int blocks_salvage(struct blocks *b, struct core *c, struct salvage_result *out)
         if (n)
             after = v[n - 1];
     } while (n == BLOCKS_STEP && !r);
-    return r || !out->blocks ? r : dir_sync(out->dir); /* before they are garbage elsewhere */
+    if (!r && out->blocks)
+        r = dir_sync(out->dir); /* before they are garbage elsewhere */
+    due_mark(path, mark);
+    if (!r && unlink(mark) && errno != ENOENT)
+        r = -errno;
+    return r;
 }
 
 void salvage_text(const struct salvage_result *r, char text[512])
 {
+    if (r->again) {
+        snprintf(text, 512,
+                 "the local tree was made anew at an earlier start; %zu blocks of content that it"
+                 " does not refer to are kept as files in %.180s",
+                 r->blocks, r->dir);
+        return;
+    }
     int n = snprintf(text, 512,
                      "the local tree was damaged and made anew: %zu pending changes were kept",
                      r->kept);

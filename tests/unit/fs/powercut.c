@@ -31,6 +31,7 @@ struct call {
 struct image {
     uint8_t *p;
     size_t n;
+    bool is_link;
 };
 struct name {
     char path[PATH_LEN];
@@ -169,6 +170,7 @@ int noted_fdatasync(int fd) AS("fdatasync");
 int noted_rename(const char *from, const char *to) AS("rename");
 int noted_unlink(const char *path) AS("unlink");
 int noted_mkdir(const char *path, mode_t mode) AS("mkdir");
+int noted_symlink(const char *target, const char *path) AS("symlink");
 
 static int open_noted(const char *path, int flags, mode_t mode)
 {
@@ -306,6 +308,23 @@ int noted_mkdir(const char *path, mode_t mode)
     return r;
 }
 
+/* Its target is on disk when its name is. */
+int noted_symlink(const char *target, const char *path)
+{
+    int r = (int)syscall(SYS_symlink, target, path);
+    const char *a = below(path);
+    if (r || !a)
+        return r;
+    int file = file_new();
+    struct image *m = &pc.files[file];
+    image_size(m, strlen(target));
+    memcpy(m->p, target, m->n);
+    m->is_link = true;
+    note(CREATE, file, a, NULL);
+    name_set(&pc.now, a, file);
+    return r;
+}
+
 /* ---- noting ---------------------------------------------------------------------------------- */
 static int take(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
@@ -320,11 +339,16 @@ static int take(const char *path, const struct stat *st, int type, struct FTW *f
     int file = file_new();
     struct image *m = &pc.files[file];
     image_size(m, (size_t)st->st_size);
+    name_set(&pc.began, name, file);
+    m->is_link = type == FTW_SL || type == FTW_SLN;
+    if (m->is_link && readlink(path, (char *)m->p, m->n) != (ssize_t)m->n)
+        abort();
+    if (m->is_link)
+        return 0;
     int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
     if (fd < 0 || read(fd, m->p, m->n) != (ssize_t)m->n)
         abort();
     syscall(SYS_close, fd);
-    name_set(&pc.began, name, file);
     return 0;
 }
 
@@ -462,10 +486,16 @@ static void write_out(const struct disk *d)
                 abort();
             if (pass == 0 || n->file == IS_DIR)
                 continue;
+            const struct image *m = &d->files[n->file];
+            if (m->is_link) {
+                m->p[m->n] = 0;
+                if (symlink((const char *)m->p, path))
+                    abort();
+                continue;
+            }
             int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
             if (fd < 0 && errno == ENOENT) /* in a directory that is not there: nobody finds it */
                 continue;
-            const struct image *m = &d->files[n->file];
             if (fd < 0 || write(fd, m->p, m->n) != (ssize_t)m->n)
                 abort();
             close(fd);
@@ -482,6 +512,7 @@ void powercut_apply(size_t n, uint64_t seed)
         abort();
     for (size_t i = 0; i < pc.files_n; i++) {
         image_size(&d.files[i], pc.files[i].n);
+        d.files[i].is_link = pc.files[i].is_link;
         if (pc.files[i].n)
             memcpy(d.files[i].p, pc.files[i].p, pc.files[i].n);
     }

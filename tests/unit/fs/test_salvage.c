@@ -19,6 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "blocks.h"
 #include "core.h"
 #include "powercut.h"
 #include "salvage.h"
@@ -29,7 +30,7 @@
 #define DEVICE 3
 #define FILES 200
 #define FEW 20
-#define CUTS 8 /* states of the disk that are looked at, of those a loss of power may leave */
+#define CUTS 4 /* states of the disk that are looked at, of those a loss of power may leave */
 
 struct place {
     char dir[64], path[128];
@@ -133,7 +134,7 @@ static void file_make(struct core *c, unsigned k)
 }
 
 /* A tree with files that are not sent. */
-static void filled(const struct place *p)
+static struct core *fill(const struct place *p)
 {
     struct core *c = opened(p);
     session(c);
@@ -142,7 +143,12 @@ static void filled(const struct place *p)
     for (unsigned k = 0; k < p->files; k++)
         file_make(c, k);
     assert_int_equal(core_end(c, true), 0);
-    core_free(c);
+    return c;
+}
+
+static void filled(const struct place *p)
+{
+    core_free(fill(p));
 }
 
 /* … its header damaged. */
@@ -245,21 +251,44 @@ static void a_kill_loses_nothing(void **state)
     judge(p);
 }
 
+/* A tree whose process was killed after it had met damage: all that it has is in its log. */
+static void killed(const struct place *p)
+{
+    char name[140];
+    int how, fd;
+    pid_t child = fork();
+    if (child == 0) {
+        fill(p);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, &how, 0), child);
+    assert_int_equal(how, 0);
+    snprintf(name, sizeof name, "%s-wal", p->path);
+    assert_int_equal(access(name, F_OK), 0);
+    snprintf(name, sizeof name, "%s.damaged", p->path);
+    fd = open(name, O_WRONLY | O_CREAT, 0600);
+    assert_true(fd >= 0);
+    close(fd);
+}
+
 /* As the mount starts. */
 static struct core *started(const struct place *p, struct tree **tree)
 {
+    bool due = blocks_salvage_due(p->dir, p->path, &(struct salvage_result){0});
     struct core_options o = {.device = DEVICE, .device_name = "mine", .clean_start = true};
     struct salvage_result result;
     struct core *c;
     struct stat st;
     char why[512] = "";
-    bool gone = stat(p->path, &st) || st.st_size == 0;
+    bool gone = stat(p->path, &st) || st.st_size == 0 || tree_salvage_begun(p->path);
     int r = gone ? -EUCLEAN : tree_open(tree, p->path, NULL, why);
     if (r == -EUCLEAN) {
         assert_int_equal(tree_salvage(p->dir, p->path, DEVICE, &result, why), 0);
         r = tree_open(tree, p->path, NULL, why);
+        due = blocks_salvage_due(p->dir, p->path, &result);
     }
     assert_int_equal(r, 0);
+    assert_true(due); /* nobody has done that yet */
     assert_int_equal(core_new(&c, *tree, &o), 0);
     return c;
 }
@@ -289,7 +318,7 @@ static void a_loss_of_power_loses_nothing(void **state)
     struct tree *t;
     unsigned states = 0;
     p->files = FEW;
-    damaged(p);
+    killed(p);
     powercut_begin(p->dir);
     struct core *c = started(p, &t);
     list_root(c);
@@ -311,6 +340,52 @@ static void a_loss_of_power_loses_nothing(void **state)
                 fail_msg("call %zu of %zu, state %u", k, calls, cut);
         }
     assert_true(states > 20 * CUTS);
+}
+
+/* … the file with its number in it, in the directory of the salvage. */
+static bool is_kept(const struct salvage_result *r, const struct block_id *id)
+{
+    char hex[BLOCK_HEX_LEN + 1], name[4400];
+    block_id_hex(id, hex);
+    snprintf(name, sizeof name, "%s/%s", r->dir, hex);
+    return access(name, F_OK) == 0;
+}
+
+/* What nothing refers to any more is not garbage before it is a file, however many starts end
+ * before it is. */
+static void blocks_are_kept_at_a_later_start(void **state)
+{
+    const struct place *p = *state;
+    struct salvage_result r, later;
+    struct blocks *b;
+    struct blocks_item it = {.p = "what the damaged rows referred to", .len = 33};
+    char why[512] = "", dir[160], name[4400], text[512];
+    size_t lost;
+    filled(p);
+    assert_false(blocks_salvage_due(p->dir, p->path, &later));
+    snprintf(dir, sizeof dir, "%s/blocks", p->dir);
+    assert_int_equal(mkdir(dir, 0700), 0);
+    assert_int_equal(blocks_open(&b, &(struct blocks_options){.dir = dir}, &lost), 0);
+    block_id_of(&it.id, it.p, it.len);
+    assert_int_equal(blocks_put_unsynced(b, &it, 1), 0);
+    assert_int_equal(tree_salvage(p->dir, p->path, DEVICE, &r, why), 0);
+    /* that start ends here; the next one fails to write, and the one after it does */
+    assert_true(blocks_salvage_due(p->dir, p->path, &later));
+    assert_string_equal(later.dir, r.dir);
+    struct core *c = opened(p);
+    snprintf(name, sizeof name, "%s.aside", r.dir);
+    assert_int_equal(rename(r.dir, name), 0);
+    assert_true(blocks_salvage(p->path, b, c, &later) < 0);
+    assert_int_equal(rename(name, r.dir), 0);
+    assert_true(blocks_salvage_due(p->dir, p->path, &later));
+    assert_int_equal(blocks_salvage(p->path, b, c, &later), 0);
+    assert_int_equal(later.blocks, 1);
+    assert_true(is_kept(&r, &it.id));
+    salvage_text(&later, text);
+    assert_non_null(strstr(text, "1 blocks of content"));
+    assert_false(blocks_salvage_due(p->dir, p->path, &later));
+    core_free(c);
+    blocks_close(b);
 }
 
 /* A piece that makes no sense is not copied: the file is kept here, and told. */
@@ -349,6 +424,7 @@ int main(void)
         T(a_full_disk_loses_nothing),
         T(a_kill_loses_nothing),
         T(a_loss_of_power_loses_nothing),
+        T(blocks_are_kept_at_a_later_start),
         T(a_file_that_lost_a_piece_is_not_sent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
