@@ -452,7 +452,7 @@ int cmd_share(struct cmd *c)
     int r = find_mine(c, c->arg[0], &ns, &found);
     if (!found)
         return r;
-    r = leaves(c, role, &flag);
+    r = leaves(c, (enum role)role, &flag);
     if (r || (ns.role != ROLE_OWNER && !flag))
         return r ? r
                  : cmd_fail(c, EXIT_REFUSED, "refused: only an owner of %.*s may share it",
