@@ -471,6 +471,7 @@ int main(int argc, char **argv)
     /* a batch of blocks is not given back to the system to be taken, and zeroed, again at once */
     mallopt(M_MMAP_THRESHOLD, 32 << 20);
     mallopt(M_TRIM_THRESHOLD, 64 << 20);
+    sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0); /* a lock for each allocation, to count them */
     if (mount_args_parse(&p.args, argc, argv, p.err)) {
         fprintf(stderr, "mount.fuse.steadfs: %s\n", p.err);
         return EXIT_USAGE;

@@ -3,11 +3,12 @@
  * log into the page cache, which survives the process; power loss may take the newest transactions,
  * never consistency. What must not go back (reserved numbers) is committed with synchronous=FULL.
  * An exclusive lock keeps other processes out and spares the shared-memory index: the VFS
- * "unix-excl", which lets a second connection of this process, the keeper, copy the log into the
- * database beside the writer; with a caller's VFS, locking_mode=EXCLUSIVE. The two never copy at
- * the same time, nor one just before the other: SQLite before 3.51.3 may take a log that a commit
- * begins anew during a copy for one that is copied (https://www.sqlite.org/wal.html#walresetbug).
- * Statements are cached by the address of their literal text in a small hash table.
+ * "unix-excl" (under walwrite.h), which lets a second connection of this process, the keeper, copy
+ * the log into the database beside the writer; with a caller's VFS, locking_mode=EXCLUSIVE. The two
+ * never copy at the same time, nor one just before the other: SQLite before 3.51.3 may take a log
+ * that a commit begins anew during a copy for one that is copied
+ * (https://www.sqlite.org/wal.html#walresetbug). Statements are cached by the address of their
+ * literal text in a small hash table.
  */
 #include "tree.h"
 
@@ -28,6 +29,7 @@
 #include "schema_7.sql.h"
 #include "schema_8.sql.h"
 #include "treelog.h"
+#include "walwrite.h"
 
 #define TREE_VERSION 8
 #define CHECKPOINT_FRAMES 4000      /* of the log: then it is due */
@@ -232,7 +234,7 @@ static int open_db(struct tree *t, const char *path, const char *vfs, char *why)
     int version = 0;
     int rc = sqlite3_open_v2(path, &t->db,
                              SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
-                             t->path ? "unix-excl" : vfs);
+                             t->path ? walwrite_vfs() : vfs);
     if (rc != SQLITE_OK) {
         snprintf(why, 512, "cannot open the local tree %s: %s", path, sqlite3_errmsg(t->db));
         return errno_of(rc);
