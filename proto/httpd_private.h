@@ -25,12 +25,11 @@
 #define HTTPD_STRANGERS_SHARE                                                                      \
     8 /* strangers hold 1/8 of memory_max, and an address 1/8 of                                   \
          the connections once half of them are taken */
-#define HTTPD_PARTY_SHARE                                                                          \
-    8 /* who is known holds 1/8 of memory_max, with requests and with answers, and of the queue,   \
-         once half of it is taken, and of the connections, once all are */
+/* Who is known holds 1/8 of memory_max, with requests and with answers, and of the queue, once half
+ * of it is taken, and of the connections, once all are. */
+#define HTTPD_PARTY_SHARE 8
 #define HTTPD_PARTY_BUCKETS 256
-#define HTTPD_BULK (16u << 10) /* bytes of an answer that one is told to come again for, instead   \
-                                */
+#define HTTPD_BULK (16u << 10) /* bytes of an answer that may be "come again" instead */
 #define HTTPD_GREEDY "too much of this client is under way here; try again"
 #define HTTPD_STRANGER_SECONDS 60 /* for a stranger's request; others' rate counts then */
 #define HTTPD_SLOWEST 1024        /* bytes a second that a request brings on average */
