@@ -41,6 +41,9 @@ while read -r line; do
     missing=$(comm -23 <(options <<<"$line") <(completed admin "${words[@]}"))
     [ -z "$missing" ] || fail "completion of admin ${words[*]} lacks $missing"
 done < <("$steadfs" admin --help | sed -n 's/^  \([a-z]\)/\1/p')
+COMP_WORDS=(steadfs admin quota alice --bytes 20) COMP_CWORD=5 COMPREPLY=()
+_steadfs
+same "completion of a quota" "${COMPREPLY[*]}" "20K 20M 20G 20T"
 for program in tools/steadfs/steadfs.1 fs/mount.fuse.steadfs.8 tools/metad/steadfs-metad.8 tools/blockd/steadfs-blockd.8; do
     command=$build/${program%.?}
     helps=("$command --help")

@@ -100,7 +100,7 @@ static const struct command {
      1,
      1,
      " bytes= nodes=",
-     "NAMESPACE [--bytes N] [--nodes N]",
+     "NAMESPACE [--bytes N[K|M|G|T]] [--nodes N]",
      cmd_quota},
     {{"namespace", "create"}, false, 1, 1, "", "NAME", cmd_ns_create},
     {{"namespace", "mount"}, false, 2, 2, "", "NAME PATH", cmd_ns_mount},

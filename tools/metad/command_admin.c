@@ -147,6 +147,19 @@ static bool parse_number(struct bytes text, uint64_t *n)
     return text.n > 0;
 }
 
+/* "500", "20G": bytes, K, M, G and T for 1024 and so on. */
+static bool parse_bytes(struct bytes text, uint64_t *n)
+{
+    static const char units[] = "KMGT";
+    const char *unit = text.n ? memchr(units, text.p[text.n - 1], sizeof units - 1) : NULL;
+    unsigned shift = unit ? 10 * (unsigned)(unit - units + 1) : 0;
+    text.n -= unit != NULL;
+    if (!parse_number(text, n) || *n > (uint64_t)INT64_MAX >> shift)
+        return false;
+    *n <<= shift;
+    return true;
+}
+
 int cmd_device_revoke(struct cmd *c)
 {
     struct device_row d;
@@ -325,9 +338,12 @@ int cmd_quota(struct cmd *c)
     int r = cmd_find_ns(c, c->arg[0], &ns, &found);
     if (!found)
         return r;
-    if ((bytes && !parse_number(*bytes, &ns.quota_bytes)) ||
-        (nodes && !parse_number(*nodes, &ns.quota_nodes)))
-        return cmd_fail(c, EXIT_USAGE, "a quota is a whole number; 0: none");
+    if (bytes && !parse_bytes(*bytes, &ns.quota_bytes))
+        return cmd_fail(c, EXIT_USAGE,
+                        "a quota of bytes is a whole number, or one with K, M, G or T behind it "
+                        "(1024 each: 500G); 0: none");
+    if (nodes && !parse_number(*nodes, &ns.quota_nodes))
+        return cmd_fail(c, EXIT_USAGE, "a quota of nodes is a whole number; 0: none");
     if (bytes || nodes) {
         r = c->m->st->ops->ns_set(c->m->st, &ns);
         return r ? r : meta_touch_members(c->m, ns.id, c->ar);

@@ -48,6 +48,11 @@ static void usage_is_told(void **state)
         "admin nonsense x",
         "admin quota alice --bytes many",
         "admin quota alice --bytes 99999999999999999999",
+        "admin quota alice --bytes G",
+        "admin quota alice --bytes 5GG",
+        "admin quota alice --bytes 5g",
+        "admin quota alice --bytes 9999999T",
+        "admin quota alice --nodes 5K",
         "admin device revoke x",
     };
     for (size_t k = 0; k < sizeof lines / sizeof *lines; k++)
@@ -168,6 +173,19 @@ static void quotas(void **state)
     assert_int_equal(n.quota_nodes, 5);
     has(world_command(w, &world_admin, 0, "admin quota alice"), "1000 bytes, 5 nodes");
     has(world_command(w, &world_admin, 0, "admin quota alice --json"), "\"quota_bytes\": 1000");
+    static const struct {
+        const char *line;
+        uint64_t bytes;
+    } sizes[] = {{"admin quota alice --bytes 3K", 3u << 10},
+                 {"admin quota alice --bytes 20M", 20u << 20},
+                 {"admin quota alice --bytes=500G", UINT64_C(500) << 30},
+                 {"admin quota alice --bytes 8388607T", UINT64_C(8388607) << 40},
+                 {"admin quota alice --bytes 0T", 0}};
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+        world_command(w, &world_admin, 0, sizes[k].line);
+        assert_int_equal(session(w, &w->alice).namespaces[0].quota_bytes, sizes[k].bytes);
+        assert_int_equal(session(w, &w->alice).namespaces[0].quota_nodes, 5);
+    }
     fails(w, &world_admin, 1, "admin quota nothing --bytes 1");
 }
 

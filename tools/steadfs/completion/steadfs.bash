@@ -106,6 +106,10 @@ _steadfs() {
             3:account) words="add token list" ;;
             3:device) words="list revoke" ;;
             3:server) words="add list drain remove rekey" ;;
+            *:--bytes)
+                words=0
+                [[ $cur =~ ^[0-9]+[KMGT]?$ ]] && words=$(printf '%s ' "${cur%%[KMGT]}"{K,M,G,T})
+                ;;
             *)
                 if [[ $cur == -* ]]; then
                     words="--admin --json --help"
