@@ -236,6 +236,9 @@ static bool beat_once(struct beat *b)
     q.keys = ids;
     q.keys_n = keyring_ids(b->o.keys, ids);
     q.check_set = check_report(b->o.check, &q.check);
+    uint8_t mark[FEED_MARK_MAX];
+    if (!b->unsaved) /* else it is told again */
+        q.revoked_mark = bytes_of(mark, feed_mark(b->o.feed, mark));
     rekey_fill(&b->rekey, &q);
     uint64_t serial = name_lost(b, &q, &a);
     struct m_beat_ans ans;

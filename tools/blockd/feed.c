@@ -14,6 +14,8 @@ struct feed {
     bool incomplete; /* feed_distrust */
     bool superseded;
     int64_t meta_ms, at_mono;
+    uint8_t mark[FEED_MARK_MAX]; /* of what the last answer told to be revoked; 0 bytes: none */
+    size_t mark_n;
     uint64_t *revoked; /* rising */
     size_t revoked_n;
     struct m_revoked *taken_back; /* by namespace, account, peer, rising */
@@ -167,10 +169,24 @@ bool feed_answered(struct feed *f, const struct m_beat_ans *a, int64_t sent_mono
     f->incomplete = false;
     f->meta_ms = (int64_t)a->now_ms;
     f->at_mono = sent_mono + (came_mono - sent_mono) / 2;
-    bool changed = set_revoked_locked(f, a->revoked_devices, a->revoked_devices_n);
-    changed |= set_taken_back_locked(f, a->revoked, a->revoked_n);
+    bool told = f->mark_n && a->revoked_mark.n == f->mark_n &&
+                !memcmp(a->revoked_mark.p, f->mark, f->mark_n);
+    bool changed = !told && set_revoked_locked(f, a->revoked_devices, a->revoked_devices_n);
+    changed |= !told && set_taken_back_locked(f, a->revoked, a->revoked_n);
+    f->mark_n = a->revoked_mark.n <= sizeof f->mark ? a->revoked_mark.n : 0;
+    if (f->mark_n)
+        memcpy(f->mark, a->revoked_mark.p, f->mark_n);
     pthread_mutex_unlock(&f->lock);
     return changed;
+}
+
+size_t feed_mark(struct feed *f, uint8_t mark[FEED_MARK_MAX])
+{
+    pthread_mutex_lock(&f->lock);
+    size_t n = f->mark_n;
+    memcpy(mark, f->mark, n);
+    pthread_mutex_unlock(&f->lock);
+    return n;
 }
 
 void feed_reached(struct feed *f, bool reached)
@@ -192,6 +208,7 @@ void feed_distrust(struct feed *f)
 {
     pthread_mutex_lock(&f->lock);
     f->incomplete = true;
+    f->mark_n = 0;
     pthread_mutex_unlock(&f->lock);
 }
 

@@ -15,6 +15,9 @@ void feed_free(struct feed *f);
  */
 bool feed_answered(struct feed *f, const struct m_beat_ans *a, int64_t sent_mono,
                    int64_t came_mono);
+/* How long the mark of what that answer told to be revoked is; 0: there is none. */
+#define FEED_MARK_MAX 32
+size_t feed_mark(struct feed *f, uint8_t mark[FEED_MARK_MAX]);
 /* The metadata server was reached (it may have refused the beat), or was not. */
 void feed_reached(struct feed *f, bool reached);
 bool feed_is_reached(struct feed *f);

@@ -15,6 +15,8 @@
 #include "keys.h"
 
 #include <errno.h>
+#include <openssl/evp.h>
+#include <openssl/sha.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -167,6 +169,48 @@ int keys_revoke(struct meta *m, uint64_t ns, uint64_t account, uint64_t server, 
 int keys_revoke_peer(struct meta *m, uint64_t ns, uint64_t peer, int64_t now_ms)
 {
     return revoke(m, (struct revocation_row){.ns = ns, .peer = peer}, now_ms);
+}
+
+static int compare_u64(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+static int compare_revoked(const void *a, const void *b)
+{
+    const struct m_revoked *x = a, *y = b;
+    const uint64_t v[][2] = {
+        {x->ns, y->ns}, {x->account, y->account}, {x->peer, y->peer}, {x->until_ms, y->until_ms}};
+    int r = 0;
+    for (size_t k = 0; k < 4 && !r; k++)
+        r = compare_u64(&v[k][0], &v[k][1]);
+    return r;
+}
+
+/* In an order of its own, so that the same rows have the same mark however they are read. */
+int keys_mark_revoked(const struct m_beat_req *q, struct m_beat_ans *a, struct arena *ar)
+{
+    struct buf b cleanup_buf = {0};
+    uint8_t *mark = arena_alloc(ar, SHA256_DIGEST_LENGTH);
+    if (a->revoked_devices_n)
+        qsort(a->revoked_devices, a->revoked_devices_n, sizeof *a->revoked_devices, compare_u64);
+    if (a->revoked_n)
+        qsort(a->revoked, a->revoked_n, sizeof *a->revoked, compare_revoked);
+    for (size_t k = 0; k < a->revoked_devices_n; k++)
+        buf_printf(&b, "%llu\n", (unsigned long long)a->revoked_devices[k]);
+    for (size_t k = 0; k < a->revoked_n; k++)
+        buf_printf(&b, "%llu %llu %llu %llu\n", (unsigned long long)a->revoked[k].ns,
+                   (unsigned long long)a->revoked[k].account,
+                   (unsigned long long)a->revoked[k].peer,
+                   (unsigned long long)a->revoked[k].until_ms);
+    if (!EVP_Digest(b.p ? b.p : (const void *)"", b.n, mark, NULL, EVP_sha256(), NULL))
+        return -EIO;
+    a->revoked_mark = bytes_of(mark, SHA256_DIGEST_LENGTH);
+    if (q->revoked_mark.n == SHA256_DIGEST_LENGTH &&
+        !memcmp(q->revoked_mark.p, mark, SHA256_DIGEST_LENGTH))
+        a->revoked_devices_n = a->revoked_n = 0;
+    return 0;
 }
 
 int keys_tell_revoked(struct meta *m, uint64_t server, struct m_beat_ans *a, struct arena *ar)

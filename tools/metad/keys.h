@@ -34,4 +34,7 @@ int keys_revoke(struct meta *m, uint64_t ns, uint64_t account, uint64_t server, 
 int keys_revoke_peer(struct meta *m, uint64_t ns, uint64_t peer, int64_t now_ms);
 /* Tells them with a beat. */
 int keys_tell_revoked(struct meta *m, uint64_t server, struct m_beat_ans *a, struct arena *ar);
+/* The mark of all that the answer tells to be revoked; where the request has the same one, it need
+ * not be told. -EIO: no hash. */
+int keys_mark_revoked(const struct m_beat_req *q, struct m_beat_ans *a, struct arena *ar);
 #endif

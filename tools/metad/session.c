@@ -372,8 +372,9 @@ static int beat(struct meta *m, const struct meta_caller *who, const struct m_be
     a->now_ms = (uint64_t)now_ms;
     a->gc_grace_ms = m->gc_grace_ms;
     uint64_t since = (uint64_t)now_ms > REVOKED_KEPT_MS ? (uint64_t)now_ms - REVOKED_KEPT_MS : 0;
-    return m->st->ops->device_revoked(m->st, since, REVOKED_MAX, &a->revoked_devices,
-                                      &a->revoked_devices_n, ar);
+    r = m->st->ops->device_revoked(m->st, since, REVOKED_MAX, &a->revoked_devices,
+                                   &a->revoked_devices_n, ar);
+    return r ? r : keys_mark_revoked(q, a, ar);
 }
 
 int meta_beat(struct meta *m, const struct meta_caller *who, const struct m_beat_req *q,

@@ -211,6 +211,34 @@ static void test_revoked(void **state)
     end(&f);
 }
 
+/* What has the mark of what was told before is not told again, and stays; another one replaces it.
+ */
+static void test_revoked_not_told_again(void **state)
+{
+    (void)state;
+    struct fixture f = make();
+    uint8_t one[FEED_MARK_MAX] = {1}, other[FEED_MARK_MAX] = {2}, mark[FEED_MARK_MAX];
+    uint64_t revoked[] = {500, DEVICE};
+    struct m_beat_ans a = {.now_ms = META,
+                           .revoked_devices = revoked,
+                           .revoked_devices_n = 2,
+                           .revoked_mark = bytes_of(one, sizeof one)};
+    struct m_beat_ans same = {.now_ms = META, .revoked_mark = bytes_of(one, sizeof one)};
+    struct m_beat_ans none = {.now_ms = META, .revoked_mark = bytes_of(other, sizeof other)};
+    assert_int_equal(feed_mark(f.x.feed, mark), 0);
+    assert_true(feed_answered(f.x.feed, &a, 1000, 1200));
+    assert_int_equal(feed_mark(f.x.feed, mark), sizeof mark);
+    assert_memory_equal(mark, one, sizeof one);
+    assert_false(feed_answered(f.x.feed, &same, 1000, 1200));
+    assert_int_equal(check(&f, NS, RIGHT_READ, 1100), ERR_FORBIDDEN);
+    assert_true(feed_answered(f.x.feed, &none, 1000, 1200));
+    assert_int_equal(check(&f, NS, RIGHT_READ, 1100), 0);
+    answered(&f, revoked, 2); /* by a metadata server of before: it is always told */
+    assert_int_equal(feed_mark(f.x.feed, mark), 0);
+    assert_int_equal(check(&f, NS, RIGHT_READ, 1100), ERR_FORBIDDEN);
+    end(&f);
+}
+
 static void test_no_grace(void **state)
 {
     (void)state;
@@ -361,6 +389,7 @@ int main(void)
         cmocka_unit_test(test_forged),
         cmocka_unit_test(test_expiry),
         cmocka_unit_test(test_revoked),
+        cmocka_unit_test(test_revoked_not_told_again),
         cmocka_unit_test(test_no_grace_without_revocations),
         cmocka_unit_test(test_no_grace),
         cmocka_unit_test(test_taken_back),

@@ -247,6 +247,41 @@ static uint64_t ns_named(struct world *w, const char *name)
     return row.id;
 }
 
+static struct m_beat_ans beat_marked(struct world *w, int s, struct bytes mark)
+{
+    struct m_beat_req q = {.incarnation = bytes_of(w->incarnation[s], 16),
+                           .url = bytes_str("https://localhost:1"),
+                           .revoked_mark = mark};
+    struct m_beat_ans a;
+    assert_int_equal(meta_beat(w->m, &w->server_who[s], &q, w->now, &a, &w->ar, w->why), 0);
+    return a;
+}
+
+/* Who has all of it durably is told only when it is something else. */
+static void what_is_revoked_is_told_when_it_changes(void **state)
+{
+    struct world *w = *state;
+    struct m_beat_ans none = beat_marked(w, HQ, (struct bytes){0});
+    assert_int_equal(none.revoked_mark.n, 32);
+    world_command(w, &w->alice.who, 0, "namespace create team");
+    world_command(w, &w->alice.who, 0, "share team bob editor");
+    world_command(w, &w->alice.who, 0, "share team bob none");
+    struct m_beat_ans a = beat_marked(w, HQ, none.revoked_mark);
+    assert_int_equal(a.revoked_n, 1);
+    assert_memory_not_equal(a.revoked_mark.p, none.revoked_mark.p, 32);
+    assert_int_equal(beat_marked(w, HQ, none.revoked_mark).revoked_n, 1); /* it was not kept */
+    struct m_beat_ans again = beat_marked(w, HQ, a.revoked_mark);
+    assert_int_equal(again.revoked_n, 0);
+    assert_memory_equal(again.revoked_mark.p, a.revoked_mark.p, 32);
+    char line[64];
+    snprintf(line, sizeof line, "admin device revoke %llu", (unsigned long long)w->bob.who.device);
+    world_command(w, &world_admin, 0, line);
+    again = beat_marked(w, HQ, a.revoked_mark);
+    assert_int_equal(again.revoked_devices_n, 1);
+    assert_true(again.revoked_n >= 1); /* what was told before, too */
+    assert_int_equal(beat_marked(w, HQ, again.revoked_mark).revoked_devices_n, 0);
+}
+
 static void a_member_who_goes_takes_nothing_along(void **state)
 {
     struct world *w = *state;
@@ -404,6 +439,7 @@ int main(void)
         TEST(a_clock_that_steps_back_lets_nobody_in),
         TEST(many_become_one_and_none_is_lost),
         TEST(keys_are_looked_up_once_a_commit),
+        TEST(what_is_revoked_is_told_when_it_changes),
         TEST(a_database_of_version_3_is_brought_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
