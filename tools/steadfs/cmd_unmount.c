@@ -117,11 +117,14 @@ static int unmount_one(const struct subcommand *c, const char *path, unsigned ti
     int err = mount_list_read(&l);
     if (err)
         return cli_fail(c, EXIT_FAILED, "/proc/self/mountinfo: %s", strerror(-err));
-    cleanup_free char *absolute = mount_absolute(path);
-    const struct mount *found = mount_of(&l, absolute);
-    if (!found || strcmp(found->mountpoint, absolute) != 0)
-        return cli_fail(c, EXIT_NOT_STEADFS, "%s is not the mount point of a steadfs mount",
-                        absolute);
+    const struct mount *found = mount_at(&l, path);
+    if (!found) {
+        cleanup_free char *absolute = mount_absolute(path);
+        found = mount_at(&l, absolute);
+        if (!found)
+            return cli_fail(c, EXIT_NOT_STEADFS, "%s is not the mount point of a steadfs mount",
+                            absolute);
+    }
     struct mount *m = &l.v[found - l.v];
     mount_ask(m);
     pid_t pid = 0;

@@ -140,6 +140,17 @@ char *mount_absolute(const char *path)
     return joined;
 }
 
+const struct mount *mount_at(const struct mount_list *l, const char *path)
+{
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    for (size_t i = 0; i < l->n; i++)
+        if (strlen(l->v[i].mountpoint) == n && !memcmp(l->v[i].mountpoint, path, n))
+            return &l->v[i];
+    return NULL;
+}
+
 const struct mount *mount_of(const struct mount_list *l, const char *absolute)
 {
     const struct mount *best = NULL;

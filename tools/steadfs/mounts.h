@@ -29,6 +29,9 @@ void mount_list_parse(struct mount_list *l, FILE *mountinfo);
 /* Makes path absolute without symbolic links, as far as it exists: a last component that does not
  * exist, and a path whose file system is dead, are kept as typed. malloc'd. */
 char *mount_absolute(const char *path);
+/* The mount whose mount point it is, as typed (slashes at its end left out): nothing is asked of
+ * the file system, which may hang. NULL: none, or it is typed in another way. */
+const struct mount *mount_at(const struct mount_list *l, const char *path);
 /* The mount that an absolute path lies in: the innermost; NULL if that is no steadfs mount. */
 const struct mount *mount_of(const struct mount_list *l, const char *absolute);
 /* The path inside the mount, without a leading slash; "" for its root. */

@@ -87,6 +87,10 @@ static void finds_mounts(void **state)
     assert_int_equal(ours, 4);
     assert_string_equal(mount_of(&l, "/home/u/My Files/x")->mountpoint, "/home/u/My Files");
     assert_null(mount_of(&l, "/home/u/My Files2"));
+    assert_string_equal(mount_at(&l, "/m/in//")->mountpoint, "/m/in");
+    assert_null(mount_at(&l, "/m/in/x"));
+    assert_null(mount_at(&l, "/m/i"));
+    assert_null(mount_at(&l, ""));
     assert_string_equal(mount_of(&l, "/m/in/x")->mountpoint, "/m/in");
     assert_string_equal(mount_of(&l, "/m/inside")->mountpoint, "/m");
     assert_null(mount_of(&l, "/old/x")); /* covered */
