@@ -159,7 +159,8 @@ static int apply_inode(struct apply *w, const struct m_inode *m)
     /* a forgotten commit of our own has made it; what was made before may be made again by anybody
      */
     w->supersedes |= w->resync && made && !n.again;
-    w->untold |= made && !content_told(w, m);
+    bool unseen = n.gone == GONE_UNSEEN && !m->gone;
+    w->untold |= (made || unseen) && !content_told(w, m);
     n.again = n.again && !made;
     if (!err && made && w->resync && is_dir(n.type))
         err = forget_names(w->c, &n);

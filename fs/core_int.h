@@ -45,12 +45,15 @@ struct core {
     struct kept *kept; /* rows that were read (core.c) */
 };
 
+enum gone { GONE = 1, GONE_UNSEEN = 2 /* and may have changed its content before, untold */ };
+
 struct nrow {
     uint64_t id, ns, rdev, size, stored, target_ns, content_rev, attr_rev, src, src_at, request;
     int64_t mtime, ctime, atime, since, changed;
     uint32_t type, mode, uid, gid, nlink, links, pend, sent, old, tries;
-    int parked; /* -errno: refused; errno: let go since, not committed yet */
-    bool complete, xattrs_known, gone, again;
+    int parked;   /* -errno: refused; errno: let go since, not committed yet */
+    uint8_t gone; /* GONE or GONE_UNSEEN: the server has removed it */
+    bool complete, xattrs_known, again;
 };
 
 /* What was read of a namespace is not read again as long as nothing in the tree changes: a driver

@@ -117,7 +117,7 @@ static int node_read(struct core *c, uint64_t id, struct nrow *n)
                        .parked = (int)I(24),
                        .tries = W(25),
                        .old = W(26),
-                       .gone = I(27) != 0,
+                       .gone = (uint8_t)W(27),
                        .links = W(28),
                        .again = I(29) != 0};
     sqlite3_reset(s);

@@ -695,6 +695,19 @@ static int move_sources(struct core_resync *r)
     return tree_step(r->c->t, s);
 }
 
+/* What the server has removed it need not have removed as it is known here: others may have changed
+ * it before. Should somebody who knows that bring it back, a record tells only what is new. */
+static int unsee_gone(struct core_resync *r)
+{
+    sqlite3_stmt *s = tree_stmt(
+        r->c->t, "UPDATE node SET gone = ?2, content_rev = iif(content_rev > ?3, 0, content_rev)"
+                 " WHERE ns = ?1 AND gone != 0 AND type = 1");
+    sqlite3_bind_int64(s, 1, (int64_t)r->ns);
+    sqlite3_bind_int64(s, 2, GONE_UNSEEN);
+    sqlite3_bind_int64(s, 3, r->other ? (int64_t)r->common : INT64_MAX);
+    return tree_step(r->c->t, s);
+}
+
 struct core_lost core_resync_lost(const struct core_resync *r)
 {
     return r->lost;
@@ -733,6 +746,8 @@ int core_resync_apply(struct core_resync *r, int64_t now, struct core_effects *f
         err = -EBADMSG;
     if (!err && r->other) {
         err = go_back(r, now, fx);
+        if (!err)
+            err = unsee_gone(r);
         return core_leave(r->c, err ? err : lost_tell(r->c, r->ns, &r->lost, now));
     }
     if (!err)
@@ -743,5 +758,7 @@ int core_resync_apply(struct core_resync *r, int64_t now, struct core_effects *f
         err = rescue(r, now, fx);
     if (!err)
         err = apply_record(r->c, r->ns, &r->rec, now, true, fx);
+    if (!err)
+        err = unsee_gone(r);
     return core_leave(r->c, err);
 }

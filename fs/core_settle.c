@@ -67,7 +67,7 @@ void node_gone_at(struct nrow *n, bool gone, uint64_t sjid)
     } else if (!gone && n->src == n->id) {
         n->src = n->src_at = 0;
     }
-    n->gone = gone;
+    n->gone = !gone ? 0 : n->gone ? n->gone : GONE;
 }
 
 /* A node that was gone has a name again: its xattrs begin a new life with it. */

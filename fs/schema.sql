@@ -19,7 +19,8 @@ CREATE TABLE ns(
 -- node itself: it is gone, and so are its xattrs those of then).
 -- since: when the oldest pending change was made; changed: the newest (ns). parked: -errno of a refusal;
 -- errno of one that was let go since.
--- gone: the server has removed it, but it lives on here: whatever is sent of it brings it a name.
+-- gone: the server has removed it, but it lives on here: whatever is sent of it brings it a name. 2: it may have had another
+-- content by then.
 -- old: those of pend that were pending already at the last unclean start and not changed since: a commit of
 -- our own that the tree has forgotten is newer than they.
 CREATE TABLE node(

@@ -725,6 +725,39 @@ static void test_xattrs_set_amid_a_comparison(void **state)
     pair_end(p);
 }
 
+/* A file that is open here is changed elsewhere, and then removed, and only a comparison tells that
+ * it is gone. Who had gone on writing brings it back: what is new then is not all that is new. */
+static void test_changed_before_it_was_removed(void **state)
+{
+    struct pair *p = *state;
+    struct device *here = &p->d[HERE], *there = &p->d[THERE], *third = &p->d[FRESH];
+    struct dump last;
+    uint64_t f = pair_base(p, "d/f");
+    pair_begin(p, true);
+    device_dump(p, here, &last); /* all that it is */
+    here->open = f;
+    write_tag(p, there, f, 0, 4, 20);
+    device_commit(p, there);
+    pair_forget(p);
+    pair_fresh(p);
+    device_walk(p, third, "d/f");
+    unlink_name(p, third, "d", "f", false);
+    device_commit(p, third);
+    device_follow(p, here);
+    assert_int_equal(here->resyncs, 1);
+    write_tag(p, there, f, 8, 4, 21);
+    device_commit(p, there);
+    device_follow(p, here);
+    here->open = 0;
+    pair_settle(p);
+    for (size_t k = HERE; k <= THERE; k++) {
+        device_dump(p, &p->d[k], &last);
+        assert_string_equal(dump_find(&last, "d/f")->value,
+                            "type 1 mode 644 uid 1000 size 16: 0+4=#20 4+4=#1 8+4=#21 12+4=#1");
+    }
+    pair_end(p);
+}
+
 /* A name costs the same however many there are. */
 static void test_a_comparison_costs_its_names(void **state)
 {
@@ -757,6 +790,7 @@ int main(void)
         T(test_a_copy_that_others_changed),
         T(test_removed_in_what_is_gone),
         T(test_xattrs_set_amid_a_comparison),
+        T(test_changed_before_it_was_removed),
         T(test_a_comparison_costs_its_names),
     };
     simvfs_quick();
