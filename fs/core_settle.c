@@ -568,6 +568,15 @@ static int park_refused(struct core *c, uint64_t ns, uint64_t request, const str
     return err;
 }
 
+/* Whether any row is refused for what may be no more. Of several the first may be a conflict. */
+static bool refused_invalid(const struct m_commit_ans *a)
+{
+    for (size_t i = 0; i < a->rows_n; i++)
+        if (a->rows[i].reason == REFUSED_INVALID || a->rows[i].reason == REFUSED_PARENT)
+            return true;
+    return false;
+}
+
 /* A commit that did not happen. */
 static int answer_undone(struct core *c, uint64_t ns, uint64_t request,
                          const struct m_commit_ans *a, struct core_effects *fx)
@@ -577,8 +586,7 @@ static int answer_undone(struct core *c, uint64_t ns, uint64_t request,
     bool stale = a->rows_n && a->rows[0].reason == REFUSED_REQUEST;
     /* planned on what is no more: all of the past may have been forgotten meanwhile; without a head
      * it is the driver that gives it up, and means the files as they are */
-    uint64_t reason = a->head && a->rows_n ? a->rows[0].reason : REFUSED_NONE;
-    bool invalid = reason == REFUSED_INVALID || reason == REFUSED_PARENT;
+    bool invalid = a->head && refused_invalid(a);
     bool conflict = a->status == COMMIT_CONFLICT;
     uint64_t planned = planned_at(c, request);
     struct idset gone = {0};

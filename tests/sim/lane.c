@@ -263,7 +263,10 @@ static void log_final(struct client *c, uint64_t request, const struct m_commit_
 
 static bool refusal_expected(const struct client *c, const struct m_commit_ans *a)
 {
-    switch (a->rows_n ? a->rows[0].reason : REFUSED_NONE) {
+    size_t k = 0; /* behind the conflicts that are told beside it */
+    while (k + 1 < a->rows_n && a->rows[k].reason < REFUSED_QUOTA)
+        k++;
+    switch (a->rows_n ? a->rows[k].reason : REFUSED_NONE) {
     case REFUSED_QUOTA:
         return c->s->p.refuse & REFUSE_QUOTA;
     case REFUSED_ROLE:
@@ -275,7 +278,7 @@ static bool refusal_expected(const struct client *c, const struct m_commit_ans *
     case REFUSED_PARENT:
         return c->s->p.prune;
     default:
-        return a->rows_n && a->rows[0].reason == REFUSED_REQUEST;
+        return a->rows_n && a->rows[k].reason == REFUSED_REQUEST;
     }
 }
 

@@ -156,10 +156,13 @@ static void test_conflicts_beside_a_refusal_are_left_to_the_rebase(void **state)
     struct m_commit_ans a = {
         .status = COMMIT_REFUSED, .head = w->head + 1, .rows = rows, .rows_n = 2};
     assert_int_equal(core_commit_answer(w->core, NS, w->plan.request, &a, &w->fx), 0);
-    assert_int_equal(pending(w).parked, 1);
-    assert_int_equal(effect(w, EFFECT_PARKED)->node, f);
-    assert_int_equal(plan(w, 0), -EAGAIN); /* what made it a conflict comes first */
+    assert_int_equal(pending(w).parked, 0);
+    assert_int_equal(plan(w, 0),
+                     -EAGAIN); /* what made it a conflict comes first, and may say why */
     theirs_make(w, d, "theirs", THEIRS(1), NODE_REG);
+    planned(w, 0);
+    assert_int_equal(answer(w, COMMIT_REFUSED, ROW_XATTR, f, "user.no", REFUSED_INVALID), 0);
+    assert_int_equal(effect(w, EFFECT_PARKED)->node, f);
     commit_all(w);
     assert_int_equal(node_at(w, ROOT, "d"), d); /* the rule for it: the directory lives on */
     struct core_ns n = pending(w);
