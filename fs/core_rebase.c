@@ -533,6 +533,32 @@ int rebase_undo_move(struct core *c, uint64_t dir, struct core_effects *fx)
     return err ? err : rebase_one_name(c, dir, n.changed, fx);
 }
 
+/* Of a directory that was moved here (not a new one: somewhere in a cycle one that the server has
+ * lies in it); the server has it where nothing is known, and its journal has yet to say where.
+ * Until then it is at the top. *moved: it was. */
+static int to_the_top(struct core *c, uint64_t dir, bool *moved, struct core_effects *fx)
+{
+    uint64_t name;
+    struct nrow n;
+    struct erow e;
+    struct core_ns ns;
+    int err = node_get(c, dir, &n);
+    if (!err && ((n.pend | n.sent) & FACET_CREATE))
+        return 0;
+    if (!err)
+        err = entry_first(c, BY_PENDING_NODE, dir, &name);
+    if (!err)
+        err = entry_by_id(c, name, &e);
+    if (err || e.node == e.base_node)
+        return err == -ENOENT ? 0 : err;
+    *moved = true;
+    err = ns_get(c, n.ns, &ns);
+    if (!err)
+        err = entry_assign(c, &e, 0, NODE_NONE, n.changed);
+    effect_entry(fx, e.ns, e.parent, erow_name(&e), 0);
+    return err ? err : rebase_aside(c, n.ns, ns.root, erow_name(&e), dir, n.type, n.changed, fx);
+}
+
 int rebase_cycles(struct core *c, uint64_t dir, struct core_effects *fx)
 {
     uint64_t at = dir;
@@ -558,7 +584,12 @@ int rebase_cycles(struct core *c, uint64_t dir, struct core_effects *fx)
         if (err != -ENOENT)
             return err;
     }
-    return 0;
+    bool moved = false;
+    int err = 0;
+    ids_add(&chain, dir);
+    for (size_t i = 0; !err && !moved && i < chain.n; i++)
+        err = to_the_top(c, chain.v[i], &moved, fx);
+    return err;
 }
 
 int nlink_pending(struct core *c, const struct nrow *n, int *delta)

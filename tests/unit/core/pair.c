@@ -380,6 +380,11 @@ static void resync(struct pair *p, struct device *d, uint64_t at, uint64_t mark,
         assert_true(err == -ENOENT ? n == 0 : err == -EAGAIN && n > 0);
         if (p->meanwhile && n && device_plan(p, d))
             device_send(p, d);
+        void (*others)(struct pair *) = n ? p->others : NULL;
+        if (others) {
+            p->others = NULL;
+            others(p);
+        }
         for (; n > 0; n--) {
             struct buf *b = &v[n - 1].answer;
             assert_int_equal(core_resync_answer(r, v[n - 1].slot, bytes_of(b->p, b->n)), 0);

@@ -61,6 +61,8 @@ struct pair {
     uint64_t marks_below;      /* as the option of the server; taken when it starts */
     struct core_bounds bounds; /* of devices, when they start */
     bool meanwhile;            /* a device sends what it has to in the middle of a comparison */
+    /* … or others do this, once, when the first questions were asked; NULL: nothing */
+    void (*others)(struct pair *p);
     /* … or this is done when all of it was asked; NULL: nothing */
     void (*before_apply)(struct pair *p, struct device *d);
     struct device d[DEVICES];

@@ -765,6 +765,50 @@ static void test_a_comparison_costs_its_names(void **state)
     assert_true(many > few && many < 12 * few);
 }
 
+static uint64_t parent_of(struct device *d, uint64_t node)
+{
+    sqlite3_stmt *s = tree_stmt(d->tree, "SELECT parent FROM entry WHERE node = ?1");
+    sqlite3_bind_int64(s, 1, (int64_t)node);
+    assert_int_equal(tree_step(d->tree, s), 1);
+    uint64_t parent = (uint64_t)sqlite3_column_int64(s, 0);
+    sqlite3_reset(s);
+    return parent;
+}
+
+static void moves_on(struct pair *p)
+{
+    struct device *there = &p->d[THERE];
+    struct core_attr a;
+    assert_int_equal(
+        DO(there, core_lookup(there->core, p->root, bytes_str("far"), &a, &there->need)), 0);
+    assert_int_equal(move(p, there, a.node, "d", p->root, "other"), 0);
+    device_commit(p, there);
+}
+
+/* They have put e into d, which was to go into e, and d where nothing is known; it has moved on
+ * before anybody asks for it. Until the journal says where to, it is at the top. */
+static void test_a_cycle_through_what_moves_on(void **state)
+{
+    struct pair *p = *state;
+    struct device *here = &p->d[HERE], *there = &p->d[THERE];
+    struct dump last;
+    uint64_t d = pair_base(p, "d"), e = pair_base(p, "e");
+    pair_begin(p, true);
+    uint64_t far = make(p, there, p->root, "far", NODE_DIR);
+    assert_int_equal(move(p, there, p->root, "d", far, "d"), 0);
+    assert_int_equal(move(p, there, p->root, "e", d, "e"), 0);
+    device_commit(p, there);
+    assert_int_equal(move(p, here, p->root, "d", e, "d"), 0);
+    pair_forget(p);
+    p->others = moves_on;
+    device_follow(p, here);
+    assert_int_equal(here->resyncs, 1);
+    assert_int_equal(parent_of(here, e), d);
+    assert_int_equal(parent_of(here, d), p->root);
+    assert_same(p, 0, &last);
+    pair_end(p);
+}
+
 #define T(f) cmocka_unit_test(f)
 
 int main(void)
@@ -791,6 +835,7 @@ int main(void)
         T(test_removed_in_what_is_gone),
         T(test_xattrs_set_amid_a_comparison),
         T(test_changed_before_it_was_removed),
+        T(test_a_cycle_through_what_moves_on),
         T(test_a_comparison_costs_its_names),
     };
     simvfs_quick();
