@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What the files of the core share: rows in memory, and the few primitives that change them.
  * Reading order: this, core.c (rows), core_local.c, core_content.c, core_load.c, core_closure.c,
- * core_plan.c, core_apply.c, core_apply_content.c, core_settle.c, core_rebase.c, core_resync.c,
- * core_rescue.c, core_lost.c, core_parted.c, core_device.c, core_status.c. */
+ * core_plan.c, core_apply.c, core_apply_content.c, core_settle.c, core_rebase.c, core_unsend.c,
+ * core_resync.c, core_rescue.c, core_lost.c, core_parted.c, core_device.c, core_status.c. */
 #ifndef STEADFS_CORE_INT_H
 #define STEADFS_CORE_INT_H
 
@@ -306,7 +306,8 @@ struct core_effect *effect_add(struct core_effects *fx, enum effect_kind k, uint
 void effect_entry(struct core_effects *fx, uint64_t ns, uint64_t parent, struct bytes name,
                   uint64_t child);
 
-/* ---- rebase (core_rebase.c) ------------------------------------------------------------------ */
+/* ---- rebase (core_rebase.c, core_unsend.c)
+ * ------------------------------------------------------------------ */
 /* The local content of n (pending) moves to a new node, named as a conflicted copy beside it. */
 int rebase_fork(struct core *c, struct nrow *n, int64_t now, uint64_t *copy,
                 struct core_effects *fx);

@@ -47,7 +47,8 @@ must lab steadfs a parked export "$work/export" "$a"
 must cmp -n 3000000 "$work/large" "$work/export/alice/large"
 # what was exported before stays where a new export has no room
 if [ "$(id -u)" = 0 ] && mkdir "$work/full" && mount -t tmpfs -o size=1m none "$work/full"; then
-    mkdir "$work/full/alice" && echo before >"$work/full/alice/large" || fail "an earlier export"
+    mkdir "$work/full/alice" || fail "mkdir"
+    echo before >"$work/full/alice/large" || fail "an earlier export"
     must_fail "0 exported, 1 not.*No space" lab steadfs a parked export "$work/full" "$a"
     same "what an export left" "$(cd "$work/full" && find . -type f -exec cat {} +)" before
     umount -l "$work/full"
