@@ -191,6 +191,11 @@ static int op_link(struct attempt *t)
     return err;
 }
 
+bool program_may_be_done(const struct attempt *t, int err)
+{
+    return !err || simvfs_crashed(t->c->disk);
+}
+
 static int remove_name(struct attempt *t, bool dir)
 {
     struct place p;
@@ -205,9 +210,9 @@ static int remove_name(struct attempt *t, bool dir)
         err = -ENOSPC;
     if (!err)
         err = core_unlink(t->core, &t->who, p.dir, p.name, dir, &node, &t->need);
-    if (!err)
+    if (program_may_be_done(t, err))
         ledger_consume(&t->c->s->ledger, &seen);
-    if (!err && p.a.nlink > 1)
+    if (program_may_be_done(t, err) && p.a.nlink > 1)
         ledger_weaken(&t->c->s->ledger, p.a.node);
     marks_free(&seen);
     return err;
@@ -234,9 +239,11 @@ static int rename_to(struct attempt *t, const struct place *from, const struct p
     if (!err)
         err = core_rename(t->core, &t->who, from->dir, from->name, to->dir, to->name, flag,
                           &replaced, &t->need);
-    if (!err && replaced)
+    if (err)
+        replaced = over && program_may_be_done(t, err) ? to->a.node : 0;
+    if (replaced)
         ledger_consume(l, &seen);
-    if (!err && replaced && to->a.nlink > 1)
+    if (replaced && to->a.nlink > 1)
         ledger_weaken(l, replaced);
     if (!err && from->a.type == NODE_REG)
         observer_named(t->c, to->dir, to->name, from->a.node);

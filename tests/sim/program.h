@@ -28,6 +28,8 @@ uint64_t program_length(struct attempt *t); /* of a write */
 /* For the log. */
 void program_say_place(struct attempt *t, const struct place *p);
 void program_say(struct attempt *t, const char *what, uint64_t v);
+/* It was done; or a crash in its midst hid whether it was. */
+bool program_may_be_done(const struct attempt *t, int err);
 /* As program_sees; where the past may not be forgotten, it can always be told. */
 bool program_sees_all(struct attempt *t, uint64_t node, uint64_t off, uint64_t end,
                       struct marks *out);

@@ -134,7 +134,7 @@ int program_write_at(struct attempt *t, uint64_t node, uint64_t off, uint64_t le
     err = core_write(t->core, &t->who, node, off, len, &with, true);
     if (!err)
         err = core_getattr(t->core, node, &a, &t->need);
-    if (!err)
+    if (program_may_be_done(t, err))
         ledger_consume(l, &before);
     if (!err && again)
         ledger_again(l, (uint32_t)write, node);
@@ -189,8 +189,9 @@ int program_truncate(struct attempt *t)
         err = -ENOSPC;
     if (!err)
         err = core_truncate(t->core, &t->who, p.a.node, size, &t->need);
-    if (!err) {
+    if (program_may_be_done(t, err))
         ledger_consume(&t->c->s->ledger, &cut);
+    if (!err) {
         observer_changed(t->c, p.a.node);
     }
     marks_free(&cut);
@@ -214,8 +215,9 @@ int program_clone(struct attempt *t)
         err = -ENOSPC;
     if (!err)
         err = core_clone(t->core, &t->who, from.a.node, src, to.a.node, dst, len, false, &t->need);
-    if (!err) {
+    if (program_may_be_done(t, err))
         ledger_consume(&t->c->s->ledger, &cut);
+    if (!err) {
         observer_changed(t->c, to.a.node);
     }
     marks_free(&cut);
