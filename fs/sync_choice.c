@@ -79,13 +79,16 @@ static struct target_candidate candidate(struct sync *s, const struct route *r,
     int64_t now = s->clock();
     double speed = flow_speed(f, now);
     const char *prefer = s->fs->opt.prefer;
+    bool current = is_target(r->ns, r->server->id), lately = now - f->at < SPEED_GOOD_MS;
+    /* what is under way says how quick it is at most: reason to leave it, none to go there */
+    bool shown = current ? speed > 0 && (f->calls || lately) : f->bytes_ms > 0 && lately;
     return (struct target_candidate){
         .server = r->server->id,
         .priority = r->priority,
         .cost_ms = r->server->rtt_ms + bytes / (speed > 0 ? speed : SPEED_GUESS),
-        .measured = speed > 0 && (f->calls || now - f->at < SPEED_GOOD_MS),
+        .measured = shown,
         .preferred = prefer && strcmp(prefer, r->server->premises) == 0,
-        .current = is_target(r->ns, r->server->id)};
+        .current = current};
 }
 
 /* Bytes that are to be put there, as far as it is known. */

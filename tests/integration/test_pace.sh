@@ -88,12 +88,12 @@ eventually 60 back
 quick 2
 mkdir "$work/c"
 must lab mount c "$work/c" -o copies=2
-for k in 1 2 3; do
+for k in 1 2 3 4 5 6; do
     random_file "$work/r$k" 12000000
     must dd if="$work/r$k" of="$work/c/r$k" bs=1M conv=fsync
 done
 must lab mount b "$b" -o race=0 # nothing but what is measured makes a read go elsewhere
-eventually 30 ls "$b/r3"
+eventually 30 ls "$b/r6"
 share 1 write_to "$b/target"
 [ "$percent" -gt 50 ] && from=1 || from=2 # what it writes to it reads from
 way=rx
@@ -101,7 +101,9 @@ read_one() { must cmp "$work/r$1" "$b/r$1"; }
 share "$from" read_one 1
 [ "$percent" -gt 50 ] || fail "only $percent % are read from the target"
 slow "$from" 16mbit
-share "$from" read_one 2 # where it is found out
-share "$from" read_one 3
+for k in 2 3 4 5 6; do # where it is found out
+    share "$from" read_one "$k"
+    [ "$percent" -ge 20 ] || break
+done
 [ "$percent" -lt 20 ] || fail "$percent % are read from the slow server: $(lab steadfs b status "$b" --json | jq -c .servers)"
 passed "pace: went to the quick one, and back with file $n; $(status '[.trials, .left_for_pace]')"

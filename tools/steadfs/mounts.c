@@ -146,7 +146,7 @@ const struct mount *mount_at(const struct mount_list *l, const char *path)
     while (n > 1 && path[n - 1] == '/')
         n--;
     for (size_t i = 0; i < l->n; i++)
-        if (strlen(l->v[i].mountpoint) == n && !memcmp(l->v[i].mountpoint, path, n))
+        if (l->v[i].ours && strlen(l->v[i].mountpoint) == n && !memcmp(l->v[i].mountpoint, path, n))
             return &l->v[i];
     return NULL;
 }

@@ -396,6 +396,43 @@ static void who_was_never_measured_is_tried(void **state)
     assert_true(shown > 0);
 }
 
+/* What is under way at one that was never measured says how quick it is at most, which is much when
+ * it has just begun: no reason to leave the one in use for it. */
+static void a_trial_that_began_shows_nothing(void **state)
+{
+    (void)state;
+    struct result r = {0};
+    equal_ranks = true;
+    start();
+    node_long(100, "first", 2u << 20);
+    barrier(100, &r);
+    lacked(call_wait("diff"), 2u << 20, 2u << 20);
+    struct fake_call *one = call_wait("diff");
+    bool trial = asked_of(one) == 12;
+    if (trial) { /* in either order: the one in use is answered first */
+        WAIT_FOR(calls_of("diff") == 3);
+        pthread_mutex_lock(&net_lock);
+        one->open = false;
+        pthread_mutex_unlock(&net_lock);
+    }
+    struct fake_call *other = call_wait("diff");
+    pthread_mutex_lock(&net_lock);
+    one->open = true;
+    pthread_mutex_unlock(&net_lock);
+    answer_diff_missing(trial ? other : one, 11);
+    call_wait_at("put", "http://hq");
+    time_passes(2000);
+    answer_diff_missing(call_wait("diff"), 12);
+    call_wait_at("put", "http://cloud");
+    time_passes(1);
+    settle();
+    assert_int_equal(fs.sync->left_n, 0);
+    answer_put(call_wait_at("put", "http://hq"), "hq");
+    answer_committed(call_wait("commit"), 1);
+    WAIT_FOR(CALLED(r));
+    answer_put(call_wait_at("put", "http://cloud"), "cloud");
+}
+
 /* An answer that does not come holds nothing up. */
 static void a_choice_is_made_without_the_counts_too(void **state)
 {
@@ -430,6 +467,7 @@ int main(void)
         T(what_is_nearly_done_is_finished),
         T(rank_goes_before_pace),
         T(who_was_never_measured_is_tried),
+        T(a_trial_that_began_shows_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -89,6 +89,7 @@ static void finds_mounts(void **state)
     assert_null(mount_of(&l, "/home/u/My Files2"));
     assert_string_equal(mount_at(&l, "/m/in//")->mountpoint, "/m/in");
     assert_null(mount_at(&l, "/m/in/x"));
+    assert_null(mount_at(&l, "/")); /* of another kind */
     assert_null(mount_at(&l, "/m/i"));
     assert_null(mount_at(&l, ""));
     assert_string_equal(mount_of(&l, "/m/in/x")->mountpoint, "/m/in");
