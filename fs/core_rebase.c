@@ -559,7 +559,8 @@ static int to_the_top(struct core *c, uint64_t dir, bool *moved, struct core_eff
     return err ? err : rebase_aside(c, n.ns, ns.root, erow_name(&e), dir, n.type, n.changed, fx);
 }
 
-int rebase_cycles(struct core *c, uint64_t dir, struct core_effects *fx)
+/* Undoes one of the moves that close a cycle through the directory. *undone: there was one. */
+static int undo_cycle(struct core *c, uint64_t dir, bool *undone, struct core_effects *fx)
 {
     uint64_t at = dir;
     cleanup_ids struct ids chain = {0};
@@ -579,16 +580,30 @@ int rebase_cycles(struct core *c, uint64_t dir, struct core_effects *fx)
     for (size_t i = 0; i < chain.n; i++) {
         uint64_t base;
         int err = entry_first(c, BY_BASE, chain.v[i], &base);
+        *undone = !err;
         if (!err) /* moved here: the later move is undone */
-            return rebase_undo_move(c, chain.v[i], fx);
+            err = rebase_undo_move(c, chain.v[i], fx);
+        if (!err) /* where it was may have been moved below it */
+            return rebase_cycles(c, chain.v[i], fx);
         if (err != -ENOENT)
             return err;
     }
-    bool moved = false;
     int err = 0;
     ids_add(&chain, dir);
-    for (size_t i = 0; !err && !moved && i < chain.n; i++)
-        err = to_the_top(c, chain.v[i], &moved, fx);
+    for (size_t i = 0; !err && !*undone && i < chain.n; i++)
+        err = to_the_top(c, chain.v[i], undone, fx);
+    return err;
+}
+
+/* Where it was may hang from the same directory by another move. */
+int rebase_cycles(struct core *c, uint64_t dir, struct core_effects *fx)
+{
+    bool undone = true;
+    int err = 0;
+    for (unsigned moves = 0; !err && undone && moves < DEPTH_MAX; moves++) {
+        undone = false;
+        err = undo_cycle(c, dir, &undone, fx);
+    }
     return err;
 }
 

@@ -859,6 +859,49 @@ static void test_write_through_an_old_version(void **state)
     planned(w, a.node);
 }
 
+/* Two moves here that close cycles with one there: c, which was in b, went into a, and b into a or
+ * into c; there a went into c. */
+static void two_moves(struct world *w, uint64_t b_to)
+{
+    theirs_make(w, ROOT, "a", THEIRS(1), NODE_DIR);
+    theirs_make(w, ROOT, "b", THEIRS(2), NODE_DIR);
+    rec_begin(w);
+    rec_inode(w, THEIRS(3), NODE_DIR, 2);
+    rec_known(w, THEIRS(2))->nlink++;
+    rec_entry(w, THEIRS(2), "c", THEIRS(3), NODE_DIR);
+    apply(w);
+    struct core_attr a;
+    for (unsigned i = 1; i <= 3; i++) {
+        if (lookup(w, THEIRS(i), i == 2 ? "c" : "x", &a) == CORE_NEED)
+            assert_int_equal(load_name(w, i == 2 ? THEIRS(3) : 0, NODE_DIR), 0);
+        if (lookup(w, THEIRS(i), i == 1 ? "b" : "a", &a) == CORE_NEED)
+            assert_int_equal(load_name(w, 0, NODE_NONE), 0);
+        if (lookup(w, THEIRS(i), "c", &a) == CORE_NEED)
+            assert_int_equal(load_name(w, 0, NODE_NONE), 0);
+    }
+    assert_int_equal(rename_to(w, THEIRS(2), "c", THEIRS(1), "c", 0), 0);
+    if (lookup(w, THEIRS(3), "b", &a) == CORE_NEED)
+        assert_int_equal(load_name(w, 0, NODE_NONE), 0);
+    assert_int_equal(rename_to(w, ROOT, "b", b_to, "b", 0), 0);
+    rec_begin(w);
+    rec_entry(w, ROOT, "a", 0, NODE_NONE);
+    rec_entry(w, THEIRS(3), "a", THEIRS(1), NODE_DIR);
+    apply(w);
+    assert_int_equal(node_at(w, ROOT, "b"), THEIRS(2));
+    assert_int_equal(node_at(w, THEIRS(2), "c"), THEIRS(3));
+    assert_int_equal(node_at(w, THEIRS(3), "a"), THEIRS(1));
+}
+
+static void test_two_moves_that_close_cycles(void **state)
+{
+    two_moves(*state, THEIRS(1));
+}
+
+static void test_a_cycle_behind_one_that_is_undone(void **state)
+{
+    two_moves(*state, THEIRS(3));
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -904,6 +947,8 @@ int main(void)
         T(test_a_copy_of_a_copy),
         T(test_conflicts_are_listed_by_name),
         T(test_write_through_an_old_version),
+        T(test_two_moves_that_close_cycles),
+        T(test_a_cycle_behind_one_that_is_undone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
