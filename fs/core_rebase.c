@@ -229,9 +229,43 @@ int core_fork(struct core *c, const struct core_who *who, uint64_t node,
 }
 
 /* ---- names ----------------------------------------------------------------------------------- */
+/* A name that the server has for the node and that is not there any more; e: its row. */
+static int name_back(struct core *c, uint64_t name, const struct nrow *n, struct erow *e,
+                     struct core_effects *fx)
+{
+    int err = entry_by_id(c, name, e);
+    if (err)
+        return err;
+    if (e->request && e->sent_base != n->id) /* not removed: its name waits for an answer */
+        return -EAGAIN;
+    if (e->node) /* its place was taken meanwhile: that goes aside */
+        err = rebase_aside(c, e->ns, e->parent, erow_name(e), e->node, e->type, n->changed, fx);
+    if (!err)
+        err = entry_assign(c, e, n->id, n->type, n->changed);
+    if (!err)
+        effect_entry(fx, e->ns, e->parent, erow_name(e), n->id);
+    return err;
+}
+
+/* All names of a file: of one alone others may have the last word. */
+static int names_back(struct core *c, const struct nrow *n, const struct ids *names,
+                      struct core_effects *fx)
+{
+    int err = 0;
+    for (size_t i = 0; !err && i < names->n; i++) {
+        struct erow e;
+        err = name_back(c, names->v[i], n, &e, fx);
+        if (!err)
+            err = rebase_restore(c, e.parent, fx);
+        err = err == -EAGAIN || err == -ENOENT ? 0 : err;
+    }
+    return err;
+}
+
 int rebase_restore(struct core *c, uint64_t node, struct core_effects *fx)
 {
     for (unsigned depth = 0; depth < DEPTH_MAX; depth++) {
+        cleanup_ids struct ids names = {0};
         uint64_t name;
         struct erow e;
         struct nrow n;
@@ -241,24 +275,14 @@ int rebase_restore(struct core *c, uint64_t node, struct core_effects *fx)
         err = entry_first(c, BY_NODE, node, &name);
         if (err != -ENOENT)
             return err;
-        err = entry_first(c, BY_BASE, node, &name);
-        if (err)
-            return err == -ENOENT ? 0 : err;
-        err = entry_by_id(c, name, &e);
-        if (err)
+        err = entry_ids(c, BY_BASE, node, &names);
+        if (err || !names.n)
             return err;
-        if (e.request && e.sent_base != node) /* not removed: its name waits for an answer */
-            return 0;
-        if (e.node) { /* its place was taken meanwhile: that goes aside */
-            uint64_t other = e.node;
-            uint32_t type = e.type;
-            err = rebase_aside(c, e.ns, e.parent, erow_name(&e), other, type, n.changed, fx);
-        }
-        if (!err)
-            err = entry_assign(c, &e, node, n.type, n.changed);
+        if (!is_dir(n.type))
+            return names_back(c, &n, &names, fx);
+        err = name_back(c, names.v[0], &n, &e, fx);
         if (err)
-            return err;
-        effect_entry(fx, e.ns, e.parent, erow_name(&e), node);
+            return err == -EAGAIN ? 0 : err;
         node = e.parent;
     }
     return -ELOOP;

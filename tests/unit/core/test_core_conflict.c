@@ -902,6 +902,31 @@ static void test_a_cycle_behind_one_that_is_undone(void **state)
     two_moves(*state, THEIRS(3));
 }
 
+/* Both names of a file are removed here, unknowing of an edit there, which brings both back: of one
+ * alone another device may remove it, as of a file that has one more. */
+static void test_an_edit_brings_back_all_names(void **state)
+{
+    struct world *w = *state;
+    theirs_make(w, ROOT, "a", THEIRS(1), NODE_REG);
+    rec_begin(w);
+    rec_known(w, THEIRS(1))->nlink = 2;
+    rec_entry(w, ROOT, "b", THEIRS(1), NODE_REG);
+    apply(w);
+    assert_int_equal(remove_name(w, ROOT, "a", false), 0);
+    assert_int_equal(remove_name(w, ROOT, "b", false), 0);
+    theirs_write(w, THEIRS(1), 8, 0, 8, 7);
+    assert_int_equal(node_at(w, ROOT, "a"), THEIRS(1));
+    assert_int_equal(node_at(w, ROOT, "b"), THEIRS(1));
+    rec_begin(w);
+    rec_known(w, THEIRS(1))->nlink = 1;
+    rec_entry(w, ROOT, "a", 0, NODE_NONE);
+    apply(w);
+    commit_all(w);
+    assert_int_equal(node_at(w, ROOT, "b"), THEIRS(1));
+    assert_content(w, THEIRS(1), "0+8=7@0");
+    assert_clean(w);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -947,6 +972,7 @@ int main(void)
         T(test_a_copy_of_a_copy),
         T(test_conflicts_are_listed_by_name),
         T(test_write_through_an_old_version),
+        T(test_an_edit_brings_back_all_names),
         T(test_two_moves_that_close_cycles),
         T(test_a_cycle_behind_one_that_is_undone),
     };
