@@ -279,7 +279,9 @@ static bool barrier_check(struct sync *s, struct barrier *b)
         }
         return true;
     }
+    int64_t since = b->set.since; /* what refused it meanwhile has refused it */
     upload_set_free(&b->set);
+    b->set.since = since;
     err = core_closure_blocks(s->fs->core, b->node, &b->set.ids, &b->set.n);
     if (err == -EAGAIN) {
         barrier_hold(s, b);
