@@ -83,7 +83,7 @@ static struct core *the_core(void)
     struct tree *t;
     if (c)
         return c;
-    must(tree_open(&t, ":memory:", NULL, why));
+    must(tree_open(&t, ":memory:", "unix", why));
     struct core_options o = {.device = 1, .device_name = "d", .clean_start = true};
     must(core_new(&c, t, &o));
     furnish(c);
