@@ -321,8 +321,8 @@ int rebase_name(struct core *c, uint64_t parent, struct bytes name, int64_t now,
 int rebase_entry(struct core *c, struct erow *e, int64_t now, struct core_effects *fx);
 /* A directory has one name: pending ones are given up for the one that the server knows. */
 int rebase_one_name(struct core *c, uint64_t dir, int64_t now, struct core_effects *fx);
-/* A directory or file that was removed here is needed after all: back at its old name, and those
- * above. */
+/* A directory or file that was removed here is needed after all: back at its old name (a file at
+ * all of them), and those above. */
 int rebase_restore(struct core *c, uint64_t node, struct core_effects *fx);
 /* Whether the directory holds pending names, at any depth. */
 int rebase_has_pending(struct core *c, uint64_t dir, bool *yes);

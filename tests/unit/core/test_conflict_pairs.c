@@ -387,11 +387,11 @@ static bool test_exists(const char *name)
         TESTS_DIR "/test_core_sent.c",     TESTS_DIR "/test_conflict_pairs.c",
         TESTS_DIR "/test_forgotten.c",     TESTS_DIR "/test_restored.c",
         TESTS_DIR "/test_parted.c",        TESTS_DIR "/test_core_resent.c",
-        TESTS_DIR "/test_restored_sent.c"};
+        TESTS_DIR "/test_restored_sent.c", TESTS_DIR "/test_core_removed.c"};
     char run[2][96];
     bool found = false;
-    snprintf(run[0], sizeof run[0], "        T(%s)", name);
-    snprintf(run[1], sizeof run[1], "        cmocka_unit_test(%s)", name);
+    snprintf(run[0], sizeof run[0], " T(%s),", name);
+    snprintf(run[1], sizeof run[1], " cmocka_unit_test(%s),", name);
     for (size_t i = 0; !found && i < sizeof files / sizeof *files; i++) {
         char *source = read_text(files[i]);
         found = strstr(source, run[0]) || strstr(source, run[1]);
